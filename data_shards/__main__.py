@@ -1,0 +1,9 @@
+"""python -m data_shards make | index | check | info"""
+
+from __future__ import annotations
+
+from .cli import run
+from .commands import main
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,78 @@
+"""What every command shares: logging, exit codes, and errors without a traceback."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import TimeRemainingColumn as Remaining
+from rich.text import Text
+
+from .errors import UserError
+
+EXIT_OK, EXIT_FAULT, EXIT_USER, EXIT_RESUME = 0, 1, 2, 75
+_DISK = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some quota", errno.EROFS: "make it writable"}
+
+
+def run(command: Callable[[], Any]) -> None:
+    """Run a command and leave with its exit code: 0 done, 75 stopped early but resumable, 2 the user can mend it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        command()
+    except BaseException as error:
+        code, message = explain(error)
+        if message is None:
+            raise
+        sys.stdout.flush()
+        print(f"error: {message}" if code == EXIT_USER else message, file=sys.stderr, flush=True)
+        raise SystemExit(code) from None
+
+
+def app_run(app: Any, module: str) -> None:
+    """Run a typer app as a command; a bad option is a UserError like any other."""
+
+    def command() -> None:
+        try:
+            code = app(standalone_mode=False)
+        except Exception as error:
+            if hasattr(error, "format_message") and error.format_message():  # click's usage errors
+                raise UserError(f"{error.format_message()} (see python -m {module} --help)") from None
+            raise
+        if code == 130:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
+        if code:
+            raise SystemExit(code)
+
+    run(command)
+
+
+def explain(error: BaseException) -> tuple[int, str | None]:
+    """Exit code and message of an error; no message means that its traceback should be seen."""
+    if isinstance(error, UserError):
+        return EXIT_USER, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_RESUME, "stopped; the same command goes on"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = error.filename or "the output folder"
+        return EXIT_USER, f"{where}: {os.strerror(error.errno)}; {_DISK[error.errno]} and run the same command again"
+    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return EXIT_USER, f"{error.filename}: {error.strerror}; check the path and its permissions"
+    return EXIT_FAULT, None
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
+
+
+def progress_bar() -> Progress:
+    """A bar with count, rate and time left on a terminal; silent in a file."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), Remaining())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

@@ -1,0 +1,16 @@
+"""The one kind of error that a user can mend."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A problem that the user can mend: the message names the key or file, the value and the remedy.
+
+    Every command prints it on standard error without a traceback and exits with 2.
+    """
+
+
+def joined(what: str, problems: list[str]) -> UserError:
+    """One error that lists every problem found, so that the user mends them in one go."""
+    head = f"{what}: {len(problems)} problem{'s' if len(problems) != 1 else ''}"
+    return UserError("\n".join([head, *(f"  - {p}" for p in problems)]))

@@ -1,0 +1,212 @@
+"""Shards -> batches, by position: sample i of the infinite stream is a pure function of (seed, i)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from . import index, manifest
+from .codec import box_mean, decode
+from .errors import UserError
+from .manifest import Manifest
+from .order import samples_at
+from .worker import follow_parent
+
+Int64 = NDArray[np.int64]
+Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
+TWIN = 64  # px: the resolution at which the code c is defined
+_MAX_OPEN = 128
+
+
+class Level:
+    """One resolution of a set, read by sample id. Safe to use in forked and spawned workers."""
+
+    def __init__(self, root: Path, found: Manifest, resolution: int) -> None:
+        self.root, self.manifest, self.resolution = Path(root), found, resolution
+        self.count, self.channels = found.count, found.channels
+        self._info = found.level(resolution)
+        table = index.load(self.root, self._info)
+        index.check_shards(self.root, self._info)
+        self._table = {name: table[name] for name in ("shard", "offset", "length")}
+        self._handles: dict[int, int] = {}
+
+    @cached_property
+    def _top(self) -> index.Table:
+        return index.load(self.root, self.manifest.level(self.manifest.resolutions[0]))
+
+    @property
+    def factors(self) -> Int64 | None:
+        """Factor classes int64 [N, F], columns as in manifest.factors; None where the set has none."""
+        return self._top.get("factors")
+
+    @property
+    def labels(self) -> dict[str, Int64]:
+        """Labels int64 [N] by name."""
+        return index.labels_of(self._top)
+
+    def read_samples(self, samples: Int64) -> Tensor:
+        """Images of sample ids int64 [B]: uint8 [B, C, R, R]."""
+        images = torch.empty(
+            (len(samples), self.channels, self.resolution, self.resolution), dtype=torch.uint8
+        )
+        for row, sample in enumerate(samples.tolist()):
+            image = self._decoded(sample)
+            if image.shape != images.shape[1:]:
+                raise self._broken(sample, f"is {tuple(image.shape)}, not {tuple(images.shape[1:])}")
+            images[row] = image
+        return images
+
+    def _decoded(self, sample: int) -> Tensor:
+        data = self.read_bytes(sample)
+        try:
+            return decode(data, self.channels)
+        except (RuntimeError, ValueError) as error:
+            raise self._broken(sample, f"cannot be decoded ({str(error).splitlines()[0]})") from None
+
+    def read_bytes(self, sample: int) -> bytes:
+        """The stored file of one sample."""
+        shard, offset, length = (int(self._table[name][sample]) for name in ("shard", "offset", "length"))
+        data = os.pread(self._handle(shard), length, offset)
+        if len(data) != length:
+            raise self._broken(sample, "is cut short")
+        return data
+
+    def _handle(self, shard: int) -> int:
+        """An open tar; pread has no shared position, so a handle may be inherited by a fork."""
+        if shard not in self._handles:
+            if len(self._handles) >= _MAX_OPEN:
+                self.close()
+            self._handles[shard] = os.open(
+                self.root / self._info.folder / self._info.shards[shard].name, os.O_RDONLY
+            )
+        return self._handles[shard]
+
+    def close(self) -> None:
+        """Close the open tars; the next read opens them again."""
+        while self._handles:
+            os.close(self._handles.popitem()[1])
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_handles": {}}
+
+    def _broken(self, sample: int, what: str) -> UserError:
+        path = self.root / self._info.folder / self._info.shards[int(self._table["shard"][sample])].name
+        where = f"sample {sample} at byte {int(self._table['offset'][sample])}"
+        return UserError(
+            f"{path}: {where} {what}; run `python -m data_shards check {self.root}` "
+            "and copy or make the shard again"
+        )
+
+
+def open_dataset(path: Path | str, resolution: int) -> Level:
+    """Open one resolution of the set at `path`. Raises UserError where the set is incomplete or changed."""
+    return Level(Path(path), manifest.load(Path(path)), resolution)
+
+
+class Batch(NamedTuple):
+    """Stream positions, sample ids and epochs int64 [b]; images uint8 [b, C, R, R]; their 64 px twin or
+    None."""
+
+    positions: Tensor
+    samples: Tensor
+    epochs: Tensor
+    images: Tensor
+    twin: Tensor | None
+
+
+def batches(
+    main: Level,
+    twin: Level | None = None,
+    *,
+    seed: int,
+    start: int,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    draw: Draw | None = None,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """This rank's batches from stream position `start` on, without end.
+
+    Iteration k holds the positions start + k * batch_size + [rank * b, (rank + 1) * b), b = batch_size /
+    world_size.
+    twin: the 64 px level of the same set, to have Batch.twin. draw(sprites, samples, epochs) -> images is
+    applied in
+    the worker; the twin is then the box mean of what was drawn.
+    """
+    if batch_size % world_size:
+        raise UserError(
+            f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple"
+        )
+    reader = _Reader(main, twin if main.resolution != TWIN else None, seed, draw, twin is not None)
+    loader = DataLoader(
+        reader,
+        batch_size=None,
+        sampler=_Positions(start, batch_size, rank, world_size),
+        collate_fn=cast(Any, _unchanged),
+        num_workers=workers,
+        worker_init_fn=follow_parent,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+    for item in loader:
+        if isinstance(item, str):
+            raise UserError(item)
+        same = twin is not None and main.resolution == TWIN
+        yield item._replace(twin=item.images) if same else item
+
+
+class _Positions(Sampler[Int64]):
+    """Position ranges of one rank, without end."""
+
+    def __init__(self, start: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.share = batch_size // world_size
+        self.first, self.step = start + rank * self.share, batch_size
+
+    def __iter__(self) -> Iterator[Int64]:
+        first = self.first
+        while True:
+            yield np.arange(first, first + self.share)
+            first += self.step
+
+
+class _Reader(Dataset[Batch | str]):
+    """Positions -> batch. A UserError comes back as its message: torch would wrap it in a traceback."""
+
+    def __init__(
+        self, main: Level, twin: Level | None, seed: int, draw: Draw | None, want_twin: bool
+    ) -> None:
+        self.main, self.twin, self.seed, self.draw, self.want_twin = main, twin, seed, draw, want_twin
+
+    def __getitem__(self, positions: Int64) -> Batch | str:
+        try:
+            return self._read(positions)
+        except UserError as error:
+            return str(error)
+
+    def _read(self, positions: Int64) -> Batch:
+        samples, epochs = samples_at(self.seed, positions, self.main.count)
+        ids = (torch.from_numpy(positions), torch.from_numpy(samples), torch.from_numpy(epochs))
+        images = self.main.read_samples(samples)
+        twin = None
+        if self.draw is not None:
+            images = self.draw(images, ids[1], ids[2])
+            if self.want_twin and self.main.resolution != TWIN:
+                twin = box_mean(images, TWIN)
+        elif self.twin is not None:
+            twin = self.twin.read_samples(samples)
+        return Batch(*ids, images, twin)
+
+
+def _unchanged(batch: Batch | str) -> Batch | str:
+    return batch

@@ -1,0 +1,173 @@
+"""manifest.json: what a folder of shards holds. It is written last, so a folder with a manifest is
+complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from .codec import Codec
+from .errors import UserError
+
+SCHEMA_VERSION = 1
+FILE = "manifest.json"
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Shard(_Part):
+    """One tar of one level."""
+
+    name: str = Field(pattern=_NAME, description="file name in the level's folder")
+    samples: int = Field(ge=1)
+    bytes: int = Field(ge=1)
+    sha256: str
+
+
+class LevelInfo(_Part):
+    """One complete WebDataset at one resolution."""
+
+    folder: str = Field(pattern=r"^(\.|[0-9]+)$", description="below the manifest's folder")
+    index: str = Field(pattern=_NAME, description="file name of the index, in the same folder")
+    index_sha256: str
+    shards: tuple[Shard, ...]
+
+
+class Factor(_Part):
+    """A known factor of variation: classes 0 to size - 1."""
+
+    name: str
+    size: int
+
+
+class Label(_Part):
+    """An integer per sample; `classes` names its values where they have names."""
+
+    name: str
+    classes: tuple[str, ...] | None = None
+
+
+class Skipped(_Part):
+    """A source file that was left out."""
+
+    file: str
+    rule: str
+
+
+class Manifest(_Part):
+    """Everything that a reader needs to know before it opens a tar."""
+
+    schema_version: int
+    data_set: str
+    recipe: dict[str, Any] = Field(description="what made the images; the same recipe gives the same bytes")
+    source_sha256: str = Field(description="hash of the source listing (names and contents)")
+    channels: int
+    count: int = Field(ge=1, description="samples, the same at every level")
+    codec: Codec | None = Field(description="null for tars that another tool wrote")
+    levels: dict[int, LevelInfo]
+    factors: tuple[Factor, ...] = ()
+    labels: tuple[Label, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+    tools: dict[str, str] = Field(default_factory=dict)
+    _hash: str = PrivateAttr("")
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the file's bytes: two sets with the same hash hold the same images in the same order."""
+        return self._hash
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Largest first."""
+        return tuple(sorted(self.levels, reverse=True))
+
+    def level(self, resolution: int) -> LevelInfo:
+        """The level of a resolution, or a UserError that says which there are."""
+        if resolution not in self.levels:
+            stored = ", ".join(map(str, self.resolutions))
+            raise UserError(
+                f"resolution {resolution} is not stored (there are: {stored}); make the set again with it"
+            )
+        return self.levels[resolution]
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """The file's bytes: no times and no paths, so equal sets have equal manifests."""
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+def load(folder: Path) -> Manifest:
+    """Read DIR/manifest.json; a UserError says what is wrong with it and what to do."""
+    path = Path(folder) / FILE
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(_missing(Path(folder))) from None
+    again = f"run `python -m data_shards index {folder}` or make the set again"
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); {again}") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version is {version!r}, this program reads {SCHEMA_VERSION}; {again}, "
+            "or use the version of idgan that wrote it"
+        )
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {key} is {first['input']!r}: {first['msg']}; {again}") from None
+    if not manifest.levels:
+        raise UserError(f"{path}: levels is empty; {again}")
+    manifest._hash = hashlib.sha256(data).hexdigest()
+    return manifest
+
+
+def _missing(folder: Path) -> str:
+    if not folder.is_dir():
+        return (
+            f"{folder}: no such folder; make it with `python -m data_shards make dsprites --out {folder}` "
+            f"(or `make folder SRC --out {folder}`)"
+        )
+    if (folder / ".parts").is_dir():
+        return f"{folder / FILE}: missing, the set is unfinished; run the `make` command that began it again"
+    return (
+        f"{folder / FILE}: missing; for a folder of tars run `python -m data_shards index {folder}`, "
+        f"else make a set with `python -m data_shards make`"
+    )
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Write a file so that it appears under its name complete or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

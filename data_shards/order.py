@@ -1,0 +1,40 @@
+"""Which sample stands at position i of the infinite stream: one full permutation per epoch, nothing remembered."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .noise import Purpose, bits
+
+Int64 = NDArray[np.int64]
+
+
+@lru_cache(maxsize=3)
+def permutation(seed: int, epoch: int, count: int, purpose: Purpose = Purpose.ORDER) -> Int64:
+    """The order of epoch `epoch`: int64 [count], a uniform permutation of range(count) (do not write to it).
+
+    Sample j gets the 64-bit Philox key at position epoch * 2^32 + j and the epoch is sorted by it, so that any epoch
+    costs the same to reach (about 0.3 s for 737,280 samples, once an epoch).
+    """
+    words = bits(seed, purpose, torch.arange(count) + (epoch << 32), 2)
+    keys = (words[:, 0].numpy().astype(np.uint64) << np.uint64(32)) | words[:, 1].numpy().astype(np.uint64)
+    order = np.argsort(keys, kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def samples_at(seed: int, positions: Int64, count: int) -> tuple[Int64, Int64]:
+    """Sample ids and epochs of stream positions. positions: int64 [B] >= 0; count: samples in the set.
+
+    Returns (sample int64 [B] in [0, count), epoch int64 [B]).
+    """
+    epochs = positions // count
+    samples = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        inside = epochs == epoch
+        samples[inside] = permutation(seed, int(epoch), count)[positions[inside] % count]
+    return samples, epochs

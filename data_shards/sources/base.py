@@ -1,0 +1,77 @@
+"""What a family of data sets gives to the writer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..manifest import Factor, Label
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image at the set's largest level: uint8 [R, R, C]; label values and factor classes by name."""
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: dict[str, int]
+    factors: dict[str, int]
+
+
+class Offender(NamedTuple):
+    """A source file that cannot be used, the rule that it breaks and what to do about it."""
+
+    file: str
+    rule: str
+    remedy: str
+
+
+class Source(Protocol):
+    """Images in a fixed (sorted) order. `part` must pickle: it is read in a worker process."""
+
+    @property
+    def data_set(self) -> str: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """JSON values that, with the listing, decide every pixel."""
+        ...
+
+    @property
+    def factors(self) -> tuple[Factor, ...]: ...
+    @property
+    def labels(self) -> tuple[Label, ...]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def listing_sha256(self) -> str:
+        """Hash of names and contents of all source files, skipped ones included."""
+        ...
+
+    def part(self, start: int, stop: int) -> Iterable[Sample]:
+        """Samples start to stop - 1."""
+        ...
+
+    def scan(self, workers: int) -> Iterator[Offender | None]:
+        """Look at every file once: one answer a file, None where it can be used."""
+        ...
+
+    def without(self, offenders: Sequence[Offender]) -> Source:
+        """The same source less these files."""
+        ...
+
+
+def listing_hash(lines: Iterable[str]) -> str:
+    """sha256 over lines."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()

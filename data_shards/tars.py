@@ -1,0 +1,129 @@
+"""Reading the table of contents of a tar that may come from anywhere: nothing is ever extracted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from .codec import EXTENSIONS
+from .errors import UserError
+
+MAX_MEMBER = 64 * 2**20  # bytes
+_END = b"\0" * 1024  # two zero blocks end every tar
+
+
+class Member(NamedTuple):
+    """Where a file's bytes stand in its tar."""
+
+    name: str
+    offset: int
+    length: int
+
+
+class Entry(NamedTuple):
+    """One sample of a tar: its key, its image and its other members by extension."""
+
+    key: str
+    image: Member
+    others: dict[str, Member]
+
+
+def members(path: Path) -> list[Member]:
+    """Every regular file of a tar. A UserError names tar and member for whatever a shard must not hold."""
+    found: list[Member] = []
+    end = 0
+    try:
+        with open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            for info in tar:
+                end = info.offset_data + (0 if info.isdir() else -(-info.size // 512) * 512)
+                if info.isdir():
+                    continue
+                _refuse(path, info)
+                found.append(Member(info.name, info.offset_data, info.size))
+    except tarfile.TarError as error:
+        raise UserError(
+            f"{path}: truncated or not a plain tar ({_after(found)}: {error}); copy it again"
+        ) from None
+    with open(path, "rb") as stream:
+        stream.seek(end)
+        if stream.read(1024) != _END:
+            raise UserError(
+                f"{path}: truncated or damaged ({_after(found)}: no end of archive); copy it again"
+            )
+    return found
+
+
+def _after(found: list[Member]) -> str:
+    return f"after member {found[-1].name}" if found else "at the first member"
+
+
+def _refuse(path: Path, info: tarfile.TarInfo) -> None:
+    rule = None
+    if info.issym() or info.islnk():
+        rule = f"is a link to {info.linkname}"
+    elif not info.isreg() or info.issparse():
+        rule = "is not a plain file"
+    elif info.name.startswith("/"):
+        rule = "has an absolute path"
+    elif ".." in PurePosixPath(info.name).parts:
+        rule = "has a parent path"
+    elif info.size > MAX_MEMBER:
+        rule = f"has {info.size} bytes, more than {MAX_MEMBER}"
+    if rule:
+        raise UserError(
+            f"{path}: member {info.name} {rule}; shards hold plain files: write the tar again without it"
+        )
+
+
+def entries(path: Path) -> list[Entry]:
+    """The samples of a tar, by webdataset's rule: everything after the first dot of a file name is the
+    extension."""
+    samples: list[Entry] = []
+    key, parts = "", dict[str, Member]()
+    seen: set[str] = set()
+    for member in members(path):
+        folder, _, file = member.name.rpartition("/")
+        stem, dot, extension = file.partition(".")
+        if not stem or not dot:
+            continue  # as webdataset does: a file without a key or an extension is no member of a sample
+        this = f"{folder}/{stem}" if folder else stem
+        if this != key:
+            if parts:
+                samples.append(_entry(path, key, parts))
+            if this in seen:
+                raise UserError(
+                    f"{path}: member {member.name}: the members of a sample must be adjacent; sort the tar"
+                )
+            seen.add(this)
+            key, parts = this, {}
+        parts[extension.lower()] = member
+    if parts:
+        samples.append(_entry(path, key, parts))
+    if not samples:
+        raise UserError(f"{path}: holds no samples; remove it")
+    return samples
+
+
+def _entry(path: Path, key: str, parts: dict[str, Member]) -> Entry:
+    images = [extension for extension in parts if extension in EXTENSIONS]
+    if len(images) != 1:
+        names = ", ".join(m.name for m in parts.values())
+        raise UserError(
+            f"{path}: sample {key} ({names}) has {len(images)} images, one is needed "
+            f"({', '.join(EXTENSIONS)}); write the tar again"
+        )
+    return Entry(key, parts.pop(images[0]), parts)
+
+
+def read(handle: int, member: Member) -> bytes:
+    """The bytes of a member."""
+    return os.pread(handle, member.length, member.offset)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

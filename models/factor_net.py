@@ -1,0 +1,59 @@
+"""The network that predicts the factors of a dSprites image: the feature extractor of `factor-net` FID (appendix C.1).
+
+The paper's "manually trained ConvNet trained to predict true generative factors" was never released; this one is ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEATURES = 128
+
+
+class FactorPrediction(NamedTuple):
+    """shape: logits [B, 3]; scale [B] in about [0.5, 1]; x, y [B] in about [0, 1]; angle [B, 3, 2]: for each shape the
+    (cos, sin) of its orientation times its symmetry (4, 2, 1)."""
+
+    shape: Tensor
+    scale: Tensor
+    x: Tensor
+    y: Tensor
+    angle: Tensor
+
+
+SYMMETRY = (4, 2, 1)  # a square looks the same after a quarter turn, an ellipse after half a turn
+
+
+class FactorNet(nn.Module):
+    """One network for the plain, Color, Noisy and Scream variants."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = [3, width, 2 * width, 2 * width, 2 * width]
+        for fin, fout in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(fin, fout, 4, 2, 1), nn.GroupNorm(8, fout), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * width, 256), nn.ReLU())
+        self.feature = nn.Linear(256, FEATURES)
+        self.head = nn.Linear(FEATURES, 3 + 3 + 6)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The penultimate layer. x: [B, 1 or 3, R, R] in [0, 1], grey is repeated, R > 64 is box-pooled to 64 px.
+        Returns [B, 128], at least 0."""
+        if x.shape[1] == 1:
+            x = x.expand(-1, 3, -1, -1)
+        if x.shape[-1] > 64:
+            x = F.avg_pool2d(x, x.shape[-1] // 64)
+        return torch.relu(self.feature(self.trunk(x * 2 - 1)))
+
+    def predict(self, features: Tensor) -> FactorPrediction:
+        """Factors from features [B, 128]."""
+        out = self.head(features)
+        return FactorPrediction(out[:, :3], out[:, 3], out[:, 4], out[:, 5], out[:, 6:].reshape(-1, 3, 2))
+
+    def forward(self, x: Tensor) -> FactorPrediction:
+        return self.predict(self.features(x))

@@ -1,0 +1,99 @@
+"""The beta-VAE of Table A.2 at 64 px, and how its encoder q looks at images of any size."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .convnet import conv_decoder
+
+Init = Literal["normal", "default"]
+
+
+class Encoder(nn.Module):
+    """q(c|x). x: [B, channels, 64, 64] in [0, 1] -> (mean, logvar), each [B, c_dim]."""
+
+    def __init__(self, channels: int, c_dim: int) -> None:
+        super().__init__()
+        self.channels, self.c_dim = channels, c_dim
+        layers: list[nn.Module] = []
+        for fin, fout in ((channels, 32), (32, 32), (32, 64), (64, 64)):
+            layers += [nn.Conv2d(fin, fout, 4, 2, 1), nn.ReLU()]
+        self.layers = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(64 * 4 * 4, 256), nn.ReLU(), nn.Linear(256, 2 * c_dim)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = self.layers(x).chunk(2, dim=1)
+        return mean, logvar
+
+
+class VAE(nn.Module):
+    """Encoder and decoder of Table A.2.
+
+    init: "normal" draws weights from N(0, 0.02) with zero biases (the paper's); "default" keeps PyTorch's, which leaves
+    the posterior-collapse plateau sooner.
+    """
+
+    def __init__(self, channels: int, c_dim: int, init: Init = "normal") -> None:
+        super().__init__()
+        self.encoder = Encoder(channels, c_dim)
+        self.decoder = conv_decoder(c_dim, channels)
+        if init == "normal":
+            self.apply(_init_normal)
+
+    @property
+    def channels(self) -> int:
+        return self.encoder.channels
+
+    @property
+    def c_dim(self) -> int:
+        return self.encoder.c_dim
+
+    def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x: [B, C, 64, 64] in [0, 1]; eps: [B, c_dim] ~ N(0, 1) -> (logits [B, C, 64, 64], mean, logvar)."""
+        mean, logvar = self.encoder(x)
+        return self.decoder(sample_posterior(mean, logvar, eps)), mean, logvar
+
+    def decode(self, c: Tensor) -> Tensor:
+        """c: [B, c_dim] -> images [B, C, 64, 64] in [0, 1]."""
+        return self.decoder(c).sigmoid()
+
+
+def _init_normal(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+def sample_posterior(mean: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    """c = mu + sigma * eps, all [B, c_dim]."""
+    return mean + (logvar / 2).exp() * eps
+
+
+class CodeEncoder(nn.Module):
+    """Looks at images in [-1, 1] of any size with an encoder that wants [0, 1] at 64 px: (x + 1) / 2, then box means.
+
+    x: [B, C, R, R], R a multiple of 64 -> (mean, logvar). `encoder` is any module that maps [B, C, 64, 64] in [0, 1] so.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = (x + 1) / 2
+        if x.shape[-1] > 64:
+            # adaptive pooling gives the same numbers, but its CUDA backward is not deterministic
+            x = F.avg_pool2d(x, x.shape[-1] // 64)
+        mean, logvar = self.encoder(x)
+        return mean, logvar
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """A network in eval mode whose parameters take no gradient (gradients still pass through it)."""
+    return module.eval().requires_grad_(False)
+
+

@@ -1,0 +1,70 @@
+"""From decoded uint8 batches to what the steps see. Everything random here is a function of (seed, position)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from data_shards.loader import Batch
+from data_shards.noise import Purpose, bits, uniform
+
+from .config import GanDataConfig
+
+
+class Reals(NamedTuple):
+    """positions: int64 [b] in the stream; images: [b, C, R, R] in [-1, 1 + 1/128); twin: [b, C, 64, 64] in [-1, 1]."""
+
+    positions: Tensor
+    images: Tensor
+    twin: Tensor
+
+
+class VaeBatch(NamedTuple):
+    """positions: int64 [b] in the stream; x: [b, C, 64, 64] in [0, 1]."""
+
+    positions: Tensor
+    x: Tensor
+
+
+def micro(batch: Batch, size: int | None) -> list[Batch]:
+    """A process's share of a batch in pieces of `size` images; None is one piece."""
+    count = len(batch.positions)
+    size = size or count
+    if size == count:
+        return [batch]
+    return [_piece(batch, slice(i, i + size)) for i in range(0, count, size)]
+
+
+def _piece(batch: Batch, rows: slice) -> Batch:
+    images = batch.images[rows]
+    twin = images if batch.twin is batch.images else None if batch.twin is None else batch.twin[rows]
+    return Batch(batch.positions[rows], batch.samples[rows], batch.epochs[rows], images, twin)
+
+
+def vae_batch(batch: Batch, device: torch.device, dtype: torch.dtype) -> VaeBatch:
+    """Stage 1 sees pixels in [0, 1], with no flip and no noise."""
+    return VaeBatch(batch.positions.to(device), batch.images.to(device, non_blocking=True).to(dtype) / 255)
+
+
+def reals(batch: Batch, data: GanDataConfig, seed: int, device: torch.device, dtype: torch.dtype) -> Reals:
+    """Stage 2 sees flipped pixels in [-1, 1] plus dequantisation noise.
+
+    The encoder gets the stored 64 px twin, flipped alike and without the noise (the official code pools the noisy
+    image: a shift of 1/256 on average).
+    """
+    assert batch.twin is not None
+    positions = batch.positions.to(device)
+    images = _signed(batch.images, device, dtype)
+    twin = images if batch.twin is batch.images else _signed(batch.twin, device, dtype)
+    if data.flip:
+        flip = (bits(seed, Purpose.FLIP, positions, 1) >> 31).bool()[:, 0, None, None, None].expand(-1, 1, 1, 1)
+        images, twin = torch.where(flip, images.flip(-1), images), torch.where(flip, twin.flip(-1), twin)
+    if data.dequantise:
+        images = images + uniform(seed, Purpose.DEQUANTISE, positions, images.shape[1:]).to(dtype) / 128
+    return Reals(positions, images, twin)
+
+
+def _signed(images: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return images.to(device, non_blocking=True).to(dtype) / 127.5 - 1

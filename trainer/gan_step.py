@@ -1,0 +1,101 @@
+"""One iteration of stage 2, in the order of the paper: ID-GAN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from data_shards.noise import Purpose, normal
+from models import CodeEncoder, sample_posterior
+
+from . import ema, losses
+from .batches import Reals
+from .config import GanConfig
+from .engines.ddp import Replicated
+from .stats import Terms
+
+
+class GanStep:
+    """A code from the reals, a discriminator step, a generator step with the same code, the average.
+
+    q is frozen. Networks: G maps [s, c] to images, D gives logits and carries a tangent.
+    """
+
+    terms = (
+        *("loss_d_real", "loss_d_fake", "r1", "loss_g", "code_nll"),
+        *("logit_real", "logit_fake", "grad_norm_d", "grad_norm_g"),
+    )
+
+    def __init__(
+        self, g: Replicated, d: Replicated, q: CodeEncoder, average: nn.Module, config: GanConfig
+    ) -> None:
+        self.g, self.d, self.q, self.average, self.config = g, d, q, average, config
+        self.d.freeze()
+
+    def __call__(self, batches: Sequence[Reals], images_seen: int) -> Terms:
+        """batches: this process's micro-batches of one iteration; images_seen: the clock before it."""
+        terms = Terms()
+        share = 1 / len(batches)
+
+        codes = [self.code(reals) for reals in batches]
+        for reals, c in zip(batches, codes, strict=True):
+            self._discriminator_pass(reals, c, share, terms)
+        terms["grad_norm_d"] = self.d.step()
+
+        for reals, c in zip(batches, codes, strict=True):
+            self._generator_pass(reals, c, share, terms)
+        terms["grad_norm_g"] = self.g.step()
+
+        ema.update(self.average, self.g.network, self.config.ema_decay)
+        return terms
+
+    @torch.no_grad()
+    def code(self, reals: Reals) -> Tensor:
+        """c ~ q(c|x): a posterior sample of this batch's reals, so a sample of the aggregated posterior. [b, c_dim]"""
+        mean, logvar = self.q(reals.twin)
+        return sample_posterior(mean, logvar, self._normal(Purpose.CODE, reals, self.config.c_dim))
+
+    def _discriminator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
+        """softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 on one micro-batch; D's gradients add up.
+
+        Reals and fakes go backward one after the other, which halves the activations that are alive.
+        """
+        D, G = self.d.network, self.g.network
+        gradient = losses.image_gradient(D, reals.images) if self.config.r1 else None
+        with torch.no_grad():
+            fakes = G(self._latent(Purpose.NUISANCE_D, reals, c))
+
+        self.d.unfreeze()
+        real = D(reals.images, tangent=gradient)
+        loss_real = losses.discriminator_real(real.logits)
+        r1 = losses.r1_penalty(real.tangent) if self.config.r1 else torch.zeros_like(loss_real)
+        ((loss_real + self.config.r1 * r1) * share).backward()
+
+        fake = D(fakes)
+        loss_fake = losses.discriminator_fake(fake.logits)
+        (loss_fake * share).backward()
+        self.d.freeze()
+
+        terms.add("loss_d_real", loss_real, share)
+        terms.add("loss_d_fake", loss_fake, share)
+        terms.add("r1", r1, share)
+        terms.add("logit_real", real.logits.mean(), share)
+        terms.add("logit_fake", fake.logits.mean(), share)
+
+    def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
+        """softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) on one micro-batch: a new s, the same c."""
+        fakes = self.g.network(self._latent(Purpose.NUISANCE_G, reals, c))
+        adversarial = losses.generator(self.d.network(fakes).logits)
+        distillation = losses.code_nll(c, *self.q(fakes))
+        ((adversarial + self.config.code_weight * distillation) * share).backward()
+        terms.add("loss_g", adversarial, share)
+        terms.add("code_nll", distillation, share)
+
+    def _latent(self, purpose: Purpose, reals: Reals, c: Tensor) -> Tensor:
+        """G's input [s, c], s first: [b, s_dim + c_dim]."""
+        return torch.cat((self._normal(purpose, reals, self.config.s_dim), c), dim=1)
+
+    def _normal(self, purpose: Purpose, reals: Reals, size: int) -> Tensor:
+        return normal(self.config.seed, purpose, reals.positions, (size,)).to(reals.images.dtype)

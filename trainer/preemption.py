@@ -1,0 +1,41 @@
+"""Ctrl-C, SIGTERM and SIGUSR1 ask a run to stop at the next step boundary; RUN/exit.json says how it ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from data_shards.manifest import publish
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Set by a signal; `reason` is its name, or None. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.reason is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.reason = signal.Signals(number).name
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Listen for the signals, and put the old handlers back afterwards."""
+        old = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def write_exit(run: Path, code: int, reason: str, command: str | None) -> None:
+    """RUN/exit.json: launchers and make swallow exit codes, this file does not. command: what goes on, or None."""
+    publish(run / "exit.json", (json.dumps({"code": code, "reason": reason, "command": command}, indent=1) + "\n").encode())

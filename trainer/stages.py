@@ -1,0 +1,164 @@
+"""What each stage builds from its config: networks, optimizers, the step, and its part of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer, RMSprop
+
+from data_shards.errors import UserError, joined
+from data_shards.loader import Batch
+from data_shards.noise import Purpose, normal
+from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, sample_posterior
+
+from . import ema, vae_file
+from .batches import reals, vae_batch
+from .config import AdamConfig, GanConfig, RMSpropConfig, RunConfig, VaeConfig
+from .data import Data, open_data
+from .engines.ddp import Replicated
+from .gan_step import GanStep
+from .state import State
+from .stats import Terms
+from .vae_step import VaeStep
+from .world import World
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+SHOWN = 64  # images of a sample grid
+
+
+class Stage(Protocol):
+    """What the loop needs of a stage. facts: what a resume must find unchanged; terms: the names that a step reports."""
+
+    state: State
+    data: Data
+    facts: dict[str, str | int]
+    terms: tuple[str, ...]
+    resolution: int
+
+    def step(self, batches: Sequence[Batch], images_seen: int) -> Terms: ...
+
+    def samples(self) -> Tensor:
+        """Images of a grid, [N, C, R, R] in [0, 1]."""
+        ...
+
+
+def optimizer(config: AdamConfig | RMSpropConfig, network: nn.Module) -> Optimizer:
+    """torch's optimizer with the config's settings."""
+    if isinstance(config, AdamConfig):
+        return Adam(network.parameters(), config.lr, config.betas, config.eps)
+    return RMSprop(network.parameters(), config.lr, config.alpha, config.eps)
+
+
+def check_split(config: RunConfig, world: World) -> None:
+    """Refuse a batch that does not split evenly over processes and micro-batches."""
+    share, rest = divmod(config.batch_size, world.size)
+    if rest:
+        raise UserError(f"batch_size: {config.batch_size} does not divide by {world.size} processes; choose a multiple")
+    if config.micro_batch and share % config.micro_batch:
+        raise UserError(
+            f"micro_batch: {config.micro_batch} does not divide the {share} images of each process; choose a divisor"
+        )
+
+
+class VaeStage:
+    """Stage 1: a beta-VAE on the 64 px level."""
+
+    terms = VaeStep.terms
+    resolution = 64
+
+    def __init__(self, config: VaeConfig, world: World) -> None:
+        check_split(config, world)
+        self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
+        self.data = open_data(config.data, config.seed, 64)
+        torch.manual_seed(config.seed)
+        self.vae = VAE(self.data.channels, config.c_dim, config.init).to(world.device, self.dtype)
+        engine = Replicated(self.vae, optimizer(config.optimizer, self.vae), world)
+        self._step = VaeStep(self.vae, engine, config)
+        self.state = State()
+        self.state.add_module("vae", self.vae)
+        self.state.add_optimizer("vae", engine.optimizer, self.vae)
+        self.facts: dict[str, str | int] = {**self.data.facts, "channels": self.data.channels}
+
+    def step(self, batches: Sequence[Batch], images_seen: int) -> Terms:
+        return self._step([vae_batch(b, self.world.device, self.dtype) for b in batches], images_seen)
+
+    @torch.no_grad()
+    def samples(self) -> Tensor:
+        """Rows of 16 reals, each above its reconstructions from the posterior mean."""
+        x = self.data.first(SHOWN // 2).to(self.world.device, self.dtype) / 255
+        rebuilt = self.vae.decode(self.vae.encoder(x)[0])
+        return torch.cat([torch.cat(rows) for rows in zip(x.split(16), rebuilt.split(16), strict=True)])
+
+
+class GanStage:
+    """Stage 2: ID-GAN with the encoder of a trained VAE."""
+
+    terms = GanStep.terms
+    resolution = 64
+
+    def __init__(self, config: GanConfig, world: World) -> None:
+        self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
+        self.data, self.vae = _open_inputs(config, world)
+        self.facts: dict[str, str | int] = {**self.data.facts, "vae": vae_file.sha256(self.vae)}
+        device, channels = world.device, self.data.channels
+        torch.manual_seed(config.seed)
+        G = ConvGenerator(config.s_dim + config.c_dim, channels).to(device, self.dtype)
+        D = ConvDiscriminator(channels).to(device, self.dtype)
+        self.average = ema.clone(G)
+        self.q = CodeEncoder(self.vae.encoder).to(device, self.dtype)
+        g = Replicated(G, optimizer(config.optimizer_g, G), world)
+        d = Replicated(D, optimizer(config.optimizer_d, D), world)
+        self.state = State()
+        for name, engine in (("generator", g), ("discriminator", d)):
+            self.state.add_module(name, engine.network)
+            self.state.add_optimizer(name, engine.optimizer, engine.network)
+        self.state.add_module("ema", self.average)
+        self._step = GanStep(g, d, self.q, self.average, config)
+
+    def step(self, batches: Sequence[Batch], images_seen: int) -> Terms:
+        config = self.config
+        return self._step(
+            [reals(b, config.data, config.seed, self.world.device, self.dtype) for b in batches], images_seen
+        )
+
+    @torch.no_grad()
+    def samples(self) -> Tensor:
+        """The averaged generator at codes of the first reals, with fixed noise."""
+        twin = self.data.first(SHOWN).to(self.world.device, self.dtype) / 127.5 - 1
+        at = torch.arange(len(twin), device=self.world.device)
+        s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
+        eps = normal(self.config.seed, Purpose.EVAL_CODE, at, (self.config.c_dim,)).to(self.dtype)
+        c = sample_posterior(*self.q(twin), eps)
+        return (self.average(torch.cat((s, c), 1)) + 1) / 2
+
+
+def _open_inputs(config: GanConfig, world: World) -> tuple[Data, VAE]:
+    """Data and VAE, or one error with everything that does not fit."""
+    problems: list[str] = []
+    data = vae = None
+    try:
+        check_split(config, world)
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        data = open_data(config.data, config.seed, 64)
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        assert config.vae is not None
+        vae = vae_file.load(config.vae)
+    except UserError as error:
+        problems.append(str(error))
+    if vae and vae.c_dim != config.c_dim:
+        problems.append(f"c_dim: the config has {config.c_dim}, the VAE {config.vae} has {vae.c_dim}; set c_dim={vae.c_dim}")
+    if vae and data and vae.channels != data.channels:
+        problems.append(
+            f"vae: {config.vae} sees {vae.channels} channels, the data {data.channels}; train stage 1 on the same "
+            "data.path and data.variant"
+        )
+    if problems or data is None or vae is None:
+        raise joined("the run cannot start", problems)
+    return data, vae

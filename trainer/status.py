@@ -1,0 +1,102 @@
+"""What a run tells its user: one line per tick, stats.jsonl, TensorBoard, sample grids, a display on a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
+
+from data_shards.manifest import publish
+
+log = logging.getLogger(__name__)
+
+
+class Status:
+    """Made on the main process only. total: length of the run in images; images_seen: where it goes on."""
+
+    def __init__(self, run: Path, total: int, images_seen: int) -> None:
+        self.run, self.total = run, total
+        _forget_after(run / "stats.jsonl", images_seen)
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen)
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        self.display = Progress(*columns, *times, console=console, disable=not console.is_terminal, transient=True)
+        self.task = self.display.add_task(run.name, total=total, completed=images_seen)
+        self.display.start()
+
+    def step(self, images_seen: int) -> None:
+        """Move the display on a terminal."""
+        self.display.update(self.task, completed=images_seen)
+
+    def tick(self, images_seen: int, facts: dict[str, Any], terms: dict[str, float]) -> None:
+        """One status line. facts: seconds_per_kimg, eta_seconds, data_wait, memory_gb, resolution, ...; terms: means."""
+        record = {"images_seen": images_seen, **facts, **terms}
+        with open(self.run / "stats.jsonl", "a") as stream:
+            stream.write(json.dumps(record) + "\n")
+        for name, value in (terms | {k: v for k, v in facts.items() if isinstance(v, int | float)}).items():
+            self.board.add_scalar(name, value, images_seen)
+        self.board.flush()
+        head = (
+            f"kimg {images_seen / 1000:.1f}/{self.total / 1000:.1f} | eta {clock(facts['eta_seconds'])} | "
+            f"{facts['seconds_per_kimg']:.2f} s/kimg | data {facts['data_wait']:.0%} | {facts['memory_gb']:.1f} GB | "
+            f"{facts['resolution']} px"
+        )
+        line = " | ".join([head, *(f"{name} {value:.4g}" for name, value in terms.items())])
+        self.display.console.print(line, highlight=False, soft_wrap=True) if not self.display.disable else log.info(line)
+
+    def samples(self, images_seen: int, images: Tensor) -> None:
+        """Save a grid. images: [N, C, R, R] in [0, 1], rows of 16."""
+        grid = (make_grid(images.cpu().float(), nrow=16, padding=2) * 255).round().clamp(0, 255).to(torch.uint8)
+        path = self.run / "samples" / f"{images_seen:012d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path)
+        self.board.add_image("samples", grid, images_seen)
+
+    def close(self) -> None:
+        self.display.stop()
+        self.board.close()
+
+
+def clock(seconds: float) -> str:
+    """123 -> "2:03"."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def memory_gb(device: torch.device) -> float:
+    """Peak memory so far: of the GPU's allocator, or of this process on a CPU, in 1e9 bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _forget_after(path: Path, images_seen: int) -> None:
+    """Drop the lines that a crash left behind the checkpoint from which the run goes on."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["images_seen"] <= images_seen:
+                kept.append(line)
+        except (ValueError, KeyError):
+            break  # cut short by a crash
+    publish(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def read_stats(run: Path) -> list[dict[str, Any]]:
+    """All ticks of a run, in order."""
+    path = run / "stats.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+

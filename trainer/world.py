@@ -1,0 +1,93 @@
+"""The processes that train together: who this one is, and the few things they tell each other."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import Tensor
+
+from data_shards.errors import UserError
+
+TIMEOUT = timedelta(minutes=60)  # NCCL's own 10 minutes are too few for a slow disk
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size`. device: where networks and batches live."""
+
+    rank: int
+    size: int
+    device: torch.device
+    host_group: dist.ProcessGroup | None  # gloo: host values need no wait for the GPU
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Sum over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says yes: all leave together or none does."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor(int(flag))
+        dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.host_group)
+        return bool(votes)
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier(group=self.host_group)
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value, on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.host_group)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in rank order, on every process."""
+        if self.size == 1:
+            return [value]
+        box: list[Any] = [None] * self.size
+        dist.all_gather_object(box, value, group=self.host_group)
+        return box
+
+
+def connect(device: str, processes: int | None) -> World:
+    """Join the processes that the launcher started. device: auto, cpu or cuda; processes: the number wanted, or None.
+
+    Raises a UserError where their number is another: `accelerate launch --cpu --num_processes 2` starts one.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda is asked for, but torch finds no GPU; set device=cpu or mend the driver")
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=on_cpu, timeout=TIMEOUT)
+    size = int(state.num_processes)
+    if processes is not None and processes != size:
+        raise UserError(
+            f"processes: the config asks for {processes}, the launcher started {size}; start the right number "
+            f"(on CPU: accelerate launch --multi_gpu --num_processes {processes}) or set processes={size}"
+        )
+    group = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
+    if not on_cpu:  # exact convolutions and matrix products unless asked otherwise
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return World(int(state.process_index), size, torch.device(state.device), group)
+
+
+def disconnect() -> None:
+    """Leave the group in order."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
