@@ -40,16 +40,12 @@ def adopt(root: Path, advance: Callable[[int], None] = lambda shards: None) -> M
             tars.append(_open(path, tars[0] if tars else None))
             advance(1)
         if tars[0].resolution in levels:
-            raise UserError(
-                f"{folder}: holds {tars[0].resolution} px images, as another folder does; move one away"
-            )
+            raise UserError(f"{folder}: holds {tars[0].resolution} px images, as another folder does; move one away")
         levels[tars[0].resolution] = tars
     _same_samples(levels)
     top = levels[max(levels)]
     factors, labels = _names(top, old)
-    infos = {
-        r: _level(root, tars, (factors, labels) if tars is top else ((), ())) for r, tars in levels.items()
-    }
+    infos = {r: _level(root, tars, (factors, labels) if tars is top else ((), ())) for r, tars in levels.items()}
     listing = listing_hash(f"{s.name}\t{s.sha256}" for r in sorted(infos) for s in infos[r].shards)
     kept = old if old is not None and _unchanged(old, infos) else None
     made = Manifest(
@@ -62,9 +58,7 @@ def adopt(root: Path, advance: Callable[[int], None] = lambda shards: None) -> M
         codec=kept.codec if kept else None,
         levels=infos,
         factors=_sizes(root, infos[max(levels)], factors, old),
-        labels=tuple(
-            next((x for x in (old.labels if old else ()) if x.name == n), Label(name=n)) for n in labels
-        ),
+        labels=tuple(next((x for x in (old.labels if old else ()) if x.name == n), Label(name=n)) for n in labels),
         skipped=kept.skipped if kept else (),
         notes=kept.notes if kept else (),
         tools=kept.tools if kept else {"pillow": pillow_version},
@@ -88,7 +82,7 @@ def _unchanged(old: Manifest, infos: dict[int, LevelInfo]) -> bool:
 def _folders(root: Path) -> dict[Path, list[Path]]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; name a folder of tars")
-    if (root / ".parts").exists():
+    if (root / ".parts").exists() and not (root / manifest.FILE).exists():
         raise UserError(f"{root}: holds an unfinished set; run the `make` command that began it again")
     candidates = [root, *sorted(p for p in root.iterdir() if p.is_dir() and p.name.isdigit())]
     folders = {folder: sorted(folder.glob("*.tar")) for folder in candidates}
@@ -110,7 +104,7 @@ def _open(path: Path, first: _Tar | None) -> _Tar:
             first = first or _Tar(path, found, *seen)
             if seen != (first.resolution, first.channels):
                 raise UserError(
-                    f"{path}: member {entry.image.name} is {seen[0]} px, {seen[1]} channels; the first one of "
+                    f"{path}: member {entry.image.name} is {seen[0]} px, {seen[1]} channels; the first of "
                     f"{first.path} is {first.resolution} px, {first.channels}; make a set with `make folder`"
                 )
     finally:
@@ -144,9 +138,7 @@ def _same_samples(levels: dict[int, list[_Tar]]) -> None:
                 "every level needs the same keys in the same order"
             )
         if tars[0].channels != top[0].channels:
-            raise UserError(
-                f"{tars[0].path.parent}: {tars[0].channels} channels, {top[0].path.parent} has others"
-            )
+            raise UserError(f"{tars[0].path.parent}: {tars[0].channels} channels, {top[0].path.parent} has others")
 
 
 def _names(top: list[_Tar], old: Manifest | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -189,8 +181,7 @@ def _level(root: Path, tars: list[_Tar], names: tuple[tuple[str, ...], tuple[str
     folder = tars[0].path.parent
     table = index.join([index.tabulate(t.path, t.found, *names) for t in tars])
     shards = tuple(
-        Shard(name=t.path.name, samples=len(t.found), bytes=t.path.stat().st_size, sha256=sha256(t.path))
-        for t in tars
+        Shard(name=t.path.name, samples=len(t.found), bytes=t.path.stat().st_size, sha256=sha256(t.path)) for t in tars
     )
     return LevelInfo(
         folder="." if folder == root else folder.name,

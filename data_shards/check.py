@@ -43,16 +43,12 @@ def _of_the_set(root: Path, found: Manifest) -> list[str]:
         if [s.samples for s in info.shards] != [s.samples for s in top.shards]:
             problems.append(f"{folder}: its shards hold other numbers of samples than the largest level's")
         if sum(s.samples for s in info.shards) != found.count:
-            problems.append(
-                f"{folder}: holds {sum(s.samples for s in info.shards)} samples, not {found.count}"
-            )
+            problems.append(f"{folder}: holds {sum(s.samples for s in info.shards)} samples, not {found.count}")
         try:
             index.load(root, found.level(resolution))
             index.check_shards(root, info)
         except UserError as error:
-            problems += [
-                line.removeprefix("  - ") for line in str(error).splitlines() if ": 1 problem" not in line
-            ]
+            problems += [line.removeprefix("  - ") for line in str(error).splitlines() if ": 1 problem" not in line]
     return problems
 
 
@@ -107,9 +103,7 @@ def _pixels(found: Manifest, tars: dict[int, tuple[Path, list[Entry]]]) -> list[
                 try:
                     images[resolution] = decode(read(handles[resolution], member), found.channels)
                 except (RuntimeError, ValueError) as error:
-                    problems.append(
-                        f"{path}: member {member.name} cannot be decoded ({error}); make the set again"
-                    )
+                    problems.append(f"{path}: member {member.name} cannot be decoded ({error}); make the set again")
                     continue
                 if images[resolution].shape != (found.channels, resolution, resolution):
                     problems.append(f"{path}: member {member.name} is {tuple(images[resolution].shape)}")

@@ -60,7 +60,10 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         return EXIT_RESUME, "stopped; the same command goes on"
     if isinstance(error, OSError) and error.errno in _DISK:
         where = error.filename or "the output folder"
-        return EXIT_USER, f"{where}: {os.strerror(error.errno)}; {_DISK[error.errno]} and run the same command again"
+        return (
+            EXIT_USER,
+            f"{where}: {os.strerror(error.errno)}; {_DISK[error.errno]} and run the same command again",
+        )
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return EXIT_USER, f"{error.filename}: {error.strerror}; check the path and its permissions"
     return EXIT_FAULT, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,8 +24,8 @@ from .sources.dsprites_source import dsprites
 from .sources.folder import folder as folder_source
 
 log = logging.getLogger(__name__)
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
-maker = typer.Typer(no_args_is_help=True, help="Images -> tar shards.")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+maker = typer.Typer(help="Images -> tar shards.")
 app.add_typer(maker, name="make")
 
 Out = Annotated[Path, typer.Option(help="folder for the shards")]
@@ -42,7 +43,8 @@ def main(args: Sequence[str] | None = None) -> None:
         code = app(args, standalone_mode=False)
     except Exception as error:
         if hasattr(error, "format_message") and error.format_message():  # click's usage errors
-            raise UserError(f"{error.format_message()} (see python -m data_shards --help)") from None
+            given = " ".join(sys.argv[1:] if args is None else args)
+            raise UserError(f"{error.format_message()} (in: {given}; see --help)") from None
         raise
     if code == 130:  # typer's answer to Ctrl-C
         raise KeyboardInterrupt
@@ -54,9 +56,7 @@ def make_dsprites(
     count: Annotated[int | None, typer.Option(help="images: the same subset every time")] = None,
     every: Annotated[bool, typer.Option("--all", help="all 737,280 images")] = False,
     resolutions: Resolutions = "64",
-    npz: Annotated[
-        Path | None, typer.Option(help="read the published npz or hdf5 instead of drawing")
-    ] = None,
+    npz: Annotated[Path | None, typer.Option(help="read the published npz or hdf5 instead of drawing")] = None,
     workers: Workers = _CORES,
     codec: CodecName = "png",
     quality: Quality = 95,
@@ -77,9 +77,7 @@ def make_folder(
     src: Annotated[Path, typer.Argument(help="images, in sub-folders that name their classes")],
     out: Out,
     resolutions: Resolutions,
-    on_bad: Annotated[
-        Literal["error", "skip"], typer.Option(help="what to do about unusable images")
-    ] = "error",
+    on_bad: Annotated[Literal["error", "skip"], typer.Option(help="what to do about unusable images")] = "error",
     workers: Workers = _CORES,
     codec: CodecName = "png",
     quality: Quality = 95,

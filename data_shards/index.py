@@ -64,9 +64,7 @@ def _integers(path: Path, name: str, extension: str, data: bytes) -> dict[str, i
     try:
         content = json.loads(data)
     except ValueError as error:
-        raise UserError(
-            f"{path}: member {name} is not valid {extension} ({error}); write the tar again"
-        ) from None
+        raise UserError(f"{path}: member {name} is not valid {extension} ({error}); write the tar again") from None
     if extension == "cls":
         return {"class": content} if type(content) is int else {}
     if not isinstance(content, dict):
@@ -90,7 +88,7 @@ def join(tables: Sequence[Table]) -> Table:
 def save(folder: Path, table: Table) -> str:
     """Write FOLDER/index.npz; returns its sha256."""
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **table)
+    np.savez(stream, allow_pickle=False, **{name: table[name] for name in sorted(table)})
     publish(folder / FILE, stream.getvalue())
     return hashlib.sha256(stream.getvalue()).hexdigest()
 
@@ -133,8 +131,7 @@ def check_shards(root: Path, info: LevelInfo) -> None:
     folder = root / info.folder
     known = {shard.name for shard in info.shards}
     problems = [
-        f"{path}: is not in the manifest (a foreign shard); remove it, "
-        f"or run `python -m data_shards index {root}`"
+        f"{path}: is not in the manifest (a foreign shard); remove it, or run `python -m data_shards index {root}`"
         for path in sorted(folder.glob("*.tar"))
         if path.name not in known
     ]
@@ -167,6 +164,4 @@ def check_shards(root: Path, info: LevelInfo) -> None:
 
 def labels_of(table: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
     """Label columns by name."""
-    return {
-        name.removeprefix("label_"): values for name, values in table.items() if name.startswith("label_")
-    }
+    return {name.removeprefix("label_"): values for name, values in table.items() if name.startswith("label_")}

@@ -55,9 +55,7 @@ class Level:
 
     def read_samples(self, samples: Int64) -> Tensor:
         """Images of sample ids int64 [B]: uint8 [B, C, R, R]."""
-        images = torch.empty(
-            (len(samples), self.channels, self.resolution, self.resolution), dtype=torch.uint8
-        )
+        images = torch.empty((len(samples), self.channels, self.resolution, self.resolution), dtype=torch.uint8)
         for row, sample in enumerate(samples.tolist()):
             image = self._decoded(sample)
             if image.shape != images.shape[1:]:
@@ -85,9 +83,7 @@ class Level:
         if shard not in self._handles:
             if len(self._handles) >= _MAX_OPEN:
                 self.close()
-            self._handles[shard] = os.open(
-                self.root / self._info.folder / self._info.shards[shard].name, os.O_RDONLY
-            )
+            self._handles[shard] = os.open(self.root / self._info.folder / self._info.shards[shard].name, os.O_RDONLY)
         return self._handles[shard]
 
     def close(self) -> None:
@@ -102,8 +98,7 @@ class Level:
         path = self.root / self._info.folder / self._info.shards[int(self._table["shard"][sample])].name
         where = f"sample {sample} at byte {int(self._table['offset'][sample])}"
         return UserError(
-            f"{path}: {where} {what}; run `python -m data_shards check {self.root}` "
-            "and copy or make the shard again"
+            f"{path}: {where} {what}; run `python -m data_shards check {self.root}` and copy or make the shard again"
         )
 
 
@@ -138,16 +133,13 @@ def batches(
 ) -> Iterator[Batch]:
     """This rank's batches from stream position `start` on, without end.
 
-    Iteration k holds the positions start + k * batch_size + [rank * b, (rank + 1) * b), b = batch_size /
-    world_size.
-    twin: the 64 px level of the same set, to have Batch.twin. draw(sprites, samples, epochs) -> images is
-    applied in
-    the worker; the twin is then the box mean of what was drawn.
+    Iteration k holds the positions start + k * batch_size + [rank * b, (rank + 1) * b),
+    where b = batch_size / world_size. twin: the 64 px level of the same set, to have Batch.twin.
+    draw(sprites, samples, epochs) -> images is applied in the worker; the twin is then the box mean of what
+    was drawn.
     """
     if batch_size % world_size:
-        raise UserError(
-            f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple"
-        )
+        raise UserError(f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple")
     reader = _Reader(main, twin if main.resolution != TWIN else None, seed, draw, twin is not None)
     loader = DataLoader(
         reader,
@@ -183,9 +175,7 @@ class _Positions(Sampler[Int64]):
 class _Reader(Dataset[Batch | str]):
     """Positions -> batch. A UserError comes back as its message: torch would wrap it in a traceback."""
 
-    def __init__(
-        self, main: Level, twin: Level | None, seed: int, draw: Draw | None, want_twin: bool
-    ) -> None:
+    def __init__(self, main: Level, twin: Level | None, seed: int, draw: Draw | None, want_twin: bool) -> None:
         self.main, self.twin, self.seed, self.draw, self.want_twin = main, twin, seed, draw, want_twin
 
     def __getitem__(self, positions: Int64) -> Batch | str:

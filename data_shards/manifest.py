@@ -94,9 +94,7 @@ class Manifest(_Part):
         """The level of a resolution, or a UserError that says which there are."""
         if resolution not in self.levels:
             stored = ", ".join(map(str, self.resolutions))
-            raise UserError(
-                f"resolution {resolution} is not stored (there are: {stored}); make the set again with it"
-            )
+            raise UserError(f"resolution {resolution} is not stored (there are: {stored}); make the set again with it")
         return self.levels[resolution]
 
 

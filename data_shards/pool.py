@@ -9,7 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from .errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,6 +40,8 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("a worker process died (out of memory?); run again with fewer --workers") from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

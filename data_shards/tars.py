@@ -44,15 +44,11 @@ def members(path: Path) -> list[Member]:
                 _refuse(path, info)
                 found.append(Member(info.name, info.offset_data, info.size))
     except tarfile.TarError as error:
-        raise UserError(
-            f"{path}: truncated or not a plain tar ({_after(found)}: {error}); copy it again"
-        ) from None
+        raise UserError(f"{path}: truncated or not a plain tar ({_after(found)}: {error}); copy it again") from None
     with open(path, "rb") as stream:
         stream.seek(end)
         if stream.read(1024) != _END:
-            raise UserError(
-                f"{path}: truncated or damaged ({_after(found)}: no end of archive); copy it again"
-            )
+            raise UserError(f"{path}: truncated or damaged ({_after(found)}: no end of archive); copy it again")
     return found
 
 
@@ -73,9 +69,7 @@ def _refuse(path: Path, info: tarfile.TarInfo) -> None:
     elif info.size > MAX_MEMBER:
         rule = f"has {info.size} bytes, more than {MAX_MEMBER}"
     if rule:
-        raise UserError(
-            f"{path}: member {info.name} {rule}; shards hold plain files: write the tar again without it"
-        )
+        raise UserError(f"{path}: member {info.name} {rule}; shards hold plain files: write the tar again without it")
 
 
 def entries(path: Path) -> list[Entry]:
@@ -94,9 +88,7 @@ def entries(path: Path) -> list[Entry]:
             if parts:
                 samples.append(_entry(path, key, parts))
             if this in seen:
-                raise UserError(
-                    f"{path}: member {member.name}: the members of a sample must be adjacent; sort the tar"
-                )
+                raise UserError(f"{path}: member {member.name}: the members of a sample must be adjacent; sort the tar")
             seen.add(this)
             key, parts = this, {}
         parts[extension.lower()] = member

@@ -40,13 +40,17 @@ def load_painting(path: Path | None) -> Painting:
         digest = hashlib.sha256((pixels * 255).round().to(torch.uint8).numpy().tobytes()).hexdigest()
         return Painting(pixels, "procedural", digest)
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-            image.thumbnail(_THUMBNAIL)
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+        image.thumbnail(_THUMBNAIL)
     except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"data.painting: {path}: not a readable picture ({error}); name an image file or null") from None
+        raise UserError(
+            f"data.painting: {path}: not a readable picture ({error}); name an image file or null"
+        ) from None
     if min(image.size) < GRID:
-        raise UserError(f"data.painting: {path}: {image.size} after shrinking is less than 64 px on a side; use a larger one")
+        raise UserError(
+            f"data.painting: {path}: {image.size} after shrinking is less than 64 px on a side; use a larger one"
+        )
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     return Painting(pixels.contiguous(), str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
@@ -66,7 +70,12 @@ def _procedural() -> Tensor:
 
 
 def draw(
-    variant: Variant, sprites: Tensor, samples: Tensor, epochs: Tensor, seed: int, painting: Painting | None = None
+    variant: Variant,
+    sprites: Tensor,
+    samples: Tensor,
+    epochs: Tensor,
+    seed: int,
+    painting: Painting | None = None,
 ) -> Tensor:
     """One draw of each sprite. sprites: uint8 [B, 1, R, R], alpha in 0..255; samples, epochs: int64 [B].
 

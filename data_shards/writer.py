@@ -1,8 +1,8 @@
 """Images -> one WebDataset per resolution, in parallel, resumable, with the same bytes every time.
 
 The sorted source fixes sample -> shard up front. A worker writes one shard at all levels under temporary
-names, fsyncs and renames it, and leaves a sidecar in DIR/.parts; the index and the manifest are written last, then
-.parts goes.
+names, fsyncs and renames it, and leaves a sidecar in DIR/.parts; the index and the manifest are written
+last, then .parts goes.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class _Job:
     recipe: str
 
 
+Written = tuple[dict[int, index.Table], dict[int, Shard]]  # of one shard, by level
+
+
 def default_samples_per_shard(resolution: int, channels: int) -> int:
     """About 128 MB at the largest level, at most 4,096 samples."""
     return min(4096, max(1, _TARGET // (resolution**2 * channels // 2 + 2048)))
@@ -74,28 +77,19 @@ def make(
     recipe = recipe_of(source, settings)
     digest = _recipe_hash(recipe, source)
     begin(out, recipe, source.listing_sha256)
-    tables: list[dict[int, index.Table]] = []
-    shards: list[dict[int, Shard]] = []
-    count = len(source.names)
-    for table, written in ordered(_write_shard, _jobs(source, settings, out, digest), workers):
-        tables.append(table)
-        shards.append(written)
-        advance(next(iter(written.values())).samples)
-    levels = {}
-    for level in settings.levels:
-        found = index.save(out / str(level), index.join([table[level] for table in tables]))
-        levels[level] = LevelInfo(
-            folder=str(level), index=index.FILE, index_sha256=found, shards=tuple(s[level] for s in shards)
-        )
+    written: list[Written] = []
+    for tables, shards in ordered(_write_shard, _jobs(source, settings, out, digest), workers):
+        written.append((tables, shards))
+        advance(shards[settings.levels[0]].samples)
     made = Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         data_set=source.data_set,
         recipe=recipe,
         source_sha256=source.listing_sha256,
         channels=source.channels,
-        count=count,
+        count=len(source.names),
         codec=settings.codec,
-        levels=levels,
+        levels={level: _level(out, level, written) for level in settings.levels},
         factors=source.factors,
         labels=source.labels,
         skipped=tuple(Skipped(file=o.file, rule=o.rule) for o in skipped),
@@ -105,6 +99,13 @@ def make(
     publish(out / manifest.FILE, manifest.to_bytes(made))
     shutil.rmtree(out / PARTS)
     return manifest.load(out)
+
+
+def _level(out: Path, level: int, written: Sequence[Written]) -> LevelInfo:
+    """Write the index of a level, and describe the level."""
+    digest = index.save(out / str(level), index.join([tables[level] for tables, _ in written]))
+    shards = tuple(shards[level] for _, shards in written)
+    return LevelInfo(folder=str(level), index=index.FILE, index_sha256=digest, shards=shards)
 
 
 def recipe_of(source: Source, settings: Settings) -> dict[str, Any]:
@@ -125,6 +126,7 @@ def already_complete(out: Path, recipe: dict[str, Any], source_sha256: str) -> b
     _same(out, found.recipe | {"files": found.source_sha256}, recipe | {"files": source_sha256})
     for level in found.resolutions:
         index.check_shards(out, found.level(level))
+    shutil.rmtree(out / PARTS, ignore_errors=True)  # a run that died right after its manifest
     return True
 
 
@@ -143,9 +145,7 @@ def begin(out: Path, recipe: dict[str, Any], source_sha256: str) -> None:
 
 
 def _same(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    changed = [
-        f"{k}: {old.get(k)} there, {new.get(k)} now" for k in sorted(old | new) if old.get(k) != new.get(k)
-    ]
+    changed = [f"{k}: {old.get(k)} there, {new.get(k)} now" for k in sorted(old | new) if old.get(k) != new.get(k)]
     if changed:
         raise UserError(
             f"--out is {out}: it holds a set made with another recipe ({'; '.join(changed)}); "
@@ -165,9 +165,6 @@ def _jobs(source: Source, settings: Settings, out: Path, digest: str) -> Iterato
     for number, start in enumerate(range(0, count, step)):
         part = source.part(start, min(start + step, count))
         yield _Job(out, number, start, part, settings, factors, labels, digest)
-
-
-Written = tuple[dict[int, index.Table], dict[int, Shard]]
 
 
 def _write_shard(job: _Job) -> Written:
@@ -236,7 +233,7 @@ def _finished(job: _Job) -> Written | None:
         with np.load(_sidecar(job), allow_pickle=False) as arrays:
             note = json.loads(str(arrays["note"]))
             tables: dict[int, index.Table] = {level: {} for level in job.settings.levels}
-            for key in set(arrays.files) - {"note"}:
+            for key in sorted(set(arrays.files) - {"note"}):
                 level, name = key.split("/")
                 tables[int(level)][name] = arrays[key]
     except (OSError, ValueError, KeyError):
@@ -256,12 +253,15 @@ class _NewFile:
         self.path = path
         self._temporary = path.with_name(path.name + ".tmp")
         self._digest = hashlib.sha256()
+        self._over = False  # an abandoned tarfile writes once more when it is collected
 
     def __enter__(self) -> _NewFile:
         self._stream: BinaryIO = open(self._temporary, "wb", buffering=2**20)
         return self
 
     def write(self, data: bytes) -> int:
+        if self._over:
+            return len(data)
         self._digest.update(data)
         return self._guard(lambda: self._stream.write(data))
 
@@ -283,6 +283,7 @@ class _NewFile:
         return self._digest.hexdigest()
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
         with contextlib.suppress(OSError):  # a full disk: the error that matters is on its way
             self._stream.close()
         self._temporary.unlink(missing_ok=True)

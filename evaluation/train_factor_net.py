@@ -90,7 +90,11 @@ def train(out: Path) -> None:
         schedule.step()
         if iteration % 200 == 0:
             rate = (iteration + 1) * BATCH / (time.monotonic() - started)
-            print(f"{iteration}/{ITERATIONS} loss {loss.item():.4f} {rate:.0f} images/s", file=sys.stderr, flush=True)
+            print(
+                f"{iteration}/{ITERATIONS} loss {loss.item():.4f} {rate:.0f} images/s",
+                file=sys.stderr,
+                flush=True,
+            )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: t.half() for name, t in net.state_dict().items()}, out)
     recipe = {

@@ -20,7 +20,7 @@ class DiscriminatorOutput(NamedTuple):
 
 
 def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
-    """FC 256, FC 4x4x64, four 4x4 up-convolutions: the shape that Tables A.2 and A.3 share. [B, code] -> [B, C, 64, 64]."""
+    """FC 256, FC 4x4x64, four 4x4 up-convolutions: shared by Tables A.2 and A.3. [B, code] -> [B, C, 64, 64]."""
     layers: list[nn.Module] = [nn.Linear(code_dim, 256), nn.ReLU(), nn.Linear(256, 64 * 4 * 4), nn.ReLU()]
     layers.append(nn.Unflatten(1, (64, 4, 4)))
     for fin, fout in ((64, 64), (64, 32), (32, 32)):

@@ -5,6 +5,7 @@ The paper's "manually trained ConvNet trained to predict true generative factors
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ class FactorNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels = [3, width, 2 * width, 2 * width, 2 * width]
-        for fin, fout in zip(channels[:-1], channels[1:], strict=True):
+        for fin, fout in pairwise(channels):
             layers += [nn.Conv2d(fin, fout, 4, 2, 1), nn.GroupNorm(8, fout), nn.ReLU()]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * width, 256), nn.ReLU())
         self.feature = nn.Linear(256, FEATURES)

@@ -51,7 +51,7 @@ class Flatten(nn.Module):
 class Chain(nn.Sequential):
     """Layers one after the other, with the tangent alongside."""
 
-    def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:  # type: ignore[override]
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
         for layer in self:
             x, t = layer(x, t)
         return x, t

@@ -76,7 +76,7 @@ def sample_posterior(mean: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
 class CodeEncoder(nn.Module):
     """Looks at images in [-1, 1] of any size with an encoder that wants [0, 1] at 64 px: (x + 1) / 2, then box means.
 
-    x: [B, C, R, R], R a multiple of 64 -> (mean, logvar). `encoder` is any module that maps [B, C, 64, 64] in [0, 1] so.
+    x: [B, C, R, R], R a multiple of 64 -> (mean, logvar). `encoder`: any module that maps [B, C, 64, 64] so.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -95,5 +95,3 @@ class CodeEncoder(nn.Module):
 def freeze(module: nn.Module) -> nn.Module:
     """A network in eval mode whose parameters take no gradient (gradients still pass through it)."""
     return module.eval().requires_grad_(False)
-
-

@@ -12,7 +12,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from data_shards.cli import EXIT_OK, EXIT_RESUME, app_run, explain
-
 from data_shards.manifest import publish
 
 from . import settings, vae_file
@@ -22,7 +21,12 @@ from .preemption import write_exit
 from .stages import GanStage, Stage, VaeStage
 from .world import World, connect, disconnect
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on.")
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on.",
+)
 Config = Annotated[Path, typer.Argument(help="a YAML file of configs/")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, as in batch_size=32")]
 Accept = Annotated[bool, typer.Option("--accept-changes", help="go on from a checkpoint of other settings")]
@@ -61,7 +65,7 @@ def _train(config: C, path: Path, build: Callable[[C, World], Stage], accept_cha
         raise
     finally:
         if is_main:
-            _leave(run, code, reason, None if code == EXIT_OK else command)
+            _leave(run, code, reason, command)
     if code:
         if is_main:
             print(f"stopped: {reason}; go on with: {command}", file=sys.stderr, flush=True)
@@ -71,7 +75,9 @@ def _train(config: C, path: Path, build: Callable[[C, World], Stage], accept_cha
 def _command() -> str:
     """What the user typed, as far as a process can know it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    start = ["python", "-m"] if size == 1 else ["accelerate", "launch", "--multi_gpu", "--num_processes", str(size), "-m"]
+    start = (
+        ["python", "-m"] if size == 1 else ["accelerate", "launch", "--multi_gpu", "--num_processes", str(size), "-m"]
+    )
     return shlex.join([*start, "trainer", *sys.argv[1:]])
 
 
@@ -85,7 +91,7 @@ def _record(run: Path, config: RunConfig, stage: Stage) -> None:
         vae_file.keep(stage.vae, run)
 
 
-def _leave(run: Path, code: int, reason: str, command: str | None) -> None:
+def _leave(run: Path, code: int, reason: str, command: str) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
         write_exit(run, code, reason, command)

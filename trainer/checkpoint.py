@@ -54,7 +54,12 @@ def save(run: Path, step: int, state: State, facts: dict[str, Any], world: World
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # DCP's remarks on its own defaults
-            dcp.save(state.tensors(), storage_writer=dcp.FileSystemWriter(temporary), process_group=world.host_group, no_dist=world.size == 1)
+            dcp.save(
+                state.tensors(),
+                storage_writer=dcp.FileSystemWriter(temporary),
+                process_group=world.host_group,
+                no_dist=world.size == 1,
+            )
         world.barrier()
         if world.is_main:
             _publish(run, temporary, target, {"format": FORMAT, "step": step} | facts, keep_last)
@@ -99,7 +104,11 @@ def _disk_error(run: Path, error: BaseException) -> UserError | None:
     for cause in causes:
         number = getattr(cause, "errno", None)
         # torch's zip writer reports a short write as a RuntimeError without errno
-        full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(cause) or "PytorchStreamWriter" in str(cause)
+        full = (
+            number in (errno.ENOSPC, errno.EDQUOT)
+            or "No space left" in str(cause)
+            or "PytorchStreamWriter" in str(cause)
+        )
         if full or number == errno.EROFS:
             last = newest(run)
             kept = f"{last.name} is kept" if last else "none was published before"

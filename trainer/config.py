@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from data_shards.variants import Variant
+
 from .settings import Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]
-Variant = Literal["plain", "color", "noisy", "scream"]
 
 
 class DataConfig(Settings):

@@ -12,7 +12,7 @@ from torch import Tensor
 from data_shards import manifest as manifests
 from data_shards.errors import UserError
 from data_shards.loader import Batch, Draw, Level, batches, open_dataset
-from data_shards.variants import Painting, draw, load_painting
+from data_shards.variants import Painting, Variant, draw, load_painting
 
 from .config import DataConfig, RunConfig
 from .world import World
@@ -64,7 +64,8 @@ def open_data(config: DataConfig, seed: int, resolution: int) -> Data:
     variant = config.variant
     if variant != "plain" and manifest.data_set != "dsprites":
         raise UserError(
-            f"data.variant: {variant} draws on dSprites, but {config.path} holds {manifest.data_set}; set data.variant=plain"
+            f"data.variant: {variant} draws on dSprites, but {config.path} holds {manifest.data_set}; "
+            "set data.variant=plain"
         )
     painting = load_painting(config.painting) if variant == "scream" else None
     hook = None if variant == "plain" else partial(_draw, variant=variant, seed=seed, painting=painting)
@@ -73,5 +74,7 @@ def open_data(config: DataConfig, seed: int, resolution: int) -> Data:
     return Data(main, twin, manifest.channels if variant == "plain" else 3, painting, hook)
 
 
-def _draw(sprites: Tensor, samples: Tensor, epochs: Tensor, variant: str, seed: int, painting: Painting | None) -> Tensor:
-    return draw(variant, sprites, samples, epochs, seed, painting)  # type: ignore[arg-type]
+def _draw(
+    sprites: Tensor, samples: Tensor, epochs: Tensor, variant: Variant, seed: int, painting: Painting | None
+) -> Tensor:
+    return draw(variant, sprites, samples, epochs, seed, painting)

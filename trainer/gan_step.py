@@ -28,9 +28,7 @@ class GanStep:
         *("logit_real", "logit_fake", "grad_norm_d", "grad_norm_g"),
     )
 
-    def __init__(
-        self, g: Replicated, d: Replicated, q: CodeEncoder, average: nn.Module, config: GanConfig
-    ) -> None:
+    def __init__(self, g: Replicated, d: Replicated, q: CodeEncoder, average: nn.Module, config: GanConfig) -> None:
         self.g, self.d, self.q, self.average, self.config = g, d, q, average, config
         self.d.freeze()
 

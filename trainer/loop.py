@@ -35,7 +35,11 @@ class Loop:
         self.total = schedule.images(plan.total_kimg, batch)
         self.every = {
             name: schedule.images(kimg, batch)
-            for name, kimg in (("tick", plan.tick_kimg), ("sample", plan.sample_kimg), ("save", plan.save_kimg))
+            for name, kimg in (
+                ("tick", plan.tick_kimg),
+                ("sample", plan.sample_kimg),
+                ("save", plan.save_kimg),
+            )
         }
         self.waited = self.since = 0.0
         self.ticked_at = self.images_seen
@@ -73,7 +77,7 @@ class Loop:
             log.info("resuming %s at %d images (step %d)", self.run, self.images_seen, self.iteration)
 
     def train(self) -> str | None:
-        """Train to the end, or until a signal: then the signal's name. Every way out but an error leaves a checkpoint."""
+        """Train to the end, or until a signal: then its name. Every way out but an error leaves a checkpoint."""
         if self.images_seen >= self.total:
             log.info("%s is complete: %d images", self.run, self.images_seen)
             return None
@@ -149,6 +153,6 @@ class Loop:
         if last is None:
             return "no checkpoint was published; lower the learning rate or r1 and start again"
         return (
-            f"{last.name} is the last good checkpoint and nothing after it was kept; go on from it with a lower learning "
-            "rate or r1 and --accept-changes"
+            f"{last.name} is the last good checkpoint and nothing after it was kept; go on from it with a lower "
+            "learning rate or r1 and --accept-changes"
         )

@@ -18,7 +18,7 @@ def bernoulli_reconstruction(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def gaussian_reconstruction(logits: Tensor, x: Tensor) -> Tensor:
-    """Squared error of sigmoid(logits), without 1/2: summed over pixels, mean over the batch (beta is tied to this scale)."""
+    """Squared error of sigmoid(logits), without 1/2: summed over pixels, mean over the batch: beta is tied to it."""
     return F.mse_loss(logits.sigmoid(), x, reduction="sum") / len(x)
 
 

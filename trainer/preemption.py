@@ -36,6 +36,18 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
-def write_exit(run: Path, code: int, reason: str, command: str | None) -> None:
-    """RUN/exit.json: launchers and make swallow exit codes, this file does not. command: what goes on, or None."""
-    publish(run / "exit.json", (json.dumps({"code": code, "reason": reason, "command": command}, indent=1) + "\n").encode())
+def write_exit(run: Path, code: int, reason: str, command: str) -> None:
+    """RUN/exit.json: launchers and make swallow exit codes, this file does not. command: what was run, and goes on."""
+    publish(
+        run / "exit.json",
+        (json.dumps({"code": code, "reason": reason, "command": command}, indent=1) + "\n").encode(),
+    )
+
+
+def read_command(run: Path) -> str | None:
+    """The command that trained a run, from its exit.json."""
+    try:
+        command: str = json.loads((run / "exit.json").read_bytes())["command"]
+        return command
+    except (OSError, ValueError, KeyError):
+        return None

@@ -22,7 +22,7 @@ class State:
         self._modules[name] = module
 
     def add_optimizer(self, name: str, optimizer: Optimizer, module: nn.Module) -> None:
-        """Register the optimizer of a network; its state exists from now on, so that every checkpoint has the same keys."""
+        """Register a network's optimizer; its state exists from now on, so every checkpoint has the same keys."""
         materialise(optimizer)
         self._optimizers[name] = (optimizer, module)
 

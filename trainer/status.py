@@ -40,7 +40,7 @@ class Status:
         self.display.update(self.task, completed=images_seen)
 
     def tick(self, images_seen: int, facts: dict[str, Any], terms: dict[str, float]) -> None:
-        """One status line. facts: seconds_per_kimg, eta_seconds, data_wait, memory_gb, resolution, ...; terms: means."""
+        """One status line. facts: times, data_wait, memory_gb, resolution; terms: means."""
         record = {"images_seen": images_seen, **facts, **terms}
         with open(self.run / "stats.jsonl", "a") as stream:
             stream.write(json.dumps(record) + "\n")
@@ -53,7 +53,9 @@ class Status:
             f"{facts['resolution']} px"
         )
         line = " | ".join([head, *(f"{name} {value:.4g}" for name, value in terms.items())])
-        self.display.console.print(line, highlight=False, soft_wrap=True) if not self.display.disable else log.info(line)
+        self.display.console.print(line, highlight=False, soft_wrap=True) if not self.display.disable else log.info(
+            line
+        )
 
     def samples(self, images_seen: int, images: Tensor) -> None:
         """Save a grid. images: [N, C, R, R] in [0, 1], rows of 16."""
@@ -99,4 +101,3 @@ def read_stats(run: Path) -> list[dict[str, Any]]:
     """All ticks of a run, in order."""
     path = run / "stats.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-

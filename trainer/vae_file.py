@@ -43,11 +43,11 @@ def load(path: Path) -> VAE:
             f"vae: {path}: holds no checkpoint; name the run folder of a finished `python -m trainer vae`, "
             "or a vae.safetensors file"
         )
-    config = checkpoint.read_manifest(step)["config"]
-    channels = checkpoint.read_manifest(step)["facts"].get("channels")
-    if channels is None or "likelihood" not in config:
+    manifest = checkpoint.read_manifest(step)
+    config = manifest["config"]
+    if "likelihood" not in config:
         raise UserError(f"vae: {path}: is no run of stage 1; name a run folder of `python -m trainer vae`")
-    vae = VAE(channels, config["c_dim"], "default")
+    vae = VAE(manifest["facts"]["channels"], config["c_dim"], "default")
     names = {f"vae.{name}": torch.empty_like(t) for name, t in vae.state_dict().items()}
     checkpoint.load_tensors(step, names)
     vae.load_state_dict({name.removeprefix("vae."): t for name, t in names.items()})
@@ -62,6 +62,8 @@ def _from_file(path: Path) -> VAE:
             vae = VAE(int(facts["channels"]), int(facts["c_dim"]), "default")
             vae.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"vae: {path}: not a VAE file ({str(error).splitlines()[0]}); export or train it again") from None
+        raise UserError(
+            f"vae: {path}: not a VAE file ({str(error).splitlines()[0]}); export or train it again"
+        ) from None
     freeze(vae)
     return vae

@@ -81,7 +81,7 @@ def connect(device: str, processes: int | None) -> World:
             f"processes: the config asks for {processes}, the launcher started {size}; start the right number "
             f"(on CPU: accelerate launch --multi_gpu --num_processes {processes}) or set processes={size}"
         )
-    group = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
+    group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
     if not on_cpu:  # exact convolutions and matrix products unless asked otherwise
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return World(int(state.process_index), size, torch.device(state.device), group)

@@ -6,7 +6,6 @@ hashes of real images that the tests hold match.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ _SUBROWS = 4  # scan lines per pixel row above 64 px; along a row the coverage i
 
 
 class Factors(NamedTuple):
-    """Values of the five factors, each [N]: shape class 0..2, scale 0.5..1, orientation in radians, x and y in [0, 1]."""
+    """Factor values, each [N]: shape class 0..2, scale 0.5..1, orientation in radians, x and y in [0, 1]."""
 
     shape: Int64
     scale: Float
@@ -142,6 +141,10 @@ def _raster_smooth(vertices: NDArray[np.float64], size: int) -> UInt8:
     return np.rint(np.abs(coverage) * 255.0).clip(0, 255).astype(np.uint8)
 
 
+def _take(factors: Factors, rows: Int64) -> Factors:
+    return Factors(*(np.asarray(f)[rows] for f in factors))  # type: ignore[arg-type]
+
+
 def render_factors(factors: Factors, size: int = 64) -> UInt8:
     """Draw sprites with any factor values. size: 64 (binary, 0/1) or a larger power of two (0..255, anti-aliased).
 
@@ -154,7 +157,7 @@ def render_factors(factors: Factors, size: int = 64) -> UInt8:
         chosen = np.flatnonzero(factors.shape == shape)
         step = max(1, 64 * 64 * 256 // size**2)  # bounds the scratch memory
         for rows in (chosen[i : i + step] for i in range(0, len(chosen), step)):
-            vertices = _vertices(outline, Factors(*(f[rows] for f in factors)))
+            vertices = _vertices(outline, _take(factors, rows))
             images[rows] = _raster_binary(vertices) if size == 64 else _raster_smooth(vertices, size)
     return images
 

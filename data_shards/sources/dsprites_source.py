@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,7 @@ from .base import Offender, Sample, listing_hash
 from .dsprites import COUNT, FACTOR_NAMES, FACTOR_SIZES, Int64, UInt8, classes, index_of, render
 
 _CHUNK = 4096
-_REMEDY = (
-    "name the published dsprites_ndarray_co1sh3sc6or40x32y32_64x64 file, or leave --npz out to draw the set"
-)
+_REMEDY = "name the published dsprites_ndarray_co1sh3sc6or40x32y32_64x64 file, or leave --npz out to draw the set"
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,8 @@ def dsprites(count: int | None, size: int, file: Path | None = None) -> DSprites
         chosen = _choose(count, COUNT)
         return DSprites(chosen, size)
     if size > 64:
-        raise UserError(
-            f"--resolutions has {size}, but {file} holds 64 px images; leave --npz out to draw larger ones"
-        )
-    with _Published(file) as published:
+        raise UserError(f"--resolutions has {size}, but {file} holds 64 px images; leave --npz out to draw larger ones")
+    with _published(file) as published:
         rows = _choose(count, len(published.index))
         bits = published.packed(rows)
         index = published.index[rows]
@@ -133,26 +130,24 @@ def _choose(count: int | None, total: int) -> Int64:
     return np.sort(permutation(0, 0, total, purpose=Purpose.SUBSET)[:count])
 
 
+@contextmanager
+def _published(path: Path) -> Iterator[_Published]:
+    try:
+        with h5py.File(path, "r") if h5py.is_hdf5(path) else zipfile.ZipFile(path) as file:
+            yield _Published(path, file)
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged, or not a readable npz or hdf5 ({error}); {_REMEDY}") from None
+
+
 class _Published:
     """The published file's arrays `imgs` and `latents_classes`, read in pieces and never unpickled."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file: h5py.File | zipfile.ZipFile
-        try:
-            self.file = h5py.File(path, "r") if h5py.is_hdf5(path) else zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not a readable npz or hdf5 ({error}); {_REMEDY}") from None
-
-    def __enter__(self) -> _Published:
+    def __init__(self, path: Path, file: h5py.File | zipfile.ZipFile) -> None:
+        self.path, self.file = path, file
         shape, dtype = self._header("imgs")
         if shape[1:] != (64, 64) or dtype != np.uint8:
             raise UserError(f"{self.path}: imgs is {dtype} {shape}, not uint8 (N, 64, 64); {_REMEDY}")
         self.index = self._indices(shape[0])
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
     def _indices(self, count: int) -> Int64:
         """Dataset indices of the rows: from latents_classes (colour first), else the whole set in its
@@ -176,9 +171,7 @@ class _Published:
         return packed
 
     def _has(self, name: str) -> bool:
-        return (
-            name in self.file if isinstance(self.file, h5py.File) else f"{name}.npy" in self.file.namelist()
-        )
+        return name in self.file if isinstance(self.file, h5py.File) else f"{name}.npy" in self.file.namelist()
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         if not self._has(name):
@@ -210,10 +203,7 @@ class _Published:
             self._npy(stream, name)
             for start in range(0, shape[0], _CHUNK):
                 rows = min(_CHUNK, shape[0] - start)
-                try:
-                    data = stream.read(rows * width * dtype.itemsize)
-                except (zipfile.BadZipFile, zlib.error) as error:
-                    raise UserError(f"{self.path}: array {name} is damaged ({error}); {_REMEDY}") from None
+                data = stream.read(rows * width * dtype.itemsize)
                 if len(data) != rows * width * dtype.itemsize:
                     raise UserError(f"{self.path}: array {name} is truncated; {_REMEDY}")
                 yield np.frombuffer(data, dtype).reshape(rows, *shape[1:])

@@ -114,9 +114,7 @@ def inspect(root: Path, size: int, file: str) -> Offender | None:
             image = Image.open(io.BytesIO(data))
             broken = _rule(image, data, size)
             if broken is None:
-                image.draft(
-                    image.mode, (size, size)
-                )  # a JPEG decodes faster when shrunk, and fails all the same
+                image.draft(image.mode, (size, size))  # a JPEG decodes faster when shrunk, and fails all the same
                 image.load()
                 broken = _transparent(image)
     except Image.DecompressionBombError:
@@ -175,9 +173,7 @@ def load(path: Path, size: int) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read any more ({error}); it changed since the scan: run again"
-        ) from None
+        raise UserError(f"{path}: cannot be read any more ({error}); it changed since the scan: run again") from None
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))

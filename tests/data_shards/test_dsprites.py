@@ -57,7 +57,7 @@ def test_a_stored_64_px_set_is_bit_exact_with_its_factors(tmp_path: Path) -> Non
 
 
 def replica(path: Path, index: np.ndarray) -> None:
-    """A small file with the published one's arrays (metadata is a pickled object there: it must not be touched)."""
+    """A small file with the published one's arrays (its metadata is pickled: it must not be read)."""
     table = np.concatenate([np.zeros((len(index), 1), np.int64), classes(index)], 1)
     if path.suffix == ".npz":
         trap = np.array([{"never": "unpickled"}], dtype=object)
@@ -83,7 +83,12 @@ def test_the_published_file_is_read(tmp_path: Path, kind: str) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
     path.write_bytes(b"no zip")
-    refused(run("make", "dsprites", "--out", tmp_path / "o", "--all", "--npz", path), path, "not a readable npz", "leave")
+    refused(
+        run("make", "dsprites", "--out", tmp_path / "o", "--all", "--npz", path),
+        path,
+        "not a readable npz",
+        "leave",
+    )
     np.savez(path, imgs=np.array([{}], dtype=object))
     refused(run("make", "dsprites", "--out", tmp_path / "o", "--all", "--npz", path), path, "imgs", "object")
     replica(path, np.arange(20))

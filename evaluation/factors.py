@@ -1,0 +1,78 @@
+"""What the shipped factor network sees in an image: FID features, predicted factors, and the sprite they draw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from data_shards.errors import UserError
+from data_shards.sources.dsprites import Factors, render_factors
+from models import FactorNet, FactorPrediction, freeze
+from models.factor_net import SYMMETRY
+
+WEIGHTS = Path(__file__).parent / "weights" / "factor_net.safetensors"
+FULL_RANGE = {"x": 1.0, "y": 1.0, "scale": 0.5}
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """The factor network and the sha256 of its weights: FIDs compare only under the same hash."""
+
+    network: FactorNet
+    sha256: str
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> tuple[Tensor, FactorPrediction]:
+        """uint8 [B, 1 or 3, R, R] -> (features [B, 128], predicted factors)."""
+        features = self.network.features(images.float() / 255)
+        return features, self.network.predict(features)
+
+
+def load_extractor(path: Path = WEIGHTS) -> Extractor:
+    """The shipped network; a file that is not the one its .json records is refused."""
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    recorded = json.loads(path.with_suffix(".json").read_text())["sha256"]
+    if digest != recorded:
+        raise UserError(f"{path}: sha256 is {digest}, {recorded} is recorded; install the package again")
+    network = FactorNet()
+    network.load_state_dict({name: t.float() for name, t in load_tensors(data).items()})
+    freeze(network)
+    return Extractor(network.to(memory_format=torch.channels_last), digest)
+
+
+def to_factors(prediction: FactorPrediction) -> Factors:
+    """The predicted factor values, kept within what dSprites can draw."""
+    shape = prediction.shape.argmax(1)
+    angle = prediction.angle[torch.arange(len(shape)), shape]
+    theta = torch.atan2(angle[:, 1], angle[:, 0]) / torch.tensor(SYMMETRY)[shape]
+    return Factors(
+        shape.numpy(),
+        prediction.scale.clamp(0.5, 1).numpy(),
+        theta.double().numpy(),
+        prediction.x.clamp(0, 1).numpy(),
+        prediction.y.clamp(0, 1).numpy(),
+    )
+
+
+def sprite_iou(images: Tensor, prediction: FactorPrediction) -> NDArray[np.float64]:
+    """Overlap of each image with the sprite that its predicted factors draw: [B] in [0, 1].
+
+    images: uint8 [B, C, R, R]. The image's mask is where its channel maximum, at 64 px, is above half of its peak; an
+    image without anything has overlap 0.
+    """
+    light = images.amax(1).float()
+    if light.shape[-1] > 64:
+        light = torch.nn.functional.avg_pool2d(light[:, None], light.shape[-1] // 64)[:, 0]
+    mask = (light > light.amax((1, 2), keepdim=True) / 2).numpy()
+    drawn = render_factors(to_factors(prediction)).astype(bool)
+    union = (mask | drawn).sum((1, 2))
+    return np.asarray((mask & drawn).sum((1, 2)) / np.maximum(union, 1))

@@ -1,0 +1,92 @@
+"""FID and sprite fidelity of a run's images against its reals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_shards.cli import progress_bar
+from data_shards.errors import UserError
+
+from .factors import Extractor, sprite_iou
+from .frechet import Moments, distance
+from .images import BLOCK, Codes, Kind, Maker, maker, reals
+from .run import Run
+
+FIDELITY_IOU = 0.8
+KINDS: tuple[Kind, ...] = ("reals", "gan", "vae", "untrained")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One set of images: moments of its features and, where it is defined, the share of faithful sprites."""
+
+    moments: Moments
+    fidelity: float | None
+
+
+def measure(make: Maker, count: int, extractor: Extractor, faithful: bool, advance: Callable[[int], None]) -> Measured:
+    """Look at images 0 to count - 1 in blocks."""
+    moments, overlaps = Moments.empty(128), []
+    for start in range(0, count, BLOCK):
+        positions = torch.arange(start, min(start + BLOCK, count))
+        images = make(positions)
+        features, prediction = extractor.look(images)
+        if not torch.isfinite(features).all():
+            raise UserError(
+                f"images {start} to {int(positions[-1])} give features that are not finite: it has diverged"
+            )
+        moments.add(features)
+        if faithful:
+            overlaps.append(sprite_iou(images, prediction))
+        advance(len(positions))
+    assert moments.count == count
+    fidelity = float((np.concatenate(overlaps) >= FIDELITY_IOU).mean()) if faithful else None
+    return Measured(moments, fidelity)
+
+
+def fid(run: Run, extractor: Extractor, kinds: list[Kind], samples: int, source: Codes, seed: int) -> dict[str, Any]:
+    """FID of each kind of images against the same reference reals. Returns the record's numbers by kind.
+
+    The reference is the first `samples` reals of the evaluation's order; "reals" and codes come from those after it.
+    """
+    _check(run, kinds, samples)
+    count = run.data.main.count
+    reference = min(samples, count // 2 if "reals" in kinds else count)
+    counts: dict[Kind, int] = {kind: min(samples, count - reference) if kind == "reals" else samples for kind in kinds}
+    faithful = run.config.data.variant in ("plain", "color")
+    with progress_bar() as bar:
+        task = bar.add_task("fid", total=reference + sum(counts.values()))
+        base = measure(lambda at: reals(run, seed, at), reference, extractor, False, lambda n: bar.advance(task, n))
+        found = {
+            kind: measure(
+                maker(run, kind, seed, source, reference),
+                n,
+                extractor,
+                faithful,
+                lambda n: bar.advance(task, n),
+            )
+            for kind, n in counts.items()
+        }
+    return {
+        "reference_count": reference,
+        **{
+            kind: {"fid": distance(m.moments, base.moments), "count": counts[kind], "fidelity": m.fidelity}
+            for kind, m in found.items()
+        },
+    }
+
+
+def _check(run: Run, kinds: list[Kind], samples: int) -> None:
+    if run.data.main.manifest.data_set != "dsprites":
+        raise UserError(
+            f"{run.path}: trained on {run.data.main.manifest.data_set}; the factor network knows the dSprites family only"
+        )
+    if samples < 2:
+        raise UserError(f"--samples: {samples} is too few; FID needs at least 2, and 50000 to be comparable")
+    if run.generator is None and {"gan", "untrained"} & set(kinds):
+        raise UserError(f"{run.path}: is a run of stage 1; measure it with --of vae or --of reals")

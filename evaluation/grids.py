@@ -1,0 +1,50 @@
+"""Pictures made of pictures: uint8 tensors -> lossless PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.utils import make_grid
+
+PAD = 2
+PAPER = 255
+
+
+def grid(images: Tensor, columns: int) -> Image.Image:
+    """uint8 [N, C, R, R] -> one picture, `columns` images wide."""
+    sheet = make_grid(images.expand(-1, 3, -1, -1), nrow=columns, padding=PAD, pad_value=PAPER)
+    return Image.fromarray(sheet.permute(1, 2, 0).numpy())
+
+
+def labelled(rows: Sequence[tuple[str, Image.Image]], width: int = 120) -> Image.Image:
+    """Pictures below each other, each with its text on the left."""
+    font = ImageFont.load_default(13)
+    sheet = Image.new("RGB", (width + max(p.width for _, p in rows), sum(p.height for _, p in rows)), (PAPER,) * 3)
+    pen, y = ImageDraw.Draw(sheet), 0
+    for text, picture in rows:
+        sheet.paste(picture, (width, y))
+        pen.multiline_text((6, y + picture.height / 2), text, (30, 30, 30), font, anchor="lm", spacing=4)
+        y += picture.height
+    return sheet
+
+
+def beside(pictures: Sequence[Image.Image], gap: int = 16) -> Image.Image:
+    """Pictures next to each other, aligned at the top."""
+    width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, max(p.height for p in pictures)), (PAPER,) * 3)
+    x = 0
+    for picture in pictures:
+        sheet.paste(picture, (x, 0))
+        x += picture.width + gap
+    return sheet
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.png")
+    picture.save(temporary)
+    temporary.replace(path)

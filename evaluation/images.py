@@ -1,0 +1,65 @@
+"""The images that metrics compare: image i of each kind is a pure function of (seed, i), as uint8 like a saved file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_shards.noise import Purpose, normal
+from data_shards.order import permutation
+from models import sample_posterior
+
+from .run import Run
+
+Codes = Literal["posterior", "prior"]
+Kind = Literal["gan", "vae", "untrained", "reals"]
+BLOCK = 64  # positions; a block's images do not depend on which process makes it
+Maker = Callable[[Tensor], Tensor]
+
+
+def reals(run: Run, seed: int, positions: Tensor) -> Tensor:
+    """Real images in the evaluation's order, at 64 px, epoch 0 of the evaluation's seed. positions: int64 [b].
+
+    Returns uint8 [b, C, 64, 64]. The order is a permutation of the set; it starts again after its end.
+    """
+    count = run.data.main.count
+    order = permutation(seed, 0, count, Purpose.EVAL_ORDER)
+    samples = torch.from_numpy(order[positions.numpy() % count].copy())
+    images = run.data.main.read_samples(samples.numpy().astype(np.int64))
+    return images if run.data.draw is None else run.data.draw(images, samples, torch.zeros_like(samples))
+
+
+def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) -> Tensor:
+    """c for generated image i: a posterior sample of the real image at offset + i, or N(0, I). Returns [b, c_dim]."""
+    eps = normal(seed, Purpose.EVAL_CODE, positions, (run.c_dim,))
+    if source == "prior":
+        return eps
+    mean, logvar = run.encoder(reals(run, seed, positions + offset).float() / 127.5 - 1)
+    return sample_posterior(mean, logvar, eps)
+
+
+def generate(run: Run, network: nn.Module, seed: int, positions: Tensor, c: Tensor) -> Tensor:
+    """Images of a generator, uint8 [b, C, R, R], with the nuisance of each position."""
+    s = normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,))
+    return run.uint8((network(torch.cat((s, c), 1)) + 1) / 2)
+
+
+def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int) -> Maker:
+    """positions int64 [b] -> uint8 images of one kind. offset: where the reals that are not the reference begin."""
+
+    @torch.no_grad()
+    def make(positions: Tensor) -> Tensor:
+        if kind == "reals":
+            return reals(run, seed, positions + offset)
+        c = codes(run, seed, positions, source, offset)
+        if kind == "vae":
+            return run.uint8(run.vae.decode(c))
+        network = run.generator if kind == "gan" else run.untrained
+        assert network is not None
+        return generate(run, network, seed, positions, c)
+
+    return make

@@ -1,0 +1,22 @@
+"""Shared sets of shards and settings. One thread a process: ranks and workers share two cores."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data_shards.helpers import make_dsprites
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """256 dSprites at 64 px in four shards."""
+    return make_dsprites(tmp_path_factory.mktemp("data") / "sprites", count=256, per_shard=64)

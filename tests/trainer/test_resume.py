@@ -1,0 +1,116 @@
+"""A resumed run is the unbroken run: parameters, optimizer states, EMA and logged losses, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from .helpers import differences, finish, newest, train
+
+TIMING = {"seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb"}
+
+
+def logged(run: Path) -> list[dict[str, float]]:
+    lines = (run / "stats.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, sprites: Path) -> dict[str, Path]:
+    """30 iterations of each stage without a break."""
+    root = tmp_path_factory.mktemp("straight")
+    finish(train("vae", sprites, root / "vae", 30))
+    finish(train("gan", sprites, root / "gan", 30, vae=root / "vae", s_dim=4))
+    return {"vae": root / "vae", "gan": root / "gan"}
+
+
+def settings(stage: str, straight: dict[str, Path]) -> dict[str, object]:
+    return {"vae": straight["vae"], "s_dim": 4} if stage == "gan" else {}
+
+
+@pytest.mark.parametrize("stage", ["vae", "gan"])
+def test_thirty_steps_equal_ten_and_ten_and_ten(
+    stage: str, sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for steps in (10, 20, 30):
+        finish(train(stage, sprites, run, steps, **settings(stage, straight)))
+    assert not differences(newest(straight[stage]), newest(run))
+    assert logged(straight[stage]) == logged(run)
+    assert len(logged(run)) == 30
+
+
+@pytest.mark.parametrize("stage", ["vae", "gan"])
+def test_three_kills_at_random_moments_change_nothing(
+    stage: str, sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    run, kills = tmp_path / "run", 0
+    seed = time.time_ns()
+    dice = random.Random(seed)
+    for _ in range(20):
+        running = train(stage, sprites, run, 30, **settings(stage, straight))
+        if kills == 3:
+            finish(running)
+            break
+        before = len(logged(run)) if (run / "stats.jsonl").exists() else 0
+        target = min(before + dice.randint(3, 9), 29)
+        while running.process.is_alive() and (
+            not (run / "stats.jsonl").exists() or len((run / "stats.jsonl").read_text().splitlines()) < target
+        ):
+            time.sleep(0.002)
+        time.sleep(dice.random() * 0.05)
+        running.kill()
+        kills += running.wait() == -9
+    assert kills == 3, f"seed {seed}"
+    assert not differences(newest(straight[stage]), newest(run)), f"seed {seed}"
+    assert logged(straight[stage]) == logged(run), f"seed {seed}"
+
+
+def test_a_signal_saves_and_leaves_with_75_and_the_command(
+    sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    import signal
+
+    for number, name in ((signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM"), (signal.SIGUSR1, "SIGUSR1")):
+        run = tmp_path / name
+        running = train("vae", sprites, run, 30)
+        while not (run / "stats.jsonl").exists():
+            time.sleep(0.002)
+        running.kill(number)
+        finish(running, 75)
+        left = json.loads((run / "exit.json").read_text())
+        assert left["code"] == 75
+        assert name in left["reason"]
+        assert left["command"].startswith("python -m trainer vae")
+        assert left["command"] in running.err
+        finish(train("vae", sprites, run, 30))
+        assert json.loads((run / "exit.json").read_text())["code"] == 0
+        assert not differences(newest(straight["vae"]), newest(run))
+
+
+def test_micro_batches_and_workers_change_nothing_but_rounding(
+    sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    from .helpers import largest_gap
+
+    finish(train("gan", sprites, tmp_path / "a", 3, vae=straight["vae"], s_dim=4, precision="float64"))
+    more = {"vae": straight["vae"], "s_dim": 4, "precision": "float64", "micro_batch": 4, "data__workers": 2}
+    finish(train("gan", sprites, tmp_path / "b", 3, **more))
+    gap, name = largest_gap(newest(tmp_path / "a"), newest(tmp_path / "b"))
+    assert gap < 1e-11, name
+
+
+def test_a_changed_config_is_refused_with_what_changed(
+    sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    finish(train("vae", sprites, run, 5))
+    running = finish(train("vae", sprites, run, 10, beta__value=4, seed=3), 2)
+    for word in ("beta.value: was 8.0, now 4.0", "seed: was 0, now 3", "run=", "--accept-changes"):
+        assert word in running.err
+    assert "Traceback" not in running.err
+    finish(train("vae", sprites, run, 10, schedule__keep_last=3, micro_batch=8, data__workers=1))
