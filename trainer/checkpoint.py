@@ -27,6 +27,11 @@ from .world import World
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_DISK = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "the disk is read-only",
+}
 log = logging.getLogger(__name__)
 
 
@@ -98,23 +103,25 @@ def _sweep(run: Path) -> None:
 
 
 def _disk_error(run: Path, error: BaseException) -> UserError | None:
-    causes: list[Any] = [error]
-    if isinstance(error, CheckpointException):
-        causes += [failure[0] for failure in error.failures.values()]
-    for cause in causes:
-        number = getattr(cause, "errno", None)
-        # torch's zip writer reports a short write as a RuntimeError without errno
-        full = (
-            number in (errno.ENOSPC, errno.EDQUOT)
-            or "No space left" in str(cause)
-            or "PytorchStreamWriter" in str(cause)
-        )
-        if full or number == errno.EROFS:
+    for cause in _causes(error):
+        why = _DISK.get(getattr(cause, "errno", None) or 0)
+        if why:
             last = newest(run)
             kept = f"{last.name} is kept" if last else "none was published before"
-            why = "no space left on the device" if full else "the disk is read-only"
             return UserError(f"{folder(run)}: {why}, the checkpoint was not saved ({kept}); make room and resume")
     return None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The errors behind an error: DCP wraps them, and torch's zip writer raises its own on top of the system's."""
+    starts = [failure[0] for failure in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+    found: list[BaseException] = []
+    while starts:
+        cause = starts.pop()
+        if cause not in found:
+            found.append(cause)
+            starts += [c for c in (cause.__cause__, cause.__context__) if c is not None]
+    return found
 
 
 def steps(run: Path) -> list[Path]:
@@ -201,8 +208,8 @@ def _load(path: Path, state: State) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    causes = [failure[0] for failure in error.failures.values()] if isinstance(error, CheckpointException) else [error]
-    return (str(causes[0]).splitlines() or [type(causes[0]).__name__])[0]
+    cause = _causes(error)[0]
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
 
 
 def load_tensors(step: Path, tensors: dict[str, torch.Tensor]) -> None:

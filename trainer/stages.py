@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -103,7 +104,7 @@ class GanStage:
         G = networks.generator(config, channels).to(device, self.dtype).to(memory_format=LAYOUT)
         D = networks.discriminator(config, channels).to(device, self.dtype).to(memory_format=LAYOUT)
         self.average = ema.clone(G)
-        self.q = CodeEncoder(self.vae.encoder).to(device, self.dtype).to(memory_format=LAYOUT)
+        self.q = CodeEncoder(copy.deepcopy(self.vae.encoder)).to(device, self.dtype).to(memory_format=LAYOUT)
         g = Replicated(G, networks.optimizer(config.optimizer_g, G), world)
         d = Replicated(D, networks.optimizer(config.optimizer_d, D), world)
         self.state = State()

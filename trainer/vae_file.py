@@ -18,19 +18,19 @@ from . import checkpoint
 FILE = "vae.safetensors"
 
 
-def to_bytes(vae: VAE) -> bytes:
-    """The file's bytes; their sha256 is the identity of the weights."""
-    facts = {"channels": str(vae.channels), "c_dim": str(vae.c_dim)}
-    return save({name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}, facts)
-
-
 def sha256(vae: VAE) -> str:
-    return hashlib.sha256(to_bytes(vae)).hexdigest()
+    """The identity of the weights: over names, shapes and values."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(vae.state_dict().items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def keep(vae: VAE, run: Path) -> None:
     """Write RUN/vae.safetensors, so that the run can be evaluated without its stage 1."""
-    publish(run / FILE, to_bytes(vae))
+    facts = {"channels": str(vae.channels), "c_dim": str(vae.c_dim)}
+    publish(run / FILE, save({name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}, facts))
 
 
 def load(path: Path) -> VAE:
