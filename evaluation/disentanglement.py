@@ -88,12 +88,16 @@ def fvm(represent: Represent, protocol: FvmProtocol, rng: np.random.Generator) -
             "eval_accuracy": 0.0 if protocol.eval_votes else None,
             "pruned": pruned,
         }
-    votes = [
-        _votes(represent, n, protocol.batch, variance, active, rng) for n in (protocol.train_votes, protocol.eval_votes)
-    ]
-    majority = votes[0].argmax(0)
-    accuracy = [float(v[majority, np.arange(v.shape[1])].sum() / v.sum()) if v.sum() else None for v in votes]
-    return {"train_accuracy": accuracy[0], "eval_accuracy": accuracy[1], "pruned": pruned}
+    train = _votes(represent, protocol.train_votes, protocol.batch, variance, active, rng)
+    majority = train.argmax(0)
+    held_out = None
+    if protocol.eval_votes:
+        held_out = _accuracy(_votes(represent, protocol.eval_votes, protocol.batch, variance, active, rng), majority)
+    return {"train_accuracy": _accuracy(train, majority), "eval_accuracy": held_out, "pruned": pruned}
+
+
+def _accuracy(votes: Int, majority: Int) -> float:
+    return float(votes[majority, np.arange(votes.shape[1])].sum() / votes.sum())
 
 
 def _votes(
@@ -109,11 +113,7 @@ def _votes(
     factors = random_factors(rng, count * batch).reshape(count, batch, -1)
     rows = np.arange(count)
     factors[rows, :, fixed] = factors[rows, :1, fixed]
-    codes = (
-        represent(index_of(factors.reshape(count * batch, -1))).reshape(count, batch, -1)
-        if count
-        else np.empty((0, 1, len(variance)))
-    )
+    codes = represent(index_of(factors.reshape(count * batch, -1))).reshape(count, batch, -1)
     ratio = np.where(active, codes.var(1, ddof=1) / np.maximum(variance, 1e-300), np.inf)
     table = np.zeros((len(FACTOR_SIZES), len(variance)), np.int64)
     np.add.at(table, (fixed, ratio.argmin(1)), 1)

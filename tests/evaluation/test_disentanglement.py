@@ -1,0 +1,119 @@
+"""MIG and FVM against closed forms, scikit-free brute force, and each other's definitions."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_shards.sources.dsprites import COUNT, FACTOR_SIZES, classes, factors_of
+from evaluation import disentanglement as metrics
+
+Array = Any
+
+
+def perfect(index: Array) -> Array:
+    """A code equal to the factors' class indices."""
+    return classes(index).astype(float)
+
+
+def noise(index: Array) -> Array:
+    return np.random.default_rng(len(index)).normal(size=(len(index), 10))
+
+
+def test_a_code_equal_to_the_class_indices() -> None:
+    rng = np.random.default_rng(0)
+    factors = metrics.random_factors(rng, 200_000)
+    score, _ = metrics.mig(factors.astype(float), factors)
+    exact = []
+    for size in FACTOR_SIZES:  # the code's bins against the factor: the entropy of the binned factor
+        values = np.arange(size)
+        shares = Counter(metrics.bins(values.astype(float)).tolist())
+        exact.append(-sum(n / size * math.log(n / size) for n in shares.values()) / math.log(size))
+    assert score == pytest.approx(np.mean(exact), abs=2e-3)  # the runner-up's information vanishes with N
+    few = metrics.random_factors(rng, metrics.MIG_SAMPLES)
+    assert metrics.mig(few.astype(float), few)[0] == pytest.approx(0.896, abs=3e-3)
+    for name in ("paper", "short"):
+        found = metrics.fvm(perfect, metrics.FVM_PROTOCOLS[name], np.random.default_rng(1))
+        assert found["train_accuracy"] == 1
+        assert found["pruned"] == []
+
+
+def test_factor_values_lose_scale_to_pruning() -> None:
+    def values(index: Array) -> Array:
+        f = factors_of(classes(index))
+        return np.stack([f.shape, f.scale, f.theta, f.x, f.y], 1).astype(float)
+
+    found = metrics.fvm(values, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    assert found["pruned"] == [1]
+    assert found["train_accuracy"] == pytest.approx(0.80, abs=0.04)
+
+
+def test_independent_noise() -> None:
+    rng = np.random.default_rng(0)
+    factors = metrics.random_factors(rng, 10_000)
+    score, _ = metrics.mig(rng.normal(size=(10_000, 10)), factors)
+    assert score < 0.01
+    found = metrics.fvm(noise, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    assert 0.2 < found["train_accuracy"] < 0.32
+
+
+def test_no_active_latent_scores_zero_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    found = metrics.fvm(lambda i: np.zeros((len(i), 4)), metrics.FVM_PROTOCOLS["dlib"], np.random.default_rng(0))
+    assert found == {"train_accuracy": 0.0, "eval_accuracy": 0.0, "pruned": [0, 1, 2, 3]}
+    assert "no active latent" in caplog.text
+
+
+def test_mutual_information_equals_a_loop_over_counts() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.integers(5, size=800)
+    b = (a + rng.integers(3, size=800)) % 7
+    n = len(a)
+    expected = 0.0
+    for (x, y), count in Counter(zip(a.tolist(), b.tolist(), strict=True)).items():
+        expected += count / n * math.log(count * n / ((a == x).sum() * (b == y).sum()))
+    assert metrics.mutual_information(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bins_are_disentanglement_libs() -> None:
+    code = np.random.default_rng(0).normal(size=500)
+    low, high = code.min(), code.max()
+    expected = np.minimum(((code - low) / (high - low) * 20).astype(int), 19) + 1
+    assert (metrics.bins(code) == expected).mean() > 0.995  # a value on an edge may round either way
+
+
+def test_fvm_equals_a_brute_force_version() -> None:
+    """The same votes counted by a plain loop, on a code that mixes factors."""
+    mix = np.random.default_rng(5).normal(size=(5, 6)) / np.array(FACTOR_SIZES)[:, None]
+
+    def represent(index: Array) -> Array:
+        return classes(index) @ mix
+
+    protocol = metrics.FvmProtocol(2_000, 0.0, 32, 300, 200)
+    found = metrics.fvm(represent, protocol, np.random.default_rng(9))
+
+    rng = np.random.default_rng(9)
+    draw = lambda n: np.stack([rng.integers(size, size=n) for size in FACTOR_SIZES], 1)  # noqa: E731
+    scale = (draw(2_000) @ mix).var(0, ddof=1)
+    tables = []
+    for votes in (300, 200):
+        fixed = rng.integers(5, size=votes)
+        factors = draw(votes * 32).reshape(votes, 32, 5)
+        table = Counter()
+        for k, batch in zip(fixed, factors, strict=True):
+            batch[:, k] = batch[0, k]
+            table[int(k), int(((batch @ mix).var(0, ddof=1) / scale).argmin())] += 1
+        tables.append(table)
+    majority = {j: max(range(5), key=lambda k: tables[0][k, j]) for j in range(6)}
+    for table, votes, key in ((tables[0], 300, "train_accuracy"), (tables[1], 200, "eval_accuracy")):
+        assert found[key] == pytest.approx(sum(table[majority[j], j] for j in range(6)) / votes)
+
+
+def test_the_index_covers_the_grid() -> None:
+    index = np.arange(0, COUNT, 997)
+    from data_shards.sources.dsprites import index_of
+
+    assert (index_of(classes(index)) == index).all()
