@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cli import run
-from .commands import main
+from .commands import app
 
 if __name__ == "__main__":
-    run(main)
+    run(app)

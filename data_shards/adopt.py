@@ -15,7 +15,8 @@ from PIL import __version__ as pillow_version
 
 from . import index, manifest
 from .errors import UserError
-from .manifest import Factor, Label, LevelInfo, Manifest, Shard, publish
+from .manifest import Factor, Label, LevelInfo, Manifest, Shard
+from .publish import publish
 from .sources.base import listing_hash
 from .tars import Entry, entries, read, sha256
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,11 +21,11 @@ EXIT_OK, EXIT_FAULT, EXIT_USER, EXIT_RESUME = 0, 1, 2, 75
 _DISK = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some quota", errno.EROFS: "make it writable"}
 
 
-def run(command: Callable[[], Any]) -> None:
-    """Run a command and leave with its exit code: 0 done, 75 stopped early but resumable, 2 the user can mend it."""
+def run(app: Any, args: Sequence[str] | None = None) -> None:
+    """Run a typer app and leave with its exit code: 0 done, 75 stopped early but resumable, 2 the user can mend it."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        command()
+        _call(app, args)
     except BaseException as error:
         code, message = explain(error)
         if message is None:
@@ -34,22 +35,17 @@ def run(command: Callable[[], Any]) -> None:
         raise SystemExit(code) from None
 
 
-def app_run(app: Any, module: str) -> None:
-    """Run a typer app as a command; a bad option is a UserError like any other."""
-
-    def command() -> None:
-        try:
-            code = app(standalone_mode=False)
-        except Exception as error:
-            if hasattr(error, "format_message") and error.format_message():  # click's usage errors
-                raise UserError(f"{error.format_message()} (see python -m {module} --help)") from None
-            raise
-        if code == 130:  # typer's answer to Ctrl-C
-            raise KeyboardInterrupt
-        if code:
-            raise SystemExit(code)
-
-    run(command)
+def _call(app: Any, args: Sequence[str] | None) -> None:
+    """A bad option is a UserError like any other."""
+    try:
+        code = app(args, standalone_mode=False)
+    except Exception as error:
+        if hasattr(error, "format_message") and error.format_message():  # click's usage errors
+            given = shlex.join(sys.argv[1:] if args is None else args) or "no arguments"
+            raise UserError(f"{error.format_message()} (in: {given}; see --help)") from None
+        raise
+    if code == 130:  # typer's answer to Ctrl-C
+        raise KeyboardInterrupt
 
 
 def explain(error: BaseException) -> tuple[int, str | None]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,19 +33,6 @@ CodecName = Annotated[Literal["png", "webp", "jpeg"], typer.Option(help="png and
 Quality = Annotated[int, typer.Option(min=1, max=100, help="of jpeg")]
 PerShard = Annotated[int | None, typer.Option(min=1, help="samples per shard [default: about 128 MB]")]
 _CORES = os.cpu_count() or 1
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; a bad option is a UserError like any other."""
-    try:
-        code = app(args, standalone_mode=False)
-    except Exception as error:
-        if hasattr(error, "format_message") and error.format_message():  # click's usage errors
-            given = " ".join(sys.argv[1:] if args is None else args)
-            raise UserError(f"{error.format_message()} (in: {given}; see --help)") from None
-        raise
-    if code == 130:  # typer's answer to Ctrl-C
-        raise KeyboardInterrupt
 
 
 @maker.command("dsprites")

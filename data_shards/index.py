@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UserError, joined
-from .manifest import LevelInfo, publish
+from .manifest import LevelInfo
+from .publish import publish
 from .tars import Entry, read, sha256
 
 FILE = "index.npz"

@@ -26,8 +26,9 @@ import webdataset
 from . import index, manifest
 from .codec import Codec, encode, pyramid, tool_versions
 from .errors import UserError
-from .manifest import LevelInfo, Manifest, Shard, Skipped, publish, sync_folder
+from .manifest import LevelInfo, Manifest, Shard, Skipped
 from .pool import ordered
+from .publish import publish, sync_folder
 from .sources.base import Offender, Sample, Source
 from .tars import entries, sha256
 

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from data_shards.cli import app_run
+from data_shards.cli import run as run_app
 from data_shards.errors import UserError
 from data_shards.sources.dsprites import index_of
 
@@ -28,7 +28,7 @@ from .fid import KINDS, fid
 from .images import Kind
 from .run import Run, open_run
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
 Seed = Annotated[int, typer.Option(min=0, help="decides which images are looked at")]
 
@@ -167,4 +167,4 @@ def _answer(
 
 
 if __name__ == "__main__":
-    app_run(app, "evaluation")
+    run_app(app)

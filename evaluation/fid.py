@@ -84,7 +84,8 @@ def fid(run: Run, extractor: Extractor, kinds: list[Kind], samples: int, source:
 def _check(run: Run, kinds: list[Kind], samples: int) -> None:
     if run.data.main.manifest.data_set != "dsprites":
         raise UserError(
-            f"{run.path}: trained on {run.data.main.manifest.data_set}; the factor network knows the dSprites family only"
+            f"{run.path}: trained on {run.data.main.manifest.data_set}; "
+            "the factor network knows the dSprites family only"
         )
     if samples < 2:
         raise UserError(f"--samples: {samples} is too few; FID needs at least 2, and 50000 to be comparable")

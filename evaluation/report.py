@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from data_shards.manifest import publish
+from data_shards.publish import publish
 from trainer.preemption import read_command
 from trainer.status import read_stats
 
@@ -82,7 +82,8 @@ def _head(run: Run) -> str:
     painting = "" if run.data.painting is None else f", painting: {run.data.painting.source}"
     facts = (
         f"{manifest.data_set} ({data.variant}{painting}), {manifest.count:,} images; "
-        f"{run.images_seen / 1000:,.1f} kimg seen; s {run.s_dim}, c {run.c_dim}; seed {run.config.seed}; checkpoint {run.step.name}"
+        f"{run.images_seen / 1000:,.1f} kimg seen; s {run.s_dim}, c {run.c_dim}; "
+        f"seed {run.config.seed}; checkpoint {run.step.name}"
     )
     kind = "ID-GAN" if run.generator is not None else "beta-VAE"
     return f"<h1>{kind}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
@@ -104,7 +105,8 @@ def _quality(record: dict[str, Any] | None) -> str:
     note = (
         f"FID against {record['kinds']['reference_count']:,} reals with the features of the shipped factor network "
         f"{record['extractor'][:12]}: comparable only with numbers of the same hash. Codes: {record['codes']}. "
-        "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own prediction draws."
+        "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
+        "prediction draws."
     )
     return _section("Quality", _table(("images", "FID", "count", "fidelity"), rows), note)
 
@@ -142,7 +144,8 @@ def _movement(record: dict[str, Any] | None) -> str:
     ]
     note = (
         f"The share of its full range that the factor network sees each factor move over along each latent, mean of "
-        f"{BASES} codes. The last column names the factor that moves at least twice as far as the others, and at least 20 %."
+        f"{BASES} codes. The last column names the factor that moves at least twice as far as the others, "
+        "and at least 20 %."
     )
     return _section("What each latent moves", _table(("latent", *record["factors"], "moves alone"), rows), note)
 

@@ -22,7 +22,7 @@ from data_shards.sources.dsprites import COUNT, Factors, classes, factors_of, re
 from data_shards.variants import Painting, draw, load_painting
 from models.factor_net import SYMMETRY, FactorNet, FactorPrediction
 
-BATCH, ITERATIONS, LEARNING_RATE, SEED = 128, 16_000, 1e-3, 0
+BATCH, ITERATIONS, LEARNING_RATE, SEED = 128, 9_000, 1e-3, 0
 
 
 def held_out(index: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def train(out: Path) -> None:
                 flush=True,
             )
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.half() for name, t in net.state_dict().items()}, out)
+    save_file({name: t.half().contiguous() for name, t in net.state_dict().items()}, out)
     recipe = {
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
         "command": "python -m evaluation.train_factor_net evaluation/weights/factor_net.safetensors",

@@ -1,14 +1,8 @@
 """Imported once by the fork server of tests/processes.py."""
 
 import os
+from importlib import import_module
 
 os.environ["OMP_NUM_THREADS"] = "1"
-
-import torch
-
-torch.set_num_threads(1)
-
-import data_shards.commands
-import evaluation.report
-import trainer.loop
-import trainer.stages  # noqa: F401
+for name in ("data_shards.commands", "trainer.stages", "trainer.loop", "evaluation.report", "evaluation.factors"):
+    import_module(name)

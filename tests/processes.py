@@ -88,9 +88,7 @@ def command(name: str, argv: Sequence[object], folder: Path, env: dict[str, str]
 def ranks(count: int, name: str, argv: Sequence[object], folder: Path) -> list[Running]:
     """Start `python -m NAME ARGV` as `count` processes of one gloo group, as a launcher would."""
     port = str(free_port())
-    return [
-        command(name, argv, folder / f"rank{rank}", rank_env(rank, count, port)) for rank in range(count)
-    ]
+    return [command(name, argv, folder / f"rank{rank}", rank_env(rank, count, port)) for rank in range(count)]
 
 
 def rank_env(rank: int, count: int, port: str) -> dict[str, str]:

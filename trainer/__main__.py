@@ -11,8 +11,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from data_shards.cli import EXIT_OK, EXIT_RESUME, app_run, explain
-from data_shards.manifest import publish
+from data_shards.cli import EXIT_OK, EXIT_RESUME, explain
+from data_shards.cli import run as run_app
+from data_shards.publish import publish
 
 from . import settings, vae_file
 from .config import GanConfig, RunConfig, VaeConfig
@@ -24,7 +25,6 @@ from .world import World, connect, disconnect
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
     help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on.",
 )
 Config = Annotated[Path, typer.Argument(help="a YAML file of configs/")]
@@ -100,4 +100,4 @@ def _leave(run: Path, code: int, reason: str, command: str) -> None:
 
 
 if __name__ == "__main__":
-    app_run(app, "trainer")
+    run_app(app)

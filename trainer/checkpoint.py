@@ -20,7 +20,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from data_shards.errors import UserError
-from data_shards.manifest import publish, sync_folder
+from data_shards.publish import publish, sync_folder
 
 from .state import State
 from .world import World

@@ -59,7 +59,7 @@ class Data:
 
 
 def open_data(config: DataConfig, seed: int, resolution: int) -> Data:
-    """Open the shards at one resolution, with the 64 px twin. Raises UserError with the key, the value and the remedy."""
+    """Open the shards at one resolution, with the 64 px twin. Raises UserError with key, value and remedy."""
     manifest = manifests.load(config.path)
     variant = config.variant
     if variant != "plain" and manifest.data_set != "dsprites":

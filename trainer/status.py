@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
-from data_shards.manifest import publish
+from data_shards.publish import publish
 
 log = logging.getLogger(__name__)
 

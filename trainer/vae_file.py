@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from data_shards.errors import UserError
-from data_shards.manifest import publish
+from data_shards.publish import publish
 from models import VAE, freeze
 
 from . import checkpoint

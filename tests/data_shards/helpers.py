@@ -25,7 +25,7 @@ def run(*args: object) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            cli.run(lambda: commands.main([str(a) for a in args]))
+            cli.run(commands.app, [str(a) for a in args])
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)

@@ -250,9 +250,7 @@ def test_no_space_while_a_shard_is_written(tmp_path: Path, monkeypatch: pytest.M
     refused(outcome, tmp_path / "set/64/00000.tar", "No space left on device", "free some space")
 
 
-def test_a_run_killed_right_after_its_manifest_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_killed_right_after_its_manifest_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -63,7 +63,7 @@ def test_another_number_of_processes_than_the_config_names_stops_at_once(sprites
     assert "Traceback" not in running.err
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
     [

@@ -26,7 +26,9 @@ def linear(fin: int, fout: int) -> int:
 @pytest.mark.parametrize("c_dim", [10, 20])
 def test_table_a2_parameter_counts(channels: int, c_dim: int) -> None:
     vae = VAE(channels, c_dim)
-    encoder = conv(channels, 32) + conv(32, 32) + conv(32, 64) + conv(64, 64) + linear(1024, 256) + linear(256, 2 * c_dim)
+    encoder = (
+        conv(channels, 32) + conv(32, 32) + conv(32, 64) + conv(64, 64) + linear(1024, 256) + linear(256, 2 * c_dim)
+    )
     decoder = linear(c_dim, 256) + linear(256, 1024) + conv(64, 64) + conv(64, 32) + conv(32, 32) + conv(32, channels)
     assert count(vae.encoder) == encoder
     assert count(vae.decoder) == decoder

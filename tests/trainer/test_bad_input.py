@@ -1,4 +1,4 @@
-"""What a user can get wrong in a run: exit code 2, key or file, value and remedy, no traceback, nothing published lost."""
+"""What a user can get wrong in a run: exit 2, key or file, value, remedy, no traceback, nothing published lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from tests import processes
-from tests.data_shards.helpers import hashes, make_dsprites, photos, run as shards
+from tests.data_shards.helpers import hashes, make_dsprites, photos
+from tests.data_shards.helpers import run as shards
 from trainer import checkpoint
 
 from .helpers import GAN, VAE, differences, finish, newest, overrides, train
@@ -161,7 +162,9 @@ def test_a_full_disk_during_a_save(sprites: Path, tmp_path: Path) -> None:
     finish(train("vae", sprites, run, 5))
     published = hashes(run / "checkpoints")
     running = processes.start(full_disk, (["vae", VAE, *overrides(sprites, run, 10)],), tmp_path / "logs")
-    refused(running, run / "checkpoints", "no space left on the device", "step-000000005 is kept", "make room and resume")
+    refused(
+        running, run / "checkpoints", "no space left on the device", "step-000000005 is kept", "make room and resume"
+    )
     assert hashes(run / "checkpoints") == published
     finish(train("vae", sprites, run, 10))
 

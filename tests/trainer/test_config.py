@@ -34,7 +34,7 @@ def test_every_problem_is_listed_at_once_with_key_value_and_remedy() -> None:
     )
     for words in (
         "8 problems",
-        'batch_sise: unknown key (value 32); did you mean batch_size?',
+        "batch_sise: unknown key (value 32); did you mean batch_size?",
         'optimizer_g.rmsprop.lr: found "fast"',
         "schedule.total_kimg: found -1",
         'data.variant: found "colour"',
@@ -54,7 +54,11 @@ def test_a_missing_value_and_a_missing_vae_are_named() -> None:
 def test_files_that_are_no_config(tmp_path: Path) -> None:
     assert "no such config" in refusal(VaeConfig, tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
-    for text, words in (("a: [", "not valid YAML"), ("- 1", "expected a mapping"), ("seed: 1\nseed: 2", "'seed' stands twice")):
+    for text, words in (
+        ("a: [", "not valid YAML"),
+        ("- 1", "expected a mapping"),
+        ("seed: 1\nseed: 2", "'seed' stands twice"),
+    ):
         broken.write_text(text)
         message = refusal(VaeConfig, broken)
         assert words in message
@@ -62,7 +66,9 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
 
 
 def test_numbers_read_as_yaml_1_2_does() -> None:
-    config = settings.load(VaeConfig, CONFIGS / "dsprites/beta_vae.yaml", ["optimizer.lr=1e-3", "optimizer.betas=[0, .99]"])
+    config = settings.load(
+        VaeConfig, CONFIGS / "dsprites/beta_vae.yaml", ["optimizer.lr=1e-3", "optimizer.betas=[0, .99]"]
+    )
     assert config.optimizer.lr == 1e-3
     assert config.optimizer.betas == (0.0, 0.99)
 

@@ -1,0 +1,121 @@
+"""Every command in README and docs/ runs, the long ones at a tiny setting; every linked file exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.data_shards.helpers import photos
+from tests.trainer.helpers import finish
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TINY = ["batch_size=16", "schedule.total_kimg=0.032", "schedule.tick_kimg=0.016", "schedule.save_kimg=0.016"]
+SETUP = {". .venv/bin/activate"}
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The lines of a page's bash blocks, without comments."""
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.split("  #")[0].strip()
+            if line and not line.startswith("#"):
+                yield line
+
+
+def tiny(command: str) -> list[str]:
+    """The command's arguments at a size that takes a second."""
+    args = shlex.split(command)
+    if "make" in args and "dsprites" in args and "data_shards" in args:
+        args = [a for a in args if a != "--all"]
+        if "--count" in args:
+            at = args.index("--count")
+            del args[at : at + 2]
+        return [*args, "--count", "128", "--workers", "1"]
+    if "trainer" in args:
+        return [*args, *TINY]
+    if "fid" in args:
+        args = [a for a in args if not a.isdigit() and a != "--samples"]
+        return [*args, "--samples", "48"]
+    if "disentanglement" in args and "--protocol" not in args:
+        return [*args, "--protocol", "short"]
+    return args
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the configs, like a fresh clone, and a folder of photos."""
+    place = tmp_path_factory.mktemp("workplace")
+    for name in ("configs", "benchmarks", "Makefile", "tests", "pyproject.toml"):
+        (place / name).symlink_to(ROOT / name)
+    photos(place / "PHOTOS", size=(300, 280))
+    return place
+
+
+def run_in(place: Path, command: str) -> None:
+    args = tiny(command)
+    if args[:2] == ["python", "-m"]:
+        finish(processes.start(_module_in, (str(place), args[2], args[3:]), place / "logs"))
+        return
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(args, cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def _module_in(place: str, name: str, argv: list[str]) -> None:
+    os.chdir(place)
+    processes.module(name, argv)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_of_a_page_runs(page: Path, workplace: Path) -> None:
+    for command in commands(page):
+        if command in SETUP:
+            continue
+        if command.startswith("make "):
+            target = command.split()[1]
+            done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+            continue
+        if command.startswith("git clone"):
+            continue
+        run_in(workplace, command)
+
+
+def demo_commands() -> list[str]:
+    done = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(".venv/bin/python -m")]
+    return [line.replace(".venv/bin/python", "python") for line in lines]
+
+
+@pytest.mark.slow
+def test_the_demo_at_a_tiny_size_and_again(workplace: Path) -> None:
+    steps = demo_commands()
+    assert [shlex.split(s)[2] for s in steps] == ["data_shards", "trainer", "trainer", *["evaluation"] * 5]
+    for command in (*steps, *steps):  # the second time everything is there already
+        run_in(workplace, command)
+    page = (workplace / "runs/demo/report/index.html").read_text()
+    for word in ("Quality", "Traversals", "What each latent moves", "Disentanglement", "Training"):
+        assert word in page
+
+
+def test_every_linked_file_exists() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_layout_table_names_what_is_there() -> None:
+    for name in re.findall(r"^\| `(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert (ROOT / name).is_dir(), name
+    assert shutil.which("make")
