@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,10 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
 
-from .errors import UserError
+from .errors import DISK_ERRORS, UserError
 
 EXIT_OK, EXIT_FAULT, EXIT_USER, EXIT_RESUME = 0, 1, 2, 75
-_DISK = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some quota", errno.EROFS: "make it writable"}
 
 
 def run(app: Any, args: Sequence[str] | None = None) -> None:
@@ -53,13 +50,10 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, UserError):
         return EXIT_USER, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return EXIT_RESUME, "stopped; the same command goes on"
-    if isinstance(error, OSError) and error.errno in _DISK:
+        return EXIT_RESUME, "stopped at once; the same command goes on from what was saved"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         where = error.filename or "the output folder"
-        return (
-            EXIT_USER,
-            f"{where}: {os.strerror(error.errno)}; {_DISK[error.errno]} and run the same command again",
-        )
+        return EXIT_USER, f"{where}: {DISK_ERRORS[error.errno]}; make room and run the same command again"
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return EXIT_USER, f"{error.filename}: {error.strerror}; check the path and its permissions"
     return EXIT_FAULT, None

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
+DISK_ERRORS = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+}
+
 
 class UserError(Exception):
     """A problem that the user can mend: the message names the key or file, the value and the remedy.

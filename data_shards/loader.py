@@ -183,6 +183,9 @@ class _Reader(Dataset[Batch | str]):
             return self._read(positions)
         except UserError as error:
             return str(error)
+        except OSError as error:
+            where = error.filename or self.main.root
+            return f"{where}: {error.strerror}; restore the shard and run the same command again"
 
     def _read(self, positions: Int64) -> Batch:
         samples, epochs = samples_at(self.seed, positions, self.main.count)

@@ -33,12 +33,12 @@ class Purpose(IntEnum):
     VARIANT_CROP = 10
     VARIANT_TINT = 11
     SUBSET = 12
-    INIT = 13
     EVAL_NUISANCE = 14
     EVAL_CODE = 15
     EVAL_ORDER = 16
     EVAL_FACTORS = 17
     FACTOR_NET = 18
+    HELD_OUT = 19
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

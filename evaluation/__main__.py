@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,25 +22,15 @@ from data_shards.sources.dsprites import index_of
 
 from . import disentanglement as metrics
 from . import encoding, figures, latents, records, report
+from .disentanglement import Protocol
 from .factors import load_extractor
 from .fid import KINDS, fid
-from .images import Kind
+from .images import Codes, Kind
 from .run import Run, open_run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
-Seed = Annotated[int, typer.Option(min=0, help="decides which images are looked at")]
-
-
-class Codes(StrEnum):
-    posterior = "posterior"
-    prior = "prior"
-
-
-class Protocol(StrEnum):
-    paper = "paper"
-    dlib = "dlib"
-    short = "short"
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are looked at")]
 
 
 CodesOption = Annotated[Codes, typer.Option(help="c from the aggregated posterior, as in training, or from N(0, I)")]
@@ -52,17 +41,17 @@ def fid_command(
     run: RunFolder,
     samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
     of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)}")] = "",
-    codes: CodesOption = Codes.posterior,
+    codes: CodesOption = "posterior",
     seed: Seed = 0,
 ) -> None:
     """FID (factor-net features) and sprite fidelity of the run's images and of what they are compared with."""
     opened, extractor = open_run(run), load_extractor()
     kinds = _kinds(of or ("gan" if opened.generator is not None else "vae"))
-    found = fid(opened, extractor, kinds, samples, codes.value, seed)
+    found = fid(opened, extractor, kinds, samples, codes, seed)
     record = {
         "protocol": "factor-net",
         "extractor": extractor.sha256,
-        "codes": codes.value,
+        "codes": codes,
         "seed": seed,
         "kinds": found,
     }
@@ -70,39 +59,39 @@ def fid_command(
         [kind, f"{found[kind]['fid']:.4g}", f"{found[kind]['count']:,}", _percent(found[kind]["fidelity"])]
         for kind in kinds
     ]
-    title = f"FID against {found['reference_count']:,} reals (factor-net {extractor.sha256[:12]}, codes: {codes.value})"
+    title = f"FID against {found['reference_count']:,} reals (factor-net {extractor.sha256[:12]}, codes: {codes})"
     _answer(opened, "fid", record, title, ["images", "FID", "count", "sprites with IoU >= 0.8"], rows)
 
 
 @app.command("disentanglement")
 def disentanglement_command(
     run: RunFolder,
-    protocol: Annotated[Protocol, typer.Option(help="of the FactorVAE metric")] = Protocol.paper,
+    protocol: Annotated[Protocol, typer.Option(help="of the FactorVAE metric")] = "paper",
     seed: Seed = 0,
 ) -> None:
     """MIG and the FactorVAE metric of the run's encoder (in stage 2: of its frozen VAE)."""
     opened = open_run(run)
-    represent = encoding.representation(opened, seed, whole_grid=protocol is not Protocol.short)
+    represent = encoding.representation(opened, seed, whole_grid=protocol != "short")
     rng = np.random.default_rng(seed)
-    fvm = metrics.fvm(represent, metrics.FVM_PROTOCOLS[protocol.value], rng)
+    fvm = metrics.fvm(represent, metrics.FVM_PROTOCOLS[protocol], rng)
     factors = metrics.random_factors(rng, metrics.MIG_SAMPLES)
     score, information = metrics.mig(represent(index_of(factors)), factors)
     encoder = "the frozen VAE of this run" if opened.generator is not None else "this run's VAE"
     record = {
         "encoder": encoder,
         "seed": seed,
-        "fvm": {"protocol": protocol.value, **fvm},
+        "fvm": {"protocol": protocol, **fvm},
         "mig": {"protocol": "dlib", "score": score, "information": information.round(4).tolist()},
     }
     rows = [
         ["MIG", "dlib", f"{score:.3f}"],
-        ["FVM (train accuracy)", protocol.value, f"{fvm['train_accuracy']:.3f}"],
+        ["FVM (train accuracy)", protocol, f"{fvm['train_accuracy']:.3f}"],
         *(
-            [["FVM (eval accuracy)", protocol.value, f"{fvm['eval_accuracy']:.3f}"]]
+            [["FVM (eval accuracy)", protocol, f"{fvm['eval_accuracy']:.3f}"]]
             if fvm["eval_accuracy"] is not None
             else []
         ),
-        ["pruned latents", protocol.value, ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"],
+        ["pruned latents", protocol, ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"],
     ]
     _answer(opened, "disentanglement", record, f"encoder: {encoder}", ["metric", "protocol", "value"], rows)
 
@@ -123,11 +112,11 @@ def latents_command(run: RunFolder, seed: Seed = 0) -> None:
 
 
 @app.command("figures")
-def figures_command(run: RunFolder, codes: CodesOption = Codes.posterior, seed: Seed = 0) -> None:
+def figures_command(run: RunFolder, codes: CodesOption = "posterior", seed: Seed = 0) -> None:
     """Random samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures."""
     opened = open_run(run)
-    made = figures.draw(opened, run / records.FOLDER / "figures", codes.value, seed)
-    record = {"codes": codes.value, "seed": seed, "files": [str(path) for path in made]}
+    made = figures.draw(opened, run / records.FOLDER / "figures", codes, seed)
+    record = {"codes": codes, "seed": seed, "files": [str(path) for path in made]}
     _answer(opened, "figures", record, "figures", ["file"], [[str(path)] for path in made])
 
 

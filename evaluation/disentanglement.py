@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ class FvmProtocol:
     eval_votes: int
 
 
-FVM_PROTOCOLS = {
+Protocol = Literal["paper", "dlib", "short"]
+FVM_PROTOCOLS: dict[Protocol, FvmProtocol] = {
     "paper": FvmProtocol(None, 0.05, 100, 800, 0),
     "dlib": FvmProtocol(10_000, 0.05**2, 64, 10_000, 5_000),  # disentanglement_lib prunes by standard deviation
     "short": FvmProtocol(10_000, 0.05, 64, 800, 0),

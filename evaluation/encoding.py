@@ -26,7 +26,7 @@ def images_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
         raise UserError(f"{run.path}: trained on {run.data.main.manifest.data_set}, which has no known factors")
     ids = torch.from_numpy(index)
     sprites = torch.from_numpy(render(index)).unsqueeze(1) * 255
-    return draw(run.config.data.variant, sprites, ids, torch.zeros_like(ids), seed, run.data.painting)
+    return draw(run.data.variant, sprites, ids, torch.zeros_like(ids), seed, run.data.painting)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from models import FactorNet, FactorPrediction, freeze
 from models.factor_net import SYMMETRY
 
 WEIGHTS = Path(__file__).parent / "weights" / "factor_net.safetensors"
-FULL_RANGE = {"x": 1.0, "y": 1.0, "scale": 0.5}
+FULL_RANGE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "scale": (0.5, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Extractor:
 
 def load_extractor(path: Path = WEIGHTS) -> Extractor:
     """The shipped network; a file that is not the one its .json records is refused."""
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; make it with `python -m evaluation.train_factor_net {path}`")
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     recorded = json.loads(path.with_suffix(".json").read_text())["sha256"]
@@ -56,7 +58,7 @@ def to_factors(prediction: FactorPrediction) -> Factors:
     theta = torch.atan2(angle[:, 1], angle[:, 0]) / torch.tensor(SYMMETRY)[shape]
     return Factors(
         shape.numpy(),
-        prediction.scale.clamp(0.5, 1).numpy(),
+        prediction.scale.clamp(*FULL_RANGE["scale"]).numpy(),
         theta.double().numpy(),
         prediction.x.clamp(0, 1).numpy(),
         prediction.y.clamp(0, 1).numpy(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,15 @@ import torch
 
 from data_shards.cli import progress_bar
 from data_shards.errors import UserError
+from models.factor_net import FEATURES
 
 from .factors import Extractor, sprite_iou
 from .frechet import Moments, distance
 from .images import BLOCK, Codes, Kind, Maker, maker, reals
 from .run import Run
 
-FIDELITY_IOU = 0.8
+FIDELITY_IOU, FIDELITY_OF_REALS = 0.8, 0.95
+log = logging.getLogger(__name__)
 KINDS: tuple[Kind, ...] = ("reals", "gan", "vae", "untrained")
 
 
@@ -31,7 +34,7 @@ class Measured:
 
 def measure(make: Maker, count: int, extractor: Extractor, faithful: bool, advance: Callable[[int], None]) -> Measured:
     """Look at images 0 to count - 1 in blocks."""
-    moments, overlaps = Moments.empty(128), []
+    moments, overlaps = Moments.empty(FEATURES), []
     for start in range(0, count, BLOCK):
         positions = torch.arange(start, min(start + BLOCK, count))
         images = make(positions)
@@ -52,13 +55,14 @@ def measure(make: Maker, count: int, extractor: Extractor, faithful: bool, advan
 def fid(run: Run, extractor: Extractor, kinds: list[Kind], samples: int, source: Codes, seed: int) -> dict[str, Any]:
     """FID of each kind of images against the same reference reals. Returns the record's numbers by kind.
 
-    The reference is the first `samples` reals of the evaluation's order; "reals" and codes come from those after it.
+    The reference is the first `samples` reals of the evaluation's order (all where there are fewer); "reals" are those
+    after it, and so are the reals that give the codes, which start again at the order's end.
     """
-    _check(run, kinds, samples)
     count = run.data.main.count
-    reference = min(samples, count // 2 if "reals" in kinds else count)
+    reference = min(samples, count)
+    _check(run, kinds, samples, count - reference)
     counts: dict[Kind, int] = {kind: min(samples, count - reference) if kind == "reals" else samples for kind in kinds}
-    faithful = run.config.data.variant in ("plain", "color")
+    faithful = run.data.variant in ("plain", "color")
     with progress_bar() as bar:
         task = bar.add_task("fid", total=reference + sum(counts.values()))
         base = measure(lambda at: reals(run, seed, at), reference, extractor, False, lambda n: bar.advance(task, n))
@@ -72,6 +76,11 @@ def fid(run: Run, extractor: Extractor, kinds: list[Kind], samples: int, source:
             )
             for kind, n in counts.items()
         }
+    if faithful and "reals" in found and (found["reals"].fidelity or 0) < FIDELITY_OF_REALS:
+        log.warning(
+            "warning: only %.1f %% of the reals are faithful sprites: the measure is broken here",
+            100 * (found["reals"].fidelity or 0),
+        )
     return {
         "reference_count": reference,
         **{
@@ -81,7 +90,7 @@ def fid(run: Run, extractor: Extractor, kinds: list[Kind], samples: int, source:
     }
 
 
-def _check(run: Run, kinds: list[Kind], samples: int) -> None:
+def _check(run: Run, kinds: list[Kind], samples: int, others: int) -> None:
     if run.data.main.manifest.data_set != "dsprites":
         raise UserError(
             f"{run.path}: trained on {run.data.main.manifest.data_set}; "
@@ -89,5 +98,12 @@ def _check(run: Run, kinds: list[Kind], samples: int) -> None:
         )
     if samples < 2:
         raise UserError(f"--samples: {samples} is too few; FID needs at least 2, and 50000 to be comparable")
+    if "reals" in kinds and others < 2:
+        raise UserError(
+            f"--of reals: all {run.data.main.count} images of the set are the reference; "
+            "leave reals out or lower --samples"
+        )
+    if samples <= FEATURES:
+        log.warning("warning: %d images are no more than the %d features: the number means little", samples, FEATURES)
     if run.generator is None and {"gan", "untrained"} & set(kinds):
         raise UserError(f"{run.path}: is a run of stage 1; measure it with --of vae or --of reals")

@@ -7,10 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from data_shards.noise import Purpose, normal
-
 from .grids import beside, grid, labelled, save
-from .images import Codes, codes, maker, reals
+from .images import Codes, codes, generate, maker, nuisance, reals, to_uint8
 from .latents import decoder, kl, traversal_codes
 from .run import Run
 
@@ -43,7 +41,7 @@ def traversals(run: Run, seed: int) -> Image.Image:
     for latent in divergence.argsort(descending=True).tolist():
         c = traversal_codes(base, latent)
         with torch.no_grad():
-            decoded = [run.uint8(run.vae.decode(c[0]))]
+            decoded = [to_uint8(run.vae.decode(c[0]))]
         if run.generator is not None:
             decoded.append(decoder(run, seed)(c)[0])
         note = "collapsed" if divergence[latent] < COLLAPSED else f"KL {divergence[latent]:.2f} nats"
@@ -57,12 +55,11 @@ def code_and_nuisance(run: Run, source: Codes, seed: int) -> Image.Image:
     """Rows share c, columns share s; the VAE's decoding of c comes first (Figures A.5, A.7)."""
     assert run.generator is not None
     c = codes(run, seed, torch.arange(PANE), source, 0)
-    s = normal(seed, Purpose.EVAL_NUISANCE, torch.arange(PANE), (run.s_dim,))
+    s = nuisance(run, seed, torch.arange(PANE))
     rows = []
     for code in c:
-        pairs = torch.cat((s, code.expand(PANE, -1)), 1)
-        images = run.uint8((run.generator(pairs) + 1) / 2)
-        decoded = run.uint8(run.vae.decode(code[None]))
+        images = generate(run.generator, s, code.expand(PANE, -1))
+        decoded = to_uint8(run.vae.decode(code[None]))
         decoded = torch.nn.functional.interpolate(decoded, size=images.shape[-1], mode="nearest")
         rows.append(torch.cat((decoded, images)))
     return grid(torch.cat(rows), PANE + 1)

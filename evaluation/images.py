@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from data_shards.noise import Purpose, normal
-from data_shards.order import permutation
 from models import sample_posterior
 
 from .run import Run
@@ -21,16 +19,17 @@ BLOCK = 64  # positions; a block's images do not depend on which process makes i
 Maker = Callable[[Tensor], Tensor]
 
 
-def reals(run: Run, seed: int, positions: Tensor) -> Tensor:
-    """Real images in the evaluation's order, at 64 px, epoch 0 of the evaluation's seed. positions: int64 [b].
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [0, 1] as a saved file would hold them."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
-    Returns uint8 [b, C, 64, 64]. The order is a permutation of the set; it starts again after its end.
+
+def reals(run: Run, seed: int, positions: Tensor) -> Tensor:
+    """Real images in the evaluation's order, at 64 px, variants drawn at epoch 0 of the evaluation's seed.
+
+    positions: int64 [b]. Returns uint8 [b, C, 64, 64]. The order is a permutation that starts again after its end.
     """
-    count = run.data.main.count
-    order = permutation(seed, 0, count, Purpose.EVAL_ORDER)
-    samples = torch.from_numpy(order[positions.numpy() % count].copy())
-    images = run.data.main.read_samples(samples.numpy().astype(np.int64))
-    return images if run.data.draw is None else run.data.draw(images, samples, torch.zeros_like(samples))
+    return run.data.at(run.data.mixed(seed, positions), seed)
 
 
 def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) -> Tensor:
@@ -42,10 +41,15 @@ def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) ->
     return sample_posterior(mean, logvar, eps)
 
 
-def generate(run: Run, network: nn.Module, seed: int, positions: Tensor, c: Tensor) -> Tensor:
-    """Images of a generator, uint8 [b, C, R, R], with the nuisance of each position."""
-    s = normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,))
-    return run.uint8((network(torch.cat((s, c), 1)) + 1) / 2)
+def nuisance(run: Run, seed: int, positions: Tensor) -> Tensor:
+    """s of each position: [b, s_dim]."""
+    return normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,))
+
+
+@torch.no_grad()
+def generate(network: nn.Module, s: Tensor, c: Tensor) -> Tensor:
+    """Images of a generator: uint8 [b, C, R, R]."""
+    return to_uint8((network(torch.cat((s, c), 1)) + 1) / 2)
 
 
 def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int) -> Maker:
@@ -57,9 +61,9 @@ def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int) -> Maker:
             return reals(run, seed, positions + offset)
         c = codes(run, seed, positions, source, offset)
         if kind == "vae":
-            return run.uint8(run.vae.decode(c))
+            return to_uint8(run.vae.decode(c))
         network = run.generator if kind == "gan" else run.untrained
         assert network is not None
-        return generate(run, network, seed, positions, c)
+        return generate(network, nuisance(run, seed, positions), c)
 
     return make

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_shards.noise import Purpose, normal
 from trainer.losses import kl_per_latent
 
 from .factors import FULL_RANGE, Extractor
-from .images import codes, reals
+from .images import codes, generate, nuisance, reals, to_uint8
 from .run import Run
 
 BASES, STEPS = 64, 7
@@ -40,10 +39,10 @@ def decoder(run: Run, seed: int) -> Decode:
         count, steps = c.shape[:2]
         flat = c.flatten(0, 1)
         if run.generator is None:
-            images = run.uint8(run.vae.decode(flat))
+            images = to_uint8(run.vae.decode(flat))
         else:
-            s = normal(seed, Purpose.EVAL_NUISANCE, torch.arange(count), (run.s_dim,)).repeat_interleave(steps, 0)
-            images = run.uint8((run.generator(torch.cat((s, flat), 1)) + 1) / 2)
+            s = nuisance(run, seed, torch.arange(count)).repeat_interleave(steps, 0)
+            images = generate(run.generator, s, flat)
         return images.unflatten(0, (count, steps))
 
     return decode
@@ -62,18 +61,19 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
         images = decode(traversal_codes(base, latent)).flatten(0, 1)
         prediction = extractor.look(images)[1]
         seen = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
-        values = {name: v.clamp(*_limits(name)).unflatten(0, (BASES, STEPS)) for name, v in seen.items()}
-        matrix.append([float((v.amax(1) - v.amin(1)).mean()) / FULL_RANGE[name] for name, v in values.items()])
+        values = {name: v.clamp(*FULL_RANGE[name]).unflatten(0, (BASES, STEPS)) for name, v in seen.items()}
+        matrix.append(
+            [
+                float((v.amax(1) - v.amin(1)).mean()) / (FULL_RANGE[name][1] - FULL_RANGE[name][0])
+                for name, v in values.items()
+            ]
+        )
     clear = []
     for latent, row in enumerate(matrix):
         best, second = sorted(row, reverse=True)[:2]
         if best >= MOVED and best >= 2 * second:
             clear.append({"latent": latent, "factor": list(FULL_RANGE)[row.index(best)]})
     return {"factors": list(FULL_RANGE), "share_of_range": matrix, "clear": clear}
-
-
-def _limits(name: str) -> tuple[float, float]:
-    return (0.5, 1.0) if name == "scale" else (0.0, 1.0)
 
 
 @torch.no_grad()

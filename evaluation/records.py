@@ -8,16 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainer.status import read_lines
+
 FOLDER = "evaluation"
 
 
 def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
     """Add a record to RUN/evaluation/COMMAND.jsonl; the record with its command and time (UTC)."""
     full = {"command": command, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record}
-    folder = run / FOLDER
-    folder.mkdir(exist_ok=True)
-    with open(folder / f"{command}.jsonl", "a") as stream:
-        stream.write(json.dumps(full) + "\n")
+    path = run / FOLDER / f"{command}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")  # by a kill
+    with open(path, "a") as stream:
+        stream.write(("\n" if torn else "") + json.dumps(full) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
     return full
@@ -25,13 +28,5 @@ def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
 
 def latest(run: Path, command: str) -> dict[str, Any] | None:
     """The newest complete record of a command."""
-    path = run / FOLDER / f"{command}.jsonl"
-    if not path.exists():
-        return None
-    for line in reversed(path.read_text().splitlines()):
-        try:
-            record: dict[str, Any] = json.loads(line)
-            return record
-        except ValueError:  # cut short by a kill
-            continue
-    return None
+    found = read_lines(run / FOLDER / f"{command}.jsonl")
+    return found[-1] if found else None

@@ -31,11 +31,8 @@ def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
 class ConvGenerator(nn.Module):
     """G of Table A.3. z: [B, z_dim] = [s, c] -> [B, channels, 64, 64] in (-1, 1)."""
 
-    resolution = 64
-
     def __init__(self, z_dim: int, channels: int) -> None:
         super().__init__()
-        self.z_dim, self.channels = z_dim, channels
         self.layers = conv_decoder(z_dim, channels)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -45,14 +42,12 @@ class ConvGenerator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """D of Table A.3. x: [B, channels, 64, 64] in [-1, 1]; tangent: None or of x's shape."""
 
-    resolution = 64
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for fin, fout in ((channels, 32), (32, 32), (32, 64), (64, 64)):
-            layers += [Conv2d(fin, fout, 4, 2, 1), LeakyReLU()]
-        self.layers = Chain(*layers, Flatten(), Linear(64 * 4 * 4, 256), LeakyReLU(), Linear(256, 1))
+            layers += [Conv2d(fin, fout, 4, 2, 1), LeakyReLU(0)]
+        self.layers = Chain(*layers, Flatten(), Linear(64 * 4 * 4, 256), LeakyReLU(0), Linear(256, 1))
 
     def forward(self, x: Tensor, tangent: Tensor | None = None) -> DiscriminatorOutput:
         logits, along = self.layers(x, tangent)

@@ -32,8 +32,9 @@ SYMMETRY = (4, 2, 1)  # a square looks the same after a quarter turn, an ellipse
 class FactorNet(nn.Module):
     """One network for the plain, Color, Noisy and Scream variants."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        width = 32
         layers: list[nn.Module] = []
         channels = [3, width, 2 * width, 2 * width, 2 * width]
         for fin, fout in pairwise(channels):

@@ -29,9 +29,9 @@ class Conv2d(nn.Conv2d):
 
 
 class LeakyReLU(nn.Module):
-    """max(x, slope * x); slope 0 is ReLU."""
+    """max(x, slope * x), 0 <= slope < 1; slope 0 is ReLU."""
 
-    def __init__(self, slope: float = 0.0) -> None:
+    def __init__(self, slope: float) -> None:
         super().__init__()
         self.slope = slope
 

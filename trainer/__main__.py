@@ -13,12 +13,13 @@ import typer
 
 from data_shards.cli import EXIT_OK, EXIT_RESUME, explain
 from data_shards.cli import run as run_app
+from data_shards.errors import UserError
 from data_shards.publish import publish
 
 from . import settings, vae_file
 from .config import GanConfig, RunConfig, VaeConfig
 from .loop import Loop
-from .preemption import write_exit
+from .preemption import StopRequest, write_exit
 from .stages import GanStage, Stage, VaeStage
 from .world import World, connect, disconnect
 
@@ -36,54 +37,67 @@ C = TypeVar("C", bound=RunConfig)
 @app.command()
 def vae(config: Config, overrides: Overrides = None, accept_changes: Accept = False) -> None:
     """Stage 1: a beta-VAE at 64 px."""
-    _train(settings.load(VaeConfig, config, overrides or ()), config, VaeStage, accept_changes)
+    _train(VaeConfig, VaeStage, config, overrides or [], accept_changes)
 
 
 @app.command()
 def gan(config: Config, overrides: Overrides = None, accept_changes: Accept = False) -> None:
     """Stage 2: ID-GAN on the code of a trained VAE (vae=RUN)."""
-    _train(settings.load(GanConfig, config, overrides or ()), config, GanStage, accept_changes)
+    _train(GanConfig, GanStage, config, overrides or [], accept_changes)
 
 
-def _train(config: C, path: Path, build: Callable[[C, World], Stage], accept_changes: bool) -> None:
-    run = config.run or Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
-    is_main = os.environ.get("RANK", "0") == "0"
-    code, reason, command = EXIT_OK, "complete", _command()
-    try:
-        world = connect(config.device, config.processes)
-        stage = build(config, world)
-        loop = Loop(stage, config, run, world, accept_changes)
-        if world.is_main:
-            _record(run, config, stage)
-        stopped = loop.train()
-        if stopped:
-            code, reason = EXIT_RESUME, f"{stopped} at {loop.images_seen} images, saved"
-        disconnect()
-    except BaseException as error:
-        code, message = explain(error)
-        reason = message or repr(error)
-        raise
-    finally:
-        if is_main:
-            _leave(run, code, reason, command)
+def _train(
+    kind: type[C], build: Callable[[C, World], Stage], path: Path, overrides: list[str], accept_changes: bool
+) -> None:
+    """Everything between the command line and the exit code; RUN/exit.json always says how it stands."""
+    run, command = _run_folder(path, overrides), _command()
+    code: int | None = None
+    reason = "running"
+    with StopRequest().listening() as stop:
+        try:
+            _note(run, code, reason, command)
+            config = settings.load(kind, path, overrides)
+            world = connect(config.device, config.processes)
+            run.mkdir(parents=True, exist_ok=True)
+            _note(run, code, reason, command)
+            stage = world.together(lambda: build(config, world))
+            loop = world.together(lambda: Loop(stage, config, run, world, accept_changes))
+            world.together(lambda: _record(run, config, stage) if world.is_main else None)
+            stopped = loop.train(stop)
+            disconnect()
+            code, reason = EXIT_OK, "complete"
+            if stopped:
+                code, reason = EXIT_RESUME, f"{stopped} at {loop.images_seen} images, saved"
+        except BaseException as error:
+            code, message = explain(error)
+            reason = message or repr(error)
+            raise
+        finally:
+            _note(run, code, reason, command)
     if code:
-        if is_main:
+        if world.is_main:
             print(f"stopped: {reason}; go on with: {command}", file=sys.stderr, flush=True)
         raise SystemExit(code)
 
 
+def _run_folder(path: Path, overrides: list[str]) -> Path:
+    """The run's folder, known before the config is checked: a start that fails says so there, if it is there."""
+    named = [text.partition("=")[2] for text in overrides if text.startswith("run=")]
+    try:
+        found = named[-1] if named else settings.read(path).get("run")
+    except UserError:
+        found = None
+    return Path(found) if found and found != "null" else Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
+
+
 def _command() -> str:
     """What the user typed, as far as a process can know it."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    start = (
-        ["python", "-m"] if size == 1 else ["accelerate", "launch", "--multi_gpu", "--num_processes", str(size), "-m"]
-    )
-    return shlex.join([*start, "trainer", *sys.argv[1:]])
+    start = ["python"] if os.environ.get("WORLD_SIZE", "1") == "1" else ["(the same launcher)"]
+    return " ".join([*start, shlex.join(["-m", "trainer", *sys.argv[1:]])])
 
 
 def _record(run: Path, config: RunConfig, stage: Stage) -> None:
     """RUN/config.yaml with every default filled in, and in stage 2 the VAE beside it."""
-    run.mkdir(parents=True, exist_ok=True)
     painting = stage.data.painting
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
     publish(run / "config.yaml", (head + settings.to_yaml(config)).encode())
@@ -91,9 +105,10 @@ def _record(run: Path, config: RunConfig, stage: Stage) -> None:
         vae_file.keep(stage.vae, run)
 
 
-def _leave(run: Path, code: int, reason: str, command: str) -> None:
+def _note(run: Path, code: int | None, reason: str, command: str) -> None:
+    if os.environ.get("RANK", "0") != "0" or not run.is_dir():
+        return
     try:
-        run.mkdir(parents=True, exist_ok=True)
         write_exit(run, code, reason, command)
     except OSError as error:  # a full disk: the reason was or will be printed, this file is lost
         print(f"warning: {run / 'exit.json'} could not be written ({error.strerror})", file=sys.stderr)

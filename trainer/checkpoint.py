@@ -1,25 +1,27 @@
 """Checkpoints: one DCP directory with a manifest per step, published complete or not at all.
 
-Protocol: every process writes step-N.tmp; the main one adds manifest.json, syncs, renames to step-N and replaces the
-`latest` pointer; only then are old steps deleted. A kill at any point leaves the last published step as it was.
+Protocol, N images seen: every process writes step-N.tmp; the main one adds manifest.json, syncs, renames to step-N
+and replaces the `latest` pointer; only then are old steps deleted. A kill at any
+point leaves the last published step as it was.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 import shutil
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from data_shards.errors import UserError
+from data_shards.errors import DISK_ERRORS, UserError
 from data_shards.publish import publish, sync_folder
 
 from .state import State
@@ -27,11 +29,6 @@ from .world import World
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_DISK = {
-    errno.ENOSPC: "no space left on the device",
-    errno.EDQUOT: "the quota is used up",
-    errno.EROFS: "the disk is read-only",
-}
 log = logging.getLogger(__name__)
 
 
@@ -39,51 +36,54 @@ def folder(run: Path) -> Path:
     return run / "checkpoints"
 
 
-def _path(run: Path, step: int) -> Path:
-    return folder(run) / f"step-{step:09d}"
+def name_of(images_seen: int) -> str:
+    """Steps are named by the clock, so their order is that of training whatever the batch size was."""
+    return f"step-{images_seen:012d}"
 
 
-def save(run: Path, step: int, state: State, facts: dict[str, Any], world: World, keep_last: int) -> Path:
-    """Publish the state as step-N. facts: what the manifest says besides format, step and files.
+def save(run: Path, images_seen: int, state: State, facts: dict[str, Any], world: World, keep_last: int) -> Path:
+    """Publish the state as the step at images_seen. facts: what the manifest says besides format, clock and files.
 
-    Raises a UserError where the disk is full or read-only; what was published stays.
+    A step of the same name is replaced. Raises a UserError where the disk is full or read-only; what was published
+    stays.
     """
-    target = _path(run, step)
+    target = folder(run) / name_of(images_seen)
     temporary = target.with_name(target.name + ".tmp")
-    if world.is_main:
-        folder(run).mkdir(parents=True, exist_ok=True)
-        _sweep(run)
-    done = world.from_main(problem(target) is None if world.is_main else None)
-    if done:
-        return target
+    world.together(lambda: _prepare(run) if world.is_main else None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # DCP's remarks on its own defaults
-            dcp.save(
-                state.tensors(),
-                storage_writer=dcp.FileSystemWriter(temporary),
-                process_group=world.host_group,
-                no_dist=world.size == 1,
-            )
-        world.barrier()
-        if world.is_main:
-            _publish(run, temporary, target, {"format": FORMAT, "step": step} | facts, keep_last)
+            writer = dcp.FileSystemWriter(temporary)
+            dcp.save(state.tensors(), storage_writer=writer, process_group=world.host_group, no_dist=world.size == 1)
     except (CheckpointException, OSError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _disk_error(run, error) or error from None
-    world.barrier()
+        raise _explained(run, error) from None
+    manifest = {"format": FORMAT, "images_seen": images_seen} | facts
+    world.together(lambda: _publish(run, temporary, target, manifest, keep_last) if world.is_main else None)
     return target
 
 
+def _prepare(run: Path) -> None:
+    try:
+        folder(run).mkdir(parents=True, exist_ok=True)
+        _sweep(run)
+    except OSError as error:
+        raise _explained(run, error) from None
+
+
 def _publish(run: Path, temporary: Path, target: Path, manifest: dict[str, Any], keep_last: int) -> None:
-    files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-    publish(temporary / MANIFEST, (json.dumps(manifest | {"files": files}, indent=1) + "\n").encode())
-    sync_folder(temporary)
-    if target.exists():  # an invalid step of the same number, which a fall-back came past
-        _delete(target)
-    os.rename(temporary, target)
-    sync_folder(folder(run))
-    publish(folder(run) / "latest", f"{target.name}\n".encode())
+    try:
+        files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+        publish(temporary / MANIFEST, (json.dumps(manifest | {"files": files}, indent=1) + "\n").encode())
+        sync_folder(temporary)
+        if target.exists():  # one that could not be loaded, so that an earlier step was trained again to here
+            _delete(target)
+        os.rename(temporary, target)
+        sync_folder(folder(run))
+        publish(folder(run) / "latest", f"{target.name}\n".encode())
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _explained(run, error) from None
     for old in [path for path in steps(run) if problem(path) is None][keep_last:]:
         _delete(old)
 
@@ -102,14 +102,18 @@ def _sweep(run: Path) -> None:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _disk_error(run: Path, error: BaseException) -> UserError | None:
-    for cause in _causes(error):
-        why = _DISK.get(getattr(cause, "errno", None) or 0)
+def _explained(run: Path, error: BaseException) -> BaseException:
+    """A UserError for what a user can mend, else the error behind the error."""
+    causes = _causes(error)
+    for cause in causes:
+        if isinstance(cause, KeyboardInterrupt):
+            return cause
+        why = DISK_ERRORS.get(getattr(cause, "errno", None) or 0)
         if why:
             last = newest(run)
             kept = f"{last.name} is kept" if last else "none was published before"
-            return UserError(f"{folder(run)}: {why}, the checkpoint was not saved ({kept}); make room and resume")
-    return None
+            return UserError(f"{folder(run)}: {why}: the checkpoint was not saved ({kept}); make room and resume")
+    return error
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -126,7 +130,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def steps(run: Path) -> list[Path]:
     """Published steps, newest first, valid or not."""
-    return sorted(folder(run).glob("step-" + "[0-9]" * 9), reverse=True)
+    return sorted(folder(run).glob("step-" + "[0-9]" * 12), reverse=True)
 
 
 def read_manifest(step: Path) -> dict[str, Any]:
@@ -159,61 +163,89 @@ def newest(run: Path) -> Path | None:
     return next((path for path in steps(run) if problem(path) is None), None)
 
 
-def restore(run: Path, state: State, world: World) -> dict[str, Any] | None:
+def restore(
+    run: Path, state: State, world: World, check: Callable[[dict[str, Any]], None] = lambda manifest: None
+) -> dict[str, Any] | None:
     """Load the newest usable step into the state, newest to oldest; its manifest, or None where no step was published.
 
-    Every step that is skipped is named in a warning. Raises a UserError where steps exist and none can be used.
+    check(manifest) may raise before anything is read. Every step that is skipped is named in a warning. Raises a
+    UserError where steps exist and none can be used.
     """
-    if world.from_main(not steps(run) if world.is_main else None):
-        return None
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     while True:
         path = world.from_main(_next(run, skipped) if world.is_main else None)
         if path is None:
-            raise UserError(
-                f"{folder(run)}: no checkpoint can be used ({'; '.join(skipped)}); restore one from a copy, or choose "
-                "another run folder to start again"
-            )
-        error = _load(path, state)
-        if not world.any(error is not None):
-            return read_manifest(path)
-        skipped.append(f"{path.name} {error or 'cannot be read by another process'}")
-        log.warning("warning: skipped checkpoint %s", skipped[-1])
+            break
+        manifest = read_manifest(path)
+        check(manifest)
+        errors = [error for error in world.gather(_load(path, state)) if error]
+        if not errors:
+            return manifest
+        _skip(skipped, path, errors[0], world.is_main)
+    if world.from_main(skipped):
+        listed = "; ".join(f"{name} {why}" for name, why in world.from_main(skipped).items())
+        raise UserError(
+            f"{folder(run)}: no checkpoint can be used ({listed}); restore one from a copy, or choose another run "
+            "folder to start again"
+        )
+    return None
 
 
-def _next(run: Path, skipped: list[str]) -> Path | None:
-    known = {line.split()[0] for line in skipped}
+def _next(run: Path, skipped: dict[str, str]) -> Path | None:
     for path in steps(run):
-        if path.name in known:
+        if path.name in skipped:
             continue
         why = problem(path)
         if why is None:
             return path
-        skipped.append(f"{path.name} {why}")
-        log.warning("warning: skipped checkpoint %s", skipped[-1])
+        _skip(skipped, path, why)
     return None
 
 
+def _skip(skipped: dict[str, str], path: Path, why: str, tell: bool = True) -> None:
+    skipped[path.name] = why
+    if tell:
+        log.warning("warning: skipped checkpoint %s: it %s", path.name, why)
+
+
 def _load(path: Path, state: State) -> str | None:
-    """Read a step into the state; why it failed, or None. DCP's exception is no Exception."""
-    tensors = {name: torch.empty_like(t) for name, t in state.tensors().items()}
+    """Read a step into the state; why it failed, or None."""
+    targets = state.tensors()
     try:
-        load_tensors(path, tensors)
-    except (CheckpointException, Exception) as error:
-        return f"cannot be read ({_first_line(error)})"
+        tensors = load_tensors(path, targets)
+    except UserError as error:
+        return str(error)
     with torch.no_grad():
-        for name, target in state.tensors().items():
+        for name, target in targets.items():
             target.copy_(tensors[name])
     return None
 
 
-def _first_line(error: BaseException) -> str:
-    cause = _causes(error)[0]
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
+def read_newest(run: Path, like: Callable[[dict[str, Any]], dict[str, Tensor]]) -> tuple[Path, dict[str, Tensor]]:
+    """Some tensors of the newest usable step: (step, tensors). like(manifest): names with tensors of their shapes.
+
+    Raises a UserError where there is no usable step.
+    """
+    skipped: dict[str, str] = {}
+    while (path := _next(run, skipped)) is not None:
+        wanted = like(read_manifest(path))
+        try:
+            return path, load_tensors(path, wanted)
+        except UserError as error:
+            _skip(skipped, path, str(error))
+    raise UserError(f"{run}: holds no usable checkpoint; train the run further, or name another run folder")
 
 
-def load_tensors(step: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Read some tensors of a step, by name, into the given ones; no process group takes part."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dcp.load(tensors, storage_reader=dcp.FileSystemReader(step), no_dist=True)
+def load_tensors(step: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read some tensors of a step, with no process group. Raises a UserError where it cannot be read."""
+    tensors = {name: torch.empty_like(t) for name, t in like.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dcp.load(tensors, storage_reader=dcp.FileSystemReader(step), no_dist=True)
+    except (CheckpointException, Exception) as error:  # DCP's exception is no Exception
+        cause = _causes(error)[0]
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
+        raise UserError(f"cannot be read ({(str(cause).splitlines() or [type(cause).__name__])[0]})") from None
+    return tensors

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from data_shards.variants import Variant
 
 from .settings import Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 class DataConfig(Settings):
@@ -20,7 +21,9 @@ class DataConfig(Settings):
     path: Path = may_change(..., description="folder of shards that `python -m data_shards make` wrote")
     variant: Variant = Field("plain", description="dSprites only: how the stored sprite is drawn (Table A.1)")
     painting: Path | None = may_change(None, description="scream: an image file; null draws a procedural texture")
-    workers: int = may_change(0, ge=0, description="loader processes per rank; 0 reads in the training process")
+    workers: int = may_change(
+        0, ge=0, strict=True, description="loader processes per rank; 0 reads in the training process"
+    )
 
 
 class GanDataConfig(DataConfig):
@@ -65,38 +68,48 @@ class ScheduleConfig(Settings):
     tick_kimg: PositiveFloat = may_change(10, description="one status line")
     sample_kimg: PositiveFloat = may_change(100, description="one sample grid")
     save_kimg: PositiveFloat = may_change(100, description="one checkpoint")
-    keep_last: int = may_change(2, ge=2, description="checkpoints kept")
+    keep_last: int = may_change(2, ge=2, strict=True, description="checkpoints kept")
 
 
 class RunConfig(Settings):
     """What both stages share."""
 
     run: Path | None = may_change(None, description="run folder; null is runs/NAME, NAME from the config's path")
-    seed: int = Field(0, ge=0, lt=2**32, description="decides weights, order and every random number")
-    batch_size: PositiveInt = Field(64, description="global: images per iteration over all processes")
-    micro_batch: PositiveInt | None = may_change(None, description="images per process and pass; null is all at once")
-    processes: PositiveInt | None = may_change(None, description="refuse any other number of processes")
+    seed: int = Field(0, ge=0, lt=2**32, strict=True, description="decides weights, order and every random number")
+    batch_size: Count = Field(64, description="global: images per iteration over all processes")
+    micro_batch: Count | None = may_change(None, description="images per process and pass; null is all at once")
+    processes: Count | None = may_change(None, description="refuse any other number of processes")
     device: Literal["auto", "cpu", "cuda"] = may_change("auto")
     precision: Literal["float32", "float64"] = Field("float32", description="float64 is for exact comparisons")
+    data: DataConfig
     schedule: ScheduleConfig
 
 
 class BetaConfig(Settings):
-    """The weight of the KL term: `value`, or 0 for hold_kimg and then a straight rise to it over ramp_kimg.
+    """The weight of the KL term: `value`, or a course over images seen that ends in it.
 
-    The paper's beta is constant; a short budget needs the rise, or the posterior collapses at the start.
+    The paper's beta is constant. A short budget needs a course, or the posterior collapses at the start.
     """
 
     value: NonNegative = 1.0
-    hold_kimg: NonNegative = 0
-    ramp_kimg: NonNegative = 0
+    course: tuple[tuple[NonNegative, NonNegative], ...] = Field(
+        (), description="[kimg, beta] points, straight lines between them; after the last one beta is `value`"
+    )
+
+    @model_validator(mode="after")
+    def _rises_in_time(self) -> BetaConfig:
+        times = [time for time, _ in self.course]
+        if times != sorted(set(times)):
+            raise ValueError("course: the kimg of its points must rise, as in [[0, 0], [100, 8]]")
+        if self.course and self.course[-1][1] != self.value:
+            raise ValueError(f"course: ends in {self.course[-1][1]}, value is {self.value}; make them the same")
+        return self
 
 
 class VaeConfig(RunConfig):
     """Stage 1: `python -m trainer vae CONFIG`."""
 
-    data: DataConfig
-    c_dim: PositiveInt = Field(10, description="size of the code")
+    c_dim: Count = Field(10, description="size of the code")
     init: Literal["normal", "default"] = Field("normal", description="N(0, 0.02) of the paper, or PyTorch's")
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     beta: BetaConfig = BetaConfig()
@@ -107,18 +120,11 @@ class GanConfig(RunConfig):
     """Stage 2: `python -m trainer gan CONFIG vae=RUN`."""
 
     data: GanDataConfig
-    vae: Path | None = may_change(None, description="run folder of stage 1, whose encoder gives the code")
-    c_dim: PositiveInt = Field(10, description="size of the code; the VAE's must be the same")
-    s_dim: int = Field(0, ge=0, description="size of the nuisance vector")
-    network: Literal["convnet"] = Field("convnet", description="Table A.3")
+    vae: Path = may_change(..., description="run folder of stage 1 whose encoder gives the code, or a vae.safetensors")
+    c_dim: Count = Field(10, description="size of the code; the VAE's must be the same")
+    s_dim: int = Field(0, ge=0, strict=True, description="size of the nuisance vector")
     code_weight: NonNegative = Field(1e-4, description="lambda of the distillation term")
     r1: NonNegative = Field(10, description="weight of mean ||grad||^2 (no 1/2: the literature's gamma is twice this)")
     optimizer_g: OptimizerConfig = RMSpropConfig(lr=1e-3)
     optimizer_d: OptimizerConfig = RMSpropConfig(lr=1e-4)
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the generator, per iteration")
-
-    @model_validator(mode="after")
-    def _needs_a_vae(self) -> GanConfig:
-        if self.vae is None:
-            raise ValueError("vae: is null: name the run folder of stage 1, as in vae=runs/dsprites/beta_vae")
-        return self

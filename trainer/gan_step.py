@@ -32,8 +32,8 @@ class GanStep:
         self.g, self.d, self.q, self.average, self.config = g, d, q, average, config
         self.d.freeze()
 
-    def __call__(self, batches: Sequence[Reals], images_seen: int) -> Terms:
-        """batches: this process's micro-batches of one iteration; images_seen: the clock before it."""
+    def __call__(self, batches: Sequence[Reals]) -> Terms:
+        """batches: this process's micro-batches of one iteration."""
         terms = Terms()
         share = 1 / len(batches)
 

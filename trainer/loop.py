@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from data_shards.errors import UserError, joined
+from data_shards.errors import UserError
+from data_shards.loader import Batch
 
 from . import checkpoint, schedule, settings
 from .batches import micro
@@ -22,27 +26,29 @@ from .world import World
 log = logging.getLogger(__name__)
 
 
+CONTINUE, LEAVE, FAIL = range(3)  # votes
+
+
 class Loop:
     """One run of one stage. The clock, images_seen, is the only thing that moves."""
 
     def __init__(self, stage: Stage, config: RunConfig, run: Path, world: World, accept_changes: bool = False) -> None:
         self.stage, self.config, self.run, self.world = stage, config, run, world
         self.clock = torch.zeros((), dtype=torch.int64)
-        self.stats = Stats(stage.terms, world.device)
-        self._register()
+        self.stats = Stats(stage.terms, world)
+        state = stage.state
+        state.add_tensor("images_seen", self.clock)
+        state.add_tensor("stats.sums", self.stats.sums)
+        state.add_tensor("stats.count", self.stats.count)
         self._resume(accept_changes)
         plan, batch = config.schedule, config.batch_size
         self.total = schedule.images(plan.total_kimg, batch)
         self.every = {
             name: schedule.images(kimg, batch)
-            for name, kimg in (
-                ("tick", plan.tick_kimg),
-                ("sample", plan.sample_kimg),
-                ("save", plan.save_kimg),
-            )
+            for name, kimg in (("tick", plan.tick_kimg), ("sample", plan.sample_kimg), ("save", plan.save_kimg))
         }
         self.waited = self.since = 0.0
-        self.ticked_at = self.images_seen
+        self.ticked_at = self.saved_at = self.images_seen
 
     @property
     def images_seen(self) -> int:
@@ -50,41 +56,28 @@ class Loop:
 
     @property
     def iteration(self) -> int:
-        """Iterations done, from the clock."""
+        """Iterations of the present batch size that the clock stands for."""
         return self.images_seen // self.config.batch_size
-
-    def _register(self) -> None:
-        state = self.stage.state
-        state.add_tensor("images_seen", self.clock)
-        state.add_tensor("stats.sums", self.stats.sums)
-        state.add_tensor("stats.count", self.stats.count)
 
     def _resume(self, accept_changes: bool) -> None:
         """Go on from the newest usable checkpoint, unless something that matters has changed since."""
-        manifest = checkpoint.restore(self.run, self.stage.state, self.world)
-        if manifest is None:
-            return
-        fixed = settings.fixed(self.config)
-        changed = [] if accept_changes else settings.changes(manifest["config"], fixed)
-        changed += settings.changes(manifest["facts"], dict(self.stage.facts))
-        if changed:
-            raise joined(
-                f"{self.run} holds a checkpoint of other settings; set these back, choose another folder with run=..., "
-                "or go on with the new settings by --accept-changes",
-                changed,
-            )
-        if self.world.is_main:
-            log.info("resuming %s at %d images (step %d)", self.run, self.images_seen, self.iteration)
 
-    def train(self) -> str | None:
+        def check(manifest: dict[str, Any]) -> None:
+            refuse_changes(self.run, manifest, self.config, dict(self.stage.facts), accept_changes)
+
+        if checkpoint.restore(self.run, self.stage.state, self.world, check) is not None:
+            self.stats.keep_on_main()
+            if self.world.is_main:
+                log.info("resuming %s at %d images", self.run, self.images_seen)
+
+    def train(self, stop: StopRequest) -> str | None:
         """Train to the end, or until a signal: then its name. Every way out but an error leaves a checkpoint."""
         if self.images_seen >= self.total:
             log.info("%s is complete: %d images", self.run, self.images_seen)
             return None
         status = Status(self.run, self.total, self.images_seen) if self.world.is_main else None
         try:
-            with StopRequest().listening() as stop:
-                return self._iterate(stop, status)
+            return self._iterate(stop, status)
         except NonFinite as error:
             raise UserError(f"{error}; {self._way_on()}") from None
         finally:
@@ -92,22 +85,19 @@ class Loop:
                 status.close()
 
     def _iterate(self, stop: StopRequest, status: Status | None) -> str | None:
-        config, world = self.config, self.world
-        stream = self.stage.data.batches(config, config.data.workers, self.images_seen, world)  # type: ignore[attr-defined]
+        config = self.config
+        stream = self.stage.data.batches(config, self.images_seen, self.world)
         self.since = time.monotonic()
         while True:
-            asked = time.monotonic()
-            batch = next(stream)
-            self.waited += time.monotonic() - asked
+            batch, leave = self._next(stream, stop)
             terms = self.stage.step(micro(batch, config.micro_batch), self.images_seen)
             self.stats.add(terms, self.iteration + 1)
             self.clock += config.batch_size
             done = self.images_seen >= self.total
-            leave = world.any(stop.reason is not None)
             if status:
                 status.step(self.images_seen)
             if self._due("tick") or done:
-                self._tick(status)
+                self._tick(status, partial=not self._due("tick"))
             if status and (self._due("sample") or done):
                 status.samples(self.images_seen, self.stage.samples())
             if self._due("save") or done or leave:
@@ -115,14 +105,29 @@ class Loop:
             if done:
                 return None
             if leave:
-                return next(reason for reason in world.gather(stop.reason) if reason)
+                return next(reason for reason in self.world.gather(stop.reason) if reason)
+
+    def _next(self, stream: Iterator[Batch], stop: StopRequest) -> tuple[Batch, bool]:
+        """The next batch, and whether to leave after it. One vote: a process that cannot read takes all with it."""
+        asked, batch, error = time.monotonic(), None, None
+        try:
+            batch = next(stream)
+        except UserError as found:
+            error = found
+        self.waited += time.monotonic() - asked
+        vote = self.world.highest(FAIL if error else LEAVE if stop.reason else CONTINUE)
+        if vote == FAIL or batch is None:
+            messages = [message for message in self.world.gather(str(error) if error else None) if message]
+            raise error or UserError(messages[0])
+        return batch, vote == LEAVE
 
     def _due(self, what: str) -> bool:
         return schedule.crossed(self.images_seen, self.config.batch_size, self.every[what])
 
-    def _tick(self, status: Status | None) -> None:
-        self.stats.check(self.world)
-        terms = self.stats.read(self.world)
+    def _tick(self, status: Status | None, partial: bool) -> None:
+        """Report. A partial tick, at an end between ticks, leaves the sums for a run that is made longer later."""
+        self.stats.check()
+        terms = self.stats.means()
         seconds = max(time.monotonic() - self.since, 1e-9)
         per_image = seconds / max(self.images_seen - self.ticked_at, 1)
         facts = {
@@ -133,20 +138,28 @@ class Loop:
             "resolution": self.stage.resolution,
         }
         if status:
-            status.tick(self.images_seen, facts, terms)
-        self.waited, self.since, self.ticked_at = 0.0, time.monotonic(), self.images_seen
+            status.tick(self.images_seen, facts, terms, partial)
+        if not partial:
+            self.stats.reset()
+            self.waited, self.since, self.ticked_at = 0.0, time.monotonic(), self.images_seen
 
     def _save(self) -> None:
-        self.stats.check(self.world)
+        if self.saved_at == self.images_seen:
+            return
+        self.stats.check()
+        self.stats.gather()
         facts = {
-            "images_seen": self.images_seen,
+            "iteration": self.iteration,
+            "resolution": self.stage.resolution,
             "world_size": self.world.size,
             "config": settings.fixed(self.config),
             "facts": dict(self.stage.facts),
-            "versions": {"torch": torch.__version__},
+            "versions": versions(),
         }
         keep = self.config.schedule.keep_last
-        checkpoint.save(self.run, self.iteration, self.stage.state, facts, self.world, keep)
+        checkpoint.save(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
+        self.stats.keep_on_main()
+        self.saved_at = self.images_seen
 
     def _way_on(self) -> str:
         last = checkpoint.newest(self.run)
@@ -156,3 +169,34 @@ class Loop:
             f"{last.name} is the last good checkpoint and nothing after it was kept; go on from it with a lower "
             "learning rate or r1 and --accept-changes"
         )
+
+
+def refuse_changes(
+    run: Path, manifest: dict[str, Any], config: RunConfig, facts: dict[str, Any], accept_changes: bool
+) -> None:
+    """Raise a UserError that lists what differs from the checkpoint's settings and inputs."""
+    changed = [] if accept_changes else settings.changes(manifest["config"], settings.fixed(config))
+    if changed:
+        changed.append(
+            "set these back, choose another folder with run=..., or go on all the same with --accept-changes"
+        )
+    inputs = settings.changes(manifest["facts"], facts)
+    if inputs:
+        remedy = "name the same data.path, data.painting and vae as before, or choose another folder with run=..."
+        if any(line.startswith("vae") for line in inputs):
+            remedy += f"; the VAE of this run is kept as vae={run / 'vae.safetensors'}"
+        inputs.append(remedy)
+    if changed or inputs:
+        raise UserError(
+            "\n".join(
+                [
+                    f"{run} holds a checkpoint that differs from what is asked:",
+                    *(f"  - {line}" for line in changed + inputs),
+                ]
+            )
+        )
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide a number."""
+    return {name: metadata.version(name) for name in ("idgan", "torch", "numpy")}

@@ -1,4 +1,4 @@
-"""Every loss term as a pure function. Equations "A.n" are those of the ID-GAN paper's appendix."""
+"""Every loss term as a pure function. Equations "A.n" are of the ID-GAN paper's appendix."""
 
 from __future__ import annotations
 
@@ -12,33 +12,39 @@ from torch.nn import functional as F
 def bernoulli_reconstruction(logits: Tensor, x: Tensor) -> Tensor:
     """-log p(x|c) of pixels in [0, 1] under Bernoulli logits: summed over pixels, mean over the batch.
 
-    logits, x: [B, C, 64, 64] -> scalar.
+    logits, x: [B, C, 64, 64] -> scalar: the reconstruction term of the beta-VAE (Higgins et al., 2017, eq. 4).
     """
     return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
 
 
 def gaussian_reconstruction(logits: Tensor, x: Tensor) -> Tensor:
-    """Squared error of sigmoid(logits), without 1/2: summed over pixels, mean over the batch: beta is tied to it."""
+    """Squared error of sigmoid(logits), no 1/2, summed over pixels, mean over the batch: beta is tied to this scale.
+
+    logits, x: [B, C, 64, 64], x in [0, 1] -> scalar: the reconstruction term of the beta-VAE with a Gaussian decoder.
+    """
     return F.mse_loss(logits.sigmoid(), x, reduction="sum") / len(x)
 
 
 def kl_per_latent(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) in nats, mean over the batch. mean, logvar: [B, c_dim] -> [c_dim]."""
+    """KL(N(mean, exp(logvar)) || N(0, 1)) in nats, mean over the batch (Kingma & Welling, 2014, appendix B).
+
+    mean, logvar: [B, c_dim] -> [c_dim].
+    """
     return ((mean.square() + logvar.exp() - 1 - logvar) / 2).mean(0)
 
 
 def discriminator_real(logits: Tensor) -> Tensor:
-    """softplus(-D(x)), mean over the batch: -log sigmoid(D(x))."""
+    """-log sigmoid(D(x)), the real half of D's loss (Goodfellow et al., 2014, eq. 1). logits: [B] -> scalar."""
     return F.softplus(-logits).mean()
 
 
 def discriminator_fake(logits: Tensor) -> Tensor:
-    """softplus(D(G(z))), mean over the batch."""
+    """-log(1 - sigmoid(D(G(z)))), the fake half of D's loss (the same equation). logits: [B] -> scalar."""
     return F.softplus(logits).mean()
 
 
 def generator(logits: Tensor) -> Tensor:
-    """softplus(-D(G(z))), mean over the batch: the non-saturating loss."""
+    """-log sigmoid(D(G(z))), G's non-saturating loss (Goodfellow et al., 2014, section 3). logits: [B] -> scalar."""
     return F.softplus(-logits).mean()
 
 
@@ -59,9 +65,10 @@ def image_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
 
 
 def r1_penalty(tangent: Tensor) -> Tensor:
-    """R1 = mean_b ||grad_x D(x_b)||^2, no 1/2, as a term whose gradient is exact. tangent: [B], D's tangent along g.
+    """R1 = mean_b ||grad_x D(x_b)||^2 (Mescheder et al., 2018, eq. 9 without its 1/2), with its exact gradient.
 
-    With g = image_gradient held fixed, tangent_b = g_b . grad_x D(x_b; theta) equals ||g_b||^2 and has half of its
-    gradient in theta. So 2 * tangent - its own value has both right, and no backward is differentiated.
+    tangent: [B], D's tangent along g = image_gradient, which is held fixed: g_b . grad_x D(x_b; theta). It equals
+    ||g_b||^2 and has half of its gradient in theta, so 2 * tangent - its own value has both right, and no backward is
+    differentiated. Returns a scalar.
     """
     return (2 * tangent - tangent.detach()).mean()

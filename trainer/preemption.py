@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,12 +37,10 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
-def write_exit(run: Path, code: int, reason: str, command: str) -> None:
-    """RUN/exit.json: launchers and make swallow exit codes, this file does not. command: what was run, and goes on."""
-    publish(
-        run / "exit.json",
-        (json.dumps({"code": code, "reason": reason, "command": command}, indent=1) + "\n").encode(),
-    )
+def write_exit(run: Path, code: int | None, reason: str, command: str) -> None:
+    """RUN/exit.json: launchers and make swallow exit codes, this file does not. code: None while it runs."""
+    content = {"code": code, "reason": reason, "command": command, "folder": os.getcwd()}
+    publish(run / "exit.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_command(run: Path) -> str | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,10 +19,11 @@ from data_shards.errors import UserError, joined
 class Settings(BaseModel):
     """A group of settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Settings)
+_TAGS = ("adam", "rmsprop")  # pydantic puts the chosen alternative into the path of a key
 
 
 def may_change(default: Any, **kwargs: Any) -> Any:
@@ -47,8 +47,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
-    """The config at `path` with its overrides. Raises one UserError that lists every problem with its remedy."""
+def read(path: Path) -> dict[str, Any]:
+    """The values of a YAML file, as they stand there. Raises UserError where it is no mapping."""
     try:
         values = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
@@ -57,6 +57,12 @@ def load(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}; mend that line") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(values).__name__}; see configs/")
+    return values
+
+
+def load(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+    """The config at `path` with its overrides. Raises one UserError that lists every problem with its remedy."""
+    values = read(path)
     problems: list[str] = []
     for override in overrides:
         _override(values, override, problems)
@@ -86,7 +92,7 @@ def _override(values: dict[str, Any], override: str, problems: list[str]) -> Non
 
 
 def _explain(kind: type[Settings], error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    key = ".".join(str(part) for part in error["loc"] if part not in _TAGS) or "settings"
     value = json.dumps(error["input"], default=str)
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key (value {value}); {_nearest(kind, key)}"
@@ -105,10 +111,10 @@ def _nearest(kind: type[Settings], key: str) -> str:
 
 def _keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in kind.model_fields.items():
-        nested = field.annotation
         yield prefix + name
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield from _keys(nested, f"{prefix}{name}.")
+        for nested in (field.annotation, *get_args(field.annotation)):
+            if isinstance(nested, type) and issubclass(nested, BaseModel):
+                yield from _keys(nested, f"{prefix}{name}.")
 
 
 def fixed(config: BaseModel) -> dict[str, Any]:
@@ -123,11 +129,6 @@ def fixed(config: BaseModel) -> dict[str, Any]:
         else:
             out[name] = json.loads(json.dumps(value, default=str))
     return out
-
-
-def digest(values: dict[str, Any]) -> str:
-    """sha256 of JSON values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from .stats import Terms
 from .vae_step import VaeStep
 from .world import World
 
+T = TypeVar("T")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LAYOUT = torch.channels_last  # about a fifth faster than contiguous on CPU, and what tensor cores want
 SHOWN = 64  # images of a sample grid
@@ -57,6 +58,11 @@ def check_split(config: RunConfig, world: World) -> None:
         )
 
 
+def shown(data: Data, count: int) -> Tensor:
+    """The reals of a sample grid, from all over the set: uint8 [N, C, 64, 64]."""
+    return data.at(data.mixed(0, torch.arange(min(count, data.main.count))), data.seed)
+
+
 class VaeStage:
     """Stage 1: a beta-VAE on the 64 px level."""
 
@@ -64,16 +70,17 @@ class VaeStage:
     resolution = 64
 
     def __init__(self, config: VaeConfig, world: World) -> None:
-        check_split(config, world)
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
-        self.data = open_data(config.data, config.seed, 64)
+        problems = Problems()
+        problems.collect(lambda: check_split(config, world))
+        self.data = problems.need(lambda: open_data(config.data, config.seed, 64))
         self.vae = networks.vae(config, self.data.channels).to(world.device, self.dtype).to(memory_format=LAYOUT)
         engine = Replicated(self.vae, networks.optimizer(config.optimizer, self.vae), world)
         self._step = VaeStep(self.vae, engine, config)
         self.state = State()
         self.state.add_module("vae", self.vae)
         self.state.add_optimizer("vae", engine.optimizer, self.vae)
-        self.facts: dict[str, str | int] = {**self.data.facts, "channels": self.data.channels}
+        self.facts = self.data.facts
 
     def step(self, batches: Sequence[Batch], images_seen: int) -> Terms:
         return self._step([vae_batch(b, self.world.device, self.dtype) for b in batches], images_seen)
@@ -81,7 +88,7 @@ class VaeStage:
     @torch.no_grad()
     def samples(self) -> Tensor:
         """Rows of 16 reals, each above its reconstructions from the posterior mean."""
-        x = self.data.first(SHOWN // 2).to(self.world.device, self.dtype) / 255
+        x = shown(self.data, SHOWN // 2).to(self.world.device, self.dtype) / 255
         rebuilt = self.vae.decode(self.vae.encoder(x)[0])
         return torch.cat([torch.cat(rows) for rows in zip(x.split(16), rebuilt.split(16), strict=True)])
 
@@ -95,11 +102,7 @@ class GanStage:
     def __init__(self, config: GanConfig, world: World) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
         self.data, self.vae = _open_inputs(config, world)
-        self.facts: dict[str, str | int] = {
-            **self.data.facts,
-            "channels": self.data.channels,
-            "vae": vae_file.sha256(self.vae),
-        }
+        self.facts = self.data.facts | {"vae": vae_file.sha256(self.vae)}
         device, channels = world.device, self.data.channels
         G = networks.generator(config, channels).to(device, self.dtype).to(memory_format=LAYOUT)
         D = networks.discriminator(config, channels).to(device, self.dtype).to(memory_format=LAYOUT)
@@ -116,14 +119,12 @@ class GanStage:
 
     def step(self, batches: Sequence[Batch], images_seen: int) -> Terms:
         config = self.config
-        return self._step(
-            [reals(b, config.data, config.seed, self.world.device, self.dtype) for b in batches], images_seen
-        )
+        return self._step([reals(b, config.data, config.seed, self.world.device, self.dtype) for b in batches])
 
     @torch.no_grad()
     def samples(self) -> Tensor:
         """The averaged generator at codes of the first reals, with fixed noise."""
-        twin = self.data.first(SHOWN).to(self.world.device, self.dtype) / 127.5 - 1
+        twin = shown(self.data, SHOWN).to(self.world.device, self.dtype) / 127.5 - 1
         at = torch.arange(len(twin), device=self.world.device)
         s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
         eps = normal(self.config.seed, Purpose.EVAL_CODE, at, (self.config.c_dim,)).to(self.dtype)
@@ -134,30 +135,52 @@ class GanStage:
 
 def _open_inputs(config: GanConfig, world: World) -> tuple[Data, VAE]:
     """Data and VAE, or one error with everything that does not fit."""
-    problems: list[str] = []
-    data = vae = None
-    try:
-        check_split(config, world)
-    except UserError as error:
-        problems.append(str(error))
-    try:
-        data = open_data(config.data, config.seed, 64)
-    except UserError as error:
-        problems.append(str(error))
-    try:
-        assert config.vae is not None
-        vae = vae_file.load(config.vae)
-    except UserError as error:
-        problems.append(str(error))
+    problems = Problems()
+    problems.collect(lambda: check_split(config, world))
+    data = problems.collect(lambda: open_data(config.data, config.seed, 64))
+    vae = problems.collect(lambda: vae_file.load(config.vae))
     if vae and vae.c_dim != config.c_dim:
-        problems.append(
+        problems.add(
             f"c_dim: the config has {config.c_dim}, the VAE {config.vae} has {vae.c_dim}; set c_dim={vae.c_dim}"
         )
     if vae and data and vae.channels != data.channels:
-        problems.append(
+        problems.add(
             f"vae: {config.vae} sees {vae.channels} channels, the data {data.channels}; train stage 1 on the same "
             "data.path and data.variant"
         )
-    if problems or data is None or vae is None:
-        raise joined("the run cannot start", problems)
+    if data and data.main.manifest.data_set == "dsprites":
+        for key in ("flip", "dequantise"):
+            if getattr(config.data, key):
+                problems.add(f"data.{key}: true, but the dSprites family has neither; set data.{key}=false")
+    problems.stop()
+    assert data is not None
+    assert vae is not None
     return data, vae
+
+
+class Problems:
+    """Everything that is wrong, raised at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, problem: str) -> None:
+        self.found.append(problem)
+
+    def collect(self, check: Callable[[], T]) -> T | None:
+        """The result, or None where it raised a UserError."""
+        try:
+            return check()
+        except UserError as error:
+            self.add(str(error))
+            return None
+
+    def need(self, check: Callable[[], T]) -> T:
+        """The last result, after which all that was found is raised."""
+        result = self.collect(check)
+        self.stop()
+        return cast(T, result)
+
+    def stop(self) -> None:
+        if self.found:
+            raise joined("the run cannot start", self.found)

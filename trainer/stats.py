@@ -15,36 +15,50 @@ class NonFinite(UserError):
 
 
 class Stats:
-    """Sums since the last tick and the first step at which each term was not finite; both are part of a checkpoint."""
+    """Sums since the last tick (`sums` and `count` are part of a checkpoint) and where a term first was not finite.
 
-    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
-        self.names = names
-        self.sums = torch.zeros(len(names), dtype=torch.float64, device=device)
+    A process adds its share of the global mean, so the sum over the processes is the global sum.
+    """
+
+    def __init__(self, names: tuple[str, ...], world: World) -> None:
+        self.names, self.world = names, world
+        self.sums = torch.zeros(len(names), dtype=torch.float64, device=world.device)
         self.count = torch.zeros((), dtype=torch.int64)
-        self.first_bad = torch.full((len(names),), -1, dtype=torch.int64, device=device)
+        self.first_bad = torch.full((len(names),), -1, dtype=torch.int64, device=world.device)
 
     def add(self, terms: dict[str, Tensor], step: int) -> None:
         """Add one step's terms (0-dim tensors, every name once)."""
         values = torch.stack([terms[name].detach().to(torch.float64) for name in self.names])
-        self.sums += values
+        self.sums += values / self.world.size
         self.count += 1
         bad = ~torch.isfinite(values) & (self.first_bad < 0)
         self.first_bad = torch.where(bad, step, self.first_bad)
 
-    def check(self, world: World) -> None:
-        """Raise NonFinite on every process where any saw a term that is not finite."""
-        bad = {name: step for name, step in zip(self.names, self.first_bad.tolist(), strict=True) if step >= 0}
-        everywhere = [found for found in world.gather(bad) if found]
+    def check(self) -> None:
+        """Raise NonFinite on every process where any saw a term that is not finite: the first of the first step."""
+        found = [(step, name) for name, step in zip(self.names, self.first_bad.tolist(), strict=True) if step >= 0]
+        everywhere = [pair for pairs in self.world.gather(found) for pair in pairs]
         if everywhere:
-            name, step = min(everywhere[0].items(), key=lambda item: item[1])
+            step, name = min(everywhere, key=lambda pair: pair[0])
             raise NonFinite(f"{name} is not finite at step {step}")
 
-    def read(self, world: World) -> dict[str, float]:
-        """Means over the steps since the last reading and over the processes; then start again."""
-        sums = world.sum_(self.sums.clone()) / (max(int(self.count), 1) * world.size)
+    def gather(self) -> None:
+        """Bring the sums of all processes to the main one: what is saved is then the same everywhere."""
+        self.world.sum_(self.sums)
+
+    def keep_on_main(self) -> None:
+        """After `gather`, or after loading what it saved: each sum counts once."""
+        if not self.world.is_main:
+            self.sums.zero_()
+
+    def means(self) -> dict[str, float]:
+        """Global means over the steps since the last `reset`."""
+        sums = self.world.sum_(self.sums.clone()) / max(int(self.count), 1)
+        return dict(zip(self.names, sums.tolist(), strict=True))
+
+    def reset(self) -> None:
         self.sums.zero_()
         self.count.zero_()
-        return dict(zip(self.names, sums.tolist(), strict=True))
 
 
 class Terms(dict[str, Tensor]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import resource
@@ -27,7 +28,7 @@ class Status:
     def __init__(self, run: Path, total: int, images_seen: int) -> None:
         self.run, self.total = run, total
         _forget_after(run / "stats.jsonl", images_seen)
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen)
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         times = (TimeElapsedColumn(), TimeRemainingColumn())
@@ -39,16 +40,16 @@ class Status:
         """Move the display on a terminal."""
         self.display.update(self.task, completed=images_seen)
 
-    def tick(self, images_seen: int, facts: dict[str, Any], terms: dict[str, float]) -> None:
-        """One status line. facts: times, data_wait, memory_gb, resolution; terms: means."""
-        record = {"images_seen": images_seen, **facts, **terms}
+    def tick(self, images_seen: int, facts: dict[str, Any], terms: dict[str, float], partial: bool) -> None:
+        """One status line. facts: times, data_wait, memory_gb, resolution; terms: means; partial: between two ticks."""
+        record = {"images_seen": images_seen, **facts, **terms, **({"partial": True} if partial else {})}
         with open(self.run / "stats.jsonl", "a") as stream:
             stream.write(json.dumps(record) + "\n")
         for name, value in (terms | {k: v for k, v in facts.items() if isinstance(v, int | float)}).items():
             self.board.add_scalar(name, value, images_seen)
         self.board.flush()
         head = (
-            f"kimg {images_seen / 1000:.1f}/{self.total / 1000:.1f} | eta {clock(facts['eta_seconds'])} | "
+            f"kimg {images_seen / 1000:.1f}/{self.total / 1000:.1f} | eta {duration(facts['eta_seconds'])} | "
             f"{facts['seconds_per_kimg']:.2f} s/kimg | data {facts['data_wait']:.0%} | {facts['memory_gb']:.1f} GB | "
             f"{facts['resolution']} px"
         )
@@ -62,7 +63,9 @@ class Status:
         grid = (make_grid(images.cpu().float(), nrow=16, padding=2) * 255).round().clamp(0, 255).to(torch.uint8)
         path = self.run / "samples" / f"{images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path)
+        buffer = io.BytesIO()
+        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(buffer, format="png")
+        publish(path, buffer.getvalue())
         self.board.add_image("samples", grid, images_seen)
 
     def close(self) -> None:
@@ -70,7 +73,7 @@ class Status:
         self.board.close()
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """123 -> "2:03"."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
@@ -84,20 +87,23 @@ def memory_gb(device: torch.device) -> float:
 
 
 def _forget_after(path: Path, images_seen: int) -> None:
-    """Drop the lines that a crash left behind the checkpoint from which the run goes on."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
+    """Drop what a crash left behind the checkpoint, and partial ticks, which the run will make whole."""
+    kept = [tick for tick in read_lines(path) if tick["images_seen"] <= images_seen and "partial" not in tick]
+    if path.exists():
+        publish(path, "".join(f"{json.dumps(tick)}\n" for tick in kept).encode())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a JSONL file that may be missing or, after a kill, end in half a line."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            if json.loads(line)["images_seen"] <= images_seen:
-                kept.append(line)
-        except (ValueError, KeyError):
-            break  # cut short by a crash
-    publish(path, "".join(f"{line}\n" for line in kept).encode())
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
 
 
 def read_stats(run: Path) -> list[dict[str, Any]]:
     """All ticks of a run, in order."""
-    path = run / "stats.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_lines(run / "stats.jsonl")

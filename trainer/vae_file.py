@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.publish import publish
@@ -37,22 +38,19 @@ def load(path: Path) -> VAE:
     """The frozen VAE of a stage 1 run folder (its newest checkpoint) or of a vae.safetensors file."""
     if path.suffix == ".safetensors":
         return _from_file(path)
-    step = checkpoint.newest(path)
-    if step is None:
-        raise UserError(
-            f"vae: {path}: holds no checkpoint; name the run folder of a finished `python -m trainer vae`, "
-            "or a vae.safetensors file"
-        )
-    manifest = checkpoint.read_manifest(step)
-    config = manifest["config"]
-    if "likelihood" not in config:
-        raise UserError(f"vae: {path}: is no run of stage 1; name a run folder of `python -m trainer vae`")
-    vae = VAE(manifest["facts"]["channels"], config["c_dim"], "default")
-    names = {f"vae.{name}": torch.empty_like(t) for name, t in vae.state_dict().items()}
-    checkpoint.load_tensors(step, names)
-    vae.load_state_dict({name.removeprefix("vae."): t for name, t in names.items()})
-    freeze(vae)
-    return vae
+    built: list[VAE] = []
+
+    def like(manifest: dict[str, Any]) -> dict[str, Tensor]:
+        config = manifest["config"]
+        if "likelihood" not in config:
+            raise UserError(f"vae: {path}: is no run of stage 1; name a run folder of `python -m trainer vae`")
+        built.append(VAE(manifest["facts"]["channels"], config["c_dim"], "default"))
+        return {f"vae.{name}": t for name, t in built[-1].state_dict().items()}
+
+    _, tensors = checkpoint.read_newest(path, like)
+    built[-1].load_state_dict({name.removeprefix("vae."): t for name, t in tensors.items()})
+    freeze(built[-1])
+    return built[-1]
 
 
 def _from_file(path: Path) -> VAE:
@@ -63,7 +61,7 @@ def _from_file(path: Path) -> VAE:
             vae.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"vae: {path}: not a VAE file ({str(error).splitlines()[0]}); export or train it again"
+            f"vae: {path}: not a VAE file ({str(error).splitlines()[0]}); copy it again or name a run folder"
         ) from None
     freeze(vae)
     return vae

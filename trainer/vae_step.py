@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from data_shards.noise import Purpose, normal
 from models import VAE
@@ -20,7 +19,7 @@ RECONSTRUCTION = {"bernoulli": losses.bernoulli_reconstruction, "gaussian": loss
 
 
 class VaeStep:
-    """loss = reconstruction + beta * KL, one optimizer step."""
+    """loss = reconstruction + beta * KL, one optimizer step. active_latents carry more than 0.01 nat of KL."""
 
     terms = ("loss", "reconstruction", "kl", "active_latents", "beta", "grad_norm")
 
@@ -32,6 +31,7 @@ class VaeStep:
         terms = Terms()
         beta = schedule.beta(self.config.beta, images_seen)
         share = 1 / len(batches)
+        divergence = torch.zeros(self.config.c_dim, device=batches[0].x.device, dtype=batches[0].x.dtype)
         for batch in batches:
             eps = normal(self.config.seed, Purpose.VAE_CODE, batch.positions, (self.config.c_dim,)).to(batch.x.dtype)
             logits, mean, logvar = self.vae(batch.x, eps)
@@ -42,12 +42,8 @@ class VaeStep:
             terms.add("loss", loss, share)
             terms.add("reconstruction", reconstruction, share)
             terms.add("kl", kl.sum(), share)
-            terms.add("active_latents", active(kl), share)
+            divergence = divergence + kl.detach() * share
+        terms["active_latents"] = (divergence > 0.01).sum().to(divergence.dtype)
         terms["beta"] = torch.full((), beta, device=terms["kl"].device)
         terms["grad_norm"] = self.engine.step()
         return terms
-
-
-def active(kl: Tensor) -> Tensor:
-    """How many latents carry more than 0.01 nat. kl: [c_dim] -> scalar."""
-    return (kl > 0.01).sum().to(kl.dtype)

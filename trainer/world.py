@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 
+T = TypeVar("T")
 TIMEOUT = timedelta(minutes=60)  # NCCL's own 10 minutes are too few for a slow disk
 
 
@@ -36,13 +38,13 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def any(self, flag: bool) -> bool:
-        """Whether any process says yes: all leave together or none does."""
+    def highest(self, vote: int) -> int:
+        """The highest vote of any process: all act on it together."""
         if self.size == 1:
-            return flag
-        votes = torch.tensor(int(flag))
+            return vote
+        votes = torch.tensor(vote)
         dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.host_group)
-        return bool(votes)
+        return int(votes)
 
     def barrier(self) -> None:
         if self.size > 1:
@@ -55,6 +57,18 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.host_group)
         return box[0]
+
+    def together(self, function: Callable[[], T]) -> T:
+        """function() on every process; a UserError on any is raised on all, so that none waits for one that left."""
+        result, error = None, None
+        try:
+            result = function()
+        except UserError as found:
+            error = found
+        messages = [message for message in self.gather(None if error is None else str(error)) if message]
+        if messages:
+            raise error or UserError(messages[0])
+        return cast(T, result)
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, in rank order, on every process."""

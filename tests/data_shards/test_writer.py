@@ -223,8 +223,8 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(tmp_path: Path) -> N
         refused(
             run(*args),
             disk / "set",
-            "No space left on device",
-            "free some space",
+            "no space left on the device",
+            "make room",
             "run the same command again",
         )
         assert not (disk / "set/manifest.json").exists()
@@ -247,7 +247,7 @@ def test_no_space_while_a_shard_is_written(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(writer._NewFile, "__enter__", enter)
     outcome = run("make", "dsprites", "--out", tmp_path / "set", "--count", 20, "--workers", 1)
-    refused(outcome, tmp_path / "set/64/00000.tar", "No space left on device", "free some space")
+    refused(outcome, tmp_path / "set/64/00000.tar", "no space left on the device", "make room")
 
 
 def test_a_run_killed_right_after_its_manifest_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

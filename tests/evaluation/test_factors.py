@@ -101,3 +101,14 @@ def test_other_weights_than_the_recorded_are_refused(tmp_path: Path) -> None:
         stream.write(b"\x00" if stream.read(1) != b"\x00" else b"\x01")
     with pytest.raises(UserError, match=r"sha256 is .* is recorded; install the package again"):
         load_extractor(copy)
+
+
+def test_the_held_out_images_are_spread_and_have_no_twin_in_training() -> None:
+    index = torch.arange(COUNT)
+    kept = held_out(index)
+    assert abs(float(kept.double().mean()) - 1 / 36) < 1e-3
+    found = classes(index[kept].numpy())
+    for column, size in zip(found.T, (3, 6, 40, 32, 32), strict=True):
+        assert len(np.unique(column)) == size
+    turned = kept.view(18, 40, 1024)
+    assert torch.equal(turned[:, 0], turned[:, 39])

@@ -56,7 +56,7 @@ def test_the_normal_init_is_the_papers() -> None:
         (Linear(7, 5), (3, 7)),
         (Conv2d(3, 4, 4, 2, 1), (2, 3, 8, 8)),
         (LeakyReLU(0.2), (4, 9)),
-        (LeakyReLU(), (4, 9)),
+        (LeakyReLU(0), (4, 9)),
         (Flatten(), (2, 3, 4)),
         (Chain(Conv2d(2, 3, 3), LeakyReLU(0.2), Flatten(), Linear(48, 2)), (2, 2, 6, 6)),
     ],

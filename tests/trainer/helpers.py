@@ -48,9 +48,8 @@ def finish(running: processes.Running, code: int = 0) -> processes.Running:
 def tensors(step: Path) -> dict[str, Tensor]:
     """Every tensor of a checkpoint, read through its own metadata."""
     found = FileSystemReader(step).read_metadata().state_dict_metadata
-    empty = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in found.items()}  # type: ignore[union-attr]
-    checkpoint.load_tensors(step, empty)
-    return empty
+    like = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in found.items()}  # type: ignore[union-attr]
+    return checkpoint.load_tensors(step, like)
 
 
 def newest(run: Path) -> dict[str, Tensor]:

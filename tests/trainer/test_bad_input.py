@@ -51,7 +51,7 @@ def test_everything_that_does_not_fit_is_listed_at_once(sprites: Path, vae: Path
 
 
 def test_a_vae_that_is_none(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    refused(train("gan", sprites, tmp_path / "a", 5, vae=tmp_path / "nowhere"), "nowhere", "holds no checkpoint")
+    refused(train("gan", sprites, tmp_path / "a", 5, vae=tmp_path / "nowhere"), "nowhere", "holds no usable checkpoint")
     finish(train("gan", sprites, tmp_path / "gan", 5, vae=vae))
     refused(train("gan", sprites, tmp_path / "b", 5, vae=tmp_path / "gan"), "is no run of stage 1")
     broken = tmp_path / "vae.safetensors"
@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_step(sp
     published = hashes(run / "checkpoints")
     argv = ["vae", VAE, *overrides(sprites, run, 30, schedule__tick_kimg=0.064)]
     running = processes.start(poisoned, (argv, 7), tmp_path / "logs")
-    refused(running, "is not finite at step 8", "step-000000005 is the last good checkpoint", "--accept-changes")
+    refused(running, "is not finite at step 8", "step-000000000080 is the last good checkpoint", "--accept-changes")
     assert hashes(run / "checkpoints") == published
     assert json.loads((run / "exit.json").read_text())["code"] == 2
     finish(train("vae", sprites, run, 10))
@@ -163,7 +163,7 @@ def test_a_full_disk_during_a_save(sprites: Path, tmp_path: Path) -> None:
     published = hashes(run / "checkpoints")
     running = processes.start(full_disk, (["vae", VAE, *overrides(sprites, run, 10)],), tmp_path / "logs")
     refused(
-        running, run / "checkpoints", "no space left on the device", "step-000000005 is kept", "make room and resume"
+        running, run / "checkpoints", "no space left on the device", "step-000000000080 is kept", "make room and resume"
     )
     assert hashes(run / "checkpoints") == published
     finish(train("vae", sprites, run, 10))
@@ -179,7 +179,7 @@ def test_a_disk_that_is_really_full(sprites: Path, tmp_path: Path) -> None:
         finish(train("vae", sprites, run, 5))
         published = hashes(run / "checkpoints")
         (disk / "filler").write_bytes(b"0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - 3_000_000))
-        refused(train("vae", sprites, run, 10), run / "checkpoints", "no space left", "step-000000005 is kept")
+        refused(train("vae", sprites, run, 10), run / "checkpoints", "no space left", "step-000000000080 is kept")
         assert hashes(run / "checkpoints") == published
         assert checkpoint.newest(run) is not None
         (disk / "filler").unlink()
@@ -191,8 +191,8 @@ def test_a_disk_that_is_really_full(sprites: Path, tmp_path: Path) -> None:
 def test_no_usable_checkpoint_is_no_fresh_start(sprites: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(train("vae", sprites, run, 5))
-    (run / "checkpoints" / "step-000000005" / "manifest.json").unlink()
-    refused(train("vae", sprites, run, 10), "no checkpoint can be used", "step-000000005", "manifest.json")
+    (run / "checkpoints" / "step-000000000080" / "manifest.json").unlink()
+    refused(train("vae", sprites, run, 10), "no checkpoint can be used", "step-000000000080", "manifest.json")
 
 
 def test_wrong_words_on_the_command_line(tmp_path: Path) -> None:

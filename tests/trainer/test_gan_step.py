@@ -73,7 +73,7 @@ def test_an_iteration_equals_a_plain_rederivation() -> None:
     freeze(frozen)
     step = GanStep(g, d, frozen, average, config)
     positions = torch.arange(B) + 1000
-    step([Reals(positions, x, x)], 0)
+    step([Reals(positions, x, x)])
     plain_iteration(*plain, x, positions, config)
     for ours, theirs in zip((G, D, average), (plain[0], plain[1], plain[3]), strict=True):
         for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):

@@ -28,7 +28,7 @@ def state_of(value: float) -> State:
 
 
 def save(run: Path, value: int) -> None:
-    checkpoint.save(run, value, state_of(value), {"images_seen": value}, ALONE, keep_last=2)
+    checkpoint.save(run, value, state_of(value), {}, ALONE, keep_last=2)
 
 
 class Injector:
@@ -126,7 +126,7 @@ def check(run: Path) -> int:
     valid = [step for step in checkpoint.steps(run) if checkpoint.problem(step) is None]
     assert len(valid) >= 2
     save(run, 4)
-    assert checkpoint.newest(run) == checkpoint.folder(run) / "step-000000004"
+    assert checkpoint.newest(run) == checkpoint.folder(run) / "step-000000000004"
     assert not [path for path in checkpoint.folder(run).iterdir() if path.suffix in (".tmp", ".trash")]
     return value
 
@@ -143,12 +143,14 @@ def test_a_damaged_newest_step_is_named_and_skipped(tmp_path: Path, caplog: Any)
         run = tmp_path / words.replace(" ", "_")
         save(run, 1)
         save(run, 2)
-        damage(checkpoint.folder(run) / "step-000000002")
+        damage(checkpoint.folder(run) / "step-000000000002")
         caplog.clear()
         restored = state_of(0)
         checkpoint.restore(run, restored, ALONE)
         assert int(restored.tensors()["images_seen"]) == 1
-        assert "step-000000002" in caplog.text
+        assert "step-000000000002" in caplog.text
         assert words in caplog.text
         save(run, 2)
-        assert checkpoint.newest(run) == checkpoint.folder(run) / "step-000000002"
+        again = state_of(0)
+        checkpoint.restore(run, again, ALONE)
+        assert int(again.tensors()["images_seen"]) == 2, "the damaged step was not replaced"
