@@ -52,17 +52,18 @@ def write(run: Run, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     parts = [
         _head(run),
-        _quality(records.latest(run.path, "fid")),
-        _samples(run),
+        _targets(records.latest(run.path, "fid"), records.latest(run.path, "latents")),
+        _quality(run, records.latest(run.path, "fid")),
+        _samples(run, records.latest(run.path, "figures")),
         _traversals(run),
-        _movement(records.latest(run.path, "latents")),
+        _movement(run, records.latest(run.path, "latents")),
         _figure(
             run,
             "code_and_nuisance.png",
             "c against s",
             "Rows share c, columns share s; the VAE's decoding of c is first.",
         ),
-        _disentanglement(records.latest(run.path, "disentanglement")),
+        _disentanglement(run, records.latest(run.path, "disentanglement")),
         _curves(run),
         _commands(run),
     ]
@@ -89,7 +90,36 @@ def _head(run: Run) -> str:
     return f"<h1>{kind}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
 
 
-def _quality(record: dict[str, Any] | None) -> str:
+def _origin(run: Run, record: dict[str, Any]) -> str:
+    """Which weights a record is about."""
+    same = "" if record["step"] == run.step.name else ", not the newest checkpoint"
+    return f"Measured at {record['images_seen'] / 1000:,.1f} kimg{same}."
+
+
+def _targets(fid: dict[str, Any] | None, latents: dict[str, Any] | None) -> str:
+    """What a good run shows, each with its figures and whether this one does."""
+    rows: list[tuple[str, str, bool]] = []
+    kinds = fid["kinds"] if fid else {}
+    if {"gan", "vae", "untrained"} <= kinds.keys():
+        gan, vae, untrained = (kinds[name] for name in ("gan", "vae", "untrained"))
+        ratio = untrained["fid"] / gan["fid"]
+        rows.append(("FID at least 5 times below the untrained generator's", f"{ratio:.1f} times", ratio >= 5))
+        both = f"{gan['fid']:.3g} and {vae['fid']:.3g}"
+        rows.append(("FID below that of the VAE's decodings", both, gan["fid"] < vae["fid"]))
+        if gan["fidelity"] is not None:
+            both = f"{gan['fidelity']:.1%} and {vae['fidelity']:.1%}"
+            rows.append(("fidelity not below that of the VAE's decodings", both, gan["fidelity"] >= vae["fidelity"]))
+    if kinds.get("reals", {}).get("fidelity") is not None:
+        share = kinds["reals"]["fidelity"]
+        rows.append(("fidelity of reals at least 95 % (else the measure is broken)", f"{share:.1%}", share >= 0.95))
+    if latents:
+        clear = [f"c{entry['latent'] + 1} {entry['factor']}" for entry in latents["clear"]]
+        rows.append(("at least two latents move x, y or scale alone", ", ".join(clear) or "none", len(clear) >= 2))
+    cells = [(what, figure, "yes" if holds else "NO") for what, figure, holds in rows]
+    return _section("Targets", _table(("target", "measured here", "holds"), cells)) if cells else ""
+
+
+def _quality(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
     kinds = {name: m for name, m in record["kinds"].items() if name in NAMES}
@@ -106,16 +136,18 @@ def _quality(record: dict[str, Any] | None) -> str:
         f"FID against {record['kinds']['reference_count']:,} reals with the features of the shipped factor network "
         f"{record['extractor'][:12]}: comparable only with numbers of the same hash. Codes: {record['codes']}. "
         "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
-        "prediction draws."
+        f"prediction draws. {_origin(run, record)}"
     )
     return _section("Quality", _table(("images", "FID", "count", "fidelity"), rows), note)
 
 
-def _samples(run: Run) -> str:
+def _samples(run: Run, record: dict[str, Any] | None) -> str:
+    source = record["codes"] if record else "posterior"
+    caption = "Samples, one for each real's code" if source == "posterior" else "Samples, codes from the prior"
     folder = run.path / records.FOLDER / "figures"
     pair = [
         f"<figure>{_image(folder / name)}<figcaption>{text}</figcaption></figure>"
-        for name, text in (("reals.png", "Reals"), ("samples.png", "Samples, one for each real's code"))
+        for name, text in (("reals.png", "Reals"), ("samples.png", caption))
         if (folder / name).is_file()
     ]
     return _section("Reals and samples", f'<div class="pair">{"".join(pair)}</div>') if pair else ""
@@ -134,7 +166,7 @@ def _figure(run: Run, name: str, title: str, note: str) -> str:
     return _section(title, f'<div class="wide">{_image(path)}</div>', note) if path.is_file() else ""
 
 
-def _movement(record: dict[str, Any] | None) -> str:
+def _movement(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
     clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
@@ -145,12 +177,12 @@ def _movement(record: dict[str, Any] | None) -> str:
     note = (
         f"The share of its full range that the factor network sees each factor move over along each latent, mean of "
         f"{BASES} codes. The last column names the factor that moves at least twice as far as the others, "
-        "and at least 20 %."
+        f"and at least 20 %. {_origin(run, record)}"
     )
     return _section("What each latent moves", _table(("latent", *record["factors"], "moves alone"), rows), note)
 
 
-def _disentanglement(record: dict[str, Any] | None) -> str:
+def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
     fvm, mig = record["fvm"], record["mig"]
@@ -159,7 +191,11 @@ def _disentanglement(record: dict[str, Any] | None) -> str:
         ("FactorVAE metric, train accuracy", fvm["protocol"], f"{fvm['train_accuracy']:.3f}"),
         ("pruned latents", fvm["protocol"], ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"),
     ]
-    return _section("Disentanglement", _table(("metric", "protocol", "value"), rows), f"Of {record['encoder']}.")
+    return _section(
+        "Disentanglement",
+        _table(("metric", "protocol", "value"), rows),
+        f"Of {record['encoder']}. {_origin(run, record)}",
+    )
 
 
 def _curves(run: Run) -> str:

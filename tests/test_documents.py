@@ -105,7 +105,7 @@ def test_the_demo_at_a_tiny_size_and_again(workplace: Path) -> None:
     for command in (*steps, *steps):  # the second time everything is there already
         run_in(workplace, command)
     page = (workplace / "runs/demo/report/index.html").read_text()
-    for word in ("Quality", "Traversals", "What each latent moves", "Disentanglement", "Training"):
+    for word in ("Targets", "Quality", "Traversals", "What each latent moves", "Disentanglement", "Training"):
         assert word in page
 
 

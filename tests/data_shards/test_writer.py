@@ -20,7 +20,7 @@ from PIL import Image
 from data_shards import manifest, writer
 from data_shards.loader import open_dataset
 
-from .helpers import hashes, make_dsprites, photos, refused, run
+from .helpers import hashes, make_dsprites, mounted, photos, refused, run
 
 
 def folder(source: Path, out: Path, *more: object) -> None:
@@ -195,12 +195,6 @@ def test_info(tmp_path: Path) -> None:
     assert facts["levels"]["64"]["shards"] == 3
     assert facts["hash"] == hashlib.sha256((out / "manifest.json").read_bytes()).hexdigest()
     assert "dsprites" in run("info", out).out
-
-
-def mounted(path: Path, kib: int) -> bool:
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(path)]
-    return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests import processes
-from tests.trainer.helpers import GAN, VAE, finish, largest_gap, newest, overrides, train
+from tests.data_shards.helpers import make_dsprites
+from tests.trainer.helpers import GAN, VAE, differences, finish, largest_gap, newest, overrides, train
 
 
 def train_two(stage: str, data: Path, run: Path, steps: int, **more: object) -> None:
@@ -85,3 +89,64 @@ def test_real_launchers_start_two(launcher: list[str], sprites: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     gap, name = largest_gap(newest(tmp_path / "one"), newest(tmp_path / "two"))
     assert gap < 1e-4, name
+
+
+def test_a_resume_at_the_same_number_of_processes_is_bit_for_bit(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    more = {"vae": vae, "s_dim": 4, "schedule__tick_kimg": 0.064}
+    train_two("gan", sprites, tmp_path / "straight", 12, **more)
+    for steps in (6, 12):
+        train_two("gan", sprites, tmp_path / "run", steps, **more)
+    a, b = newest(tmp_path / "straight"), newest(tmp_path / "run")
+    assert [name for name in differences(a, b) if not name.startswith("stats.")] == []
+    losses = [
+        [json.loads(line)["loss_g"] for line in (tmp_path / name / "stats.jsonl").read_text().splitlines()]
+        for name in ("straight", "run")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert len(losses[0]) == 3
+
+
+def test_an_error_of_one_process_is_told_by_all_and_none_waits(sprites: Path, tmp_path: Path) -> None:
+    """Rank 1 cannot read the data: both leave with 2 and the message, and so does exit.json."""
+    port = str(processes.free_port())
+    run = tmp_path / "run"
+    running = []
+    for rank, data in enumerate((sprites, tmp_path / "nowhere")):
+        argv = ["vae", VAE, *overrides(data, run, 5)]
+        env = processes.rank_env(rank, 2, port)
+        running.append(processes.command("trainer", argv, tmp_path / f"rank{rank}", env))
+    for process in running:
+        assert process.wait(60) == 2, process.err
+        assert "nowhere: no such folder" in process.err
+        assert "Traceback" not in process.err
+    assert json.loads((run / "exit.json").read_text())["code"] == 2
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    both = processes.ranks(2, "trainer", ["vae", VAE, *overrides(sprites, run, 2000)], tmp_path / "logs")
+    while not (run / "stats.jsonl").exists():
+        time.sleep(0.01)
+    both[1].kill(signal.SIGTERM)
+    assert [process.wait(60) for process in both] == [75, 75]
+    left = json.loads((run / "exit.json").read_text())
+    assert left["code"] == 75
+    assert "SIGTERM" in left["reason"]
+    assert newest(run)["images_seen"] > 0
+
+
+def test_a_shard_that_one_process_cannot_read_ends_both(sprites: Path, tmp_path: Path) -> None:
+    data = make_dsprites(tmp_path / "data", count=64, per_shard=64)
+    shard = data / "64" / "00000.tar"
+    content = bytearray(shard.read_bytes())
+    offset = content.find(b"\x89PNG", len(content) // 2)
+    content[offset : offset + 60] = bytes(60)
+    times = shard.stat()
+    shard.write_bytes(content)
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    both = processes.ranks(2, "trainer", ["vae", VAE, *overrides(data, tmp_path / "run", 50)], tmp_path / "logs")
+    for process in both:
+        assert process.wait(60) == 2, process.err
+        assert str(shard) in process.err
+        assert "cannot be decoded" in process.err
+        assert "Traceback" not in process.err

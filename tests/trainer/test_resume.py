@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .helpers import differences, finish, newest, train
+from tests import processes
+from trainer import checkpoint
+
+from .helpers import VAE, differences, finish, largest_gap, newest, overrides, train
 
 TIMING = {"seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb"}
 
@@ -73,8 +78,6 @@ def test_three_kills_at_random_moments_change_nothing(
 def test_a_signal_saves_and_leaves_with_75_and_the_command(
     sprites: Path, straight: dict[str, Path], tmp_path: Path
 ) -> None:
-    import signal
-
     for number, name in ((signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM"), (signal.SIGUSR1, "SIGUSR1")):
         run = tmp_path / name
         running = train("vae", sprites, run, 30)
@@ -95,8 +98,6 @@ def test_a_signal_saves_and_leaves_with_75_and_the_command(
 def test_micro_batches_and_workers_change_nothing_but_rounding(
     sprites: Path, straight: dict[str, Path], tmp_path: Path
 ) -> None:
-    from .helpers import largest_gap
-
     finish(train("gan", sprites, tmp_path / "a", 3, vae=straight["vae"], s_dim=4, precision="float64"))
     more = {"vae": straight["vae"], "s_dim": 4, "precision": "float64", "micro_batch": 4, "data__workers": 2}
     finish(train("gan", sprites, tmp_path / "b", 3, **more))
@@ -114,3 +115,89 @@ def test_a_changed_config_is_refused_with_what_changed(
         assert word in running.err
     assert "Traceback" not in running.err
     finish(train("vae", sprites, run, 10, schedule__keep_last=3, micro_batch=8, data__workers=1))
+
+
+@pytest.mark.parametrize("stage", ["vae", "gan"])
+def test_ends_and_saves_between_ticks_change_nothing(
+    stage: str, sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    """Ticks every 4 iterations, saves every 3, lengths 6, 11 and 14: the sums of a tick live through all of it."""
+    more = {"schedule__tick_kimg": 0.064, "schedule__save_kimg": 0.048, **settings(stage, straight)}
+    finish(train(stage, sprites, tmp_path / "straight", 14, **more))
+    for steps in (6, 11, 14):
+        finish(train(stage, sprites, tmp_path / "run", steps, **more))
+    assert not differences(newest(tmp_path / "straight"), newest(tmp_path / "run"))
+    assert logged(tmp_path / "straight") == logged(tmp_path / "run")
+    assert [line["images_seen"] for line in logged(tmp_path / "run")] == [64, 128, 192, 224]
+
+
+def test_steps_are_ordered_by_the_clock_whatever_the_batch_size(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(train("vae", sprites, run, 10))
+    argv = overrides(sprites, run, 14, batch_size=32)
+    finish(processes.command("trainer", ["vae", VAE, *argv, "--accept-changes"], tmp_path))
+    step = checkpoint.newest(run)
+    assert step is not None
+    assert checkpoint.read_manifest(step)["images_seen"] == 224
+
+
+def test_a_damaged_last_step_is_trained_again(sprites: Path, straight: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(train("vae", sprites, run, 30))
+    step = checkpoint.newest(run)
+    assert step is not None
+    (step / ".metadata").write_bytes(b"\0" * (step / ".metadata").stat().st_size)
+    running = finish(train("vae", sprites, run, 30))
+    assert f"skipped checkpoint {step.name}" in running.err
+    assert not differences(newest(straight["vae"]), newest(run))
+
+
+def test_a_change_of_shapes_is_refused_by_its_key(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(train("vae", sprites, run, 5))
+    running = finish(train("vae", sprites, run, 10, c_dim=7), 2)
+    assert "c_dim: was 10, now 7" in running.err
+
+
+def test_exit_json_never_says_complete_of_a_run_that_is_not(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def left() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((run / "exit.json").read_text())
+        return found
+
+    finish(train("vae", sprites, run, 5))
+    assert left()["code"] == 0
+    running = train("vae", sprites, run, 400)
+    while left()["code"] == 0 and running.process.is_alive():
+        time.sleep(0.002)
+    running.kill()
+    running.wait()
+    assert left() | {"folder": ""} == {"code": None, "reason": "running", "command": left()["command"], "folder": ""}
+    finish(train("vae", sprites, run, 400, batch_sise=3), 2)
+    assert left()["code"] == 2
+    assert "batch_sise" in left()["reason"]
+
+
+def test_what_a_tick_tells(sprites: Path, straight: dict[str, Path]) -> None:
+    """The line, stats.jsonl and TensorBoard agree, and hold every term."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from trainer.gan_step import GanStep
+    from trainer.vae_step import VaeStep
+
+    for stage, step in (("vae", VaeStep), ("gan", GanStep)):
+        run = straight[stage]
+        ticks = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+        assert ticks[0].keys() == {"images_seen", "resolution", *TIMING, *step.terms}
+        board = EventAccumulator(str(run / "tensorboard"))
+        board.Reload()
+        for name in step.terms:
+            values = {event.step: event.value for event in board.Scalars(name)}
+            assert values == pytest.approx({tick["images_seen"]: tick[name] for tick in ticks}, rel=1e-6)
+        assert [event.step for event in board.Images("samples")] == [480]
+        assert (run / "samples" / "000000000480.png").is_file()
+    lines = finish(train("vae", sprites, straight["vae"].parent / "lines", 2)).err.splitlines()
+    for word in ("kimg 0.0/0.0", "eta 0:00", "s/kimg", "data ", "GB", "64 px", "reconstruction", "kl", "grad_norm"):
+        assert word in lines[0]
+    assert "\x1b" not in lines[0], "plain lines in a file"
