@@ -60,7 +60,12 @@ class Status:
 
     def samples(self, images_seen: int, images: Tensor) -> None:
         """Save a grid. images: [N, C, R, R] in [0, 1], rows of 16."""
-        grid = (make_grid(images.cpu().float(), nrow=16, padding=2) * 255).round().clamp(0, 255).to(torch.uint8)
+        grid = (
+            (make_grid(images.cpu().float(), nrow=16, padding=2, pad_value=1.0) * 255)
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+        )
         path = self.run / "samples" / f"{images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         buffer = io.BytesIO()
