@@ -50,6 +50,21 @@ def test_everything_that_does_not_fit_is_listed_at_once(sprites: Path, vae: Path
     )
 
 
+def test_a_wrong_config_is_refused_before_anything_starts(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(train("vae", sprites, run, 5))
+    published = hashes(run / "checkpoints")
+    running = train("vae", sprites, run, 10, batch_sise=3, seed=-1, beta__value="much")
+    refused(
+        running,
+        "3 problems",
+        "batch_sise: unknown key (value 3); did you mean batch_size?",
+        "seed: found -1: input should be greater than or equal to 0",
+        'beta.value: found "much"',
+    )
+    assert hashes(run / "checkpoints") == published
+
+
 def test_a_vae_that_is_none(sprites: Path, vae: Path, tmp_path: Path) -> None:
     refused(train("gan", sprites, tmp_path / "a", 5, vae=tmp_path / "nowhere"), "nowhere", "holds no usable checkpoint")
     finish(train("gan", sprites, tmp_path / "gan", 5, vae=vae))
