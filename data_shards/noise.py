@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     EVAL_FACTORS = 17
     FACTOR_NET = 18
     HELD_OUT = 19
+    PERMUTED_DIMS = 20  # of FactorVAE
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

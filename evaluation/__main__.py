@@ -1,4 +1,4 @@
-"""python -m evaluation fid | disentanglement | latents | figures | report RUN
+"""python -m evaluation fid | disentanglement | alignment | latents | figures | report RUN, compare RUN RUN ...
 
 Each prints a short table; its last line on standard output is one JSON object, also appended to RUN/evaluation/.
 """
@@ -8,32 +8,34 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from data_shards.cli import run as run_app
 from data_shards.errors import UserError
-from data_shards.sources.dsprites import index_of
 
-from . import disentanglement as metrics
-from . import encoding, figures, latents, records, report
+from . import comparison, comparison_page, figures, latents, measure, records, report
 from .disentanglement import Protocol
 from .factors import load_extractor
-from .fid import KINDS, fid
-from .images import Codes, Kind
+from .fid import KINDS
+from .images import Kind, code_source, own_kind
 from .run import Run, open_run
 
+WIDTH, SHOWN_COLUMNS = 130, 13
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are looked at")]
 
 
-CodesOption = Annotated[Codes, typer.Option(help="c from the aggregated posterior, as in training, or from N(0, I)")]
+CodesOption = Annotated[
+    Literal["posterior", "prior"] | None,
+    typer.Option(help="c from the aggregated posterior or from N(0, I) [default: as in training]"),
+]
 
 
 @app.command("fid")
@@ -41,25 +43,21 @@ def fid_command(
     run: RunFolder,
     samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
     of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)}")] = "",
-    codes: CodesOption = "posterior",
+    codes: CodesOption = None,
     seed: Seed = 0,
 ) -> None:
     """FID (factor-net features) and sprite fidelity of the run's images and of what they are compared with."""
     opened, extractor = open_run(run), load_extractor()
-    kinds = _kinds(of or ("gan" if opened.generator is not None else "vae"))
-    found = fid(opened, extractor, kinds, samples, codes, seed)
-    record = {
-        "protocol": "factor-net",
-        "extractor": extractor.sha256,
-        "codes": codes,
-        "seed": seed,
-        "kinds": found,
-    }
+    record = measure.fid(opened, extractor, _kinds(of or own_kind(opened)), samples, codes, seed)
+    found = record["kinds"]
     rows = [
         [kind, f"{found[kind]['fid']:.4g}", f"{found[kind]['count']:,}", _percent(found[kind]["fidelity"])]
-        for kind in kinds
+        for kind in KINDS
+        if kind in found
     ]
-    title = f"FID against {found['reference_count']:,} reals (factor-net {extractor.sha256[:12]}, codes: {codes})"
+    title = (
+        f"FID against {found['reference_count']:,} reals (factor-net {extractor.sha256[:12]}, codes: {record['codes']})"
+    )
     _answer(opened, "fid", record, title, ["images", "FID", "count", "sprites with IoU >= 0.8"], rows)
 
 
@@ -69,54 +67,54 @@ def disentanglement_command(
     protocol: Annotated[Protocol, typer.Option(help="of the FactorVAE metric")] = "paper",
     seed: Seed = 0,
 ) -> None:
-    """MIG and the FactorVAE metric of the run's encoder (in stage 2: of its frozen VAE)."""
+    """MIG and the FactorVAE metric of the run's encoder: its VAE, its frozen q, or InfoGAN's own q."""
     opened = open_run(run)
-    represent = encoding.representation(opened, seed, whole_grid=protocol != "short")
-    rng = np.random.default_rng(seed)
-    fvm = metrics.fvm(represent, metrics.FVM_PROTOCOLS[protocol], rng)
-    factors = metrics.random_factors(rng, metrics.MIG_SAMPLES)
-    score, information = metrics.mig(represent(index_of(factors)), factors)
-    encoder = "the frozen VAE of this run" if opened.generator is not None else "this run's VAE"
-    record = {
-        "encoder": encoder,
-        "seed": seed,
-        "fvm": {"protocol": protocol, **fvm},
-        "mig": {"protocol": "dlib", "score": score, "information": information.round(4).tolist()},
-    }
-    rows = [
-        ["MIG", "dlib", f"{score:.3f}"],
-        ["FVM (train accuracy)", protocol, f"{fvm['train_accuracy']:.3f}"],
-        *(
-            [["FVM (eval accuracy)", protocol, f"{fvm['eval_accuracy']:.3f}"]]
-            if fvm["eval_accuracy"] is not None
-            else []
-        ),
-        ["pruned latents", protocol, ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"],
-    ]
-    _answer(opened, "disentanglement", record, f"encoder: {encoder}", ["metric", "protocol", "value"], rows)
+    record = measure.disentanglement(opened, protocol, seed)
+    fvm, mig = record["fvm"], record["mig"]
+    rows = [["MIG", mig["protocol"], f"{mig['score']:.3f}"]]
+    for name in ("train", "eval"):
+        if fvm[f"{name}_accuracy"] is not None:
+            rows.append([f"FVM ({name} accuracy)", protocol, f"{fvm[f'{name}_accuracy']:.3f}"])
+    rows.append(["pruned latents", protocol, ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"])
+    title = f"encoder: {record['encoder']}"
+    _answer(opened, "disentanglement", record, title, ["metric", "protocol", "value"], rows)
+
+
+@app.command("alignment")
+def alignment_command(
+    run: RunFolder,
+    samples: Annotated[int, typer.Option(min=2, help="source images")] = 10_000,
+    seed: Seed = 0,
+) -> None:
+    """How well the factors of an image are found in what is generated from its code (R^2; shape: accuracy)."""
+    opened, extractor = open_run(run), load_extractor()
+    record = measure.alignment(opened, extractor, samples, seed)
+    rows = [[kind, *(f"{v:.3f}" for v in found.values())] for kind, found in record["kinds"].items()]
+    title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
+    _answer(opened, "alignment", record, title, ["images", "R2 of x", "R2 of y", "R2 of scale", "shape"], rows)
 
 
 @app.command("latents")
 def latents_command(run: RunFolder, seed: Seed = 0) -> None:
     """How far each latent moves x, y and scale in the image, as the factor network sees it."""
     opened, extractor = open_run(run), load_extractor()
-    found = latents.movement(opened, extractor, seed)
-    record = {"extractor": extractor.sha256, "seed": seed, **found}
-    clear = {entry["latent"]: entry["factor"] for entry in found["clear"]}
+    record = measure.latents(opened, extractor, seed)
+    clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
     rows = [
-        [f"c{j + 1}", *(f"{share:.0%}" for share in row), clear.get(j, "")]
-        for j, row in enumerate(found["share_of_range"])
+        [name, *(f"{share:.0%}" for share in row), clear.get(j, "")]
+        for j, (name, row) in enumerate(zip(record["latents"], record["share_of_range"], strict=True))
     ]
     title = f"share of its full range, over linspace(-3, 3, {latents.STEPS}), mean of {latents.BASES} codes"
-    _answer(opened, "latents", record, title, ["latent", *found["factors"], "moves alone"], rows)
+    _answer(opened, "latents", record, title, ["latent", *record["factors"], "moves alone"], rows)
 
 
 @app.command("figures")
-def figures_command(run: RunFolder, codes: CodesOption = "posterior", seed: Seed = 0) -> None:
+def figures_command(run: RunFolder, codes: CodesOption = None, seed: Seed = 0) -> None:
     """Random samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures."""
     opened = open_run(run)
-    made = figures.draw(opened, run / records.FOLDER / "figures", codes, seed)
-    record = {"codes": codes, "seed": seed, "files": [str(path) for path in made]}
+    source = code_source(opened, codes)
+    made = figures.draw(opened, run / records.FOLDER / "figures", source, seed)
+    record = {"codes": source, "seed": seed, "files": [str(path) for path in made]}
     _answer(opened, "figures", record, "figures", ["file"], [[str(path)] for path in made])
 
 
@@ -129,6 +127,24 @@ def report_command(
     opened = open_run(run)
     page = report.write(opened, out or run / "report")
     _answer(opened, "report", {"page": str(page)}, "report", ["file"], [[str(page)]])
+
+
+@app.command("compare")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="run folders of either stage", metavar="RUN RUN ...")],
+    out: Annotated[Path, typer.Option(help="folder of the table, the picture and the page")] = Path("runs/compare"),
+    samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
+    protocol: Annotated[Protocol, typer.Option(help="of the FactorVAE metric")] = "short",
+    seed: Seed = 0,
+) -> None:
+    """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
+    opened = comparison.open_all(runs)
+    plan = comparison.Plan(load_extractor(), samples, protocol, seed)
+    found = [comparison.measure_run(run, plan) for run in opened]
+    made = comparison_page.write(out, plan, comparison.measure_reals(opened[0], plan), found)
+    columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
+    _print(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
+    print(json.dumps({"command": "compare", "argv": _argv(), "files": [str(path) for path in made.files]}))
 
 
 def _kinds(text: str) -> list[Kind]:
@@ -147,12 +163,20 @@ def _answer(
     run: Run, command: str, record: dict[str, Any], title: str, columns: list[str], rows: list[list[str]]
 ) -> None:
     """The table, then the record as one line of JSON; the record is kept beside the run."""
+    _print(title, columns, rows)
+    print(json.dumps(records.append(run.path, command, {"argv": _argv()} | run.describe() | record)))
+
+
+def _argv() -> str:
+    """The command as the user typed it."""
+    return shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
+
+
+def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console(width=110).print(table)
-    argv = shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
-    print(json.dumps(records.append(run.path, command, {"argv": argv} | run.describe() | record)))
+    Console(width=WIDTH).print(table)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from data_shards.errors import UserError
 from data_shards.sources.dsprites import COUNT, render
 from data_shards.variants import draw
 
+from .images import signed
 from .run import Run
 
 BATCH = 512
@@ -33,12 +34,12 @@ def images_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
 def means(run: Run, index: NDArray[np.int64], seed: int, label: str = "encode") -> NDArray[np.float64]:
     """Posterior means [N, c_dim] of images by dataset index [N]."""
     out = np.empty((len(index), run.c_dim))
-    encoder = run.encoder
+    encoder = run.look()
     with progress_bar() as bar:
         task = bar.add_task(label, total=len(index))
         for start in range(0, len(index), BATCH):
             rows = slice(start, start + BATCH)
-            mean, _ = encoder(images_at(run, index[rows], seed).float() / 127.5 - 1)
+            mean, _ = encoder(signed(images_at(run, index[rows], seed)))
             out[rows] = mean.double().numpy()
             bar.advance(task, len(mean))
     return out
@@ -46,6 +47,7 @@ def means(run: Run, index: NDArray[np.int64], seed: int, label: str = "encode") 
 
 def representation(run: Run, seed: int, whole_grid: bool) -> Represent:
     """index [N] -> posterior means [N, c_dim]; whole_grid encodes all 737,280 images first and then looks them up."""
+    run.look()
     if not whole_grid:
         return lambda index: means(run, index, seed)
     table = means(run, np.arange(COUNT), seed, "encode the grid")

@@ -107,3 +107,5 @@ def _check(run: Run, kinds: list[Kind], samples: int, others: int) -> None:
         log.warning("warning: %d images are no more than the %d features: the number means little", samples, FEATURES)
     if run.generator is None and {"gan", "untrained"} & set(kinds):
         raise UserError(f"{run.path}: is a run of stage 1; measure it with --of vae or --of reals")
+    if run.vae is None and "vae" in kinds:
+        raise UserError(f"--of vae: {run.path} has no VAE that could decode a code; measure it with --of gan")

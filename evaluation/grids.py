@@ -19,15 +19,16 @@ def grid(images: Tensor, columns: int) -> Image.Image:
     return Image.fromarray(sheet.permute(1, 2, 0).numpy())
 
 
-def labelled(rows: Sequence[tuple[str, Image.Image]], width: int = 120) -> Image.Image:
+def labelled(rows: Sequence[tuple[str, Image.Image]], width: int = 120, gap: int = 0) -> Image.Image:
     """Pictures below each other, each with its text on the left."""
     font = ImageFont.load_default(13)
-    sheet = Image.new("RGB", (width + max(p.width for _, p in rows), sum(p.height for _, p in rows)), (PAPER,) * 3)
+    height = sum(p.height for _, p in rows) + gap * (len(rows) - 1)
+    sheet = Image.new("RGB", (width + max(p.width for _, p in rows), height), (PAPER,) * 3)
     pen, y = ImageDraw.Draw(sheet), 0
     for text, picture in rows:
         sheet.paste(picture, (width, y))
         pen.multiline_text((6, y + picture.height / 2), text, (30, 30, 30), font, anchor="lm", spacing=4)
-        y += picture.height
+        y += picture.height + gap
     return sheet
 
 

@@ -8,12 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from data_shards.errors import UserError
 from data_shards.noise import Purpose, normal
 from models import sample_posterior
+from trainer.config import GanConfig
 
 from .run import Run
 
-Codes = Literal["posterior", "prior"]
+Codes = Literal["posterior", "prior", "none"]
 Kind = Literal["gan", "vae", "untrained", "reals"]
 BLOCK = 64  # positions; a block's images do not depend on which process makes it
 Maker = Callable[[Tensor], Tensor]
@@ -22,6 +24,19 @@ Maker = Callable[[Tensor], Tensor]
 def to_uint8(images: Tensor) -> Tensor:
     """Images in [0, 1] as a saved file would hold them."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def signed(images: Tensor) -> Tensor:
+    """uint8 images in [-1, 1], as q takes them."""
+    return images.float() / 127.5 - 1
+
+
+def code_source(run: Run, asked: Literal["posterior", "prior"] | None) -> Codes:
+    """Where codes come from: as asked, else as in training. Raises a UserError where the system has no code."""
+    trained: Codes = run.config.code_source if isinstance(run.config, GanConfig) else "posterior"
+    if trained == "none" and asked is not None:
+        raise UserError(f"--codes: {asked}: {run.path} is a GAN without a code; leave --codes out")
+    return asked or trained
 
 
 def reals(run: Run, seed: int, positions: Tensor) -> Tensor:
@@ -35,9 +50,9 @@ def reals(run: Run, seed: int, positions: Tensor) -> Tensor:
 def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) -> Tensor:
     """c for generated image i: a posterior sample of the real image at offset + i, or N(0, I). Returns [b, c_dim]."""
     eps = normal(seed, Purpose.EVAL_CODE, positions, (run.c_dim,))
-    if source == "prior":
+    if source != "posterior":
         return eps
-    mean, logvar = run.encoder(reals(run, seed, positions + offset).float() / 127.5 - 1)
+    mean, logvar = run.look()(signed(reals(run, seed, positions + offset)))
     return sample_posterior(mean, logvar, eps)
 
 
@@ -59,11 +74,22 @@ def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int) -> Maker:
     def make(positions: Tensor) -> Tensor:
         if kind == "reals":
             return reals(run, seed, positions + offset)
-        c = codes(run, seed, positions, source, offset)
-        if kind == "vae":
-            return to_uint8(run.vae.decode(c))
-        network = run.generator if kind == "gan" else run.untrained
-        assert network is not None
-        return generate(network, nuisance(run, seed, positions), c)
+        return of_codes(run, kind, codes(run, seed, positions, source, offset), nuisance(run, seed, positions))
 
     return make
+
+
+@torch.no_grad()
+def of_codes(run: Run, kind: Kind, c: Tensor, s: Tensor) -> Tensor:
+    """What the VAE (kind "vae"), the generator ("gan") or the untrained one make of codes: uint8 [b, C, R, R]."""
+    if kind == "vae":
+        assert run.vae is not None
+        return to_uint8(run.vae.decode(c))
+    network = run.generator if kind == "gan" else run.untrained
+    assert network is not None
+    return generate(network, s, c)
+
+
+def own_kind(run: Run) -> Kind:
+    """The images that a run is about."""
+    return "gan" if run.generator is not None else "vae"

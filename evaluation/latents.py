@@ -1,4 +1,7 @@
-"""What each latent moves in the generated image, as the factor network sees it."""
+"""What each latent moves in the generated image, as the factor network sees it.
+
+The latents are those of c; a GAN without a code is looked at along s.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from torch import Tensor
 from trainer.losses import kl_per_latent
 
 from .factors import FULL_RANGE, Extractor
-from .images import codes, generate, nuisance, reals, to_uint8
+from .images import code_source, codes, nuisance, of_codes, own_kind, reals, signed
 from .run import Run
 
 BASES, STEPS = 64, 7
+COLLAPSED = 0.01  # nats
 MOVED = 0.2  # of a factor's full range: less than this is no movement
 Decode = Callable[[Tensor], Tensor]
 
@@ -25,25 +29,33 @@ def traversal_values() -> Tensor:
 
 
 def traversal_codes(base: Tensor, latent: int) -> Tensor:
-    """base: [B, c_dim] -> [B, 7, c_dim], the latent set to each traversal value."""
+    """base: [B, dim] -> [B, 7, dim], the latent set to each traversal value."""
     c = base[:, None].repeat(1, STEPS, 1)
     c[:, :, latent] = traversal_values()
     return c
 
 
-def decoder(run: Run, seed: int) -> Decode:
-    """codes [B, K, c_dim] -> uint8 [B, K, C, R, R]: the EMA generator with one s per base, or the VAE in stage 1."""
+def names(run: Run) -> list[str]:
+    """Of the latents: c1, c2, ... or, without a code, s1, s2, ..."""
+    return [f"c{j + 1}" for j in range(run.c_dim)] or [f"s{j + 1}" for j in range(run.s_dim)]
 
-    @torch.no_grad()
-    def decode(c: Tensor) -> Tensor:
-        count, steps = c.shape[:2]
-        flat = c.flatten(0, 1)
-        if run.generator is None:
-            images = to_uint8(run.vae.decode(flat))
-        else:
-            s = nuisance(run, seed, torch.arange(count)).repeat_interleave(steps, 0)
-            images = generate(run.generator, s, flat)
-        return images.unflatten(0, (count, steps))
+
+@torch.no_grad()
+def bases(run: Run, seed: int, count: int) -> Tensor:
+    """The latents that traversals start from, drawn as in training: [count, dim]."""
+    at = torch.arange(count)
+    return codes(run, seed, at, code_source(run, None), 0) if run.c_dim else nuisance(run, seed, at)
+
+
+def decoder(run: Run, seed: int) -> Decode:
+    """latents [B, K, dim] -> uint8 [B, K, C, R, R]: the EMA generator with one s per base, or the VAE in stage 1."""
+
+    def decode(latents: Tensor) -> Tensor:
+        count, steps = latents.shape[:2]
+        flat = latents.flatten(0, 1)
+        s = nuisance(run, seed, torch.arange(count)).repeat_interleave(steps, 0)
+        c, s = (flat, s) if run.c_dim else (flat[:, :0], flat)
+        return of_codes(run, own_kind(run), c, s).unflatten(0, (count, steps))
 
     return decode
 
@@ -54,10 +66,10 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
 
     "clear" lists the latents under which one factor moves over at least MOVED, and over twice the share of the others.
     """
-    base = codes(run, seed, torch.arange(BASES), "posterior", 0)
+    base = bases(run, seed, BASES)
     decode = decoder(run, seed)
     matrix = []
-    for latent in range(run.c_dim):
+    for latent in range(base.shape[1]):
         images = decode(traversal_codes(base, latent)).flatten(0, 1)
         prediction = extractor.look(images)[1]
         seen = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
@@ -73,12 +85,20 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
         best, second = sorted(row, reverse=True)[:2]
         if best >= MOVED and best >= 2 * second:
             clear.append({"latent": latent, "factor": list(FULL_RANGE)[row.index(best)]})
-    return {"factors": list(FULL_RANGE), "share_of_range": matrix, "clear": clear}
+    return {"latents": names(run), "factors": list(FULL_RANGE), "share_of_range": matrix, "clear": clear}
 
 
 @torch.no_grad()
 def kl(run: Run, seed: int, count: int = 2048) -> Tensor:
     """KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]. Collapsed latents have none."""
-
-    mean, logvar = run.encoder(reals(run, seed, torch.arange(count)).float() / 127.5 - 1)
+    mean, logvar = run.look()(signed(reals(run, seed, torch.arange(count))))
     return kl_per_latent(mean, logvar)
+
+
+def by_kl(run: Run, seed: int) -> list[tuple[int, str]]:
+    """(latent, its KL in words), the largest first; where there is no encoder in their own order, without words."""
+    if run.q is None:
+        return [(j, "") for j in range(len(names(run)))]
+    found = kl(run, seed)
+    words = ["collapsed" if value < COLLAPSED else f"KL {value:.2f} nats" for value in found.tolist()]
+    return [(j, words[j]) for j in found.argsort(descending=True).tolist()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,5 +29,24 @@ def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
 
 def latest(run: Path, command: str) -> dict[str, Any] | None:
     """The newest complete record of a command."""
-    found = read_lines(run / FOLDER / f"{command}.jsonl")
+    found = every(run, command)
     return found[-1] if found else None
+
+
+def every(run: Path, command: str) -> list[dict[str, Any]]:
+    """All complete records of a command, the oldest first."""
+    return read_lines(run / FOLDER / f"{command}.jsonl")
+
+
+def once(
+    run: Path,
+    command: str,
+    facts: dict[str, Any],
+    fits: Callable[[dict[str, Any]], bool],
+    make: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """The newest record of the same checkpoint that fits, or a new one of facts and make(), which is kept."""
+    for record in reversed(every(run, command)):
+        if record.get("step_sha256") == facts["step_sha256"] and fits(record):
+            return record
+    return append(run, command, facts | make())

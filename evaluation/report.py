@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import shlex
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +14,27 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from data_shards.publish import publish
 from trainer.preemption import read_command
 from trainer.status import read_stats
 
 from . import records
 from .latents import BASES, STEPS
+from .page import image, publish_page, section, table
 from .run import Run
 
-NAMES = {
-    "reals": "reals (others than the reference)",
-    "gan": "ID-GAN",
-    "vae": "decodings of its VAE",
-    "untrained": "untrained generator",
-}
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1d2530; background: #fff; }
-body { margin: 0 auto; max-width: 1100px; padding: 24px 16px; }
-h1 { font-size: 1.6rem; margin: 0 0 4px; } h2 { font-size: 1.15rem; margin: 36px 0 8px; }
-p, figcaption { color: #4a5563; margin: 4px 0 12px; max-width: 75ch; }
-figure { margin: 0; } img { max-width: 100%; height: auto; } .pixels { image-rendering: pixelated; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 20px; }
-.pair img, .curves img { width: 100%; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 4px 12px; border-bottom: 1px solid #e3e7ec; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; } th { font-weight: 600; color: #4a5563; }
-pre { background: #f4f6f8; padding: 12px; overflow-x: auto; font-size: 13px; border-radius: 6px; }
-code { overflow-wrap: anywhere; }
-"""
+
+def _names(run: Run) -> dict[str, str]:
+    """Of the kinds of images."""
+    return {
+        "reals": "reals (others than the reference)",
+        "gan": run.config.system,
+        "vae": "decodings of its VAE" if run.generator is not None else f"decodings of this {run.config.system}",
+        "untrained": "untrained generator",
+    }
 
 
 def write(run: Run, out: Path) -> Path:
     """Write OUT/index.html from the run's newest records, figures and statistics; its path."""
-    out.mkdir(parents=True, exist_ok=True)
     parts = [
         _head(run),
         _targets(records.latest(run.path, "fid"), records.latest(run.path, "latents")),
@@ -61,21 +46,14 @@ def write(run: Run, out: Path) -> Path:
             run,
             "code_and_nuisance.png",
             "c against s",
-            "Rows share c, columns share s; the VAE's decoding of c is first.",
+            "Rows share c, columns share s; the decoding of c, where there is a VAE, is first.",
         ),
         _disentanglement(run, records.latest(run.path, "disentanglement")),
+        _alignment(run, records.latest(run.path, "alignment")),
         _curves(run),
         _commands(run),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(str(run.path))}</title><link rel='icon' href='data:,'>"
-        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
-    path = out / "index.html"
-    publish(path, page.encode())
-    return path
+    return publish_page(out / "index.html", str(run.path), parts)
 
 
 def _head(run: Run) -> str:
@@ -86,8 +64,7 @@ def _head(run: Run) -> str:
         f"{run.images_seen / 1000:,.1f} kimg seen; s {run.s_dim}, c {run.c_dim}; "
         f"seed {run.config.seed}; checkpoint {run.step.name}"
     )
-    kind = "ID-GAN" if run.generator is not None else "beta-VAE"
-    return f"<h1>{kind}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
+    return f"<h1>{run.config.system}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
 
 
 def _origin(run: Run, record: dict[str, Any]) -> str:
@@ -113,24 +90,24 @@ def _targets(fid: dict[str, Any] | None, latents: dict[str, Any] | None) -> str:
         share = kinds["reals"]["fidelity"]
         rows.append(("fidelity of reals at least 95 % (else the measure is broken)", f"{share:.1%}", share >= 0.95))
     if latents:
-        clear = [f"c{entry['latent'] + 1} {entry['factor']}" for entry in latents["clear"]]
+        clear = [f"{latents['latents'][entry['latent']]} {entry['factor']}" for entry in latents["clear"]]
         rows.append(("at least two latents move x, y or scale alone", ", ".join(clear) or "none", len(clear) >= 2))
     cells = [(what, figure, "yes" if holds else "NO") for what, figure, holds in rows]
-    return _section("Targets", _table(("target", "measured here", "holds"), cells)) if cells else ""
+    return section("Targets", table(("target", "measured here", "holds"), cells)) if cells else ""
 
 
 def _quality(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
-    kinds = {name: m for name, m in record["kinds"].items() if name in NAMES}
     rows = [
         (
-            NAMES[name],
+            words,
             f"{m['fid']:.3g}",
             f"{m['count']:,}",
             "not defined" if m["fidelity"] is None else f"{m['fidelity']:.1%}",
         )
-        for name, m in kinds.items()
+        for name, words in _names(run).items()
+        if (m := record["kinds"].get(name))
     ]
     note = (
         f"FID against {record['kinds']['reference_count']:,} reals with the features of the shipped factor network "
@@ -138,32 +115,32 @@ def _quality(run: Run, record: dict[str, Any] | None) -> str:
         "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
         f"prediction draws. {_origin(run, record)}"
     )
-    return _section("Quality", _table(("images", "FID", "count", "fidelity"), rows), note)
+    return section("Quality", table(("images", "FID", "count", "fidelity"), rows), note)
 
 
 def _samples(run: Run, record: dict[str, Any] | None) -> str:
-    source = record["codes"] if record else "posterior"
-    caption = "Samples, one for each real's code" if source == "posterior" else "Samples, codes from the prior"
+    captions = {"posterior": "Samples, one for each real's code", "prior": "Samples, codes from the prior"}
+    caption = captions.get(record["codes"] if record else "posterior", "Samples")
     folder = run.path / records.FOLDER / "figures"
     pair = [
-        f"<figure>{_image(folder / name)}<figcaption>{text}</figcaption></figure>"
+        f"<figure>{image(folder / name)}<figcaption>{text}</figcaption></figure>"
         for name, text in (("reals.png", "Reals"), ("samples.png", caption))
         if (folder / name).is_file()
     ]
-    return _section("Reals and samples", f'<div class="pair">{"".join(pair)}</div>') if pair else ""
+    return section("Reals and samples", f'<div class="pair">{"".join(pair)}</div>') if pair else ""
 
 
 def _traversals(run: Run) -> str:
-    above = (
-        "the VAE's decoding above, the generator's image below" if run.generator is not None else "the VAE's decoding"
-    )
-    note = f"linspace(-3, 3, {STEPS}) along each latent of one code, sorted by KL: {above}."
+    both = run.generator is not None and run.vae is not None
+    note = f"linspace(-3, 3, {STEPS}) along each latent from one base"
+    note += ", sorted by KL" if run.q is not None else ""
+    note += ": the VAE's decoding above, the generator's image below." if both else "."
     return _figure(run, "traversals.png", "Traversals", note)
 
 
 def _figure(run: Run, name: str, title: str, note: str) -> str:
     path = run.path / records.FOLDER / "figures" / name
-    return _section(title, f'<div class="wide">{_image(path)}</div>', note) if path.is_file() else ""
+    return section(title, f'<div class="wide">{image(path)}</div>', note) if path.is_file() else ""
 
 
 def _movement(run: Run, record: dict[str, Any] | None) -> str:
@@ -171,15 +148,15 @@ def _movement(run: Run, record: dict[str, Any] | None) -> str:
         return ""
     clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
     rows = [
-        (f"c{j + 1}", *(f"{share:.0%}" for share in row), clear.get(j, ""))
-        for j, row in enumerate(record["share_of_range"])
+        (name, *(f"{share:.0%}" for share in row), clear.get(j, ""))
+        for j, (name, row) in enumerate(zip(record["latents"], record["share_of_range"], strict=True))
     ]
     note = (
         f"The share of its full range that the factor network sees each factor move over along each latent, mean of "
         f"{BASES} codes. The last column names the factor that moves at least twice as far as the others, "
         f"and at least 20 %. {_origin(run, record)}"
     )
-    return _section("What each latent moves", _table(("latent", *record["factors"], "moves alone"), rows), note)
+    return section("What each latent moves", table(("latent", *record["factors"], "moves alone"), rows), note)
 
 
 def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
@@ -191,20 +168,32 @@ def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
         ("FactorVAE metric, train accuracy", fvm["protocol"], f"{fvm['train_accuracy']:.3f}"),
         ("pruned latents", fvm["protocol"], ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"),
     ]
-    return _section(
+    return section(
         "Disentanglement",
-        _table(("metric", "protocol", "value"), rows),
+        table(("metric", "protocol", "value"), rows),
         f"Of {record['encoder']}. {_origin(run, record)}",
     )
 
 
+def _alignment(run: Run, record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    rows = [(_names(run)[kind], *(f"{v:.3f}" for v in found.values())) for kind, found in record["kinds"].items()]
+    note = (
+        f"How well the factors of {record['samples']:,} source images are found, by the factor network, in what is "
+        "made from their codes: R^2 of x, y and scale, accuracy of shape; the sources themselves are the ceiling. "
+        f"Codes are posterior means of {record['encoder']}. {_origin(run, record)}"
+    )
+    return section("Code alignment", table(("images", "x", "y", "scale", "shape"), rows), note)
+
+
 def _curves(run: Run) -> str:
-    stages = [("stage 2", run.path)] if run.generator is not None else [("stage 1", run.path)]
+    stages = [("stage 2" if run.generator is not None else "stage 1", run.path)]
     vae = getattr(run.config, "vae", None)
     if vae is not None and Path(vae).is_dir():
         stages.insert(0, ("stage 1", Path(vae)))
     figures = [_curve(name, read_stats(path)) for name, path in stages if read_stats(path)]
-    return _section("Training", f'<div class="curves">{"".join(figures)}</div>') if figures else ""
+    return section("Training", f'<div class="curves">{"".join(figures)}</div>') if figures else ""
 
 
 _TIMING = ("images_seen", "seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb", "resolution")
@@ -244,23 +233,8 @@ def _commands(run: Run) -> str:
         lines.append(shlex.join([*make, "--count", str(manifest.count), "--resolutions", sizes]))
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]
-    for name in ("disentanglement", "fid", "latents", "figures"):
+    for name in ("disentanglement", "alignment", "fid", "latents", "figures"):
         record = records.latest(run.path, name)
         lines.append(record["argv"] if record else None)
     text = "\n".join(line for line in lines if line)
-    return _section("The commands that made this page", f"<pre>{html.escape(text)}</pre>")
-
-
-def _section(title: str, body: str, note: str = "") -> str:
-    return f"<h2>{html.escape(title)}</h2>{f'<p>{html.escape(note)}</p>' if note else ''}{body}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{html.escape(c)}</th>" for c in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _image(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img class="pixels" alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
+    return section("The commands that made this page", f"<pre>{html.escape(text)}</pre>")

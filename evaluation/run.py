@@ -5,39 +5,43 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from data_shards.errors import UserError
 from models import VAE, CodeEncoder, freeze
-from trainer import checkpoint, networks, settings, vae_file
-from trainer.config import GanConfig, VaeConfig
+from trainer import checkpoint, frozen, networks, settings
+from trainer.config import GanConfig, VaeConfig, kind_of
 from trainer.data import Data, open_data
 from trainer.loop import versions
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Run:
-    """step and its manifest name the weights; generator (the EMA) and untrained are None in stage 1."""
+    """One run at its newest checkpoint. A part that its system does not have is None.
+
+    step and its manifest name the weights; generator: the EMA; q: the encoder, for images in [-1, 1]; vae: what
+    decodes a code; encoder: which q it is, in words; facts: what must be as in the training.
+    """
 
     path: Path
     step: Path
     manifest: dict[str, Any]
     config: VaeConfig | GanConfig
-    vae: VAE
+    data: Data
     generator: nn.Module | None
     untrained: nn.Module | None
-    data: Data
+    q: CodeEncoder | None
+    vae: VAE | None
+    encoder: str | None
+    facts: dict[str, str | int]
 
     @property
     def images_seen(self) -> int:
         return int(self.manifest["images_seen"])
-
-    @property
-    def encoder(self) -> CodeEncoder:
-        """q for images in [-1, 1]: the VAE's own."""
-        return CodeEncoder(self.vae.encoder)
 
     @property
     def s_dim(self) -> int:
@@ -47,15 +51,26 @@ class Run:
     def c_dim(self) -> int:
         return self.config.c_dim
 
+    def look(self) -> CodeEncoder:
+        """q, or a UserError where the system has none."""
+        if self.q is None:
+            raise UserError(
+                f"{self.path}: a {self.config.system} has no encoder; name a run of another system, "
+                "or measure this one with fid, latents and figures"
+            )
+        return self.q
+
     def describe(self) -> dict[str, Any]:
         """What every record says of the run."""
         painting = self.data.painting
         return {
             "run": str(self.path),
             "stage": "gan" if self.generator is not None else "vae",
+            "system": self.config.system,
             "step": self.step.name,
             "step_sha256": hashlib.sha256((self.step / checkpoint.MANIFEST).read_bytes()).hexdigest(),
             "images_seen": self.images_seen,
+            "iteration": int(self.manifest["iteration"]),
             "data": self.data.main.manifest.hash,
             "variant": self.config.data.variant,
             **({} if painting is None else {"painting": painting.source, "painting_sha256": painting.sha256}),
@@ -69,37 +84,56 @@ def open_run(path: Path) -> Run:
     config_path = path / "config.yaml"
     if not config_path.is_file():
         raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
-    is_gan = (path / vae_file.FILE).is_file()
-    config = settings.load(GanConfig, config_path) if is_gan else settings.load(VaeConfig, config_path)
+    config = settings.load(kind_of(settings.read(config_path)), config_path)
     data = open_data(config.data, config.seed, 64)
-    if isinstance(config, VaeConfig):
-        vae = networks.vae(config, data.channels)
-        step, manifest = _load(path, "vae", vae)
-        run = Run(path, step, manifest, config, vae, None, None, data)
-    else:
-        vae = vae_file.load(path / vae_file.FILE)
-        untrained, generator = (networks.generator(config, data.channels) for _ in range(2))
-        step, manifest = _load(path, "ema", generator)
-        run = Run(path, step, manifest, config, vae, freeze(generator), freeze(untrained), data)
-    freeze(vae)
+    run = _vae_run(path, config, data) if isinstance(config, VaeConfig) else _gan_run(path, config, data)
     _check(run)
     return run
 
 
-def _load(path: Path, prefix: str, network: nn.Module) -> tuple[Path, dict[str, Any]]:
-    """Fill a network from the newest usable step."""
+def _vae_run(path: Path, config: VaeConfig, data: Data) -> Run:
+    step, vae = _load(path, "vae", networks.vae(config, data.channels))
+    words = f"the {config.system} of this run"
+    manifest = checkpoint.read_manifest(step)
+    return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.facts)
+
+
+def _gan_run(path: Path, config: GanConfig, data: Data) -> Run:
+    untrained = freeze(networks.generator(config, data.channels))
+    step, generator = _load(path, "ema", networks.generator(config, data.channels))
+    facts, q, vae, words = data.facts, None, None, None
+    if config.code_source == "posterior":
+        file = frozen.kept(path)
+        if file is None:
+            raise UserError(
+                f"{path}: the frozen encoder of this run ({frozen.VAE_FILE} or {frozen.OWN_FILE}) is gone; run its "
+                "training command again, which puts it back"
+            )
+        found = frozen.load(file)
+        facts = facts | {"vae": found.sha256}
+        q, vae = CodeEncoder(found.encoder), found.vae
+        words = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
+    elif config.code_loss == "info":
+        _, q = _load(path, "q", networks.joint_q(config, data.channels))
+        words = "InfoGAN's own q, learnt with its generator"
+    manifest = checkpoint.read_manifest(step)
+    return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts)
+
+
+def _load(path: Path, prefix: str, network: M) -> tuple[Path, M]:
+    """Fill a network from the newest usable step, and freeze it."""
     like = {f"{prefix}.{name}": t for name, t in network.state_dict().items()}
     step, tensors = checkpoint.read_newest(path, lambda manifest: like)
     network.load_state_dict({name.removeprefix(f"{prefix}."): t for name, t in tensors.items()})
-    return step, checkpoint.read_manifest(step)
+    freeze(network)
+    return step, network
 
 
 def _check(run: Run) -> None:
-    """Data, painting and VAE must be those of the training."""
-    found = run.data.facts | ({} if run.generator is None else {"vae": vae_file.sha256(run.vae)})
-    differs = settings.changes(run.manifest["facts"], dict(found))
+    """Data, painting and encoder must be those of the training."""
+    differs = settings.changes(run.manifest["facts"], dict(run.facts))
     if differs:
         raise UserError(
             f"{run.path}: {'; '.join(differs)}: not what it was trained on; mend data.path or data.painting in "
-            f"{run.path / 'config.yaml'}, or restore {vae_file.FILE}"
+            f"{run.path / 'config.yaml'}, or restore its {frozen.VAE_FILE} or {frozen.OWN_FILE}"
         )

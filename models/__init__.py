@@ -2,17 +2,19 @@
 
 from .convnet import ConvDiscriminator, ConvGenerator, DiscriminatorOutput
 from .factor_net import FactorNet, FactorPrediction
-from .vae import VAE, CodeEncoder, Encoder, freeze, sample_posterior
+from .vae import VAE, CodeEncoder, Critic, Encoder, VaeOutput, freeze, sample_posterior
 
 __all__ = [
     "VAE",
     "CodeEncoder",
     "ConvDiscriminator",
     "ConvGenerator",
+    "Critic",
     "DiscriminatorOutput",
     "Encoder",
     "FactorNet",
     "FactorPrediction",
+    "VaeOutput",
     "freeze",
     "sample_posterior",
 ]

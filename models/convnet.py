@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
+from .layers import Chain, CodeProjection, Conv2d, Flatten, LeakyReLU, Linear
 
 
 class DiscriminatorOutput(NamedTuple):
@@ -40,15 +40,25 @@ class ConvGenerator(nn.Module):
 
 
 class ConvDiscriminator(nn.Module):
-    """D of Table A.3. x: [B, channels, 64, 64] in [-1, 1]; tangent: None or of x's shape."""
+    """D of Table A.3. x: [B, channels, 64, 64] in [-1, 1]; tangent: None or of x's shape, the tangent of x.
 
-    def __init__(self, channels: int) -> None:
+    c_dim > 0 is cGAN's: D judges the pair (x, c), with c: [B, c_dim], through a CodeProjection of its FC 256.
+    """
+
+    def __init__(self, channels: int, c_dim: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for fin, fout in ((channels, 32), (32, 32), (32, 64), (64, 64)):
             layers += [Conv2d(fin, fout, 4, 2, 1), LeakyReLU(0)]
-        self.layers = Chain(*layers, Flatten(), Linear(64 * 4 * 4, 256), LeakyReLU(0), Linear(256, 1))
+        self.layers = Chain(*layers, Flatten(), Linear(64 * 4 * 4, 256), LeakyReLU(0))
+        self.output = Linear(256, 1)
+        self.projection = CodeProjection(256, c_dim) if c_dim else None
 
-    def forward(self, x: Tensor, tangent: Tensor | None = None) -> DiscriminatorOutput:
-        logits, along = self.layers(x, tangent)
-        return DiscriminatorOutput(logits.squeeze(1), None if along is None else along.squeeze(1))
+    def forward(self, x: Tensor, tangent: Tensor | None = None, c: Tensor | None = None) -> DiscriminatorOutput:
+        features, along = self.layers(x, tangent)
+        logits, slope = self.output(features, along)
+        if self.projection is not None:
+            assert c is not None, "a discriminator of pairs needs c"
+            more, more_slope = self.projection(features, along, c)
+            logits, slope = logits + more, None if slope is None else slope + more_slope
+        return DiscriminatorOutput(logits.squeeze(1), None if slope is None else slope.squeeze(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +30,15 @@ class Encoder(nn.Module):
         return mean, logvar
 
 
+class VaeOutput(NamedTuple):
+    """logits: [B, C, 64, 64]; c: the posterior sample that was decoded; mean, logvar: of the posterior; [B, c_dim]."""
+
+    logits: Tensor
+    c: Tensor
+    mean: Tensor
+    logvar: Tensor
+
+
 class VAE(nn.Module):
     """Encoder and decoder of Table A.2.
 
@@ -52,14 +61,39 @@ class VAE(nn.Module):
     def c_dim(self) -> int:
         return self.encoder.c_dim
 
-    def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x: [B, C, 64, 64] in [0, 1]; eps: [B, c_dim] ~ N(0, 1) -> (logits [B, C, 64, 64], mean, logvar)."""
+    def forward(self, x: Tensor, eps: Tensor) -> VaeOutput:
+        """x: [B, C, 64, 64] in [0, 1]; eps: [B, c_dim] ~ N(0, 1)."""
         mean, logvar = self.encoder(x)
-        return self.decoder(sample_posterior(mean, logvar, eps)), mean, logvar
+        c = sample_posterior(mean, logvar, eps)
+        return VaeOutput(self.decoder(c), c, mean, logvar)
+
+    def draw(self, x: Tensor, eps: Tensor) -> Tensor:
+        """A posterior sample of each image: x, eps as in `forward` -> c [B, c_dim]."""
+        mean, logvar = self.encoder(x)
+        return sample_posterior(mean, logvar, eps)
 
     def decode(self, c: Tensor) -> Tensor:
         """c: [B, c_dim] -> images [B, C, 64, 64] in [0, 1]."""
         return self.decoder(c).sigmoid()
+
+
+class Critic(nn.Module):
+    """FactorVAE's critic (Table A.2, "Discriminator"): does a code come from q(c) or from the product of its marginals?
+
+    c: [B, c_dim] -> logits [B, 2] of (q(c), product of marginals). init: as of the VAE.
+    """
+
+    def __init__(self, c_dim: int, init: Init = "normal") -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for fin in (c_dim, *[1000] * 5):
+            layers += [nn.Linear(fin, 1000), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Linear(1000, 2))
+        if init == "normal":
+            self.apply(_init_normal)
+
+    def forward(self, c: Tensor) -> Tensor:
+        return self.layers(c)
 
 
 def _init_normal(module: nn.Module) -> None:

@@ -16,7 +16,7 @@ from data_shards.cli import run as run_app
 from data_shards.errors import UserError
 from data_shards.publish import publish
 
-from . import settings, vae_file
+from . import settings
 from .config import GanConfig, RunConfig, VaeConfig
 from .loop import Loop
 from .preemption import StopRequest, write_exit
@@ -36,13 +36,13 @@ C = TypeVar("C", bound=RunConfig)
 
 @app.command()
 def vae(config: Config, overrides: Overrides = None, accept_changes: Accept = False) -> None:
-    """Stage 1: a beta-VAE at 64 px."""
+    """Stage 1: VAE, beta-VAE or FactorVAE at 64 px."""
     _train(VaeConfig, VaeStage, config, overrides or [], accept_changes)
 
 
 @app.command()
 def gan(config: Config, overrides: Overrides = None, accept_changes: Accept = False) -> None:
-    """Stage 2: ID-GAN on the code of a trained VAE (vae=RUN)."""
+    """Stage 2: GAN, InfoGAN, cGAN or ID-GAN; the last two on the code of a trained VAE (vae=RUN)."""
     _train(GanConfig, GanStage, config, overrides or [], accept_changes)
 
 
@@ -97,12 +97,12 @@ def _command() -> str:
 
 
 def _record(run: Path, config: RunConfig, stage: Stage) -> None:
-    """RUN/config.yaml with every default filled in, and in stage 2 the VAE beside it."""
+    """RUN/config.yaml with every default filled in, and the frozen encoder, where there is one, beside it."""
     painting = stage.data.painting
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
     publish(run / "config.yaml", (head + settings.to_yaml(config)).encode())
-    if isinstance(stage, GanStage):
-        vae_file.keep(stage.vae, run)
+    if isinstance(stage, GanStage) and stage.frozen:
+        stage.frozen.keep(run)
 
 
 def _note(run: Path, code: int | None, reason: str, command: str) -> None:

@@ -1,4 +1,4 @@
-"""One iteration of stage 2, in the order of the paper: ID-GAN."""
+"""One iteration of stage 2, in the order of the paper. The five GANs are settings of it (config.SYSTEMS)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from .stats import Terms
 
 
 class GanStep:
-    """A code from the reals, a discriminator step, a generator step with the same code, the average.
+    """A code, a discriminator step, a generator step with the same code, the average.
 
-    q is frozen. Networks: G maps [s, c] to images, D gives logits and carries a tangent.
+    G maps [s, c] to images. D(x, tangent=, c=) gives logits and carries a tangent. q gives (mean, logvar) of images
+    in [-1, 1]: a frozen one, InfoGAN's with its optimizer, or None.
     """
 
-    terms = (
-        *("loss_d_real", "loss_d_fake", "r1", "loss_g", "code_nll"),
-        *("logit_real", "logit_fake", "grad_norm_d", "grad_norm_g"),
-    )
-
-    def __init__(self, g: Replicated, d: Replicated, q: CodeEncoder, average: nn.Module, config: GanConfig) -> None:
-        self.g, self.d, self.q, self.average, self.config = g, d, q, average, config
+    def __init__(
+        self, g: Replicated, d: Replicated, q: CodeEncoder | Replicated | None, average: nn.Module, config: GanConfig
+    ) -> None:
+        self.g, self.d, self.average, self.config = g, d, average, config
+        self.learner = q if isinstance(q, Replicated) else None
+        self.q: nn.Module | None = q.network if isinstance(q, Replicated) else q
+        self.terms: tuple[str, ...] = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake")
+        self.terms += ("grad_norm_d", "grad_norm_g")
+        self.terms += ("code_nll",) if config.code_loss != "none" else ()
+        self.terms += ("grad_norm_q",) if self.learner else ()
         self.d.freeze()
 
     def __call__(self, batches: Sequence[Reals]) -> Terms:
@@ -45,33 +49,41 @@ class GanStep:
         for reals, c in zip(batches, codes, strict=True):
             self._generator_pass(reals, c, share, terms)
         terms["grad_norm_g"] = self.g.step()
+        if self.learner:
+            terms["grad_norm_q"] = self.learner.step()
 
         ema.update(self.average, self.g.network, self.config.ema_decay)
         return terms
 
     @torch.no_grad()
     def code(self, reals: Reals) -> Tensor:
-        """c ~ q(c|x): a posterior sample of this batch's reals, so a sample of the aggregated posterior. [b, c_dim]"""
+        """c: [b, c_dim]. From the prior N(0, I), or a posterior sample of this batch's reals, c ~ q(c|x): a sample of
+        the aggregated posterior. A GAN without a code has c_dim 0."""
+        eps = self._normal(Purpose.CODE, reals, self.config.c_dim)
+        if self.config.code_source != "posterior":
+            return eps
+        assert self.q is not None
         mean, logvar = self.q(reals.twin)
-        return sample_posterior(mean, logvar, self._normal(Purpose.CODE, reals, self.config.c_dim))
+        return sample_posterior(mean, logvar, eps)
 
     def _discriminator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
         """softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 on one micro-batch; D's gradients add up.
 
+        cGAN's D judges the pairs (x, c), where c ~ q(c|x), and (G(s, c), c): for each c a real and a fake image.
         Reals and fakes go backward one after the other, which halves the activations that are alive.
         """
-        D, G = self.d.network, self.g.network
-        gradient = losses.image_gradient(D, reals.images) if self.config.r1 else None
+        D, G, seen = self.d.network, self.g.network, self._seen(c)
+        gradient = losses.image_gradient(D, reals.images, seen) if self.config.r1 else None
         with torch.no_grad():
             fakes = G(self._latent(Purpose.NUISANCE_D, reals, c))
 
         self.d.unfreeze()
-        real = D(reals.images, tangent=gradient)
+        real = D(reals.images, tangent=gradient, c=seen)
         loss_real = losses.discriminator_real(real.logits)
         r1 = losses.r1_penalty(real.tangent) if self.config.r1 else torch.zeros_like(loss_real)
         ((loss_real + self.config.r1 * r1) * share).backward()
 
-        fake = D(fakes)
+        fake = D(fakes, c=seen)
         loss_fake = losses.discriminator_fake(fake.logits)
         (loss_fake * share).backward()
         self.d.freeze()
@@ -83,13 +95,23 @@ class GanStep:
         terms.add("logit_fake", fake.logits.mean(), share)
 
     def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
-        """softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) on one micro-batch: a new s, the same c."""
+        """softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) on one micro-batch: a new s, the same c.
+
+        The gradient of the second term goes to G, and in InfoGAN to q as well.
+        """
         fakes = self.g.network(self._latent(Purpose.NUISANCE_G, reals, c))
-        adversarial = losses.generator(self.d.network(fakes).logits)
-        distillation = losses.code_nll(c, *self.q(fakes))
-        ((adversarial + self.config.code_weight * distillation) * share).backward()
+        loss = adversarial = losses.generator(self.d.network(fakes, c=self._seen(c)).logits)
         terms.add("loss_g", adversarial, share)
-        terms.add("code_nll", distillation, share)
+        if self.config.code_loss != "none":
+            assert self.q is not None
+            nll = losses.code_nll(c, *self.q(fakes))
+            loss = adversarial + self.config.code_weight * nll
+            terms.add("code_nll", nll, share)
+        (loss * share).backward()
+
+    def _seen(self, c: Tensor) -> Tensor | None:
+        """What D gets besides the image."""
+        return c if self.config.d_sees_code else None
 
     def _latent(self, purpose: Purpose, reals: Reals, c: Tensor) -> Tensor:
         """G's input [s, c], s first: [b, s_dim + c_dim]."""

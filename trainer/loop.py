@@ -14,7 +14,7 @@ import torch
 from data_shards.errors import UserError
 from data_shards.loader import Batch
 
-from . import checkpoint, schedule, settings
+from . import checkpoint, frozen, schedule, settings
 from .batches import micro
 from .config import RunConfig
 from .preemption import StopRequest
@@ -41,7 +41,7 @@ class Loop:
         state.add_tensor("stats.sums", self.stats.sums)
         state.add_tensor("stats.count", self.stats.count)
         self._resume(accept_changes)
-        plan, batch = config.schedule, config.batch_size
+        plan, batch = config.schedule, self.per_step
         self.total = schedule.images(plan.total_kimg, batch)
         self.every = {
             name: schedule.images(kimg, batch)
@@ -55,9 +55,14 @@ class Loop:
         return int(self.clock)
 
     @property
+    def per_step(self) -> int:
+        """Images that one iteration takes from the stream: FactorVAE takes two batches."""
+        return self.config.batch_size * self.stage.batches_per_step
+
+    @property
     def iteration(self) -> int:
         """Iterations of the present batch size that the clock stands for."""
-        return self.images_seen // self.config.batch_size
+        return self.images_seen // self.per_step
 
     def _resume(self, accept_changes: bool) -> None:
         """Go on from the newest usable checkpoint, unless something that matters has changed since."""
@@ -89,10 +94,10 @@ class Loop:
         stream = self.stage.data.batches(config, self.images_seen, self.world)
         self.since = time.monotonic()
         while True:
-            batch, leave = self._next(stream, stop)
-            terms = self.stage.step(micro(batch, config.micro_batch), self.images_seen)
+            batches, leave = self._next(stream, stop)
+            terms = self.stage.step([micro(batch, config.micro_batch) for batch in batches], self.images_seen)
             self.stats.add(terms, self.iteration + 1)
-            self.clock += config.batch_size
+            self.clock += self.per_step
             done = self.images_seen >= self.total
             if status:
                 status.step(self.images_seen)
@@ -107,22 +112,25 @@ class Loop:
             if leave:
                 return next(reason for reason in self.world.gather(stop.reason) if reason)
 
-    def _next(self, stream: Iterator[Batch], stop: StopRequest) -> tuple[Batch, bool]:
-        """The next batch, and whether to leave after it. One vote: a process that cannot read takes all with it."""
-        asked, batch, error = time.monotonic(), None, None
+    def _next(self, stream: Iterator[Batch], stop: StopRequest) -> tuple[list[Batch], bool]:
+        """The next iteration's batches, and whether to leave after it.
+
+        One vote: a process that cannot read takes all with it.
+        """
+        asked, error, batches = time.monotonic(), None, []
         try:
-            batch = next(stream)
+            batches = [next(stream) for _ in range(self.stage.batches_per_step)]
         except UserError as found:
             error = found
         self.waited += time.monotonic() - asked
         vote = self.world.highest(FAIL if error else LEAVE if stop.reason else CONTINUE)
-        if vote == FAIL or batch is None:
+        if vote == FAIL:
             messages = [message for message in self.world.gather(str(error) if error else None) if message]
             raise error or UserError(messages[0])
-        return batch, vote == LEAVE
+        return batches, vote == LEAVE
 
     def _due(self, what: str) -> bool:
-        return schedule.crossed(self.images_seen, self.config.batch_size, self.every[what])
+        return schedule.crossed(self.images_seen, self.per_step, self.every[what])
 
     def _tick(self, status: Status | None, partial: bool) -> None:
         """Report. A partial tick, at an end between ticks, leaves the sums for a run that is made longer later."""
@@ -184,7 +192,7 @@ def refuse_changes(
     if inputs:
         remedy = "name the same data.path, data.painting and vae as before, or choose another folder with run=..."
         if any(line.startswith("vae") for line in inputs):
-            remedy += f"; the VAE of this run is kept as vae={run / 'vae.safetensors'}"
+            remedy += f"; the encoder of this run is kept as vae={frozen.kept(run)}"
         inputs.append(remedy)
     if changed or inputs:
         raise UserError(

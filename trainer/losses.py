@@ -1,4 +1,10 @@
-"""Every loss term as a pure function. Equations "A.n" are of the ID-GAN paper's appendix."""
+"""Every loss term as a pure function. Equations "A.n" are of the ID-GAN paper's appendix.
+
+Both discriminator terms serve every system. In cGAN the logits are of pairs (x, c): real ones from
+p_d(x, c) = p(x) q(c|x), fake ones from p_G(x, c) = q(c) p_G(x|c) (A.14). Against the best D, G then minimises a
+divergence of the two that contains -R_ID (A.15 to A.20): cGAN raises R_ID as far as its D is near its optimum, ID-GAN
+raises it directly.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +39,30 @@ def kl_per_latent(mean: Tensor, logvar: Tensor) -> Tensor:
     return ((mean.square() + logvar.exp() - 1 - logvar) / 2).mean(0)
 
 
+def total_correlation(logits: Tensor) -> Tensor:
+    """FactorVAE's estimate of KL(q(c) || prod_j q(c_j)) in nats: mean of log D / (1 - D) (Kim & Mnih, 2018, eq. 3).
+
+    logits: [B, 2], the critic's for samples of q(c): (q(c), product of marginals) -> scalar.
+    """
+    return (logits[:, 0] - logits[:, 1]).mean()
+
+
+def critic(joint: Tensor, permuted: Tensor) -> Tensor:
+    """FactorVAE's critic: cross-entropy of telling q(c) from its permuted dims, half each (Kim & Mnih, algorithm 2).
+
+    joint, permuted: logits [B, 2] of (q(c), product of marginals) -> scalar; log 2 where the two are the same.
+    """
+    return (F.softplus(joint[:, 1] - joint[:, 0]).mean() + F.softplus(permuted[:, 0] - permuted[:, 1]).mean()) / 2
+
+
+def permute_dims(c: Tensor, keys: Tensor) -> Tensor:
+    """Samples of the product of marginals: each latent shuffled over the batch by itself (Kim & Mnih, algorithm 1).
+
+    c: [B, c_dim], the GLOBAL batch; keys: int64 [B, c_dim], random: column j in the order of its keys -> [B, c_dim].
+    """
+    return c.gather(0, keys.argsort(dim=0, stable=True))
+
+
 def discriminator_real(logits: Tensor) -> Tensor:
     """-log sigmoid(D(x)), the real half of D's loss (Goodfellow et al., 2014, eq. 1). logits: [B] -> scalar."""
     return F.softplus(-logits).mean()
@@ -49,18 +79,24 @@ def generator(logits: Tensor) -> Tensor:
 
 
 def code_nll(c: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-    """-log q(c|x) of a Gaussian encoder, summed over the code, mean over the batch: -R_ID + H(c) (A.11 to A.13).
+    """-E log q(c|G(s, c)) of a Gaussian encoder, summed over the code, mean over the batch, in nats.
 
-    c: [B, c_dim], the code that made x; mean, logvar: [B, c_dim], what q says of x. The 1e-8 is the authors'.
+    The code term of two systems, which differ in where c comes from and in who learns from it:
+      InfoGAN: c ~ p(c), G and q learn: code_nll = H(p) - R_Info(G, q) (A.4 to A.10);
+      ID-GAN:  c ~ q(c), G learns, q is frozen: code_nll = H(q) - R_ID(G) (A.11 to A.13).
+    The entropy is constant in what learns, so minimising this maximises R, a lower bound of the mutual information of
+    c and the image.
+
+    c: [B, c_dim], the code that made x = G(s, c); mean, logvar: [B, c_dim], what q says of x. The 1e-8 is the authors'.
     """
     squared = (c - mean).square() / (logvar.exp() + 1e-8)
     return ((math.log(2 * math.pi) + logvar + squared) / 2).sum(1).mean()
 
 
-def image_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
-    """g_b = d D(x)_b / d x_b, the first of R1's two passes: D must be frozen. x: [B, C, R, R] -> the same shape."""
+def image_gradient(discriminator: nn.Module, x: Tensor, c: Tensor | None = None) -> Tensor:
+    """g_b = d D(x, c)_b / d x_b, the first of R1's two passes: D must be frozen. x: [B, C, R, R] -> the same shape."""
     x = x.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(x).logits.sum(), x)
+    (gradient,) = torch.autograd.grad(discriminator(x, c=c).logits.sum(), x)
     return gradient.detach()
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer, RMSprop
 
-from models import VAE, ConvDiscriminator, ConvGenerator
+from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic, Encoder
 
 from .config import AdamConfig, GanConfig, RMSpropConfig, VaeConfig
 
@@ -15,6 +15,12 @@ def vae(config: VaeConfig, channels: int) -> VAE:
     """Stage 1's network."""
     torch.manual_seed(config.seed)
     return VAE(channels, config.c_dim, config.init)
+
+
+def critic(config: VaeConfig) -> Critic:
+    """FactorVAE's critic."""
+    torch.manual_seed(config.seed + 1)
+    return Critic(config.c_dim, config.init)
 
 
 def generator(config: GanConfig, channels: int) -> nn.Module:
@@ -26,7 +32,13 @@ def generator(config: GanConfig, channels: int) -> nn.Module:
 def discriminator(config: GanConfig, channels: int) -> nn.Module:
     """D, with its untrained weights."""
     torch.manual_seed(config.seed + 1)
-    return ConvDiscriminator(channels)
+    return ConvDiscriminator(channels, config.c_dim if config.d_sees_code else 0)
+
+
+def joint_q(config: GanConfig, channels: int) -> CodeEncoder:
+    """InfoGAN's q, with its untrained weights: the encoder of Table A.2, for images in [-1, 1]."""
+    torch.manual_seed(config.seed + 2)
+    return CodeEncoder(Encoder(channels, config.c_dim))
 
 
 def optimizer(config: AdamConfig | RMSpropConfig, network: nn.Module) -> Optimizer:

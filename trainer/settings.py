@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,12 @@ class Settings(BaseModel):
     """A group of settings: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    linked: ClassVar[frozenset[str]] = frozenset()  # the keys that `contradictions` reads
+
+    def contradictions(self) -> list[str]:
+        """Settings that are right one by one and cannot be meant together: a line each, with the remedy."""
+        return []
 
 
 C = TypeVar("C", bound=Settings)
@@ -68,8 +74,12 @@ def load(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         _override(values, override, problems)
     try:
         config = kind.model_validate(values)
+        problems += config.contradictions()
     except ValidationError as error:
         problems += [_explain(kind, e) for e in error.errors()]
+        wrong = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
+        if not wrong & kind.linked:  # what else is wrong does not touch them
+            problems += kind.model_construct(**values).contradictions()
     if problems:
         raise joined(str(path), problems)
     return config

@@ -1,12 +1,13 @@
-"""One iteration of stage 1: the beta-VAE (Table A.2)."""
+"""One iteration of stage 1 (Table A.2): VAE (beta 1), beta-VAE, and FactorVAE where there is a critic."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from data_shards.noise import Purpose, normal
+from data_shards.noise import Purpose, bits, normal
 from models import VAE
 
 from . import losses, schedule
@@ -14,36 +15,78 @@ from .batches import VaeBatch
 from .config import VaeConfig
 from .engines.ddp import Replicated
 from .stats import Terms
+from .world import World
 
 RECONSTRUCTION = {"bernoulli": losses.bernoulli_reconstruction, "gaussian": losses.gaussian_reconstruction}
 
 
 class VaeStep:
-    """loss = reconstruction + beta * KL, one optimizer step. active_latents carry more than 0.01 nat of KL."""
+    """loss = reconstruction + beta * KL [+ gamma * total correlation]; then the critic's own step on a second batch.
 
-    terms = ("loss", "reconstruction", "kl", "active_latents", "beta", "grad_norm")
+    One optimizer step each. The critic learns from detached codes in a forward pass of its own: no graph reaches back
+    to weights that the VAE's step has changed. active_latents carry more than 0.01 nat of KL.
+    """
 
-    def __init__(self, vae: VAE, engine: Replicated, config: VaeConfig) -> None:
-        self.vae, self.engine, self.config = vae, engine, config
+    def __init__(self, vae: VAE, engine: Replicated, critic: Replicated | None, config: VaeConfig) -> None:
+        self.vae, self.engine, self.critic, self.config = vae, engine, critic, config
+        self.terms: tuple[str, ...] = ("loss", "reconstruction", "kl", "active_latents", "beta", "grad_norm")
+        if critic is not None:
+            self.terms += ("total_correlation", "loss_critic", "grad_norm_critic")
+            critic.freeze()
 
-    def __call__(self, batches: Sequence[VaeBatch], images_seen: int) -> Terms:
-        """batches: this process's micro-batches of one iteration; images_seen: the clock before it."""
+    def __call__(self, batches: Sequence[VaeBatch], second: Sequence[VaeBatch], images_seen: int) -> Terms:
+        """batches: this process's micro-batches of one iteration; second: those of FactorVAE's permuted batch.
+
+        images_seen: the clock before the iteration.
+        """
         terms = Terms()
-        beta = schedule.beta(self.config.beta, images_seen)
+        codes = self._vae_pass(batches, schedule.beta(self.config.beta, images_seen), terms)
+        terms["grad_norm"] = self.engine.step()
+        if self.critic is not None:
+            self._critic_pass(self.critic, codes, second, terms)
+            terms["grad_norm_critic"] = self.critic.step()
+        return terms
+
+    def _vae_pass(self, batches: Sequence[VaeBatch], beta: float, terms: Terms) -> Tensor:
+        """Gradients of the VAE, the critic frozen. Returns this process's codes, detached: [b, c_dim]."""
         share = 1 / len(batches)
-        divergence = torch.zeros(self.config.c_dim, device=batches[0].x.device, dtype=batches[0].x.dtype)
+        codes, divergence = [], torch.zeros(())
         for batch in batches:
-            eps = normal(self.config.seed, Purpose.VAE_CODE, batch.positions, (self.config.c_dim,)).to(batch.x.dtype)
-            logits, mean, logvar = self.vae(batch.x, eps)
+            logits, c, mean, logvar = self.vae(batch.x, self._eps(batch))
             reconstruction = RECONSTRUCTION[self.config.likelihood](logits, batch.x)
             kl = losses.kl_per_latent(mean, logvar)
             loss = reconstruction + beta * kl.sum()
+            if self.critic is not None:
+                correlation = losses.total_correlation(self.critic.network(c))
+                loss = loss + self.config.gamma * correlation
+                terms.add("total_correlation", correlation, share)
             (loss * share).backward()
             terms.add("loss", loss, share)
             terms.add("reconstruction", reconstruction, share)
             terms.add("kl", kl.sum(), share)
-            divergence = divergence + kl.detach() * share
+            divergence = divergence.to(kl) + kl.detach() * share
+            codes.append(c.detach())
         terms["active_latents"] = (divergence > 0.01).sum().to(divergence.dtype)
-        terms["beta"] = torch.full((), beta, device=terms["kl"].device)
-        terms["grad_norm"] = self.engine.step()
-        return terms
+        terms["beta"] = torch.full((), beta, device=divergence.device)
+        return torch.cat(codes)
+
+    def _critic_pass(self, critic: Replicated, codes: Tensor, second: Sequence[VaeBatch], terms: Terms) -> None:
+        """Gradients of the critic: codes of the first batch against permuted dims of the second, by the updated q."""
+        with torch.no_grad():
+            drawn = torch.cat([self.vae.draw(b.x, self._eps(b)) for b in second])
+        permuted = self._permuted(drawn, torch.cat([b.positions for b in second]), critic.world)
+        critic.unfreeze()
+        loss = losses.critic(critic.network(codes), critic.network(permuted))
+        loss.backward()
+        critic.freeze()
+        terms.add("loss_critic", loss, 1)
+
+    def _permuted(self, c: Tensor, positions: Tensor, world: World) -> Tensor:
+        """This process's rows of the global batch's permuted dims, whose keys are a function of position."""
+        keys = bits(self.config.seed, Purpose.PERMUTED_DIMS, world.rows(positions), self.config.c_dim)
+        first = world.rank * len(c)
+        return losses.permute_dims(world.rows(c), keys)[first : first + len(c)]
+
+    def _eps(self, batch: VaeBatch) -> Tensor:
+        noise = normal(self.config.seed, Purpose.VAE_CODE, batch.positions, (self.config.c_dim,))
+        return noise.to(batch.x.dtype)

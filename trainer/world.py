@@ -38,6 +38,14 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def rows(self, tensor: Tensor) -> Tensor:
+        """Every process's rows [b, ...] below each other, in rank order: the same [size * b, ...] on every process."""
+        if self.size == 1:
+            return tensor
+        whole = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(whole, tensor.contiguous())
+        return torch.cat(whole)
+
     def highest(self, vote: int) -> int:
         """The highest vote of any process: all act on it together."""
         if self.size == 1:

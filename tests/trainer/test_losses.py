@@ -117,7 +117,7 @@ def test_r1_has_no_half() -> None:
             super().__init__()
             self.w = nn.Parameter(doubles(6))
 
-        def forward(self, x: Tensor, tangent: Tensor | None = None) -> object:
+        def forward(self, x: Tensor, tangent: Tensor | None = None, c: Tensor | None = None) -> object:
             from models import DiscriminatorOutput
 
             return DiscriminatorOutput(x @ self.w, None if tangent is None else tangent @ self.w)

@@ -1,0 +1,107 @@
+"""Several runs measured alike. What a run's records hold already is not measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_shards.errors import UserError, joined
+
+from . import measure, records
+from .disentanglement import Protocol
+from .factors import Extractor
+from .images import Kind, code_source
+from .run import Run, open_run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How every run is measured. samples: images behind each FID and each alignment; protocol: of FVM."""
+
+    extractor: Extractor
+    samples: int
+    protocol: Protocol
+    seed: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run with its records; disentanglement and alignment are None where the system has no encoder."""
+
+    run: Run
+    fid: dict[str, Any]
+    disentanglement: dict[str, Any] | None
+    alignment: dict[str, Any] | None
+
+
+def open_all(paths: list[Path]) -> list[Run]:
+    """The runs, or one error with all that cannot be compared."""
+    problems, runs = [], []
+    for path in paths:
+        try:
+            runs.append(open_run(path))
+        except UserError as error:
+            problems.append(str(error))
+    for run in runs[1:]:
+        first = runs[0]
+        if (run.data.facts, run.config.data.variant) != (first.data.facts, first.config.data.variant):
+            problems.append(f"{run.path}: is of another data set or data.variant than {first.path}; leave one out")
+    if len({path.resolve() for path in paths}) < len(paths):
+        problems.append("a run is named twice; name each once")
+    if problems:
+        raise joined("these runs cannot be compared", problems)
+    return runs
+
+
+def measure_run(run: Run, plan: Plan) -> Measured:
+    """FID of the run's images and of its untrained generator, metrics of its encoder, code alignment."""
+    kinds: list[Kind] = ["vae"] if run.generator is None else ["gan", "untrained"]
+    fid = _fid(run, plan, kinds, plan.samples)
+    if run.q is None:
+        return Measured(run, fid, None, None)
+    disentanglement = _once(
+        run,
+        "disentanglement",
+        lambda r: r["seed"] == plan.seed and r["fvm"]["protocol"] == plan.protocol,
+        lambda: measure.disentanglement(run, plan.protocol, plan.seed),
+    )
+    return Measured(run, fid, disentanglement, _alignment(run, plan))
+
+
+def measure_reals(run: Run, plan: Plan) -> Measured:
+    """What the same measures say of the run's reals: the floor of FID and the ceiling of the rest."""
+    fid = _fid(run, plan, ["reals"], min(plan.samples, run.data.main.count // 2))
+    return Measured(run, fid, None, _alignment(run, plan) if run.q is not None else None)
+
+
+def _fid(run: Run, plan: Plan, kinds: list[Kind], samples: int) -> dict[str, Any]:
+    wanted = {
+        "extractor": plan.extractor.sha256,
+        "samples": samples,
+        "seed": plan.seed,
+        "codes": code_source(run, None),
+    }
+    return _once(
+        run,
+        "fid",
+        lambda r: wanted.items() <= r.items() and set(kinds) <= r["kinds"].keys(),
+        lambda: measure.fid(run, plan.extractor, kinds, samples, seed=plan.seed),
+    )
+
+
+def _alignment(run: Run, plan: Plan) -> dict[str, Any]:
+    wanted = {"extractor": plan.extractor.sha256, "samples": plan.samples, "seed": plan.seed}
+    return _once(
+        run,
+        "alignment",
+        lambda r: wanted.items() <= r.items(),
+        lambda: measure.alignment(run, plan.extractor, plan.samples, plan.seed),
+    )
+
+
+def _once(
+    run: Run, command: str, fits: Callable[[dict[str, Any]], bool], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    return records.once(run.path, command, run.describe(), fits, make)

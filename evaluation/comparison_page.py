@@ -1,0 +1,152 @@
+"""What a comparison of runs leaves: compare.csv, compare.md, compare.png, and a page of all three."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+
+from data_shards.publish import publish
+from trainer.preemption import read_command
+
+from .comparison import Measured, Plan
+from .grids import beside, grid, labelled, save
+from .images import code_source, maker, own_kind, reals
+from .latents import STEPS, bases, by_kl, decoder, names, traversal_codes
+from .page import image, publish_page, section, table
+from .run import Run
+
+SAMPLES, SAMPLE_COLUMNS, SHOWN_LATENTS = 40, 8, 5
+COLUMNS = {
+    "system": "the paper's name for the settings",
+    "iterations": "of the run's own stage",
+    "batch": "global batch size",
+    "FID": "of the generator's images, in stage 1 of the VAE's decodings, with codes drawn as in training",
+    "untrained": "FID of the same generator before its first step",
+    "ratio": "untrained / FID",
+    "fidelity": "share of images that are faithful sprites (IoU >= 0.8)",
+    "MIG": "of the encoder",
+    "FVM": "of the encoder, train accuracy",
+    "R2 x": "how well x of a source is found in the image made from its code",
+    "R2 y": "likewise y",
+    "R2 scale": "likewise scale",
+    "shape": "likewise, accuracy of the shape",
+    "encoder": "what MIG, FVM and the codes of the sources are of",
+    "run": "folder",
+}
+
+
+class Made(NamedTuple):
+    title: str
+    rows: list[list[str]]
+    files: list[Path]
+
+
+def write(out: Path, plan: Plan, ceiling: Measured, found: Sequence[Measured]) -> Made:
+    """Write the files to `out`. ceiling: the measures of reals."""
+    runs = [m.run for m in found]
+    rows = [_row(ceiling, of_reals=True), *(_row(m) for m in found)]
+    data = runs[0].data.main.manifest
+    title = (
+        f"{data.data_set} ({runs[0].config.data.variant}, {data.count:,} images): FID and alignment from "
+        f"{plan.samples:,} images, factor-net {plan.extractor.sha256[:12]}, FVM {plan.protocol}, MIG dlib, "
+        f"evaluation seed {plan.seed}"
+    )
+    notes = _notes(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / f"compare.{end}" for end in ("csv", "md", "png")]
+    publish(files[0], _csv(rows).encode())
+    publish(files[1], _markdown(title, rows, notes).encode())
+    save(picture(runs, plan.seed), files[2])
+    files.append(publish_page(out / "index.html", "Comparison", _page(title, rows, notes, files[2], runs)))
+    return Made(title, rows, files)
+
+
+def _row(m: Measured, of_reals: bool = False) -> list[str]:
+    kind = "reals" if of_reals else own_kind(m.run)
+    fid, untrained = m.fid["kinds"][kind], m.fid["kinds"].get("untrained") if kind == "gan" else None
+    cells = {"system": "reals" if of_reals else m.run.config.system, "FID": f"{fid['fid']:.3g}"}
+    if fid["fidelity"] is not None:
+        cells["fidelity"] = f"{fid['fidelity']:.1%}"
+    if untrained:
+        cells |= {"untrained": f"{untrained['fid']:.3g}", "ratio": f"{untrained['fid'] / fid['fid']:.1f}"}
+    if m.alignment:
+        seen = m.alignment["kinds"][kind]
+        cells |= {f"R2 {name}": f"{seen[name]:.3f}" for name in ("x", "y", "scale")} | {"shape": f"{seen['shape']:.1%}"}
+    if m.disentanglement:
+        cells["MIG"] = f"{m.disentanglement['mig']['score']:.3f}"
+        cells["FVM"] = f"{m.disentanglement['fvm']['train_accuracy']:.3f}"
+    if not of_reals:
+        iterations = f"{m.run.manifest['iteration']:,}"
+        cells |= {"iterations": iterations, "batch": str(m.run.config.batch_size), "run": str(m.run.path)}
+        cells["encoder"] = m.run.encoder or "none"
+    return [cells.get(name, "") for name in COLUMNS]
+
+
+def _notes(runs: Sequence[Run]) -> list[str]:
+    """What a reader must know beside the numbers."""
+    seeds = sorted({run.config.seed for run in runs})
+    notes = [f"Training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; one run a row."]
+    for what, values in (
+        ("iterations", {run.manifest["iteration"] for run in runs}),
+        ("batch size", {run.config.batch_size for run in runs}),
+    ):
+        if len(values) > 1:
+            notes.append(f"NOT EQUAL in {what}: {', '.join(f'{v:,}' for v in sorted(values))}.")
+    return notes
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([list(COLUMNS), *rows])
+    return stream.getvalue()
+
+
+def _markdown(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    lines = [f"| {' | '.join(cells)} |" for cells in (list(COLUMNS), ["---"] * len(COLUMNS), *rows)]
+    legend = [f"* {name}: {meaning}" for name, meaning in COLUMNS.items()]
+    return "\n".join([f"{title}. {' '.join(notes)}", "", *lines, "", *legend, ""])
+
+
+def picture(runs: Sequence[Run], seed: int) -> Image.Image:
+    """Samples and traversals side by side, a run below the other, the reals on top."""
+    blocks = [("reals", grid(reals(runs[0], seed, torch.arange(SAMPLES)), SAMPLE_COLUMNS))]
+    for run in runs:
+        samples = maker(run, own_kind(run), seed, code_source(run, None), 0)(torch.arange(SAMPLES))
+        blocks.append((_wrapped(run.config.system), beside([grid(samples, SAMPLE_COLUMNS), traversals(run, seed)])))
+    return labelled(blocks, gap=12)
+
+
+def traversals(run: Run, seed: int) -> Image.Image:
+    """linspace(-3, 3, 7) along the latents with the largest KL, or, where there is no encoder, the first ones."""
+    base, decode = bases(run, seed, 1), decoder(run, seed)
+    shown = [latent for latent, _ in by_kl(run, seed)][:SHOWN_LATENTS]
+    return labelled([(names(run)[j], grid(decode(traversal_codes(base, j))[0], STEPS)) for j in shown], width=34)
+
+
+def _wrapped(system: str) -> str:
+    return system.replace(" without ", "\nwithout\n")
+
+
+def _page(
+    title: str, rows: Sequence[Sequence[str]], notes: Sequence[str], shown: Path, runs: Sequence[Run]
+) -> list[str]:
+    legend = "".join(f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in COLUMNS.items())
+    commands = "\n".join(dict.fromkeys(filter(None, (read_command(run.path) for run in runs))))
+    about = (
+        f"Left: samples, codes drawn as in training. Right: linspace(-3, 3, {STEPS}) along the {SHOWN_LATENTS} latents "
+        "with the largest KL of the run's encoder (a GAN without a code: along its first ones, s)."
+    )
+    return [
+        f"<h1>Comparison</h1><p>{html.escape(title)}. {html.escape(' '.join(notes))}</p>",
+        section("Measured", table(list(COLUMNS), rows)),
+        section("Samples and traversals", f'<div class="wide">{image(shown)}</div>', about),
+        section("Columns", f"<ul>{legend}</ul>"),
+        section("The commands that trained these runs", f"<pre>{html.escape(commands)}</pre>"),
+    ]
