@@ -140,8 +140,8 @@ def compare_command(
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
     opened = comparison.open_all(runs)
     plan = comparison.Plan(load_extractor(), samples, protocol, seed)
-    found = [comparison.measure_run(run, plan) for run in opened]
-    made = comparison_page.write(out, plan, comparison.measure_reals(opened[0], plan), found)
+    found = comparison.measure_all(opened, plan)
+    made = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), found)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
     _print(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
     print(json.dumps({"command": "compare", "argv": _argv(), "files": [str(path) for path in made.files]}))

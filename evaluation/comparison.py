@@ -55,23 +55,32 @@ def open_all(paths: list[Path]) -> list[Run]:
     return runs
 
 
-def measure_run(run: Run, plan: Plan) -> Measured:
-    """FID of the run's images and of its untrained generator, metrics of its encoder, code alignment."""
+def measure_all(runs: list[Run], plan: Plan) -> list[Measured]:
+    """FID of each run's images and of its untrained generator, metrics of its encoder, code alignment."""
+    metrics: dict[str, dict[str, Any]] = {}  # of every encoder once: runs may share a frozen one
+    return [_measure(run, plan, metrics) for run in runs]
+
+
+def _measure(run: Run, plan: Plan, metrics: dict[str, dict[str, Any]]) -> Measured:
     kinds: list[Kind] = ["vae"] if run.generator is None else ["gan", "untrained"]
     fid = _fid(run, plan, kinds, plan.samples)
     if run.q is None:
         return Measured(run, fid, None, None)
+    encoder = run.encoder_sha256 or ""
+    known = metrics.get(encoder)
     disentanglement = _once(
         run,
         "disentanglement",
         lambda r: r["seed"] == plan.seed and r["fvm"]["protocol"] == plan.protocol,
-        lambda: measure.disentanglement(run, plan.protocol, plan.seed),
+        lambda: known | {"encoder": run.encoder} if known else measure.disentanglement(run, plan.protocol, plan.seed),
     )
+    metrics[encoder] = {"encoder_sha256": encoder} | {name: disentanglement[name] for name in ("seed", "fvm", "mig")}
     return Measured(run, fid, disentanglement, _alignment(run, plan))
 
 
-def measure_reals(run: Run, plan: Plan) -> Measured:
-    """What the same measures say of the run's reals: the floor of FID and the ceiling of the rest."""
+def measure_reals(runs: list[Run], plan: Plan) -> Measured:
+    """What the same measures say of the runs' reals: the floor of FID and the ceiling of the rest."""
+    run = next((run for run in runs if run.q is not None), runs[0])
     fid = _fid(run, plan, ["reals"], min(plan.samples, run.data.main.count // 2))
     return Measured(run, fid, None, _alignment(run, plan) if run.q is not None else None)
 

@@ -58,7 +58,7 @@ def write(out: Path, plan: Plan, ceiling: Measured, found: Sequence[Measured]) -
         f"{plan.samples:,} images, factor-net {plan.extractor.sha256[:12]}, FVM {plan.protocol}, MIG dlib, "
         f"evaluation seed {plan.seed}"
     )
-    notes = _notes(runs)
+    notes = _notes(runs, ceiling)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"compare.{end}" for end in ("csv", "md", "png")]
     publish(files[0], _csv(rows).encode())
@@ -89,10 +89,12 @@ def _row(m: Measured, of_reals: bool = False) -> list[str]:
     return [cells.get(name, "") for name in COLUMNS]
 
 
-def _notes(runs: Sequence[Run]) -> list[str]:
+def _notes(runs: Sequence[Run], ceiling: Measured) -> list[str]:
     """What a reader must know beside the numbers."""
     seeds = sorted({run.config.seed for run in runs})
     notes = [f"Training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; one run a row."]
+    kinds = ceiling.fid["kinds"]
+    notes.append(f"FID of reals: {kinds['reals']['count']:,} against {kinds['reference_count']:,} others.")
     for what, values in (
         ("iterations", {run.manifest["iteration"] for run in runs}),
         ("batch size", {run.config.batch_size for run in runs}),
@@ -109,7 +111,8 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _markdown(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    lines = [f"| {' | '.join(cells)} |" for cells in (list(COLUMNS), ["---"] * len(COLUMNS), *rows)]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(cells)} |" for cells in (list(COLUMNS), ["---"] * len(COLUMNS), *escaped)]
     legend = [f"* {name}: {meaning}" for name, meaning in COLUMNS.items()]
     return "\n".join([f"{title}. {' '.join(notes)}", "", *lines, "", *legend, ""])
 

@@ -39,6 +39,7 @@ def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, An
     score, information = metrics.mig(represent(index_of(factors)), factors)
     return {
         "encoder": run.encoder,
+        "encoder_sha256": run.encoder_sha256,
         "seed": seed,
         "fvm": {"protocol": protocol, **fvm},
         "mig": {"protocol": "dlib", "score": score, "information": information.round(4).tolist()},
@@ -50,6 +51,7 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> di
     found = alignments.alignment(run, extractor, samples, seed)
     return {
         "encoder": run.encoder,
+        "encoder_sha256": run.encoder_sha256,
         "extractor": extractor.sha256,
         "samples": samples,
         "seed": seed,

@@ -14,7 +14,9 @@ from models import VAE, CodeEncoder, freeze
 from trainer import checkpoint, frozen, networks, settings
 from trainer.config import GanConfig, VaeConfig, kind_of
 from trainer.data import Data, open_data
+from trainer.frozen import weights_sha256 as weights
 from trainer.loop import versions
+from trainer.own_encoder import Exported
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -50,6 +52,13 @@ class Run:
     @property
     def c_dim(self) -> int:
         return self.config.c_dim
+
+    @property
+    def encoder_sha256(self) -> str | None:
+        """The identity of q: of its weights, or of the file of an encoder of your own."""
+        if self.q is None:
+            return None
+        return str(self.facts["vae"]) if isinstance(self.q.encoder, Exported) else weights(self.q.encoder)
 
     def look(self) -> CodeEncoder:
         """q, or a UserError where the system has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shlex
@@ -16,6 +17,8 @@ import pytest
 from tests import processes
 from tests.data_shards.helpers import photos
 from tests.trainer.helpers import finish
+from trainer import settings
+from trainer.config import GanConfig, VaeConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,8 +27,11 @@ SETUP = {". .venv/bin/activate"}
 
 
 def commands(page: Path) -> Iterator[str]:
-    """The lines of a page's bash blocks, without comments."""
-    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+    """The lines of a page's bash blocks, without comments, and its python blocks, each as `python -c CODE`."""
+    for language, block in re.findall(r"```(bash|python)\n(.*?)```", page.read_text(), re.DOTALL):
+        if language == "python":
+            yield shlex.join(["python", "-c", block])
+            continue
         for line in block.replace("\\\n", " ").splitlines():
             line = line.split("  #")[0].strip()
             if line and not line.startswith("#"):
@@ -43,7 +49,7 @@ def tiny(command: str) -> list[str]:
         return [*args, "--count", "128", "--workers", "1"]
     if "trainer" in args:
         return [*args, *TINY]
-    if "fid" in args:
+    if {"fid", "alignment", "compare"} & set(args) and "evaluation" in args:
         args = [a for a in args if not a.isdigit() and a != "--samples"]
         return [*args, "--samples", "48"]
     if "disentanglement" in args and "--protocol" not in args:
@@ -92,21 +98,60 @@ def test_every_command_of_a_page_runs(page: Path, workplace: Path) -> None:
         run_in(workplace, command)
 
 
-def demo_commands() -> list[str]:
-    done = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(".venv/bin/python -m")]
+def commands_of(target: str) -> list[str]:
+    """What `make TARGET` runs once the environment is there."""
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    text = done.stdout.replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith(".venv/bin/python -m")]
     return [line.replace(".venv/bin/python", "python") for line in lines]
 
 
 @pytest.mark.slow
 def test_the_demo_at_a_tiny_size_and_again(workplace: Path) -> None:
-    steps = demo_commands()
+    steps = commands_of("demo")
     assert [shlex.split(s)[2] for s in steps] == ["data_shards", "trainer", "trainer", *["evaluation"] * 5]
     for command in (*steps, *steps):  # the second time everything is there already
         run_in(workplace, command)
     page = (workplace / "runs/demo/report/index.html").read_text()
     for word in ("Targets", "Quality", "Traversals", "What each latent moves", "Disentanglement", "Training"):
         assert word in page
+
+
+@pytest.mark.slow
+def test_the_comparison_at_a_tiny_size_and_again(workplace: Path) -> None:
+    steps = commands_of("compare")
+    kinds = [tuple(shlex.split(s)[2:4]) for s in steps]
+    assert kinds == [
+        ("data_shards", "make"), *[("trainer", "vae")] * 3, *[("trainer", "gan")] * 5, ("evaluation", "compare"),
+    ]  # fmt: skip
+    runs = [a for a in shlex.split(steps[-1]) if a.startswith("runs/compare/") and not a.endswith("page")]
+    for command in steps:
+        run_in(workplace, command)
+    trained = {run: (workplace / run / "checkpoints" / "latest").stat().st_mtime_ns for run in runs}
+    with open(workplace / "runs/compare/page/compare.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    names = ["VAE", "beta-VAE", "FactorVAE", "GAN", "InfoGAN", "cGAN", "ID-GAN without distillation", "ID-GAN"]
+    assert [row["system"] for row in rows] == ["reals", *names]
+    assert len({row["batch"] for row in rows[1:]}) == 1
+    records = {path: path.read_bytes() for run in runs for path in (workplace / run / "evaluation").iterdir()}
+    for command in steps:  # the second time everything is there already
+        run_in(workplace, command)
+    assert trained == {run: (workplace / run / "checkpoints" / "latest").stat().st_mtime_ns for run in runs}
+    assert records == {path: path.read_bytes() for path in records}
+
+
+def test_the_comparison_is_equal_in_iterations_and_batch_size() -> None:
+    """Read from the commands themselves, at their real size."""
+    found = set()
+    for command in commands_of("compare"):
+        args = shlex.split(command)
+        if args[2] != "trainer":
+            continue
+        kind = VaeConfig if args[3] == "vae" else GanConfig
+        config = settings.load(kind, ROOT / args[4], args[5:])
+        taken = config.batch_size * (2 if config.system == "FactorVAE" else 1)
+        found.add((config.schedule.total_kimg * 1000 / taken, config.batch_size, config.seed))
+    assert found == {(6000, 16, 0)}
 
 
 def test_every_linked_file_exists() -> None:

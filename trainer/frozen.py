@@ -6,13 +6,10 @@ A run keeps its own copy beside its checkpoints, so that it goes on and can be e
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -21,7 +18,7 @@ from data_shards.errors import UserError
 from data_shards.publish import publish
 from models import VAE, freeze
 
-from . import checkpoint
+from . import checkpoint, own_encoder
 from .config import VaeConfig, kind_of
 
 VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
@@ -53,7 +50,8 @@ def load(path: Path) -> Frozen:
     if path.suffix == ".safetensors":
         return _of_vae(_from_file(path))
     if path.suffix == ".pt2":
-        return _own(path)
+        encoder, channels, c_dim, content = own_encoder.load(path)
+        return Frozen(encoder, None, channels, c_dim, hashlib.sha256(content).hexdigest(), OWN_FILE, content)
     return _of_vae(_from_run(path))
 
 
@@ -62,36 +60,18 @@ def kept(run: Path) -> Path | None:
     return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)
 
 
-def export(encoder: nn.Module, path: Path | str, channels: int) -> None:
-    """Write an encoder of your own as a file for vae=PATH: a torch.export program, no pickled code.
-
-    encoder: maps images [B, channels, 64, 64] in [0, 1] to (mean, logvar), each [B, c_dim], of a Gaussian q(c|x); it
-    is frozen and put in eval mode. The file works for any batch size. Raises a UserError where the outputs are others.
-    """
-    path = Path(path)
-    if path.suffix != ".pt2":
-        raise UserError(f"{path}: the name of an exported encoder ends in .pt2")
-    example = torch.zeros(2, channels, 64, 64)
-    freeze(encoder)
-    _c_dim(encoder, channels, path)
-    program = torch.export.export(encoder, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    publish(path, buffer.getvalue())
-
-
 def _of_vae(vae: VAE) -> Frozen:
     tensors = {name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}
     content = save(tensors, {"channels": str(vae.channels), "c_dim": str(vae.c_dim)})
-    return Frozen(vae.encoder, vae, vae.channels, vae.c_dim, _sha256(tensors), VAE_FILE, content)
+    return Frozen(vae.encoder, vae, vae.channels, vae.c_dim, weights_sha256(vae), VAE_FILE, content)
 
 
-def _sha256(tensors: dict[str, Tensor]) -> str:
-    """The identity of weights: over names, shapes and values."""
+def weights_sha256(network: nn.Module) -> str:
+    """The identity of a network's weights: over names, shapes and values."""
     found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in sorted(network.state_dict().items()):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.numpy().tobytes())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
@@ -123,54 +103,3 @@ def _from_file(path: Path) -> VAE:
         ) from None
     freeze(vae)
     return vae
-
-
-class Exported(nn.Module):
-    """An exported program as a module. It has one mode, so train() and eval() leave it alone."""
-
-    def __init__(self, program: nn.Module) -> None:
-        super().__init__()
-        self.program = program.requires_grad_(False)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, logvar = self.program(x)
-        return mean, logvar
-
-    def train(self, mode: bool = True) -> Exported:
-        return self
-
-
-def _own(path: Path) -> Frozen:
-    try:
-        content = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.load(io.BytesIO(content))
-        encoder, channels = Exported(program.module()), _channels(program)
-    except Exception as error:  # whatever a broken archive makes torch raise
-        raise UserError(
-            f"vae: {path}: not an exported encoder ({(str(error).splitlines() or [type(error).__name__])[0]}); write "
-            "it with trainer.frozen.export(encoder, path, channels)"
-        ) from None
-    c_dim = _c_dim(encoder, channels, path)
-    return Frozen(encoder, None, channels, c_dim, hashlib.sha256(content).hexdigest(), OWN_FILE, content)
-
-
-def _channels(program: torch.export.ExportedProgram) -> int:
-    """Of the images that the program was exported for."""
-    (example,), _ = program.example_inputs
-    return int(example.shape[1])
-
-
-@torch.no_grad()
-def _c_dim(encoder: nn.Module, channels: int, path: Path) -> int:
-    """Look at two images: the size of the code. Raises a UserError where q gives anything but (mean, logvar)."""
-    found = encoder(torch.zeros(2, channels, 64, 64))
-    pair = isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(t, Tensor) for t in found)
-    if not pair or found[0].dim() != 2 or found[0].shape != found[1].shape or len(found[0]) != 2:
-        shapes = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in found] if pair else found
-        raise UserError(
-            f"vae: {path}: for two images the encoder gives {str(shapes)[:100]}; it must give (mean, logvar), "
-            "each [2, c_dim]"
-        )
-    return int(found[0].shape[1])

@@ -14,11 +14,24 @@ import pytest
 
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
-from tests.trainer.helpers import GAN, VAE, differences, finish, largest_gap, newest, overrides, train
+from tests.trainer.helpers import (
+    CONFIGS,
+    GAN,
+    VAE,
+    differences,
+    finish,
+    largest_gap,
+    newest,
+    overrides,
+    stage_of,
+    train,
+    train_system,
+)
 
 
-def train_two(stage: str, data: Path, run: Path, steps: int, **more: object) -> None:
-    argv = [stage, VAE if stage == "vae" else GAN, *overrides(data, run, steps, processes=2, **more)]
+def train_two(stage: str, data: Path, run: Path, steps: int, config: str = "", **more: object) -> None:
+    config = config or (VAE if stage == "vae" else GAN)
+    argv = [stage, config, *overrides(data, run, steps, config, processes=2, **more)]
     for rank in processes.ranks(2, "trainer", argv, run.parent / "logs"):
         assert rank.wait() == 0, rank.err
 
@@ -48,6 +61,20 @@ def test_two_processes_give_the_parameters_of_one(
     train_two(stage, sprites, tmp_path / "two", steps, **more)
     gap, name = largest_gap(newest(tmp_path / "one"), newest(tmp_path / "two"))
     assert gap < bound, f"{name}: {gap}"
+
+
+@pytest.mark.parametrize("system", ["factor_vae", "infogan", "cgan"])
+def test_two_processes_give_the_parameters_of_one_in_the_other_systems(
+    system: str, sprites: Path, vae: Path, tmp_path: Path
+) -> None:
+    """FactorVAE permutes over the global batch, InfoGAN's q is a third network that processes average."""
+    more = {"precision": "float64", **({"vae": vae} if system == "cgan" else {})}
+    finish(train_system(system, sprites, tmp_path / "one", 10, **more))
+    train_two(stage_of(system), sprites, tmp_path / "two", 10, str(CONFIGS / f"{system}.yaml"), **more)
+    one, two = newest(tmp_path / "one"), newest(tmp_path / "two")
+    gap, name = largest_gap(one, two)
+    assert gap < 1e-9, f"{name}: {gap}"
+    assert int(one["images_seen"]) == int(two["images_seen"]) == 160 * (2 if system == "factor_vae" else 1)
 
 
 def test_a_run_goes_on_at_another_number_of_processes(sprites: Path, vae: Path, tmp_path: Path) -> None:

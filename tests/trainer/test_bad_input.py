@@ -44,7 +44,7 @@ def test_everything_that_does_not_fit_is_listed_at_once(sprites: Path, vae: Path
         running,
         "3 problems",
         "c_dim: the config has 7",
-        f"the VAE {vae} has 10; set c_dim=10",
+        f"the encoder of {vae} has 10; set c_dim=10",
         f"{vae} sees 1 channels, the data 3",
         "micro_batch: 4 does not divide the 15 images",
     )

@@ -1,13 +1,20 @@
-"""Loss terms against closed forms, torch.distributions and finite differences; R1 against double backward."""
+"""Loss terms against closed forms, torch.distributions and finite differences; R1 against double backward.
+
+Expectations are exact: by Gauss-Hermite quadrature, by enumeration, or by the trapezoid rule on smooth densities.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
+from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
+from torch.nn import functional as F
 
 from models import ConvDiscriminator
 from trainer import losses
@@ -95,7 +102,7 @@ def test_r1_by_the_tangent_equals_double_backward(channels: int) -> None:
     D.requires_grad_(True)
     penalty = losses.r1_penalty(D(x, tangent=g).tangent)
     penalty.backward()
-    assert abs(float(penalty - expected) / float(expected)) < 1e-10
+    assert abs(penalty.item() - expected.item()) / expected.item() < 1e-10
     for name, parameter in D.named_parameters():
         found = torch.zeros(()) if parameter.grad is None else parameter.grad
         scale = max(float(gradients[name].norm()), 1e-8)
@@ -128,3 +135,139 @@ def test_r1_has_no_half() -> None:
     penalty.backward()
     torch.testing.assert_close(penalty.detach(), D.w.detach().square().sum())
     torch.testing.assert_close(D.w.grad, 2 * D.w.detach())
+
+
+def standard_normal(dims: int) -> tuple[Tensor, Tensor]:
+    """Nodes [N, dims] and weights [N] that integrate polynomials of degree 9 against N(0, I) exactly."""
+    z, w = (torch.from_numpy(values) for values in hermegauss(5))
+    weights = torch.cartesian_prod(*[w / w.sum()] * dims).reshape(-1, dims).prod(1)
+    return torch.cartesian_prod(*[z] * dims).reshape(-1, dims), weights
+
+
+def weighted(term: Callable[..., Tensor], weights: Tensor, *tensors: Tensor) -> float:
+    """The expectation of a term that is a mean over the batch: one call for each row, summed with weights."""
+    rows = zip(*(t.split(1) for t in tensors), strict=True)
+    return sum(float(w) * float(term(*row)) for w, row in zip(weights, rows, strict=True))
+
+
+def entropy(variance: float) -> float:
+    """Of a Gaussian, in nats."""
+    return math.log(2 * math.pi * math.e * variance) / 2
+
+
+def divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """KL(p || q) of positive tables, in nats."""
+    return float((p * np.log(p / q)).sum())
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
+    return (divergence(p, (p + q) / 2) + divergence(q, (p + q) / 2)) / 2
+
+
+def enumerated(counts: np.ndarray, logits: np.ndarray) -> Tensor:
+    """The logits [cells] or [cells, 2] of a sample in which every cell appears as often as `counts` says."""
+    return torch.from_numpy(np.repeat(logits, counts.ravel(), axis=0))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, -0.9])
+def test_the_optimal_critic_gives_the_total_correlation_of_a_gaussian(rho: float) -> None:
+    z, weights = standard_normal(2)
+    covariance = torch.tensor([[1, rho], [rho, 1]], dtype=torch.float64)
+    joint = MultivariateNormal(torch.zeros(2, dtype=torch.float64), covariance)
+    c = z @ joint.scale_tril.T
+    both = torch.stack((joint.log_prob(c), Normal(0.0, 1.0).log_prob(c).sum(1)), 1) + doubles(len(c), 1)
+    found = weighted(losses.total_correlation, weights, both)
+    assert found == pytest.approx(-0.5 * math.log(1 - rho**2), abs=1e-12)
+
+
+def test_the_critics_loss_is_the_cross_entropy_of_two_classes() -> None:
+    joint, permuted = doubles(5, 2) * 3, doubles(7, 2) * 3
+    zeros, ones = torch.zeros(5, dtype=torch.int64), torch.ones(7, dtype=torch.int64)
+    expected = (F.cross_entropy(joint, zeros) + F.cross_entropy(permuted, ones)) / 2
+    torch.testing.assert_close(losses.critic(joint, permuted), expected)
+    undecided = losses.critic(doubles(5, 1).expand(5, 2), doubles(5, 1).expand(5, 2))
+    assert float(undecided) == pytest.approx(math.log(2), abs=1e-15)
+
+
+def test_the_best_critic_costs_log_2_less_the_divergence_of_joint_and_product() -> None:
+    counts = np.array([[3, 1, 2], [1, 4, 1]])  # twelfths of a joint of two latents
+    products = np.outer(counts.sum(1), counts.sum(0))  # 144ths of the product of its marginals
+    joint, product = counts / 12, products / 144
+    optimal = np.log(np.stack((joint.ravel(), product.ravel()), 1))
+    found = losses.critic(enumerated(counts, optimal), enumerated(products, optimal))
+    assert float(found) == pytest.approx(math.log(2) - jensen_shannon(joint, product), abs=1e-12)
+
+
+@pytest.mark.parametrize(("a", "b", "v"), [(1.0, 0.0, 0.1), (0.7, -0.2, 0.5), (-1.0, 0.4, 2.0), (0.0, 0.3, 0.6)])
+def test_infogans_term_is_its_bound_on_the_information(a: float, b: float, v: float) -> None:
+    """A.4 to A.10 for c ~ N(0, 1), x = G(c) = c, q(c|x) = N(a x + b, v): R = H(c) - code_nll."""
+    c, weights = standard_normal(1)
+    nll = weighted(losses.code_nll, weights, c, a * c + b, torch.full_like(c, math.log(v)))
+    r_info = entropy(1) - nll
+    assert r_info == pytest.approx((1 - math.log(v) - ((1 - a) ** 2 + b**2) / v) / 2, abs=1e-7)
+    if a == 0:  # q is one density of c, and A.10 holds to the letter
+        p, q = (Normal(*torch.tensor(known, dtype=torch.float64)) for known in ((0, 1), (b, math.sqrt(v))))
+        assert r_info == pytest.approx(-float(kl_divergence(p, q)), abs=1e-7)
+
+
+A, V = 0.8, 0.5  # q(c|x) = N(A x, V) of x ~ N(0, 1)
+Q_VARIANCE = A**2 + V  # of the aggregated posterior q(c)
+
+
+def r_id_of_gaussians(g: float, k: float) -> float:
+    """R_ID = H(q(c)) - code_nll for G(s, c) = g c + k s."""
+    z, weights = standard_normal(2)
+    c, s = z[:, :1] * math.sqrt(Q_VARIANCE), z[:, 1:]
+    mean = A * (g * c + k * s)
+    nll = weighted(losses.code_nll, weights, c, mean, torch.full_like(mean, math.log(V)))
+    return entropy(Q_VARIANCE) - nll
+
+
+@pytest.mark.parametrize(("g", "k"), [(0.0, 1.0), (1.0, 0.0), (-0.5, 0.7), (1.3, 0.4)])
+def test_the_distilled_term_is_r_id(g: float, k: float) -> None:
+    """A.11 to A.13: R_ID = E log q(c|G(s, c)) / q(c), c ~ q(c)."""
+    error = (1 - A * g) ** 2 * Q_VARIANCE + (A * k) ** 2
+    expected = (1 + math.log(Q_VARIANCE / V) - error / V) / 2
+    assert r_id_of_gaussians(g, k) == pytest.approx(expected, abs=1e-7)
+
+
+def test_r_id_of_a_generator_that_inverts_q_is_the_information_of_x_and_c() -> None:
+    """G draws from the p(x|c) of the data: I(x; c) = log(Var c / V) / 2."""
+    found = r_id_of_gaussians(A / Q_VARIANCE, math.sqrt(V / Q_VARIANCE))
+    assert found == pytest.approx(math.log(Q_VARIANCE / V) / 2, abs=1e-7)
+
+
+def test_the_best_discriminator_of_pairs_measures_real_against_fake_pairs() -> None:
+    """For x in 3 and c in 2 values: loss_d = 2 log 2 - 2 JSD(p_d(x, c) || p_G(x, c)), and the same logits give A.20."""
+    pairs_d = np.array([[6, 2], [3, 3], [1, 9]])  # 24ths: p(x) q(c|x)
+    shares_g = np.array([[2, 1], [1, 2], [2, 2]])  # fifths: p_G(x|c)
+    pairs_g = shares_g * pairs_d.sum(0)  # 120ths: q(c) p_G(x|c)
+    p_d, p_g = pairs_d / 24, pairs_g / 120
+    optimal = np.log(p_d / p_g).ravel()
+    loss = losses.discriminator_real(enumerated(pairs_d, optimal))
+    loss += losses.discriminator_fake(enumerated(pairs_g, optimal))
+    assert float(loss) == pytest.approx(2 * math.log(2) - 2 * jensen_shannon(p_d, p_g), abs=1e-12)
+    p, q = p_d.sum(1, keepdims=True), p_d.sum(0)
+    r_id = float((p_g * np.log(p_d / p)).sum() - (q * np.log(q)).sum())
+    to_data = float((p_g * np.log(shares_g / 5 / p)).sum())  # E_q(c) KL(p_G(x|c) || p(x))
+    jeffreys = float(((p_d - p_g).ravel() * optimal).sum())
+    assert jeffreys == pytest.approx(divergence(p_d, p_g) + to_data - r_id, abs=1e-12)
+
+
+def test_the_divergence_that_cgan_minimises_contains_minus_r_id() -> None:
+    """A.15 to A.20 for x in 3 values and a Gaussian q(c|x), with R_ID from code_nll on a fine grid of c."""
+    p = np.array([0.5, 0.2, 0.3])[:, None]
+    mean, variance = np.array([-1.0, 0.5, 1.5])[:, None], np.array([0.4, 1.0, 0.6])[:, None]
+    c, step = np.linspace(-9, 9, 301, retstep=True)
+    q_given_x = np.exp(-((c - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+    q = (p * q_given_x).sum(0)
+    g_given_c = np.exp(np.array([[0.3], [0.0], [-0.2]]) + np.array([[-0.5], [0.1], [0.4]]) * c)
+    g_given_c /= g_given_c.sum(0)
+    real, fake = p * q_given_x * step, q * g_given_c * step  # [x, c], each sums to 1
+    columns = [torch.from_numpy(np.broadcast_to(t, fake.shape).reshape(-1, 1)) for t in (c, mean, np.log(variance))]
+    r_id = -(q * np.log(q)).sum() * step - weighted(losses.code_nll, torch.from_numpy(fake.ravel()), *columns)
+    jeffreys = divergence(real, fake) + divergence(fake, real)
+    to_data = float((fake * np.log(g_given_c / p)).sum())  # E_q(c) KL(p_G(x|c) || p(x))
+    assert real.sum() == pytest.approx(1, abs=1e-12)
+    assert fake.sum() == pytest.approx(1, abs=1e-12)
+    assert jeffreys == pytest.approx(divergence(real, fake) + to_data - r_id, abs=1e-7)

@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,19 @@ import pytest
 from tests import processes
 from trainer import checkpoint
 
-from .helpers import VAE, differences, finish, largest_gap, newest, overrides, train
-
-TIMING = {"seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb"}
+from .helpers import (
+    TERMS,
+    TIMING,
+    VAE,
+    differences,
+    finish,
+    largest_gap,
+    newest,
+    overrides,
+    train,
+    train_system,
+    two_at_a_time,
+)
 
 
 def logged(run: Path) -> list[dict[str, float]]:
@@ -47,6 +58,25 @@ def test_thirty_steps_equal_ten_and_ten_and_ten(
     assert not differences(newest(straight[stage]), newest(run))
     assert logged(straight[stage]) == logged(run)
     assert len(logged(run)) == 30
+
+
+@pytest.mark.parametrize("system", ["factor_vae", "infogan", "cgan"])
+def test_twelve_steps_of_the_other_systems_equal_four_and_four_and_four(
+    system: str, sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    """The critic of FactorVAE, InfoGAN's q and their optimizers are part of what goes on."""
+    more = {"vae": straight["vae"]} if system == "cgan" else {}
+    begin = partial(train_system, system, sprites)
+    for running in two_at_a_time([partial(begin, tmp_path / name, n, **more) for name, n in (("a", 12), ("b", 4))]):
+        finish(running)
+    for steps in (8, 12):
+        finish(begin(tmp_path / "b", steps, **more))
+    whole, parts = newest(tmp_path / "a"), newest(tmp_path / "b")
+    assert not differences(whole, parts)
+    assert logged(tmp_path / "a") == logged(tmp_path / "b")
+    assert len(logged(tmp_path / "b")) == 12
+    learner = {"factor_vae": "critic", "infogan": "q", "cgan": "discriminator"}[system]
+    assert any(name.startswith(f"optimizer.{learner}.") for name in whole)
 
 
 @pytest.mark.parametrize("stage", ["vae", "gan"])
@@ -183,16 +213,13 @@ def test_what_a_tick_tells(sprites: Path, straight: dict[str, Path]) -> None:
     """The line, stats.jsonl and TensorBoard agree, and hold every term."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from trainer.gan_step import GanStep
-    from trainer.vae_step import VaeStep
-
-    for stage, step in (("vae", VaeStep), ("gan", GanStep)):
+    for stage, terms in (("vae", TERMS["beta_vae"]), ("gan", TERMS["idgan"])):
         run = straight[stage]
         ticks = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-        assert ticks[0].keys() == {"images_seen", "resolution", *TIMING, *step.terms}
+        assert ticks[0].keys() == {"images_seen", "resolution", *TIMING, *terms}
         board = EventAccumulator(str(run / "tensorboard"))
         board.Reload()
-        for name in step.terms:
+        for name in terms:
             values = {event.step: event.value for event in board.Scalars(name)}
             assert values == pytest.approx({tick["images_seen"]: tick[name] for tick in ticks}, rel=1e-6)
         assert [event.step for event in board.Images("samples")] == [480]

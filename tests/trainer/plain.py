@@ -1,0 +1,289 @@
+"""The paper's eight systems once more, plainly: losses by hand, R1 by double backward, one whole batch, float64.
+
+Of ours these iterations use the drawn numbers (`normal`, `bits`) and the networks as containers of parameters. The
+settings, weights and batches that the tests give to both sides stand here too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam, Optimizer, RMSprop
+
+from data_shards.noise import Purpose, bits, normal
+from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Encoder, freeze
+from trainer import ema, networks
+from trainer.batches import Reals, VaeBatch
+from trainer.config import GanConfig, VaeConfig
+from trainer.engines.ddp import Replicated
+from trainer.gan_step import GanStep
+from trainer.vae_step import VaeStep
+from trainer.world import World
+
+SEED, BATCH, C, ITERATIONS = 5, 8, 4, 2
+DECAY, CODE_WEIGHT = 0.9, 0.1
+ALONE = World(0, 1, torch.device("cpu"), None)
+Found = dict[str, Tensor]
+T = TypeVar("T", Reals, VaeBatch)
+
+GANS = {
+    "GAN": {"code_source": "none", "code_loss": "none", "code_weight": 0, "s_dim": 5, "c_dim": 0},
+    "InfoGAN": {"code_source": "prior", "code_loss": "info", "optimizer_q": {"name": "rmsprop", "lr": 5e-4}},
+    "cGAN": {"code_loss": "none", "code_weight": 0, "d_sees_code": True, "vae": "x"},
+    "ID-GAN without distillation": {"code_loss": "none", "code_weight": 0, "vae": "x"},
+    "ID-GAN": {"vae": "x"},
+}
+VAES = {
+    "VAE": {},
+    "beta-VAE": {"beta": {"value": 8, "course": [[0, 2], [0.016, 8]]}},
+    "FactorVAE": {"gamma": 10, "optimizer_critic": {"lr": 2e-4, "betas": [0.5, 0.9]}},
+}
+BETAS = {"VAE": (1.0, 1.0), "beta-VAE": (2.0, 5.0), "FactorVAE": (1.0, 1.0)}  # the second iteration begins at 8 images
+
+
+@dataclass
+class Gan:
+    """G, D, what q sees 64 px images in [0, 1] with, and G's average."""
+
+    G: nn.Module
+    D: nn.Module
+    q: Encoder
+    average: nn.Module
+
+    def trained(self, system: str) -> dict[str, nn.Module]:
+        """Every network that an iteration changes."""
+        return {"G": self.G, "D": self.D, "average": self.average} | ({"q": self.q} if system == "InfoGAN" else {})
+
+
+def gan_config(system: str, **more: object) -> GanConfig:
+    """A system's settings: s_dim 3 where there is a code besides."""
+    shared = {"seed": SEED, "batch_size": BATCH, "data": {"path": "x"}, "schedule": {"total_kimg": 1}}
+    shared |= {"s_dim": 3, "c_dim": C, "r1": 10, "code_weight": CODE_WEIGHT, "ema_decay": DECAY}
+    config = GanConfig.model_validate(shared | GANS[system] | more)
+    assert config.system == system
+    assert config.contradictions() == []
+    return config
+
+
+def vae_config(system: str, **more: object) -> VaeConfig:
+    shared = {"seed": SEED, "batch_size": BATCH, "data": {"path": "x"}, "schedule": {"total_kimg": 1}, "c_dim": C}
+    config = VaeConfig.model_validate(shared | VAES[system] | more)
+    assert config.system == system
+    assert config.contradictions() == []
+    return config
+
+
+def encoder(channels: int) -> Encoder:
+    """q whose means and variances differ clearly from image to image."""
+    q = Encoder(channels, C).double()
+    with torch.no_grad():
+        q.layers[-1].weight *= 20
+    return q
+
+
+def gan_networks(system: str) -> Gan:
+    """Table A.3's, with the same weights at every call."""
+    torch.manual_seed(0)
+    z_dim, pairs = (5 if system == "GAN" else 3 + C), (C if system == "cGAN" else 0)
+    G, D = ConvGenerator(z_dim, 1).double(), ConvDiscriminator(1, pairs).double()
+    return Gan(G, D, encoder(1), ema.clone(G))
+
+
+def vae_networks(system: str) -> tuple[VAE, nn.Module | None]:
+    """Table A.2's VAE and, for FactorVAE, a small critic, with the same weights at every call."""
+    torch.manual_seed(0)
+    vae = VAE(1, C, "default").double()
+    vae.encoder = encoder(1)
+    critic = nn.Sequential(nn.Linear(C, 30), nn.LeakyReLU(0.2), nn.Linear(30, 2)).double()
+    return vae, critic if system == "FactorVAE" else None
+
+
+def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
+    """Ours."""
+    g = Replicated(gan.G, networks.optimizer(config.optimizer_g, gan.G), world)
+    d = Replicated(gan.D, networks.optimizer(config.optimizer_d, gan.D), world)
+    q = CodeEncoder(gan.q)
+    if config.optimizer_q is not None:
+        return GanStep(g, d, Replicated(q, networks.optimizer(config.optimizer_q, q), world), gan.average, config)
+    freeze(q)
+    return GanStep(g, d, q if config.vae else None, gan.average, config)
+
+
+def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World) -> VaeStep:
+    """Ours."""
+    engine, judge = Replicated(vae, networks.optimizer(config.optimizer, vae), world), None
+    if critic is not None and config.optimizer_critic is not None:
+        judge = Replicated(critic, networks.optimizer(config.optimizer_critic, critic), world)
+    return VaeStep(vae, engine, judge, config)
+
+
+def gan_batches(channels: int = 1, size: int = 64) -> Iterator[Reals]:
+    """One for each iteration. The twin is another image, so that it shows which of the two a step looks at."""
+    noise = torch.Generator().manual_seed(1)
+    for i in range(ITERATIONS):
+        shapes = ((BATCH, channels, size, size), (BATCH, channels, 64, 64))
+        images, twin = (torch.rand(shape, generator=noise, dtype=torch.float64) * 2 - 1 for shape in shapes)
+        yield Reals(torch.arange(BATCH) + 1000 + i * BATCH, images, twin)
+
+
+def vae_batches() -> Iterator[tuple[VaeBatch, VaeBatch]]:
+    """Two for each iteration: FactorVAE permutes the second."""
+    noise = torch.Generator().manual_seed(1)
+    x = torch.rand(2 * ITERATIONS, BATCH, 1, 64, 64, generator=noise, dtype=torch.float64)
+    whole = [VaeBatch(torch.arange(BATCH) + 1000 + i * BATCH, images) for i, images in enumerate(x)]
+    return zip(whole[0::2], whole[1::2], strict=True)
+
+
+def pieces(batch: T, count: int) -> list[T]:
+    """The batch in `count` equal pieces of consecutive rows."""
+    return [type(batch)(*rows) for rows in zip(*(part.chunk(count) for part in batch), strict=True)]
+
+
+def draw(purpose: Purpose, positions: Tensor, size: int) -> Tensor:
+    return normal(SEED, purpose, positions, (size,)).double() if size else torch.zeros(len(positions), 0).double()
+
+
+def posterior(q: Encoder, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(mu, logvar) of images in [0, 1], every box of R/64 x R/64 pixels replaced by its mean."""
+    box = x.shape[-1] // 64
+    out = q.layers(x.reshape(len(x), -1, 64, box, 64, box).mean((3, 5)))
+    return out[:, :C], out[:, C:]
+
+
+def descend(loss: Tensor, *optimizers: Optimizer) -> list[Tensor]:
+    """One step of each optimizer. Returns the norms of their gradients."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    norms = [sum(p.grad.pow(2).sum() for p in o.param_groups[0]["params"]).sqrt() for o in optimizers]
+    for optimizer in optimizers:
+        optimizer.step()
+    return norms
+
+
+class PlainGan:
+    """The five GANs: c; D's step; G's step with the same c and a new s; the average."""
+
+    def __init__(self, system: str, gan: Gan, r1: float = 10) -> None:
+        self.system, self.gan, self.r1, self.s_dim = system, gan, r1, 5 if system == "GAN" else 3
+        self.opt_g = RMSprop(gan.G.parameters(), lr=1e-3, alpha=0.99, eps=1e-8)
+        self.opt_d = RMSprop(gan.D.parameters(), lr=1e-4, alpha=0.99, eps=1e-8)
+        self.opt_q = RMSprop(gan.q.parameters(), lr=5e-4, alpha=0.99, eps=1e-8)  # InfoGAN's
+
+    def iterate(self, batch: Reals) -> Found:
+        c = self.code(batch)
+        found = self.discriminator(batch.images, self.fakes(Purpose.NUISANCE_D, batch.positions, c).detach(), c)
+        found |= self.generator(self.fakes(Purpose.NUISANCE_G, batch.positions, c), c)
+        with torch.no_grad():
+            for average, p in zip(self.gan.average.parameters(), self.gan.G.parameters(), strict=True):
+                average.copy_(DECAY * average + (1 - DECAY) * p)
+        return found
+
+    def code(self, batch: Reals) -> Tensor:
+        eps = draw(Purpose.CODE, batch.positions, 0 if self.system == "GAN" else C)
+        if self.system in ("GAN", "InfoGAN"):
+            return eps
+        mu, logvar = posterior(self.gan.q, (batch.twin + 1) / 2)
+        return (mu + torch.exp(0.5 * logvar) * eps).detach()
+
+    def fakes(self, purpose: Purpose, positions: Tensor, c: Tensor) -> Tensor:
+        return self.gan.G(torch.cat([draw(purpose, positions, self.s_dim), c], 1))
+
+    def logits(self, x: Tensor, c: Tensor) -> Tensor:
+        D = self.gan.D
+        if self.system != "cGAN":
+            return D(x).logits
+        features, _ = D.layers(x)
+        pair = torch.cat([c, c * c], 1) @ D.projection.embed.weight.T
+        return (features @ D.output.weight.T + D.output.bias)[:, 0] + (features * pair).sum(1) / math.sqrt(256)
+
+    def discriminator(self, x: Tensor, fake: Tensor, c: Tensor) -> Found:
+        x = x.clone().requires_grad_()
+        d_real, d_fake = self.logits(x, c), self.logits(fake, c)
+        (g,) = torch.autograd.grad(d_real.sum(), x, create_graph=True)
+        penalty = g.pow(2).sum((1, 2, 3)).mean()
+        real, wrong = -torch.log(torch.sigmoid(d_real)).mean(), -torch.log(1 - torch.sigmoid(d_fake)).mean()
+        (norm,) = descend(real + wrong + self.r1 * penalty, self.opt_d)
+        return {
+            "loss_d_real": real, "loss_d_fake": wrong, "r1": penalty if self.r1 else torch.zeros(()),
+            "logit_real": d_real.mean(), "logit_fake": d_fake.mean(), "grad_norm_d": norm,
+        }  # fmt: skip
+
+    def generator(self, fake: Tensor, c: Tensor) -> Found:
+        loss = adversarial = -torch.log(torch.sigmoid(self.logits(fake, c))).mean()
+        found, optimizers = {"loss_g": adversarial}, [self.opt_g]
+        if self.system in ("InfoGAN", "ID-GAN"):
+            mu, logvar = posterior(self.gan.q, (fake + 1) / 2)
+            nll = 0.5 * (math.log(2 * math.pi) + logvar + (c - mu) ** 2 / (torch.exp(logvar) + 1e-8))
+            found["code_nll"] = nll.sum(1).mean()
+            loss = adversarial + CODE_WEIGHT * found["code_nll"]
+        if self.system == "InfoGAN":
+            optimizers.append(self.opt_q)
+        names = ("grad_norm_g", "grad_norm_q")[: len(optimizers)]
+        return found | dict(zip(names, descend(loss, *optimizers), strict=True))
+
+
+class PlainVae:
+    """VAE, beta-VAE and, with a critic, FactorVAE's algorithm 2."""
+
+    def __init__(self, vae: VAE, critic: nn.Module | None, likelihood: str = "bernoulli") -> None:
+        self.vae, self.critic, self.likelihood = vae, critic, likelihood
+        self.opt = Adam(vae.parameters(), lr=1e-4, betas=(0.9, 0.999), eps=1e-8)
+        self.opt_critic = Adam(critic.parameters(), lr=2e-4, betas=(0.5, 0.9), eps=1e-8) if critic else None
+
+    def iterate(self, first: VaeBatch, second: VaeBatch, beta: float) -> Found:
+        c, mu, logvar = self.code(first)
+        p = torch.sigmoid(self.vae.decoder(c))
+        if self.likelihood == "bernoulli":
+            cost = -first.x * p.log() - (1 - first.x) * (1 - p).log()
+        else:
+            cost = (p - first.x) ** 2
+        found = {"reconstruction": cost.sum() / BATCH}
+        kl = 0.5 * (mu**2 + logvar.exp() - logvar - 1)
+        loss = found["reconstruction"] + beta * kl.sum() / BATCH
+        if self.critic:
+            found["total_correlation"] = (self.critic(c)[:, 0] - self.critic(c)[:, 1]).mean()
+            loss = loss + 10 * found["total_correlation"]
+        (norm,) = descend(loss, self.opt)
+        found |= {"loss": loss, "kl": kl.sum() / BATCH, "beta": torch.tensor(beta), "grad_norm": norm}
+        return found | (self.judge(c.detach(), second) if self.critic else {})
+
+    def code(self, batch: VaeBatch) -> tuple[Tensor, Tensor, Tensor]:
+        mu, logvar = posterior(self.vae.encoder, batch.x)
+        return mu + torch.exp(0.5 * logvar) * draw(Purpose.VAE_CODE, batch.positions, C), mu, logvar
+
+    def judge(self, c: Tensor, second: VaeBatch) -> Found:
+        """The critic's step: class 0 is q(c), class 1 its permuted dims."""
+        assert self.critic is not None
+        c2 = self.code(second)[0].detach()
+        keys = bits(SEED, Purpose.PERMUTED_DIMS, second.positions, C)
+        permuted = torch.stack([c2[keys[:, j].argsort(), j] for j in range(C)], 1)
+        zeros, ones = torch.zeros(BATCH, dtype=torch.int64), torch.ones(BATCH, dtype=torch.int64)
+        loss = 0.5 * F.cross_entropy(self.critic(c), zeros) + 0.5 * F.cross_entropy(self.critic(permuted), ones)
+        (norm,) = descend(loss, self.opt_critic)
+        return {"loss_critic": loss, "grad_norm_critic": norm}
+
+
+def gap(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).detach().norm()) / max(float(expected.detach().norm()), 1e-8)
+
+
+def assert_same_parameters(found: dict[str, nn.Module], expected: dict[str, nn.Module]) -> None:
+    """Parameter by parameter, to a relative 1e-9."""
+    assert found.keys() == expected.keys()
+    for key, network in expected.items():
+        for (name, ours), theirs in zip(found[key].named_parameters(), network.parameters(), strict=True):
+            assert gap(ours, theirs) < 1e-9, f"{key}.{name}"
+
+
+def assert_same_terms(found: Found, expected: Found, unheard: Sequence[str] = ()) -> None:
+    """What the step reports, to a relative 1e-9; unheard: terms that the plain iteration has no word on."""
+    assert found.keys() == expected.keys() | set(unheard)
+    for name, theirs in expected.items():
+        assert gap(found[name], theirs) < 1e-9, name
