@@ -50,7 +50,8 @@ def total_correlation(logits: Tensor) -> Tensor:
 def critic(joint: Tensor, permuted: Tensor) -> Tensor:
     """FactorVAE's critic: cross-entropy of telling q(c) from its permuted dims, half each (Kim & Mnih, algorithm 2).
 
-    joint, permuted: logits [B, 2] of (q(c), product of marginals) -> scalar; log 2 where the two are the same.
+    joint, permuted: logits [B, 2] of (q(c), product of marginals) -> scalar; the best critic reaches
+    log 2 - JSD(q(c), product), log 2 where the latents are independent.
     """
     return (F.softplus(joint[:, 1] - joint[:, 0]).mean() + F.softplus(permuted[:, 0] - permuted[:, 1]).mean()) / 2
 

@@ -24,7 +24,7 @@ class VaeStep:
     """loss = reconstruction + beta * KL [+ gamma * total correlation]; then the critic's own step on a second batch.
 
     One optimizer step each. The critic learns from detached codes in a forward pass of its own: no graph reaches back
-    to weights that the VAE's step has changed. active_latents carry more than 0.01 nat of KL.
+    to weights that the VAE's step has changed. active_latents carry more than 0.01 nat of KL in the global batch.
     """
 
     def __init__(self, vae: VAE, engine: Replicated, critic: Replicated | None, config: VaeConfig) -> None:
@@ -66,6 +66,7 @@ class VaeStep:
             terms.add("kl", kl.sum(), share)
             divergence = divergence.to(kl) + kl.detach() * share
             codes.append(c.detach())
+        divergence = self.engine.world.mean(divergence)
         terms["active_latents"] = (divergence > 0.01).sum().to(divergence.dtype)
         terms["beta"] = torch.full((), beta, device=divergence.device)
         return torch.cat(codes)

@@ -38,6 +38,10 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Mean over the processes, in place."""
+        return self.sum_(tensor).div_(self.size)
+
     def rows(self, tensor: Tensor) -> Tensor:
         """Every process's rows [b, ...] below each other, in rank order: the same [size * b, ...] on every process."""
         if self.size == 1:

@@ -27,6 +27,7 @@ from tests.trainer.helpers import (
     train,
     train_system,
 )
+from trainer.status import read_stats
 
 
 def train_two(stage: str, data: Path, run: Path, steps: int, config: str = "", **more: object) -> None:
@@ -61,6 +62,10 @@ def test_two_processes_give_the_parameters_of_one(
     train_two(stage, sprites, tmp_path / "two", steps, **more)
     gap, name = largest_gap(newest(tmp_path / "one"), newest(tmp_path / "two"))
     assert gap < bound, f"{name}: {gap}"
+    if stage == "vae":  # a count over the global batch, not a mean of the processes' own counts
+        told = [[tick["active_latents"] for tick in read_stats(tmp_path / run)] for run in ("one", "two")]
+        assert told[0] == told[1]
+        assert all(value % 1 == 0 for value in told[0])
 
 
 @pytest.mark.parametrize("system", ["factor_vae", "infogan", "cgan"])

@@ -35,8 +35,7 @@ class Replicated:
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         if self.world.size > 1:
             flat = torch.cat([g.flatten() for g in gradients])
-            self.world.sum_(flat).div_(self.world.size)
-            pieces = flat.split([g.numel() for g in gradients])
+            pieces = self.world.mean(flat).split([g.numel() for g in gradients])
             gradients = [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)]
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
