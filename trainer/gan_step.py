@@ -16,6 +16,8 @@ from .config import GanConfig
 from .engines.ddp import Replicated
 from .stats import Terms
 
+TERMS = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake", "grad_norm_d", "grad_norm_g")
+
 
 class GanStep:
     """A code, a discriminator step, a generator step with the same code, the average.
@@ -30,8 +32,7 @@ class GanStep:
         self.g, self.d, self.average, self.config = g, d, average, config
         self.learner = q if isinstance(q, Replicated) else None
         self.q: nn.Module | None = q.network if isinstance(q, Replicated) else q
-        self.terms: tuple[str, ...] = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake")
-        self.terms += ("grad_norm_d", "grad_norm_g")
+        self.terms: tuple[str, ...] = TERMS
         self.terms += ("code_nll",) if config.code_loss != "none" else ()
         self.terms += ("grad_norm_q",) if self.learner else ()
         self.d.freeze()
@@ -57,8 +58,7 @@ class GanStep:
 
     @torch.no_grad()
     def code(self, reals: Reals) -> Tensor:
-        """c: [b, c_dim]. From the prior N(0, I), or a posterior sample of this batch's reals, c ~ q(c|x): a sample of
-        the aggregated posterior. A GAN without a code has c_dim 0."""
+        """c ~ N(0, I), or c ~ q(c|x) of this batch's reals: a sample of the aggregated posterior. [b, c_dim]"""
         eps = self._normal(Purpose.CODE, reals, self.config.c_dim)
         if self.config.code_source != "posterior":
             return eps
@@ -88,25 +88,22 @@ class GanStep:
         (loss_fake * share).backward()
         self.d.freeze()
 
-        terms.add("loss_d_real", loss_real, share)
-        terms.add("loss_d_fake", loss_fake, share)
-        terms.add("r1", r1, share)
-        terms.add("logit_real", real.logits.mean(), share)
-        terms.add("logit_fake", fake.logits.mean(), share)
+        terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=r1)
+        terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
 
     def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
         """softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) on one micro-batch: a new s, the same c.
 
-        The gradient of the second term goes to G, and in InfoGAN to q as well.
+        InfoGAN's q learns from the second term too.
         """
         fakes = self.g.network(self._latent(Purpose.NUISANCE_G, reals, c))
         loss = adversarial = losses.generator(self.d.network(fakes, c=self._seen(c)).logits)
-        terms.add("loss_g", adversarial, share)
+        terms.add(share, loss_g=adversarial)
         if self.config.code_loss != "none":
             assert self.q is not None
             nll = losses.code_nll(c, *self.q(fakes))
             loss = adversarial + self.config.code_weight * nll
-            terms.add("code_nll", nll, share)
+            terms.add(share, code_nll=nll)
         (loss * share).backward()
 
     def _seen(self, c: Tensor) -> Tensor | None:

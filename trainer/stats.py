@@ -64,7 +64,8 @@ class Stats:
 class Terms(dict[str, Tensor]):
     """Terms of one step, summed over its micro-batches."""
 
-    def add(self, name: str, value: Tensor, share: float) -> None:
-        """Add one micro-batch's mean, which counts for `share` of the batch."""
-        value = value.detach() * share
-        self[name] = self[name] + value if name in self else value
+    def add(self, share: float, **means: Tensor) -> None:
+        """Add one micro-batch's means, which count for `share` of the batch."""
+        for name, mean in means.items():
+            value = mean.detach() * share
+            self[name] = self[name] + value if name in self else value

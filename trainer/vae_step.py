@@ -59,11 +59,9 @@ class VaeStep:
             if self.critic is not None:
                 correlation = losses.total_correlation(self.critic.network(c))
                 loss = loss + self.config.gamma * correlation
-                terms.add("total_correlation", correlation, share)
+                terms.add(share, total_correlation=correlation)
             (loss * share).backward()
-            terms.add("loss", loss, share)
-            terms.add("reconstruction", reconstruction, share)
-            terms.add("kl", kl.sum(), share)
+            terms.add(share, loss=loss, reconstruction=reconstruction, kl=kl.sum())
             divergence = divergence.to(kl) + kl.detach() * share
             codes.append(c.detach())
         divergence = self.engine.world.mean(divergence)
@@ -80,7 +78,7 @@ class VaeStep:
         loss = losses.critic(critic.network(codes), critic.network(permuted))
         loss.backward()
         critic.freeze()
-        terms.add("loss_critic", loss, 1)
+        terms.add(1, loss_critic=loss)
 
     def _permuted(self, c: Tensor, positions: Tensor, world: World) -> Tensor:
         """This process's rows of the global batch's permuted dims, whose keys are a function of position."""
