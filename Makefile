@@ -28,23 +28,23 @@ demo: setup
 	$(RUN) evaluation report $(DEMO) --out runs/demo/report
 	@echo "open runs/demo/report/index.html"
 
-# The same 2,000 iterations of 64 for each (FactorVAE's take 2 x 64 images) and otherwise configs/dsprites/, but for what
+# The same 6,000 iterations of 16 for each (FactorVAE's take 2 x 16 images) and otherwise configs/dsprites/, but for what
 # a short run needs: see docs/systems.md.
-SHORT := batch_size=64 data.path=data/demo schedule.tick_kimg=8 schedule.sample_kimg=64 schedule.save_kimg=32
-SHORT_VAE := $(SHORT) init=default optimizer.lr=1e-3
-SHORT_GAN := $(SHORT) schedule.total_kimg=128 optimizer_d.lr=3e-4 ema_decay=0.99
+SHORT := batch_size=16 data.path=data/demo schedule.tick_kimg=8 schedule.sample_kimg=48 schedule.save_kimg=24
+SHORT_VAE := $(SHORT) init=default optimizer.lr=5e-4
+SHORT_GAN := $(SHORT) schedule.total_kimg=96 optimizer_d.lr=3e-4 ema_decay=0.997
 COMPARED := vae beta_vae factor_vae gan infogan cgan idgan_no_distill idgan
 COMPARE := runs/compare
 VAE_OF_COMPARE := vae=$(COMPARE)/beta_vae
 
 compare: setup
 	$(RUN) data_shards make dsprites --out data/demo --count 60000
-	$(RUN) trainer vae configs/dsprites/vae.yaml run=$(COMPARE)/vae $(SHORT_VAE) schedule.total_kimg=128 \
-		'beta={value: 1, course: [[0, 0], [50, 1]]}'
-	$(RUN) trainer vae configs/dsprites/beta_vae.yaml run=$(COMPARE)/beta_vae $(SHORT_VAE) schedule.total_kimg=128 \
-		'beta={value: 4, course: [[0, 0], [10, 0], [90, 4]]}'
-	$(RUN) trainer vae configs/dsprites/factor_vae.yaml run=$(COMPARE)/factor_vae $(SHORT_VAE) schedule.total_kimg=256 \
-		'beta={value: 1, course: [[0, 0], [100, 1]]}'
+	$(RUN) trainer vae configs/dsprites/vae.yaml run=$(COMPARE)/vae $(SHORT_VAE) schedule.total_kimg=96 \
+		'beta={value: 1, course: [[0, 0], [40, 1]]}'
+	$(RUN) trainer vae configs/dsprites/beta_vae.yaml run=$(COMPARE)/beta_vae $(SHORT_VAE) schedule.total_kimg=96 \
+		'beta={value: 4, course: [[0, 0], [8, 0], [60, 4]]}'
+	$(RUN) trainer vae configs/dsprites/factor_vae.yaml run=$(COMPARE)/factor_vae $(SHORT_VAE) schedule.total_kimg=192 \
+		'beta={value: 1, course: [[0, 0], [80, 1]]}'
 	$(RUN) trainer gan configs/dsprites/gan.yaml run=$(COMPARE)/gan $(SHORT_GAN)
 	$(RUN) trainer gan configs/dsprites/infogan.yaml run=$(COMPARE)/infogan $(SHORT_GAN) code_weight=1e-3 \
 		optimizer_q.lr=3e-4

@@ -151,7 +151,7 @@ def test_the_comparison_is_equal_in_iterations_and_batch_size() -> None:
         config = settings.load(kind, ROOT / args[4], args[5:])
         taken = config.batch_size * (2 if config.system == "FactorVAE" else 1)
         found.add((config.schedule.total_kimg * 1000 / taken, config.batch_size, config.seed))
-    assert found == {(2000, 64, 0)}
+    assert found == {(6000, 16, 0)}
 
 
 def test_every_linked_file_exists() -> None:
