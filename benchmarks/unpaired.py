@@ -16,18 +16,19 @@ from torch import Tensor
 from data_shards.cli import run
 from trainer.__main__ import app
 from trainer.batches import Reals
-from trainer.gan_step import GanStep
+from trainer.passes import Passes
 
 
 def unpair() -> None:
-    """Let every GanStep look at the reals of its last batch for the codes."""
-    of_this_batch, last = GanStep.code, {}
+    """Let the code of a batch come from the reals of the batch before."""
+    of_this_batch = Passes.code
+    last: dict[str, Tensor | None] = {}
 
-    def of_the_last_batch(step: GanStep, reals: Reals) -> Tensor:
+    def of_the_last_batch(passes: Passes, reals: Reals) -> Tensor:
         before, last["twin"] = last.get("twin", reals.twin), reals.twin
-        return of_this_batch(step, reals._replace(twin=before))
+        return of_this_batch(passes, reals._replace(twin=before))
 
-    GanStep.code = of_the_last_batch  # type: ignore[method-assign]
+    Passes.code = of_the_last_batch  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ class Purpose(IntEnum):
     FACTOR_NET = 18
     HELD_OUT = 19
     PERMUTED_DIMS = 20  # of FactorVAE
+    BOTTLENECK_REAL = 21
+    BOTTLENECK_FAKE = 22
+    BOTTLENECK_G = 23  # the fake of the generator's step
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

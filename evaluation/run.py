@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data_shards.errors import UserError
 from models import VAE, CodeEncoder, freeze
 from trainer import checkpoint, frozen, networks, settings
 from trainer.config import GanConfig, VaeConfig, kind_of
-from trainer.data import Data, open_data
+from trainer.data import TWIN, Data, open_data
 from trainer.frozen import weights_sha256 as weights
 from trainer.loop import versions
 from trainer.own_encoder import Exported
@@ -88,13 +90,29 @@ class Run:
         }
 
 
+class AtStage(nn.Module):
+    """A generator as far as it has grown: z -> images [B, C, R, R] in [-1, 1], at the stage of its checkpoint.
+
+    Stages below 64 px are enlarged to it (bilinear), as encoders see them.
+    """
+
+    def __init__(self, network: nn.Module, manifest: dict[str, Any]) -> None:
+        super().__init__()
+        self.network, self.resolution = freeze(network), int(manifest["resolution"])
+        self.alpha = None if "alpha" not in manifest else torch.tensor(float(manifest["alpha"]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        images = self.network(z, self.resolution, self.alpha)
+        return images if self.resolution >= TWIN else F.interpolate(images, (TWIN, TWIN), mode="bilinear")
+
+
 def open_run(path: Path) -> Run:
     """Open a run folder. Raises UserError where it holds no run, no usable checkpoint, or other inputs."""
     config_path = path / "config.yaml"
     if not config_path.is_file():
         raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
     config = settings.load(kind_of(settings.read(config_path)), config_path)
-    data = open_data(config.data, config.seed, 64)
+    data = open_data(config.data, config.seed)
     run = _vae_run(path, config, data) if isinstance(config, VaeConfig) else _gan_run(path, config, data)
     _check(run)
     return run
@@ -108,8 +126,9 @@ def _vae_run(path: Path, config: VaeConfig, data: Data) -> Run:
 
 
 def _gan_run(path: Path, config: GanConfig, data: Data) -> Run:
-    untrained = freeze(networks.generator(config, data.channels))
-    step, generator = _load(path, "ema", networks.generator(config, data.channels))
+    step, average = _load(path, "ema", networks.generator(config, data.channels))
+    manifest = checkpoint.read_manifest(step)
+    generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
     facts, q, vae, words = data.facts, None, None, None
     if config.code_source == "posterior":
         file = frozen.kept(path)
@@ -125,7 +144,6 @@ def _gan_run(path: Path, config: GanConfig, data: Data) -> Run:
     elif config.code_loss == "info":
         _, q = _load(path, "q", networks.joint_q(config, data.channels))
         words = "InfoGAN's own q, learnt with its generator"
-    manifest = checkpoint.read_manifest(step)
     return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts)
 
 

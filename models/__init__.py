@@ -1,7 +1,9 @@
 """The networks, and nothing else: no files, ranks or devices."""
 
-from .convnet import ConvDiscriminator, ConvGenerator, DiscriminatorOutput
+from .convnet import ConvDiscriminator, ConvGenerator
 from .factor_net import FactorNet, FactorPrediction
+from .judge import DiscriminatorOutput
+from .resnet import Discriminator, Generator
 from .vae import VAE, CodeEncoder, Critic, Encoder, VaeOutput, freeze, sample_posterior
 
 __all__ = [
@@ -10,10 +12,12 @@ __all__ = [
     "ConvDiscriminator",
     "ConvGenerator",
     "Critic",
+    "Discriminator",
     "DiscriminatorOutput",
     "Encoder",
     "FactorNet",
     "FactorPrediction",
+    "Generator",
     "VaeOutput",
     "freeze",
     "sample_posterior",

@@ -5,18 +5,10 @@ The table leaves out what the authors' code has: tanh at the generator's output,
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor, nn
 
-from .layers import Chain, CodeProjection, Conv2d, Flatten, LeakyReLU, Linear
-
-
-class DiscriminatorOutput(NamedTuple):
-    """logits: [B], positive for real; tangent: [B], the derivative of the logits along the given tangent, or None."""
-
-    logits: Tensor
-    tangent: Tensor | None
+from .judge import DiscriminatorOutput, Judge
+from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
 
 
 def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
@@ -29,21 +21,26 @@ def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
 
 
 class ConvGenerator(nn.Module):
-    """G of Table A.3. z: [B, z_dim] = [s, c] -> [B, channels, 64, 64] in (-1, 1)."""
+    """G of Table A.3. z: [B, z_dim] = [s, c] -> [B, channels, 64, 64] in (-1, 1). It does not grow."""
 
     def __init__(self, z_dim: int, channels: int) -> None:
         super().__init__()
         self.layers = conv_decoder(z_dim, channels)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, resolution: int | None = None, alpha: Tensor | None = None) -> Tensor:
+        assert resolution in (None, 64)
+        assert alpha is None
         return self.layers(z).tanh()
 
 
 class ConvDiscriminator(nn.Module):
     """D of Table A.3. x: [B, channels, 64, 64] in [-1, 1]; tangent: None or of x's shape, the tangent of x.
 
-    c_dim > 0 is cGAN's: D judges the pair (x, c), with c: [B, c_dim], through a CodeProjection of its FC 256.
+    c_dim > 0 is cGAN's: D judges the pair (x, c), with c: [B, c_dim], through a CodeProjection of its FC 256. It has no
+    bottleneck and does not grow.
     """
+
+    noise_shape = (0,)
 
     def __init__(self, channels: int, c_dim: int = 0) -> None:
         super().__init__()
@@ -51,14 +48,17 @@ class ConvDiscriminator(nn.Module):
         for fin, fout in ((channels, 32), (32, 32), (32, 64), (64, 64)):
             layers += [Conv2d(fin, fout, 4, 2, 1), LeakyReLU(0)]
         self.layers = Chain(*layers, Flatten(), Linear(64 * 4 * 4, 256), LeakyReLU(0))
-        self.output = Linear(256, 1)
-        self.projection = CodeProjection(256, c_dim) if c_dim else None
+        self.judge = Judge(256, c_dim)
 
-    def forward(self, x: Tensor, tangent: Tensor | None = None, c: Tensor | None = None) -> DiscriminatorOutput:
-        features, along = self.layers(x, tangent)
-        logits, slope = self.output(features, along)
-        if self.projection is not None:
-            assert c is not None, "a discriminator of pairs needs c"
-            more, more_slope = self.projection(features, along, c)
-            logits, slope = logits + more, None if slope is None else slope + more_slope
-        return DiscriminatorOutput(logits.squeeze(1), None if slope is None else slope.squeeze(1))
+    def forward(
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        tangent: Tensor | None = None,
+        c: Tensor | None = None,
+        alpha: Tensor | None = None,
+    ) -> DiscriminatorOutput:
+        assert noise is None
+        assert alpha is None
+        logits, slope = self.judge(*self.layers(x, tangent), c)
+        return DiscriminatorOutput(logits, None, slope)

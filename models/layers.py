@@ -48,26 +48,11 @@ class Flatten(nn.Module):
         return x.flatten(1), None if t is None else t.flatten(1)
 
 
-class CodeProjection(nn.Module):
-    """cGAN's share of the logit: how well the code c belongs to the features of x. Linear in [c, c^2].
+class AvgPool2d(nn.AvgPool2d):
+    """[B, C, H, W] -> its means, zeros outside the image counted (PyTorch's default); linear, so the tangent's too."""
 
-    The optimal discriminator of pairs has the logit log p_d(x, c) / p_G(x, c), where p_d(x, c) = p(x) q(c|x) and
-    p_G(x, c) = q(c) p_G(x|c) (A.14). As a function of c it is log q(c|x) - log p_G(c|x), and q is a Gaussian with
-    diagonal covariance: its logarithm is linear in (c, c^2) with coefficients that depend on x. So the logit gains
-    features(x) . V [c, c^2], which can represent that exactly (a projection discriminator, Miyato & Koyama, 2018, on
-    the sufficient statistics of q). c belongs to the pair, not to the image: R1's tangent runs through x alone.
-
-    x: features [B, features]; t: their tangent or None; c: [B, c_dim] -> ([B, 1], its tangent or None).
-    """
-
-    def __init__(self, features: int, c_dim: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(2 * c_dim, features, bias=False)
-        self.scale = features**-0.5  # the weights on x then start as large as those of a Linear(features, 1)
-
-    def forward(self, x: Tensor, t: Tensor | None, c: Tensor) -> Pair:
-        weight = self.embed(torch.cat((c, c.square()), 1)) * self.scale
-        return (x * weight).sum(1, keepdim=True), None if t is None else (t * weight).sum(1, keepdim=True)
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:  # type: ignore[override]
+        return super().forward(x), None if t is None else super().forward(t)
 
 
 class Chain(nn.Sequential):

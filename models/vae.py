@@ -110,7 +110,8 @@ def sample_posterior(mean: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
 class CodeEncoder(nn.Module):
     """Looks at images in [-1, 1] of any size with an encoder that wants [0, 1] at 64 px: (x + 1) / 2, then box means.
 
-    x: [B, C, R, R], R a multiple of 64 -> (mean, logvar). `encoder`: any module that maps [B, C, 64, 64] so.
+    Images below 64 px are enlarged (bilinear). x: [B, C, R, R], R = 4 * 2^k -> (mean, logvar). `encoder`: any module
+    that maps [B, C, 64, 64] so.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -122,6 +123,8 @@ class CodeEncoder(nn.Module):
         if x.shape[-1] > 64:
             # adaptive pooling gives the same numbers, but its CUDA backward is not deterministic
             x = F.avg_pool2d(x, x.shape[-1] // 64)
+        elif x.shape[-1] < 64:
+            x = F.interpolate(x, (64, 64), mode="bilinear")
         mean, logvar = self.encoder(x)
         return mean, logvar
 

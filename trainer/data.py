@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,20 +15,32 @@ from data_shards.noise import Purpose
 from data_shards.order import permutation
 from data_shards.variants import Painting, Variant, draw, load_painting
 
-from .config import DataConfig, RunConfig
+from .config import RunConfig
+from .config_parts import DataConfig
+from .schedule import Now
 from .world import World
+
+TWIN = 64  # px, what encoders look at
 
 
 @dataclass(frozen=True)
 class Data:
-    """An open data set. channels: of the images that training sees; seed: of the order and of the variants' draws."""
+    """An open data set. channels: of the images that training sees; seed: of the order and of the variants' draws.
 
-    main: Level
-    twin: Level | None
+    levels: by resolution, what the schedule reads; wants_twin: whether an encoder looks at the 64 px twin.
+    """
+
+    levels: dict[int, Level]
+    wants_twin: bool
     channels: int
     variant: Variant
     painting: Painting | None
     seed: int
+
+    @property
+    def main(self) -> Level:
+        """The largest level."""
+        return self.levels[max(self.levels)]
 
     @property
     def facts(self) -> dict[str, str | int]:
@@ -38,14 +50,14 @@ class Data:
             facts["painting"] = self.painting.sha256
         return facts
 
-    def batches(self, config: RunConfig, start: int, world: World) -> Iterator[Batch]:
-        """This process's batches from stream position `start` on, without end."""
+    def batches(self, config: RunConfig, now: Now, start: int, world: World) -> Iterator[Batch]:
+        """This process's batches for a resolution and batch size from stream position `start` on, without end."""
         return batches(
-            self.main,
-            self.twin,
+            self.levels[max(now.resolution, TWIN)],
+            self.levels[TWIN] if self.wants_twin else None,
             seed=self.seed,
             start=start,
-            batch_size=config.batch_size,
+            batch_size=now.batch_size,
             rank=world.rank,
             world_size=world.size,
             workers=config.data.workers,
@@ -58,7 +70,7 @@ class Data:
 
     def at(self, samples: Tensor, seed: int) -> Tensor:
         """The 64 px images of sample ids int64 [N], drawn as at epoch 0 of `seed`: uint8 [N, C, 64, 64]."""
-        images = (self.twin or self.main).read_samples(samples.numpy())
+        images = self.levels[TWIN].read_samples(samples.numpy())
         return draw(self.variant, images, samples, torch.zeros_like(samples), seed, self.painting)
 
     def mixed(self, seed: int, positions: Tensor) -> Tensor:
@@ -67,8 +79,11 @@ class Data:
         return torch.from_numpy(order[positions.numpy() % self.main.count].copy())
 
 
-def open_data(config: DataConfig, seed: int, resolution: int) -> Data:
-    """Open the shards at one resolution, with the 64 px twin. Raises UserError with key, value and remedy."""
+def open_data(config: DataConfig, seed: int, resolutions: Sequence[int] = (TWIN,), wants_twin: bool = True) -> Data:
+    """Open the shards at the resolutions of a schedule, and at 64 px. Raises UserError with key, value and remedy.
+
+    Stages below 64 px read that level. wants_twin: batches carry it beside larger images.
+    """
     manifest = manifests.load(config.path)
     variant = config.variant
     if variant != "plain" and manifest.data_set != "dsprites":
@@ -77,6 +92,13 @@ def open_data(config: DataConfig, seed: int, resolution: int) -> Data:
             "set data.variant=plain"
         )
     painting = load_painting(config.painting) if variant == "scream" else None
-    main = open_dataset(config.path, resolution)
-    twin = main if resolution == 64 else open_dataset(config.path, 64)
-    return Data(main, twin, manifest.channels if variant == "plain" else 3, variant, painting, seed)
+    wanted = {TWIN, *(max(r, TWIN) for r in resolutions)}
+    missing = sorted(wanted - set(manifest.resolutions))
+    if missing:
+        every = ",".join(map(str, sorted(wanted | set(manifest.resolutions), reverse=True)))
+        raise UserError(
+            f"data.path: {config.path} has no {', '.join(f'{r} px' for r in missing)}; make the set again with "
+            f"--resolutions {every}"
+        )
+    levels = {r: open_dataset(config.path, r) for r in sorted(wanted)}
+    return Data(levels, wants_twin, manifest.channels if variant == "plain" else 3, variant, painting, seed)

@@ -41,12 +41,13 @@ class Loop:
         state.add_tensor("stats.sums", self.stats.sums)
         state.add_tensor("stats.count", self.stats.count)
         self._resume(accept_changes)
-        plan, batch = config.schedule, self.per_step
-        self.total = schedule.images(plan.total_kimg, batch)
+        plan = config.schedule
+        self.total = schedule.interval(plan.total_kimg)
         self.every = {
-            name: schedule.images(kimg, batch)
+            name: schedule.interval(kimg)
             for name, kimg in (("tick", plan.tick_kimg), ("sample", plan.sample_kimg), ("save", plan.save_kimg))
         }
+        self.before = self.images_seen  # the clock at the start of the last iteration
         self.waited = self.since = 0.0
         self.ticked_at = self.saved_at = self.images_seen
 
@@ -55,14 +56,9 @@ class Loop:
         return int(self.clock)
 
     @property
-    def per_step(self) -> int:
-        """Images that one iteration takes from the stream: FactorVAE takes two batches."""
-        return self.config.batch_size * self.stage.batches_per_step
-
-    @property
     def iteration(self) -> int:
-        """Iterations of the present batch size that the clock stands for."""
-        return self.images_seen // self.per_step
+        """Iterations of the present settings that the clock stands for."""
+        return schedule.iteration(self.stage.plan, self.images_seen, self.stage.batches_per_step)
 
     def _resume(self, accept_changes: bool) -> None:
         """Go on from the newest usable checkpoint, unless something that matters has changed since."""
@@ -90,21 +86,27 @@ class Loop:
                 status.close()
 
     def _iterate(self, stop: StopRequest, status: Status | None) -> str | None:
-        config = self.config
-        stream = self.stage.data.batches(config, self.images_seen, self.world)
+        stream: Iterator[Batch] = iter(())
+        reads = None
         self.since = time.monotonic()
         while True:
+            now = schedule.now(self.stage.plan, self.images_seen)
+            if reads != (now.resolution, now.batch_size):  # a new stage reads its own resolution from here on
+                stream = self.stage.data.batches(self.config, now, self.images_seen, self.world)
+                reads = now.resolution, now.batch_size
             batches, leave = self._next(stream, stop)
-            terms = self.stage.step([micro(batch, config.micro_batch) for batch in batches], self.images_seen)
+            pieces = [micro(batch, self.config.micro_batch) for batch in batches]
+            terms = self.stage.step(pieces, now, self.images_seen)
             self.stats.add(terms, self.iteration + 1)
-            self.clock += self.per_step
+            self.before = self.images_seen
+            self.clock += now.batch_size * self.stage.batches_per_step
             done = self.images_seen >= self.total
             if status:
                 status.step(self.images_seen)
             if self._due("tick") or done:
                 self._tick(status, partial=not self._due("tick"))
             if status and (self._due("sample") or done):
-                status.samples(self.images_seen, self.stage.samples())
+                status.samples(self.images_seen, self.stage.samples(now))
             if self._due("save") or done or leave:
                 self._save()
             if done:
@@ -130,7 +132,7 @@ class Loop:
         return batches, vote == LEAVE
 
     def _due(self, what: str) -> bool:
-        return schedule.crossed(self.images_seen, self.per_step, self.every[what])
+        return schedule.crossed(self.images_seen, self.before, self.every[what])
 
     def _tick(self, status: Status | None, partial: bool) -> None:
         """Report. A partial tick, at an end between ticks, leaves the sums for a run that is made longer later."""
@@ -143,7 +145,7 @@ class Loop:
             "eta_seconds": per_image * (self.total - self.images_seen),
             "data_wait": min(self.waited / seconds, 1.0),
             "memory_gb": memory_gb(self.world.device),
-            "resolution": self.stage.resolution,
+            **self._stage_facts(),
         }
         if status:
             status.tick(self.images_seen, facts, terms, partial)
@@ -158,7 +160,7 @@ class Loop:
         self.stats.gather()
         facts = {
             "iteration": self.iteration,
-            "resolution": self.stage.resolution,
+            **self._stage_facts(),
             "world_size": self.world.size,
             "config": settings.fixed(self.config),
             "facts": dict(self.stage.facts),
@@ -168,6 +170,11 @@ class Loop:
         checkpoint.save(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
         self.stats.keep_on_main()
         self.saved_at = self.images_seen
+
+    def _stage_facts(self) -> dict[str, Any]:
+        """Resolution, and in a fade alpha, of the iteration that ended."""
+        now = schedule.now(self.stage.plan, self.before)
+        return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
     def _way_on(self) -> str:
         last = checkpoint.newest(self.run)

@@ -94,10 +94,10 @@ def code_nll(c: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     return ((math.log(2 * math.pi) + logvar + squared) / 2).sum(1).mean()
 
 
-def image_gradient(discriminator: nn.Module, x: Tensor, c: Tensor | None = None) -> Tensor:
+def image_gradient(discriminator: nn.Module, x: Tensor, **more: Tensor | None) -> Tensor:
     """g_b = d D(x, c)_b / d x_b, the first of R1's two passes: D must be frozen. x: [B, C, R, R] -> the same shape."""
     x = x.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(x, c=c).logits.sum(), x)
+    (gradient,) = torch.autograd.grad(discriminator(x, **more).logits.sum(), x)
     return gradient.detach()
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer, RMSprop
 
-from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic, Encoder
+from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic, Discriminator, Encoder, Generator
+from models.resnet import set_checkpointing
 
-from .config import AdamConfig, GanConfig, RMSpropConfig, VaeConfig
+from .config import GanConfig, VaeConfig
+from .config_parts import AdamConfig, ResNetConfig, RMSpropConfig
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def vae(config: VaeConfig, channels: int) -> VAE:
@@ -26,13 +32,32 @@ def critic(config: VaeConfig) -> Critic:
 def generator(config: GanConfig, channels: int) -> nn.Module:
     """G, with its untrained weights. Input [B, s_dim + c_dim], s first."""
     torch.manual_seed(config.seed)
-    return ConvGenerator(config.s_dim + config.c_dim, channels)
+    z_dim, shape = config.s_dim + config.c_dim, config.network
+    if not isinstance(shape, ResNetConfig):
+        return ConvGenerator(z_dim, channels)
+    nf = shape.generator_nf or shape.nf
+    return _checkpointed(config, Generator(config.resolution, nf, shape.nf_max, z_dim, channels, _start(config)))
 
 
-def discriminator(config: GanConfig, channels: int) -> nn.Module:
+def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discriminator:
     """D, with its untrained weights."""
     torch.manual_seed(config.seed + 1)
-    return ConvDiscriminator(channels, config.c_dim if config.d_sees_code else 0)
+    c_dim, shape = config.c_dim if config.d_sees_code else 0, config.network
+    if not isinstance(shape, ResNetConfig):
+        return ConvDiscriminator(channels, c_dim)
+    bottleneck = config.bottleneck is not None
+    size = (config.resolution, shape.nf, shape.nf_max)
+    return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, _start(config)))
+
+
+def _checkpointed(config: GanConfig, network: N) -> N:
+    if config.checkpointing:
+        set_checkpointing(network, config.checkpointing.from_resolution, config.checkpointing.unit)
+    return network
+
+
+def _start(config: GanConfig) -> int | None:
+    return config.growth.start_resolution if config.growth else None
 
 
 def joint_q(config: GanConfig, channels: int) -> CodeEncoder:

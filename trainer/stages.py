@@ -14,12 +14,15 @@ from data_shards.loader import Batch
 from data_shards.noise import Purpose, normal
 from models import CodeEncoder, sample_posterior
 
-from . import ema, frozen, networks
+from . import ema, frozen, networks, schedule
 from .batches import reals, vae_batch
 from .config import GanConfig, RunConfig, VaeConfig
-from .data import Data, open_data
+from .data import TWIN, Data, open_data
+from .dual import Dual
 from .engines.ddp import Replicated
 from .gan_step import GanStep
+from .passes import Passes
+from .schedule import Now, Phase
 from .state import State
 from .stats import Terms
 from .vae_step import VaeStep
@@ -29,40 +32,45 @@ T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LAYOUT = torch.channels_last  # about a fifth faster than contiguous on CPU, and what tensor cores want
-SHOWN = 64  # images of a sample grid
+SHOWN, SHOWN_AT_ONCE = 64, 8  # images of a sample grid
 
 
 class Stage(Protocol):
     """What the loop needs. facts: what a resume must find unchanged; terms: the names that a step reports.
 
-    batches_per_step: batches of the stream that one iteration takes.
+    plan: resolution, batch size and fade over the clock; batches_per_step: of the stream, that one iteration takes.
     """
 
     state: State
     data: Data
     facts: dict[str, str | int]
     terms: tuple[str, ...]
-    resolution: int
+    plan: list[Phase]
     batches_per_step: int
 
-    def step(self, batches: Sequence[Sequence[Batch]], images_seen: int) -> Terms:
+    def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
         """One iteration. batches: this process's micro-batches of each batch; images_seen: the clock before it."""
         ...
 
-    def samples(self) -> Tensor:
-        """Images of a grid, [N, C, R, R] in [0, 1]."""
+    def samples(self, now: Now) -> Tensor:
+        """Images of a grid, [N, C, R, R] in [0, 1], at the resolution of now."""
         ...
 
 
-def check_split(config: RunConfig, world: World) -> None:
-    """Refuse a batch that does not split evenly over processes and micro-batches."""
-    share, rest = divmod(config.batch_size, world.size)
-    if rest:
-        raise UserError(f"batch_size: {config.batch_size} does not divide by {world.size} processes; choose a multiple")
-    if config.micro_batch and share % config.micro_batch:
-        raise UserError(
-            f"micro_batch: {config.micro_batch} does not divide the {share} images of each process; choose a divisor"
-        )
+def split_problems(config: RunConfig, plan: Sequence[Phase], world: World) -> list[str]:
+    """Batches that do not split evenly over processes and micro-batches, in whatever stage."""
+    problems = []
+    for batch in dict.fromkeys(phase.batch_size for phase in plan):
+        key = "batch_size" if batch == config.batch_size else "growth.batch_size"
+        share, rest = divmod(batch, world.size)
+        if rest:
+            problems.append(f"{key}: {batch} does not divide by {world.size} processes; choose a multiple")
+        elif config.micro_batch and share % config.micro_batch:
+            problems.append(
+                f"micro_batch: {config.micro_batch} does not divide the {share} images of each process "
+                f"({key}: {batch}); choose a divisor"
+            )
+    return problems
 
 
 def shown(data: Data, count: int) -> Tensor:
@@ -73,13 +81,11 @@ def shown(data: Data, count: int) -> Tensor:
 class VaeStage:
     """Stage 1: VAE, beta-VAE or FactorVAE on the 64 px level. FactorVAE's iteration takes a second batch to permute."""
 
-    resolution = 64
-
     def __init__(self, config: VaeConfig, world: World) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
-        problems = Problems()
-        problems.collect(lambda: check_split(config, world))
-        self.data = problems.need(lambda: open_data(config.data, config.seed, 64))
+        self.plan = schedule.phases(TWIN, config.batch_size, None)
+        problems = Problems(split_problems(config, self.plan, world))
+        self.data = problems.need(lambda: open_data(config.data, config.seed))
         self.vae = networks.vae(config, self.data.channels).to(world.device, self.dtype).to(memory_format=LAYOUT)
         engine = Replicated(self.vae, networks.optimizer(config.optimizer, self.vae), world)
         engines, critic = {"vae": engine}, None
@@ -92,12 +98,12 @@ class VaeStage:
         self.state = _registry(engines)
         self.facts = self.data.facts
 
-    def step(self, batches: Sequence[Sequence[Batch]], images_seen: int) -> Terms:
+    def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
         first, *more = [[vae_batch(b, self.world.device, self.dtype) for b in pieces] for pieces in batches]
         return self._step(first, more[0] if more else [], images_seen)
 
     @torch.no_grad()
-    def samples(self) -> Tensor:
+    def samples(self, now: Now) -> Tensor:
         """Rows of 16 reals, each above its reconstructions from the posterior mean."""
         x = shown(self.data, SHOWN // 2).to(self.world.device, self.dtype) / 255
         rebuilt = self.vae.decode(self.vae.encoder(x)[0])
@@ -107,36 +113,44 @@ class VaeStage:
 class GanStage:
     """Stage 2: GAN, InfoGAN, cGAN or ID-GAN. frozen: the encoder that gives the code, where it is a posterior's."""
 
-    resolution, batches_per_step = 64, 1
+    batches_per_step = 1
 
     def __init__(self, config: GanConfig, world: World) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
-        self.data, self.frozen = _open_inputs(config, world)
+        self.plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+        self.data, self.frozen = _open_inputs(config, self.plan, world)
         self.facts = self.data.facts | ({"vae": self.frozen.sha256} if self.frozen else {})
         channels = self.data.channels
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
         self.average = ema.clone(G)
         g = Replicated(G, networks.optimizer(config.optimizer_g, G), world)
         d = Replicated(D, networks.optimizer(config.optimizer_d, D), world)
-        engines, q = {"generator": g, "discriminator": d}, None
+        engines, learner = {"generator": g, "discriminator": d}, None
         self.q = self._place(CodeEncoder(copy.deepcopy(self.frozen.encoder))) if self.frozen else None
         if config.optimizer_q is not None:
             network = self._place(networks.joint_q(config, channels))
-            q = engines["q"] = Replicated(network, networks.optimizer(config.optimizer_q, network), world)
+            learner = engines["q"] = Replicated(network, networks.optimizer(config.optimizer_q, network), world)
         self.state = _registry(engines)
         self.state.add_module("ema", self.average)
-        self._step = GanStep(g, d, q or self.q, self.average, config)
+        dual = Dual(config.bottleneck, world, self.dtype)
+        if config.bottleneck:
+            self.state.add_tensor("bottleneck.beta", dual.beta)
+        teacher: nn.Module | None = self.q if config.code_loss == "distill" else learner.network if learner else None
+        passes = Passes(G, D, self.q, config)
+        self._step = GanStep(g, d, teacher, learner, self.average, dual, passes, config)
         self.terms = self._step.terms
 
     def _place(self, network: M) -> M:
         return network.to(self.world.device, self.dtype).to(memory_format=LAYOUT)
 
-    def step(self, batches: Sequence[Sequence[Batch]], images_seen: int) -> Terms:
+    def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
         config, (pieces,) = self.config, batches
-        return self._step([reals(b, config.data, config.seed, self.world.device, self.dtype) for b in pieces])
+        iteration = schedule.iteration(self.plan, images_seen, self.batches_per_step)
+        seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in pieces]
+        return self._step(seen, schedule.r1_weight(config.r1, config.r1_interval, iteration))
 
     @torch.no_grad()
-    def samples(self) -> Tensor:
+    def samples(self, now: Now) -> Tensor:
         """The averaged generator with fixed noise, at codes of the first reals where codes are a posterior's."""
         at = torch.arange(SHOWN, device=self.world.device)
         s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
@@ -145,7 +159,9 @@ class GanStage:
             twin = shown(self.data, SHOWN).to(self.world.device, self.dtype) / 127.5 - 1
             mean, logvar = self.q(twin)
             s, c = s[: len(twin)], sample_posterior(mean, logvar, c[: len(twin)])
-        return (self.average(torch.cat((s, c), 1)) + 1) / 2
+        alpha = None if now.alpha is None else torch.full((), now.alpha, device=s.device, dtype=self.dtype)
+        z = torch.cat((s, c), 1)
+        return torch.cat([(self.average(row, now.resolution, alpha) + 1) / 2 for row in z.split(SHOWN_AT_ONCE)])
 
 
 def _registry(engines: Mapping[str, Replicated]) -> State:
@@ -157,11 +173,11 @@ def _registry(engines: Mapping[str, Replicated]) -> State:
     return state
 
 
-def _open_inputs(config: GanConfig, world: World) -> tuple[Data, frozen.Frozen | None]:
+def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tuple[Data, frozen.Frozen | None]:
     """Data and the frozen encoder, or one error with everything that does not fit."""
-    problems = Problems()
-    problems.collect(lambda: check_split(config, world))
-    data = problems.collect(lambda: open_data(config.data, config.seed, 64))
+    problems = Problems(split_problems(config, plan, world))
+    sizes = [phase.resolution for phase in plan]
+    data = problems.collect(lambda: open_data(config.data, config.seed, sizes, config.code_source == "posterior"))
     path = config.vae
     q = problems.collect(lambda: frozen.load(path)) if path is not None else None
     if q and q.c_dim != config.c_dim:
@@ -183,8 +199,8 @@ def _open_inputs(config: GanConfig, world: World) -> tuple[Data, frozen.Frozen |
 class Problems:
     """Everything that is wrong, raised at once."""
 
-    def __init__(self) -> None:
-        self.found: list[str] = []
+    def __init__(self, found: list[str]) -> None:
+        self.found = found
 
     def add(self, problem: str) -> None:
         self.found.append(problem)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic
-from models.layers import Chain, CodeProjection, Conv2d, Flatten, LeakyReLU, Linear
+from models.judge import CodeProjection
+from models.layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
 from trainer import losses
 
 
@@ -119,12 +120,12 @@ def test_r1_of_pairs_by_the_tangent_equals_double_backward(channels: int, c_dim:
     expected = g.square().sum((1, 2, 3)).mean()
     gradients = torch.autograd.grad(expected, list(D.parameters()), allow_unused=True, materialize_grads=True)
     D.requires_grad_(False)
-    image_gradient = losses.image_gradient(D, x, c)
+    image_gradient = losses.image_gradient(D, x, c=c)
     D.requires_grad_(True)
     penalty = losses.r1_penalty(D(x, tangent=image_gradient, c=c).tangent)
     penalty.backward()
     torch.testing.assert_close(penalty.detach(), expected.detach(), rtol=1e-10, atol=0)
-    assert float(D.projection.embed.weight.grad.norm()) > 0
+    assert float(D.judge.projection.embed.weight.grad.norm()) > 0
     for (name, parameter), gradient in zip(D.named_parameters(), gradients, strict=True):
         found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         assert float((found - gradient).norm()) <= 1e-10 * float(gradient.norm()), name

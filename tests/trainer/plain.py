@@ -17,12 +17,23 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer, RMSprop
 
 from data_shards.noise import Purpose, bits, normal
-from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Encoder, freeze
+from models import (
+    VAE,
+    CodeEncoder,
+    ConvDiscriminator,
+    ConvGenerator,
+    Discriminator,
+    Encoder,
+    Generator,
+    freeze,
+)
 from trainer import ema, networks
 from trainer.batches import Reals, VaeBatch
 from trainer.config import GanConfig, VaeConfig
+from trainer.dual import Dual
 from trainer.engines.ddp import Replicated
 from trainer.gan_step import GanStep
+from trainer.passes import Passes
 from trainer.vae_step import VaeStep
 from trainer.world import World
 
@@ -104,15 +115,33 @@ def vae_networks(system: str) -> tuple[VAE, nn.Module | None]:
     return vae, critic if system == "FactorVAE" else None
 
 
+def grown_config(system: str, **more: object) -> GanConfig:
+    """With ResNets of 16 px that grow from 4, and a bottleneck."""
+    shape = {"name": "resnet", "nf": 3, "nf_max": 6}
+    growth = {"start_resolution": 4, "stage_kimg": 1, "fade_kimg": 1}
+    bottleneck = {"information": 0.2, "beta": 0.3, "beta_step": 0.01}
+    grown = {"network": shape, "resolution": 16, "growth": growth, "bottleneck": bottleneck}
+    return gan_config(system, **{**grown, **more})
+
+
+def grown_networks(config: GanConfig) -> Gan:
+    G, D = networks.generator(config, 1).double(), networks.discriminator(config, 1).double()
+    torch.manual_seed(0)
+    return Gan(G, D, encoder(1), ema.clone(G))
+
+
 def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
     """Ours."""
     g = Replicated(gan.G, networks.optimizer(config.optimizer_g, gan.G), world)
     d = Replicated(gan.D, networks.optimizer(config.optimizer_d, gan.D), world)
-    q = CodeEncoder(gan.q)
+    q, learner = CodeEncoder(gan.q), None
     if config.optimizer_q is not None:
-        return GanStep(g, d, Replicated(q, networks.optimizer(config.optimizer_q, q), world), gan.average, config)
-    freeze(q)
-    return GanStep(g, d, q if config.vae else None, gan.average, config)
+        learner = Replicated(q, networks.optimizer(config.optimizer_q, q), world)
+    else:
+        freeze(q)
+    passes = Passes(gan.G, gan.D, q if config.vae else None, config)
+    dual = Dual(config.bottleneck, world, torch.float64)
+    return GanStep(g, d, q if config.code_loss != "none" else None, learner, gan.average, dual, passes, config)
 
 
 def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World) -> VaeStep:
@@ -123,13 +152,14 @@ def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World
     return VaeStep(vae, engine, judge, config)
 
 
-def gan_batches(channels: int = 1, size: int = 64) -> Iterator[Reals]:
+def gan_batches(channels: int = 1, size: int = 64, alpha: float | None = None) -> Iterator[Reals]:
     """One for each iteration. The twin is another image, so that it shows which of the two a step looks at."""
     noise = torch.Generator().manual_seed(1)
     for i in range(ITERATIONS):
         shapes = ((BATCH, channels, size, size), (BATCH, channels, 64, 64))
         images, twin = (torch.rand(shape, generator=noise, dtype=torch.float64) * 2 - 1 for shape in shapes)
-        yield Reals(torch.arange(BATCH) + 1000 + i * BATCH, images, twin)
+        fade = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
+        yield Reals(torch.arange(BATCH) + 1000 + i * BATCH, images, twin, fade)
 
 
 def vae_batches() -> Iterator[tuple[VaeBatch, VaeBatch]]:
@@ -141,16 +171,19 @@ def vae_batches() -> Iterator[tuple[VaeBatch, VaeBatch]]:
 
 
 def pieces(batch: T, count: int) -> list[T]:
-    """The batch in `count` equal pieces of consecutive rows."""
-    return [type(batch)(*rows) for rows in zip(*(part.chunk(count) for part in batch), strict=True)]
+    """The batch in `count` equal pieces of consecutive rows; what is no row (a fade's alpha) goes into each."""
+    parts = [part.chunk(count) if part is not None and part.dim() else [part] * count for part in batch]
+    return [type(batch)(*rows) for rows in zip(*parts, strict=True)]
 
 
-def draw(purpose: Purpose, positions: Tensor, size: int) -> Tensor:
-    return normal(SEED, purpose, positions, (size,)).double() if size else torch.zeros(len(positions), 0).double()
+def draw(purpose: Purpose, positions: Tensor, *shape: int) -> Tensor:
+    return normal(SEED, purpose, positions, shape).double()
 
 
 def posterior(q: Encoder, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(mu, logvar) of images in [0, 1], every box of R/64 x R/64 pixels replaced by its mean."""
+    """(mu, logvar) of images in [0, 1], every box of R/64 x R/64 pixels replaced by its mean; small ones enlarged."""
+    if x.shape[-1] < 64:
+        x = F.interpolate(x, size=64, mode="bilinear", align_corners=False)
     box = x.shape[-1] // 64
     out = q.layers(x.reshape(len(x), -1, 64, box, 64, box).mean((3, 5)))
     return out[:, :C], out[:, C:]
@@ -161,7 +194,8 @@ def descend(loss: Tensor, *optimizers: Optimizer) -> list[Tensor]:
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
-    norms = [sum(p.grad.pow(2).sum() for p in o.param_groups[0]["params"]).sqrt() for o in optimizers]
+    moved = [[p.grad for p in o.param_groups[0]["params"] if p.grad is not None] for o in optimizers]
+    norms = [torch.cat([g.flatten() for g in gradients] or [torch.zeros(1)]).pow(2).sum().sqrt() for gradients in moved]
     for optimizer in optimizers:
         optimizer.step()
     return norms
@@ -170,16 +204,17 @@ def descend(loss: Tensor, *optimizers: Optimizer) -> list[Tensor]:
 class PlainGan:
     """The five GANs: c; D's step; G's step with the same c and a new s; the average."""
 
-    def __init__(self, system: str, gan: Gan, r1: float = 10) -> None:
+    def __init__(self, system: str, gan: Gan, r1: float = 10, sample_in_g_step: bool = True) -> None:
         self.system, self.gan, self.r1, self.s_dim = system, gan, r1, 5 if system == "GAN" else 3
+        self.beta, self.sample_in_g_step = 0.3, sample_in_g_step  # of a bottleneck
         self.opt_g = RMSprop(gan.G.parameters(), lr=1e-3, alpha=0.99, eps=1e-8)
         self.opt_d = RMSprop(gan.D.parameters(), lr=1e-4, alpha=0.99, eps=1e-8)
         self.opt_q = RMSprop(gan.q.parameters(), lr=5e-4, alpha=0.99, eps=1e-8)  # InfoGAN's
 
     def iterate(self, batch: Reals) -> Found:
         c = self.code(batch)
-        found = self.discriminator(batch.images, self.fakes(Purpose.NUISANCE_D, batch.positions, c).detach(), c)
-        found |= self.generator(self.fakes(Purpose.NUISANCE_G, batch.positions, c), c)
+        found = self.discriminator(batch, self.fakes(Purpose.NUISANCE_D, batch, c).detach(), c)
+        found |= self.generator(batch, self.fakes(Purpose.NUISANCE_G, batch, c), c)
         with torch.no_grad():
             for average, p in zip(self.gan.average.parameters(), self.gan.G.parameters(), strict=True):
                 average.copy_(DECAY * average + (1 - DECAY) * p)
@@ -192,31 +227,46 @@ class PlainGan:
         mu, logvar = posterior(self.gan.q, (batch.twin + 1) / 2)
         return (mu + torch.exp(0.5 * logvar) * eps).detach()
 
-    def fakes(self, purpose: Purpose, positions: Tensor, c: Tensor) -> Tensor:
-        return self.gan.G(torch.cat([draw(purpose, positions, self.s_dim), c], 1))
+    def fakes(self, purpose: Purpose, batch: Reals, c: Tensor) -> Tensor:
+        z = torch.cat([draw(purpose, batch.positions, self.s_dim), c], 1)
+        grown = (batch.images.shape[-1], batch.alpha) if isinstance(self.gan.G, Generator) else ()
+        return self.gan.G(z, *grown)
 
-    def logits(self, x: Tensor, c: Tensor) -> Tensor:
+    def judge(self, x: Tensor, c: Tensor, purpose: Purpose, batch: Reals) -> tuple[Tensor, Tensor]:
+        """(logits, KL of a bottleneck or zeros)."""
         D = self.gan.D
+        if isinstance(D, Discriminator):
+            noise = draw(purpose, batch.positions, *D.noise_shape)
+            if purpose == Purpose.BOTTLENECK_G and not self.sample_in_g_step:
+                noise = torch.zeros_like(noise)
+            return D(x, noise=noise, c=c if self.system == "cGAN" else None, alpha=batch.alpha)[:2]
         if self.system != "cGAN":
-            return D(x).logits
+            return D(x).logits, torch.zeros(())
         features, _ = D.layers(x)
-        pair = torch.cat([c, c * c], 1) @ D.projection.embed.weight.T
-        return (features @ D.output.weight.T + D.output.bias)[:, 0] + (features * pair).sum(1) / math.sqrt(256)
+        pair = torch.cat([c, c * c], 1) @ D.judge.projection.embed.weight.T
+        linear = (features @ D.judge.linear.weight.T + D.judge.linear.bias)[:, 0]
+        return linear + (features * pair).sum(1) / math.sqrt(256), torch.zeros(())
 
-    def discriminator(self, x: Tensor, fake: Tensor, c: Tensor) -> Found:
-        x = x.clone().requires_grad_()
-        d_real, d_fake = self.logits(x, c), self.logits(fake, c)
+    def discriminator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:
+        x = batch.images.clone().requires_grad_()
+        d_real, kl_real = self.judge(x, c, Purpose.BOTTLENECK_REAL, batch)
+        d_fake, kl_fake = self.judge(fake, c, Purpose.BOTTLENECK_FAKE, batch)
         (g,) = torch.autograd.grad(d_real.sum(), x, create_graph=True)
-        penalty = g.pow(2).sum((1, 2, 3)).mean()
+        penalty, kl = g.pow(2).sum((1, 2, 3)).mean(), 0.5 * (kl_real.mean() + kl_fake.mean())
         real, wrong = -torch.log(torch.sigmoid(d_real)).mean(), -torch.log(1 - torch.sigmoid(d_fake)).mean()
-        (norm,) = descend(real + wrong + self.r1 * penalty, self.opt_d)
-        return {
+        (norm,) = descend(real + wrong + self.r1 * penalty + self.beta * kl, self.opt_d)
+        found = {
             "loss_d_real": real, "loss_d_fake": wrong, "r1": penalty if self.r1 else torch.zeros(()),
             "logit_real": d_real.mean(), "logit_fake": d_fake.mean(), "grad_norm_d": norm,
         }  # fmt: skip
+        if isinstance(self.gan.D, Discriminator):
+            found |= {"kl": kl, "beta": torch.tensor(self.beta, dtype=torch.float64)}
+            self.beta = max(0.0, self.beta - 0.01 * (0.2 - float(kl)))
+        return found
 
-    def generator(self, fake: Tensor, c: Tensor) -> Found:
-        loss = adversarial = -torch.log(torch.sigmoid(self.logits(fake, c))).mean()
+    def generator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:
+        judged, _ = self.judge(fake, c, Purpose.BOTTLENECK_G, batch)
+        loss = adversarial = -torch.log(torch.sigmoid(judged)).mean()
         found, optimizers = {"loss_g": adversarial}, [self.opt_g]
         if self.system in ("InfoGAN", "ID-GAN"):
             mu, logvar = posterior(self.gan.q, (fake + 1) / 2)

@@ -134,7 +134,7 @@ def test_beta_follows_its_course_and_stays() -> None:
 def test_intervals_are_whole_iterations_and_crossed_once() -> None:
     assert schedule.images(1, 64) == 1024
     assert schedule.images(0.048, 16) == 48
-    crossings = [n for n in range(16, 200, 16) if schedule.crossed(n, 16, 48)]
+    crossings = [n for n in range(16, 200, 16) if schedule.crossed(n, n - 16, 48)]
     assert crossings == [48, 96, 144, 192]
 
 

@@ -127,7 +127,7 @@ def test_r1_has_no_half() -> None:
         def forward(self, x: Tensor, tangent: Tensor | None = None, c: Tensor | None = None) -> object:
             from models import DiscriminatorOutput
 
-            return DiscriminatorOutput(x @ self.w, None if tangent is None else tangent @ self.w)
+            return DiscriminatorOutput(x @ self.w, None, None if tangent is None else tangent @ self.w)
 
     D = Dot()
     g = losses.image_gradient(D, doubles(4, 6))

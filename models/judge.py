@@ -1,0 +1,61 @@
+"""What every discriminator ends in: its output, and how features become a logit."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Linear, Pair
+
+
+class DiscriminatorOutput(NamedTuple):
+    """logits: [B], positive for real; kl: [B], of the bottleneck in nats, or None; tangent: [B] or None.
+
+    tangent is the derivative of the logits along the given tangent of x.
+    """
+
+    logits: Tensor
+    kl: Tensor | None
+    tangent: Tensor | None
+
+
+class Judge(nn.Module):
+    """Features -> logit, and in cGAN (c_dim > 0) the share of the code."""
+
+    def __init__(self, features: int, c_dim: int = 0) -> None:
+        super().__init__()
+        self.linear = Linear(features, 1)
+        self.projection = CodeProjection(features, c_dim) if c_dim else None
+
+    def forward(self, x: Tensor, t: Tensor | None = None, c: Tensor | None = None) -> Pair:
+        """x: [B, features]; t: its tangent or None; c: [B, c_dim] where D judges pairs -> (logits [B], tangent)."""
+        logits, slope = self.linear(x, t)
+        if self.projection is not None:
+            assert c is not None, "a discriminator of pairs needs c"
+            more, more_slope = self.projection(x, t, c)
+            logits, slope = logits + more, None if slope is None else slope + more_slope
+        return logits.squeeze(1), None if slope is None else slope.squeeze(1)
+
+
+class CodeProjection(nn.Module):
+    """cGAN's share of the logit: how well the code c belongs to the features of x. Linear in [c, c^2].
+
+    The optimal discriminator of pairs has the logit log p_d(x, c) / p_G(x, c), where p_d(x, c) = p(x) q(c|x) and
+    p_G(x, c) = q(c) p_G(x|c) (A.14). As a function of c it is log q(c|x) - log p_G(c|x), and q is a Gaussian with
+    diagonal covariance: its logarithm is linear in (c, c^2) with coefficients that depend on x. So the logit gains
+    features(x) . V [c, c^2], which can represent that exactly (a projection discriminator, Miyato & Koyama, 2018, on
+    the sufficient statistics of q). c belongs to the pair, not to the image: R1's tangent runs through x alone.
+
+    x: features [B, features]; t: their tangent or None; c: [B, c_dim] -> ([B, 1], its tangent or None).
+    """
+
+    def __init__(self, features: int, c_dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(2 * c_dim, features, bias=False)
+        self.scale = features**-0.5  # the weights on x then start as large as those of a Linear(features, 1)
+
+    def forward(self, x: Tensor, t: Tensor | None, c: Tensor) -> Pair:
+        weight = self.embed(torch.cat((c, c.square()), 1)) * self.scale
+        return (x * weight).sum(1, keepdim=True), None if t is None else (t * weight).sum(1, keepdim=True)

@@ -1,0 +1,221 @@
+"""Generator and discriminator of Tables A.4 to A.7: ResNets of any resolution that can grow.
+
+Where a table and the authors' code differ, this is the code's form (GAN_stability and VGAN share it):
+  the image convolutions are 3x3 (the tables print "4x4 conv 3"); D has a last ResBlock at 4x4 (Tables A.4 to A.6 omit
+  it); there are log2(R / 4) up- and down-samplings (Table A.7 prints one more, which would give 2048 px); average
+  pooling is 3x3 with stride 2; Table A.5's G is nf 128, its D nf 64.
+No normalisation anywhere; weights start as PyTorch's do.
+
+Growth: with a start_resolution all stages exist from the start, and each but the last has auxiliary image layers. At
+stage r G stops after its ResBlock at r px and D begins there. A fade into r blends what stage r / 2 would do with what
+stage r does, alpha rising from 0 to 1: in G the images, in D the features that enter its ResBlock at r / 2 px.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from .bottleneck import Bottleneck
+from .judge import DiscriminatorOutput, Judge
+from .layers import AvgPool2d, Conv2d, Flatten, LeakyReLU, Pair
+
+SLOPE = 0.2
+MIN_RESOLUTION = 4
+
+
+def stages(resolution: int) -> list[int]:
+    """4, 8, ..., resolution. Raises ValueError where that is not 4 * 2^k, k >= 1."""
+    levels = math.log2(resolution / MIN_RESOLUTION) if resolution > MIN_RESOLUTION else 0.0
+    if levels < 1 or levels % 1:
+        raise ValueError(f"resolution {resolution} is not 4 * 2^k; choose 8, 16, 32, 64, 128, 256, 512 or 1024")
+    return [MIN_RESOLUTION * 2**k for k in range(int(levels) + 1)]
+
+
+def width(resolution: int, at: int, nf: int, nf_max: int) -> int:
+    """Channels that enter G's ResBlock, and leave D's, at `at` px: min(nf * resolution / at, nf_max)."""
+    return min(nf * resolution // at, nf_max)
+
+
+Unit = Literal["none", "block", "conv"]
+
+
+class ResBlock(nn.Module):
+    """shortcut(x) + 0.1 * conv3x3(lrelu(conv3x3(lrelu(x)))), with hidden width min(fin, fout).
+
+    The shortcut is the identity, or a 1x1 convolution without bias where the widths differ. x: [B, fin, r, r].
+    checkpointing: what is computed again in the backward pass instead of being kept, the block or each convolution
+    with its activation.
+    """
+
+    checkpointing: Unit = "none"
+
+    def __init__(self, fin: int, fout: int) -> None:
+        super().__init__()
+        hidden = min(fin, fout)
+        self.activation = LeakyReLU(SLOPE)
+        self.conv_0 = Conv2d(fin, hidden, 3, padding=1)
+        self.conv_1 = Conv2d(hidden, fout, 3, padding=1)
+        self.shortcut = Conv2d(fin, fout, 1, bias=False) if fin != fout else None
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
+        return _again(self._block, x, t) if self.checkpointing == "block" else self._block(x, t)
+
+    def _block(self, x: Tensor, t: Tensor | None) -> Pair:
+        h, along = x, t
+        for conv in (self._conv_0, self._conv_1):
+            h, along = _again(conv, h, along) if self.checkpointing == "conv" else conv(h, along)
+        if self.shortcut is not None:
+            x, t = self.shortcut(x, t)
+        return x + 0.1 * h, None if t is None or along is None else t + 0.1 * along
+
+    def _conv_0(self, x: Tensor, t: Tensor | None) -> Pair:
+        return self.conv_0(*self.activation(x, t))
+
+    def _conv_1(self, x: Tensor, t: Tensor | None) -> Pair:
+        return self.conv_1(*self.activation(x, t))
+
+
+def _again(function: Callable[[Tensor, Tensor | None], Pair], x: Tensor, t: Tensor | None) -> Pair:
+    """function(x, t), of which only x and t are kept for the backward pass. Nothing here draws random numbers."""
+    return checkpoint(function, x, t, use_reentrant=False, preserve_rng_state=False)
+
+
+def set_checkpointing(network: nn.Module, from_resolution: int, unit: Unit) -> None:
+    """Checkpoint the ResBlocks of a Generator or Discriminator at and above a resolution."""
+    for name, block in network.named_modules():
+        if isinstance(block, ResBlock):
+            block.checkpointing = unit if int(name.rpartition(".")[2]) >= from_resolution else "none"
+
+
+class ToRGB(nn.Module):
+    """Features [B, fin, r, r] -> image [B, channels, r, r] in (-1, 1): lrelu, conv 3x3, tanh."""
+
+    def __init__(self, fin: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(fin, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.leaky_relu(x, SLOPE)).tanh()
+
+
+class Generator(nn.Module):
+    """G(z) of Tables A.4 to A.7.
+
+    z: [B, z_dim] = [s, c]; resolution: the active stage, None is the full one; alpha: 0-dim tensor in [0, 1], the fade
+    into that stage from the one below, None is no fade -> [B, channels, r, r] in (-1, 1).
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        nf: int,
+        nf_max: int,
+        z_dim: int,
+        channels: int = 3,
+        start_resolution: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.start = resolution, start_resolution or resolution
+        self.stages = stages(resolution)
+        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in self.stages}  # leaves the block at r
+        outer = {r: width(resolution, r, nf, nf_max) for r in self.stages}  # enters it
+        self.first = (outer[MIN_RESOLUTION], MIN_RESOLUTION, MIN_RESOLUTION)
+        self.fc = nn.Linear(z_dim, math.prod(self.first))
+        self.blocks = nn.ModuleDict({str(r): ResBlock(outer[r], inner[r]) for r in self.stages})
+        shown = [r for r in self.stages if r >= self.start]
+        self.to_rgb = nn.ModuleDict({str(r): ToRGB(inner[r], channels) for r in reversed(shown)})
+
+    def forward(self, z: Tensor, resolution: int | None = None, alpha: Tensor | None = None) -> Tensor:
+        active = resolution or self.resolution
+        x = self.fc(z).unflatten(1, self.first)
+        below: Tensor | None = None
+        for r in self.stages:
+            x, _ = self.blocks[str(r)](x)
+            if r == active:
+                break
+            if alpha is not None and 2 * r == active:
+                below = self.to_rgb[str(r)](x)
+            x = _enlarge(x)
+        image = self.to_rgb[str(active)](x).to(z.dtype)  # under autocast it comes in bf16
+        return image if below is None or alpha is None else torch.lerp(_enlarge(below).to(z.dtype), image, alpha)
+
+
+def _enlarge(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2)  # nearest
+
+
+class Discriminator(nn.Module):
+    """D(x) of Tables A.4 to A.7.
+
+    x: [B, channels, r, r] in [-1, 1], r the active stage; noise: [B, *noise_shape] ~ N(0, 1) for the bottleneck, None
+    is its mean; tangent: None or of x's shape; c: [B, c_dim] where c_dim > 0 (cGAN: D judges pairs); alpha: as in G.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        nf: int,
+        nf_max: int,
+        channels: int = 3,
+        bottleneck: bool = False,
+        c_dim: int = 0,
+        start_resolution: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.start = resolution, start_resolution or resolution
+        self.stages = stages(resolution)[::-1]
+        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in self.stages}  # enters the block at r
+        outer = {r: width(resolution, r, nf, nf_max) for r in self.stages}  # leaves it
+        shown = [r for r in self.stages if r >= self.start]
+        self.from_rgb = nn.ModuleDict({str(r): Conv2d(channels, inner[r], 3, padding=1) for r in shown})
+        self.blocks = nn.ModuleDict({str(r): ResBlock(inner[r], outer[r]) for r in self.stages})
+        self.pool = AvgPool2d(3, 2, 1)
+        trunk = outer[MIN_RESOLUTION]
+        self.bottleneck = Bottleneck(trunk) if bottleneck else None
+        self.noise_shape = (trunk, MIN_RESOLUTION, MIN_RESOLUTION) if bottleneck else (0,)
+        self.activation, self.flatten = LeakyReLU(SLOPE), Flatten()
+        self.judge = Judge(trunk * MIN_RESOLUTION**2, c_dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        tangent: Tensor | None = None,
+        c: Tensor | None = None,
+        alpha: Tensor | None = None,
+    ) -> DiscriminatorOutput:
+        h, t = self._trunk(x, tangent, alpha)
+        with torch.autocast(x.device.type, enabled=False):  # exp and the sum over the whole map want full precision
+            h, t, kl = h.to(x.dtype), None if t is None else t.to(x.dtype), None
+            if self.bottleneck is not None:
+                (h, t), kl = self.bottleneck(h, t, noise)
+            logits, slope = self.judge(*self.flatten(*self.activation(h, t)), c)
+        return DiscriminatorOutput(logits, kl, slope)
+
+    def _trunk(self, x: Tensor, tangent: Tensor | None, alpha: Tensor | None) -> Pair:
+        """Image -> features [B, trunk, 4, 4]."""
+        active = x.shape[-1]
+        h, t = self.from_rgb[str(active)](x, tangent)
+        for r in self.stages:
+            if r > active:
+                continue
+            h, t = self.blocks[str(r)](h, t)
+            if r > MIN_RESOLUTION:
+                h, t = self.pool(h, t)
+            if r == active and alpha is not None:
+                h, t = self._blend(x, tangent, h, t, alpha)
+        return h, t
+
+    def _blend(self, x: Tensor, tangent: Tensor | None, h: Tensor, t: Tensor | None, alpha: Tensor) -> Pair:
+        """What enters the block below the active one: alpha of the active path, the rest from the halved image."""
+        halved = F.avg_pool2d(x, 2), None if tangent is None else F.avg_pool2d(tangent, 2)
+        low, t_low = self.from_rgb[str(x.shape[-1] // 2)](*halved)
+        alpha = alpha.to(h.dtype)
+        return torch.lerp(low, h, alpha), None if t is None or t_low is None else torch.lerp(t_low, t, alpha)

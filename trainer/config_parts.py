@@ -1,0 +1,135 @@
+"""The parts that configs are made of. Units stand in the names and descriptions; kimg = 1,000 images seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, field_validator, model_validator
+
+from data_shards.variants import Variant
+
+from .settings import Settings, may_change
+
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+class DataConfig(Settings):
+    """Where the images come from."""
+
+    path: Path = may_change(..., description="folder of shards that `python -m data_shards make` wrote")
+    variant: Variant = Field("plain", description="dSprites only: how the stored sprite is drawn (Table A.1)")
+    painting: Path | None = may_change(None, description="scream: an image file; null draws a procedural texture")
+    workers: int = may_change(
+        0, ge=0, strict=True, description="loader processes per rank; 0 reads in the training process"
+    )
+
+
+class GanDataConfig(DataConfig):
+    """Stage 2 may also flip and dequantise; the dSprites family does neither."""
+
+    flip: bool = Field(True, description="mirror each real with probability 1/2")
+    dequantise: bool = Field(True, description="add U[0, 1/128) to reals in [-1, 1]")
+
+
+class AdamConfig(Settings):
+    """torch.optim.Adam."""
+
+    name: Literal["adam"] = "adam"
+    lr: PositiveFloat = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+
+    @field_validator("betas")
+    @classmethod
+    def _in_range(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("both betas must lie in [0, 1), for example [0.9, 0.999]")
+        return betas
+
+
+class RMSpropConfig(Settings):
+    """torch.optim.RMSprop."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    lr: PositiveFloat = 1e-4
+    alpha: float = Field(0.99, ge=0, lt=1)
+    eps: PositiveFloat = 1e-8
+
+
+OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="name")]
+
+
+class ScheduleConfig(Settings):
+    """How long, and how often. Intervals are rounded up to whole iterations."""
+
+    total_kimg: PositiveFloat = may_change(..., description="length of the run")
+    tick_kimg: PositiveFloat = may_change(10, description="one status line")
+    sample_kimg: PositiveFloat = may_change(100, description="one sample grid")
+    save_kimg: PositiveFloat = may_change(100, description="one checkpoint")
+    keep_last: int = may_change(2, ge=2, strict=True, description="checkpoints kept")
+
+
+class BetaConfig(Settings):
+    """The weight of the KL term: `value`, or a course over images seen that ends in it.
+
+    The paper's beta is constant. A short budget needs a course, or the posterior collapses at the start.
+    """
+
+    value: NonNegative = 1.0
+    course: tuple[tuple[NonNegative, NonNegative], ...] = Field(
+        (), description="[kimg, beta] points, straight lines between them; after the last one beta is `value`"
+    )
+
+    @model_validator(mode="after")
+    def _rises_in_time(self) -> BetaConfig:
+        times = [time for time, _ in self.course]
+        if times != sorted(set(times)):
+            raise ValueError("course: the kimg of its points must rise, as in [[0, 0], [100, 8]]")
+        if self.course and self.course[-1][1] != self.value:
+            raise ValueError(f"course: ends in {self.course[-1][1]}, value is {self.value}; make them the same")
+        return self
+
+
+class ConvNetConfig(Settings):
+    """G and D of Table A.3, at 64 px."""
+
+    name: Literal["conv"] = "conv"
+
+
+class ResNetConfig(Settings):
+    """G and D of Tables A.4 to A.7."""
+
+    name: Literal["resnet"] = "resnet"
+    nf: Count = Field(64, description="channels at full resolution; they double with every halving")
+    nf_max: Count = Field(512, description="and stop at this many")
+    generator_nf: Count | None = Field(None, description="nf of G alone (Table A.5: 128); null is nf")
+
+
+NetworkConfig = Annotated[ConvNetConfig | ResNetConfig, Field(discriminator="name")]
+
+
+class BottleneckConfig(Settings):
+    """VGAN's variational discriminator bottleneck: D's loss gains beta * KL, and beta keeps the KL at `information`."""
+
+    information: NonNegative = Field(0.1, description="I_c in nats: 0.1 at 1024 px (Table A.7), VGAN's CelebA-128 0.2")
+    beta: NonNegative = Field(0.1, description="where the dual variable starts")
+    beta_step: NonNegative = Field(1e-5, description="beta <- max(0, beta - beta_step * (information - KL)) a D step")
+    sample_in_g_step: bool = Field(True, description="false: D sees the mean in G's step")
+
+
+class CheckpointingConfig(Settings):
+    """What the backward pass computes again instead of keeping it: memory for time, with the same gradients."""
+
+    from_resolution: Count = Field(128, description="of the ResBlocks that are checkpointed, and of all larger ones")
+    unit: Literal["block", "conv"] = Field("block", description="conv keeps less and takes as long")
+
+
+class GrowthConfig(Settings):
+    """From start_resolution to full resolution: every later stage fades in, then holds; the last one to the end."""
+
+    start_resolution: Count = Field(64, description="of the first stage, 4 * 2^k or 4")
+    stage_kimg: PositiveFloat = Field(..., description="a stage's length without its fade")
+    fade_kimg: PositiveFloat = Field(..., description="length of a fade")
+    batch_size: dict[int, Count] = Field({}, description="by resolution, where it is not the run's batch_size")

@@ -1,0 +1,113 @@
+"""The paper's systems as settings of stage 2, and which settings contradict each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.resnet import stages
+
+if TYPE_CHECKING:
+    from .config import GanConfig
+    from .config_parts import GrowthConfig
+
+SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
+    ("none", "none", False): "GAN",
+    ("prior", "info", False): "InfoGAN",
+    ("posterior", "none", True): "cGAN",
+    ("posterior", "none", False): "ID-GAN without distillation",
+    ("posterior", "distill", False): "ID-GAN",
+}
+
+
+def contradictions(c: GanConfig) -> list[str]:
+    """Settings that cannot be meant together, with a remedy each. No setting may do nothing."""
+    has_code, learns, posterior = c.code_source != "none", c.code_loss != "none", c.code_source == "posterior"
+    found = [
+        (
+            has_code and c.c_dim == 0,
+            f"c_dim: 0, but code_source is {c.code_source}; set c_dim=10, or code_source=none for a GAN without a code",
+        ),
+        (not has_code and c.c_dim > 0, f"c_dim: {c.c_dim}, but code_source is none; set c_dim=0"),
+        (c.c_dim == 0 and c.s_dim == 0, "s_dim: 0, and there is no code: G has no input; set s_dim=10"),
+        (
+            c.d_sees_code and not posterior,
+            f"d_sees_code: D judges pairs (x, q(c|x)), but code_source is {c.code_source}; "
+            "set code_source=posterior or d_sees_code=false",
+        ),
+        (
+            posterior and c.vae is None,
+            "vae: is missing, and code_source: posterior takes the code from its encoder; "
+            "set vae=RUN of `python -m trainer vae`",
+        ),
+        (
+            not posterior and c.vae is not None,
+            f"vae: {c.vae} is given, but code_source: {c.code_source} takes no code from it; set vae=null",
+        ),
+        (
+            c.code_loss == "distill" and not posterior,
+            f"code_loss: distill teaches G the frozen q of a VAE, but code_source is {c.code_source}; "
+            "set code_source=posterior and vae=RUN, or code_loss=" + ("info" if has_code else "none"),
+        ),
+        (
+            c.code_loss == "info" and c.code_source != "prior",
+            f"code_loss: info learns q on codes from the prior, but code_source is {c.code_source}; "
+            "set code_source=prior" + (" or code_loss=distill" if posterior else " or code_loss=none"),
+        ),
+        (
+            c.code_source == "prior" and not learns,
+            "code_loss: none, but nothing else ties a code from the prior to the image; set code_loss=info",
+        ),
+        (
+            learns and c.code_weight == 0,
+            f"code_weight: 0, but code_loss is {c.code_loss}: "
+            + ("the joint q would be learnt in vain" if c.code_loss == "info" else "nothing would be distilled")
+            + "; set code_weight=1e-4, or code_loss=none",
+        ),
+        (not learns and c.code_weight > 0, f"code_weight: {c.code_weight:g}, but code_loss is none; set code_weight=0"),
+        (
+            c.code_loss == "info" and c.optimizer_q is None,
+            "optimizer_q: is missing, and code_loss: info learns a joint q; set optimizer_q={name: rmsprop, lr: 1e-3}",
+        ),
+        (
+            c.code_loss != "info" and c.optimizer_q is not None,
+            f"optimizer_q: is for a joint q, but code_loss is {c.code_loss}; set optimizer_q=null",
+        ),
+    ]
+    return [problem for wrong, problem in found if wrong] + _shape(c)
+
+
+def _shape(c: GanConfig) -> list[str]:
+    """Resolution, network, bottleneck and growth."""
+    if c.network.name == "conv":
+        found = [
+            (
+                c.resolution != 64,
+                f"resolution: {c.resolution}, but network conv (Table A.3) is 64 px; set it to 64",
+            ),
+            (c.bottleneck is not None, "bottleneck: network conv (Table A.3) has none; set bottleneck=null"),
+            (c.growth is not None, "growth: network conv (Table A.3) does not grow; set growth=null"),
+            (c.checkpointing is not None, "checkpointing: network conv (Table A.3) has no ResBlocks; set it to null"),
+            (c.autocast != "none", "autocast: network conv (Table A.3) is too small to gain; set autocast=none"),
+        ]
+        return [f"{problem} or network={{name: resnet}}" for wrong, problem in found if wrong]
+    try:
+        known = stages(c.resolution)
+    except ValueError as error:
+        return [f"resolution: {error}"]
+    problems = []
+    if c.autocast != "none" and c.precision == "float64":
+        problems.append("autocast: bfloat16 and precision: float64 contradict each other; set autocast=none")
+    return problems + ([] if c.growth is None else _growth(c.growth, known))
+
+
+def _growth(growth: GrowthConfig, known: list[int]) -> list[str]:
+    """known: the stages of the resolution."""
+    start, full = growth.start_resolution, known[-1]
+    if start not in known[:-1]:
+        choices = ", ".join(map(str, known[:-1]))
+        return [
+            f"growth.start_resolution: {start} is no stage below resolution {full}; choose {choices}, "
+            "or set growth=null"
+        ]
+    wrong = sorted(set(growth.batch_size) - {r for r in known if r >= start})
+    return [f"growth.batch_size: {r} px is no stage from {start} to {full} px; leave it out" for r in wrong]
