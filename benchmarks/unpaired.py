@@ -11,10 +11,13 @@ A resume starts with a batch's own codes.
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 from torch import Tensor
 
 from data_shards.cli import run
-from trainer.__main__ import app
+from trainer import __main__ as cli
 from trainer.batches import Reals
 from trainer.passes import Passes
 
@@ -32,5 +35,8 @@ def unpair() -> None:
 
 
 if __name__ == "__main__":
+    if any(argument.startswith("micro_batch=") for argument in sys.argv):
+        sys.exit("error: micro_batch: the batch before is one piece here; leave micro_batch out")
     unpair()
-    run(app)
+    cli._command = lambda: shlex.join(["python", "benchmarks/unpaired.py", *sys.argv[1:]])  # for RUN/exit.json
+    run(cli.app)

@@ -18,7 +18,7 @@ from trainer.preemption import read_command
 from .comparison import Measured, Plan
 from .grids import beside, grid, labelled, save
 from .images import code_source, maker, own_kind, reals
-from .latents import STEPS, bases, by_kl, decoder, names, traversal_codes
+from .latents import STEPS, traversal_rows
 from .page import image, publish_page, section, table
 from .run import Run
 
@@ -98,6 +98,7 @@ def _notes(runs: Sequence[Run], ceiling: Measured) -> list[str]:
     for what, values in (
         ("iterations", {run.manifest["iteration"] for run in runs}),
         ("batch size", {run.config.batch_size for run in runs}),
+        ("resolution", {int(run.manifest["resolution"]) for run in runs}),
     ):
         if len(values) > 1:
             notes.append(f"NOT EQUAL in {what}: {', '.join(f'{v:,}' for v in sorted(values))}.")
@@ -128,9 +129,8 @@ def picture(runs: Sequence[Run], seed: int) -> Image.Image:
 
 def traversals(run: Run, seed: int) -> Image.Image:
     """linspace(-3, 3, 7) along the latents with the largest KL, or, where there is no encoder, the first ones."""
-    base, decode = bases(run, seed, 1), decoder(run, seed)
-    shown = [latent for latent, _ in by_kl(run, seed)][:SHOWN_LATENTS]
-    return labelled([(names(run)[j], grid(decode(traversal_codes(base, j))[0], STEPS)) for j in shown], width=34)
+    rows = traversal_rows(run, seed)[:SHOWN_LATENTS]
+    return labelled([(row.name, grid(row.images, STEPS)) for row in rows], width=34)
 
 
 def _wrapped(system: str) -> str:

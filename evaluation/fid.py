@@ -91,11 +91,7 @@ def fid(run: Run, extractor: Extractor, kinds: list[Kind], samples: int, source:
 
 
 def _check(run: Run, kinds: list[Kind], samples: int, others: int) -> None:
-    if run.data.main.manifest.data_set != "dsprites":
-        raise UserError(
-            f"{run.path}: trained on {run.data.main.manifest.data_set}; "
-            "the factor network knows the dSprites family only"
-        )
+    run.need_factor_net()
     if samples < 2:
         raise UserError(f"--samples: {samples} is too few; FID needs at least 2, and 50000 to be comparable")
     if "reals" in kinds and others < 2:

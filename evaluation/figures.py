@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from .grids import beside, grid, labelled, save
-from .images import Codes, codes, generate, maker, nuisance, own_kind, reals, to_uint8
-from .latents import bases, by_kl, decoder, names, traversal_codes
+from .images import Codes, codes, generate, maker, nuisance, own_kind, reals
+from .latents import STEPS, decoded, traversal_rows
 from .run import Run
 
 SAMPLES, PANE = 64, 5
@@ -30,19 +30,13 @@ def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
 
 
 def traversals(run: Run, seed: int) -> Image.Image:
-    """linspace(-3, 3, 7) along each latent from one base, sorted by KL (Figures A.2, A.3).
-
-    Where a generator has a VAE's code, the VAE's decoding stands above the generator's image.
-    """
-    base, decode = bases(run, seed, 1), decoder(run, seed)
+    """The traversals of every latent. Where a generator has a VAE's code, the VAE's decoding stands above its image."""
     rows = []
-    for latent, words in by_kl(run, seed):
-        c = traversal_codes(base, latent)
-        images = [decode(c)[0]]
+    for row in traversal_rows(run, seed):
+        images = row.images
         if run.generator is not None and run.vae is not None:
-            with torch.no_grad():
-                images.insert(0, to_uint8(run.vae.decode(c[0])))
-        rows.append((f"{names(run)[latent]}\n{words}", grid(torch.cat(images), 7)))
+            images = torch.cat((decoded(run, row.c, images.shape[-1]), images))
+        rows.append((f"{row.name}\n{row.note}", grid(images, STEPS)))
     half = (len(rows) + 1) // 2
     return beside([labelled(part) for part in (rows[:half], rows[half:]) if part])
 
@@ -57,7 +51,6 @@ def code_and_nuisance(run: Run, source: Codes, seed: int) -> Image.Image:
     for code in c:
         images = generate(run.generator, s, code.expand(PANE, -1))
         if run.vae is not None:
-            decoded = to_uint8(run.vae.decode(code[None]))
-            images = torch.cat((torch.nn.functional.interpolate(decoded, size=images.shape[-1]), images))
+            images = torch.cat((decoded(run, code[None], images.shape[-1]), images))
         rows.append(images)
     return grid(torch.cat(rows), len(rows[0]))

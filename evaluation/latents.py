@@ -6,7 +6,7 @@ The latents are those of c; a GAN without a code is looked at along s.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +47,13 @@ def bases(run: Run, seed: int, count: int) -> Tensor:
     return codes(run, seed, at, code_source(run, None), 0) if run.c_dim else nuisance(run, seed, at)
 
 
+@torch.no_grad()
+def decoded(run: Run, c: Tensor, size: int) -> Tensor:
+    """The VAE's images of codes [B, c_dim], enlarged to size px (nearest): uint8 [B, C, size, size]."""
+    images = of_codes(run, "vae", c, c[:, :0])
+    return torch.nn.functional.interpolate(images, size=size)
+
+
 def decoder(run: Run, seed: int) -> Decode:
     """latents [B, K, dim] -> uint8 [B, K, C, R, R]: the EMA generator with one s per base, or the VAE in stage 1."""
 
@@ -66,6 +73,7 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
 
     "clear" lists the latents under which one factor moves over at least MOVED, and over twice the share of the others.
     """
+    run.need_factor_net()
     base = bases(run, seed, BASES)
     decode = decoder(run, seed)
     matrix = []
@@ -93,6 +101,22 @@ def kl(run: Run, seed: int, count: int = 2048) -> Tensor:
     """KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]. Collapsed latents have none."""
     mean, logvar = run.look()(signed(reals(run, seed, torch.arange(count))))
     return kl_per_latent(mean, logvar)
+
+
+class Row(NamedTuple):
+    """A traversal. name: c1 or s1; note: the latent's KL in words; images: uint8 [7, C, R, R]; c: codes [7, dim]."""
+
+    name: str
+    note: str
+    images: Tensor
+    c: Tensor
+
+
+def traversal_rows(run: Run, seed: int) -> list[Row]:
+    """linspace(-3, 3, 7) along each latent from one base, the largest KL first (Figures A.2, A.3)."""
+    base, decode = bases(run, seed, 1), decoder(run, seed)
+    codes_of = {j: traversal_codes(base, j) for j in range(base.shape[1])}
+    return [Row(names(run)[j], note, decode(codes_of[j])[0], codes_of[j][0]) for j, note in by_kl(run, seed)]
 
 
 def by_kl(run: Run, seed: int) -> list[tuple[int, str]]:

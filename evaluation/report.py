@@ -196,7 +196,7 @@ def _curves(run: Run) -> str:
     return section("Training", f'<div class="curves">{"".join(figures)}</div>') if figures else ""
 
 
-_TIMING = ("images_seen", "seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb", "resolution", "partial")
+_TIMING = ("images_seen", "seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb", "resolution", "alpha", "partial")
 
 
 def _curve(title: str, ticks: list[dict[str, Any]]) -> str:

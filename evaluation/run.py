@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_shards.errors import UserError
+from data_shards.loader import TWIN
 from models import VAE, CodeEncoder, freeze
 from trainer import checkpoint, frozen, networks, settings
 from trainer.config import GanConfig, VaeConfig, kind_of
-from trainer.data import TWIN, Data, open_data
+from trainer.data import Data, open_data
 from trainer.frozen import weights_sha256 as weights
 from trainer.loop import versions
 from trainer.own_encoder import Exported
@@ -71,6 +72,12 @@ class Run:
             )
         return self.q
 
+    def need_factor_net(self) -> None:
+        """Refuse data that the factor network has never seen."""
+        data_set = self.data.main.manifest.data_set
+        if data_set != "dsprites":
+            raise UserError(f"{self.path}: trained on {data_set}; the factor network knows the dSprites family only")
+
     def describe(self) -> dict[str, Any]:
         """What every record says of the run."""
         painting = self.data.painting
@@ -82,6 +89,7 @@ class Run:
             "step_sha256": hashlib.sha256((self.step / checkpoint.MANIFEST).read_bytes()).hexdigest(),
             "images_seen": self.images_seen,
             "iteration": int(self.manifest["iteration"]),
+            **{name: self.manifest[name] for name in ("resolution", "alpha") if name in self.manifest},
             "data": self.data.main.manifest.hash,
             "variant": self.config.data.variant,
             **({} if painting is None else {"painting": painting.source, "painting_sha256": painting.sha256}),

@@ -52,7 +52,8 @@ def _piece(batch: Batch, rows: slice) -> Batch:
 
 def vae_batch(batch: Batch, device: torch.device, dtype: torch.dtype) -> VaeBatch:
     """Stage 1 sees pixels in [0, 1], with no flip and no noise."""
-    return VaeBatch(batch.positions.to(device), batch.images.to(device, non_blocking=True).to(dtype) / 255)
+    x = batch.images.to(device, non_blocking=True).to(dtype) / 255
+    return VaeBatch(batch.positions.to(device, non_blocking=True), x)
 
 
 def reals(batch: Batch, data: GanDataConfig, seed: int, now: Now, device: torch.device, dtype: torch.dtype) -> Reals:
@@ -61,7 +62,7 @@ def reals(batch: Batch, data: GanDataConfig, seed: int, now: Now, device: torch.
     The encoder gets the stored 64 px twin, flipped alike and without the noise (the official code pools the noisy
     image: a shift of 1/256 on average). Below 64 px the images are box means of the 64 px ones.
     """
-    positions = batch.positions.to(device)
+    positions = batch.positions.to(device, non_blocking=True)
     images = _signed(batch.images, device, dtype)
     twin = None if batch.twin is None else images if batch.twin is batch.images else _signed(batch.twin, device, dtype)
     if data.flip:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_shards import manifest as manifests
 from data_shards.errors import UserError
-from data_shards.loader import Batch, Level, batches, open_dataset
+from data_shards.loader import TWIN, Batch, Level, batches, open_dataset
 from data_shards.noise import Purpose
 from data_shards.order import permutation
 from data_shards.variants import Painting, Variant, draw, load_painting
@@ -19,8 +19,6 @@ from .config import RunConfig
 from .config_parts import DataConfig
 from .schedule import Now
 from .world import World
-
-TWIN = 64  # px, what encoders look at
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ A run keeps its own copy beside its checkpoints, so that it goes on and can be e
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -39,6 +41,11 @@ class Frozen:
     sha256: str
     name: str
     content: bytes
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """A copy of the encoder for a device."""
+        moved = self.encoder.on(device) if isinstance(self.encoder, own_encoder.Exported) else self.encoder
+        return copy.deepcopy(moved).to(device, dtype)
 
     def keep(self, run: Path) -> None:
         """Write RUN/vae.safetensors or RUN/encoder.pt2."""

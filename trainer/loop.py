@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 
 CONTINUE, LEAVE, FAIL = range(3)  # votes
+SHAPING = re.compile(  # settings without which the tensors of a checkpoint fit nowhere
+    r"(c_dim|s_dim|resolution|network(\.\w+)?|code_loss|d_sees_code|precision|bottleneck|growth(\.start_resolution)?"
+    r"|optimizer(_\w+)?(\.name)?): |(bottleneck|growth|optimizer_\w+)\.\w+: (was null|.* now null)"
+)
 
 
 class Loop:
@@ -190,7 +195,13 @@ def refuse_changes(
     run: Path, manifest: dict[str, Any], config: RunConfig, facts: dict[str, Any], accept_changes: bool
 ) -> None:
     """Raise a UserError that lists what differs from the checkpoint's settings and inputs."""
-    changed = [] if accept_changes else settings.changes(manifest["config"], settings.fixed(config))
+    changed = settings.changes(manifest["config"], settings.fixed(config))
+    shapes = [line for line in changed if SHAPING.match(line)]
+    if accept_changes and shapes:
+        lines = [*shapes, "these decide what a checkpoint holds; set them back, or start anew with run=..."]
+        raise UserError("\n".join([f"{run} holds a checkpoint of other networks:", *(f"  - {line}" for line in lines)]))
+    if accept_changes:
+        changed = []
     if changed:
         changed.append(
             "set these back, choose another folder with run=..., or go on all the same with --accept-changes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
 
 from data_shards.errors import UserError
 from data_shards.publish import publish
@@ -39,7 +41,14 @@ def export(encoder: nn.Module, path: Path | str, channels: int) -> None:
     freeze(encoder)
     _code_size(encoder, channels, path)
     example = torch.zeros(2, channels, 64, 64)
-    program = torch.export.export(encoder, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    try:
+        program = torch.export.export(encoder, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    except Exception as error:  # torch's are of many kinds
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: torch.export cannot export this encoder for any batch size ({why}); a forward without Python "
+            "control flow over the batch exports, for example with x.shape[0] in place of len(x)"
+        ) from error
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     publish(path, buffer.getvalue())
@@ -48,9 +57,14 @@ def export(encoder: nn.Module, path: Path | str, channels: int) -> None:
 class Exported(nn.Module):
     """An exported program as a module. It has one mode, so train() and eval() leave it alone."""
 
-    def __init__(self, program: nn.Module) -> None:
+    def __init__(self, exported: torch.export.ExportedProgram) -> None:
         super().__init__()
-        self.program = program.requires_grad_(False)
+        self.exported = exported
+        self.program = exported.module().requires_grad_(False)
+
+    def on(self, device: torch.device) -> Exported:
+        """The program for a device: tensors that its forward makes were traced on the CPU, and move with it."""
+        return Exported(move_to_device_pass(copy.deepcopy(self.exported), str(device)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.program(x)
@@ -65,7 +79,7 @@ def load(path: Path) -> tuple[Exported, int, int, bytes]:
         content = path.read_bytes()
         with _quiet():
             program = torch.export.load(io.BytesIO(_without_pickles(content)))
-            encoder = Exported(program.module())
+            encoder = Exported(program)
         (example,), _ = program.example_inputs
         channels = int(example.shape[1])
         encoder(torch.zeros(3, channels, 64, 64))

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from data_shards.errors import UserError, joined
@@ -29,7 +29,7 @@ class Settings(BaseModel):
 
 
 C = TypeVar("C", bound=Settings)
-_TAGS = ("adam", "rmsprop")  # pydantic puts the chosen alternative into the path of a key
+_TAGS = ("adam", "rmsprop", "conv", "resnet")  # pydantic puts the chosen alternative into the path of a key
 
 
 def may_change(default: Any, **kwargs: Any) -> Any:
@@ -79,10 +79,20 @@ def load(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         problems += [_explain(kind, e) for e in error.errors()]
         wrong = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
         if not wrong & kind.linked:  # what else is wrong does not touch them
-            problems += kind.model_construct(**values).contradictions()
+            problems += _linked_part(kind, values).contradictions()
     if problems:
         raise joined(str(path), problems)
     return config
+
+
+def _linked_part(kind: type[C], values: dict[str, Any]) -> C:
+    """What `contradictions` reads of a config that is wrong elsewhere."""
+    parsed: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        if name in kind.linked and name in values:
+            adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+            parsed[name] = adapter.validate_python(values[name])
+    return cast(C, kind.model_construct(None, **parsed))
 
 
 def _override(values: dict[str, Any], override: str, problems: list[str]) -> None:
@@ -108,6 +118,9 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
         return f"{key}: unknown key (value {value}); {_nearest(kind, key)}"
     if error["type"] == "missing":
         return f"{key}: is missing; set it in the file or as {key}=..."
+    if error["type"] == "union_tag_not_found":
+        names = re.findall(r"'(\w+)'", str((error.get("ctx") or {}).get("discriminator", ""))) or ["name"]
+        return f"{key}: found {value}, which does not say its {names[0]}; set {key}.{names[0]} too (see configs/)"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: found {value}: {message[0].lower()}{message[1:]}" if error["loc"] else message
 
@@ -143,7 +156,8 @@ def fixed(config: BaseModel) -> dict[str, Any]:
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two flat settings, a line each."""
-    keys = sorted(old.keys() | new.keys())
+    every = old.keys() | new.keys()
+    keys = sorted(key for key in every if not any(other.startswith(f"{key}.") for other in every))  # no bare groups
     missing = object()
     return [
         f"{key}: was {json.dumps(old.get(key))}, now {json.dumps(new.get(key))}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
@@ -10,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from data_shards.errors import UserError, joined
-from data_shards.loader import Batch
+from data_shards.loader import TWIN, Batch
 from data_shards.noise import Purpose, normal
 from models import CodeEncoder, sample_posterior
 
 from . import ema, frozen, networks, schedule
 from .batches import reals, vae_batch
 from .config import GanConfig, RunConfig, VaeConfig
-from .data import TWIN, Data, open_data
+from .data import Data, open_data
 from .dual import Dual
 from .engines.ddp import Replicated
 from .gan_step import GanStep
@@ -126,7 +125,7 @@ class GanStage:
         g = Replicated(G, networks.optimizer(config.optimizer_g, G), world)
         d = Replicated(D, networks.optimizer(config.optimizer_d, D), world)
         engines, learner = {"generator": g, "discriminator": d}, None
-        self.q = self._place(CodeEncoder(copy.deepcopy(self.frozen.encoder))) if self.frozen else None
+        self.q = self._place(CodeEncoder(self.frozen.on(world.device, self.dtype))) if self.frozen else None
         if config.optimizer_q is not None:
             network = self._place(networks.joint_q(config, channels))
             learner = engines["q"] = Replicated(network, networks.optimizer(config.optimizer_q, network), world)

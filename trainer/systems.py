@@ -21,8 +21,17 @@ SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
 
 def contradictions(c: GanConfig) -> list[str]:
     """Settings that cannot be meant together, with a remedy each. No setting may do nothing."""
-    has_code, learns, posterior = c.code_source != "none", c.code_loss != "none", c.code_source == "posterior"
-    found = [
+    rules = [*_code(c), *_code_loss(c), *_penalty(c)]
+    return [problem for wrong, problem in rules if wrong] + _shape(c)
+
+
+Rule = tuple[bool, str]
+
+
+def _code(c: GanConfig) -> list[Rule]:
+    """Where c comes from, and who sees it."""
+    has_code, posterior = c.code_source != "none", c.code_source == "posterior"
+    return [
         (
             has_code and c.c_dim == 0,
             f"c_dim: 0, but code_source is {c.code_source}; set c_dim=10, or code_source=none for a GAN without a code",
@@ -43,6 +52,13 @@ def contradictions(c: GanConfig) -> list[str]:
             not posterior and c.vae is not None,
             f"vae: {c.vae} is given, but code_source: {c.code_source} takes no code from it; set vae=null",
         ),
+    ]
+
+
+def _code_loss(c: GanConfig) -> list[Rule]:
+    """What is learnt about c, and from whom."""
+    has_code, learns, posterior = c.code_source != "none", c.code_loss != "none", c.code_source == "posterior"
+    return [
         (
             c.code_loss == "distill" and not posterior,
             f"code_loss: distill teaches G the frozen q of a VAE, but code_source is {c.code_source}; "
@@ -73,7 +89,10 @@ def contradictions(c: GanConfig) -> list[str]:
             f"optimizer_q: is for a joint q, but code_loss is {c.code_loss}; set optimizer_q=null",
         ),
     ]
-    return [problem for wrong, problem in found if wrong] + _shape(c)
+
+
+def _penalty(c: GanConfig) -> list[Rule]:
+    return [(c.r1 == 0 and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 is 0; set r1_interval=1")]
 
 
 def _shape(c: GanConfig) -> list[str]:
@@ -95,6 +114,13 @@ def _shape(c: GanConfig) -> list[str]:
     except ValueError as error:
         return [f"resolution: {error}"]
     problems = []
+    if c.network.nf_max < c.network.nf:
+        problems.append(f"network.nf: {c.network.nf} is above nf_max {c.network.nf_max}; set nf_max higher or nf lower")
+    if c.checkpointing and c.checkpointing.from_resolution > c.resolution:
+        problems.append(
+            f"checkpointing.from_resolution: {c.checkpointing.from_resolution} is above resolution {c.resolution}, so "
+            "nothing is checkpointed; set it lower, or checkpointing=null"
+        )
     if c.autocast != "none" and c.precision == "float64":
         problems.append("autocast: bfloat16 and precision: float64 contradict each other; set autocast=none")
     return problems + ([] if c.growth is None else _growth(c.growth, known))

@@ -50,7 +50,8 @@ class VaeStep:
     def _vae_pass(self, batches: Sequence[VaeBatch], beta: float, terms: Terms) -> Tensor:
         """Gradients of the VAE, the critic frozen. Returns this process's codes, detached: [b, c_dim]."""
         share = 1 / len(batches)
-        codes, divergence = [], torch.zeros(())
+        codes: list[Tensor] = []
+        divergence = torch.zeros(self.config.c_dim, device=batches[0].x.device, dtype=batches[0].x.dtype)
         for batch in batches:
             logits, c, mean, logvar = self.vae(batch.x, self._eps(batch))
             reconstruction = RECONSTRUCTION[self.config.likelihood](logits, batch.x)
@@ -62,7 +63,7 @@ class VaeStep:
                 terms.add(share, total_correlation=correlation)
             (loss * share).backward()
             terms.add(share, loss=loss, reconstruction=reconstruction, kl=kl.sum())
-            divergence = divergence.to(kl) + kl.detach() * share
+            divergence = divergence + kl.detach() * share
             codes.append(c.detach())
         divergence = self.engine.world.mean(divergence)
         terms["active_latents"] = (divergence > 0.01).sum().to(divergence.dtype)

@@ -204,6 +204,19 @@ def test_a_fade_of_g_goes_from_the_enlarged_stage_below_to_the_stage(r: int) -> 
         torch.testing.assert_close(G(z, resolution=r, alpha=torch.tensor(alpha)), (1 - alpha) * low + alpha * high)
 
 
+def test_a_fade_of_d_written_out() -> None:
+    """At 8 px with alpha 0.3, features and all."""
+    D, x = Discriminator(8, 3, 8, start_resolution=4).double(), doubles(2, 3, 8, 8)
+    w = D.state_dict()
+    h = plain_block(w, "blocks.8", F.conv2d(x, w["from_rgb.8.weight"], w["from_rgb.8.bias"], padding=1))
+    h = F.conv2d(h, torch.full((h.shape[1], 1, 3, 3), 1 / 9).to(h), stride=2, padding=1, groups=h.shape[1])
+    halved = x.reshape(2, 3, 4, 2, 4, 2).mean((3, 5))
+    low = F.conv2d(halved, w["from_rgb.4.weight"], w["from_rgb.4.bias"], padding=1)
+    features = F.leaky_relu(plain_block(w, "blocks.4", 0.7 * low + 0.3 * h), 0.2).reshape(2, -1)
+    expected = F.linear(features, w["judge.linear.weight"], w["judge.linear.bias"])[:, 0]
+    torch.testing.assert_close(D(x, alpha=torch.tensor(0.3, dtype=torch.float64)).logits, expected)
+
+
 @pytest.mark.parametrize("r", [8, 16])
 def test_a_fade_of_d_begins_as_the_stage_below_and_ends_as_the_stage(r: int) -> None:
     D, x = Discriminator(16, 3, 8, start_resolution=4), torch.randn(2, 3, r, r)

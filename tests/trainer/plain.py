@@ -1,6 +1,7 @@
 """The paper's eight systems once more, plainly: losses by hand, R1 by double backward, one whole batch, float64.
 
-Of ours these iterations use the drawn numbers (`normal`, `bits`) and the networks as containers of parameters. The
+Of ours these iterations use the drawn numbers (`normal`, `bits`) and the networks: Table A.3's as containers of
+parameters, the ResNets also as functions (tests/models/test_resnet.py writes those out). The
 settings, weights and batches that the tests give to both sides stand here too.
 """
 

@@ -191,6 +191,13 @@ IMPOSSIBLE = [
     (["growth.start_resolution=24"], "growth.start_resolution: 24 is no stage below"),
     (["growth.batch_size={128: 4}"], "growth.batch_size: 128 px is no stage from 16 to 64 px"),
     (["bottleneck.beta=-1"], "bottleneck.beta: found -1"),
+    (["checkpointing={}"], "checkpointing.from_resolution: 128 is above resolution 64, so nothing is checkpointed"),
+    (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 is 0; set r1_interval=1"),
+    (["network.nf=16"], "network.nf: 16 is above nf_max 8"),
+    (["autocast=bfloat16", "precision=float64"], "autocast: bfloat16 and precision: float64 contradict each other"),
+    (["ema_decay=2"], "ema_decay: found 2"),
+    (["network.nff=8"], "network.nff: unknown key (value 8); did you mean network.nf?"),
+    (["network={nf: 8}"], 'network: found {"nf": 8}, which does not say its name; set network.name too'),
 ]
 
 
@@ -198,6 +205,24 @@ IMPOSSIBLE = [
 def test_what_cannot_grow_is_refused(wrong: list[str], words: str) -> None:
     shape = [f"{key}={value}" for key, value in SHAPE.items()]
     assert words in refusal(GanConfig, Path("configs/dsprites/idgan.yaml"), "vae=x", *shape, *wrong)
+
+
+def test_what_shapes_the_networks_cannot_be_accepted_as_a_change(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(train("gan", sprites, run, 3, vae=vae, **SHAPE))
+    for more, word in (
+        ({"bottleneck": "null"}, "bottleneck"),
+        ({"code_loss": "none", "code_weight": 0}, 'code_loss: was "distill", now "none"'),
+        ({"network": "{name: resnet, nf: 3, nf_max: 8}"}, "network.nf: was 2, now 3"),
+    ):
+        argv = ["gan", "configs/dsprites/idgan.yaml", "--accept-changes"]
+        argv += overrides(sprites, run, 5, **{**SHAPE, "vae": vae, **more})
+        running = finish(processes.command("trainer", argv, tmp_path / "logs"), 2)
+        assert "these decide what a checkpoint holds" in running.err, running.err
+        assert word in running.err
+        assert "was null, now null" not in running.err
+    argv = ["gan", "configs/dsprites/idgan.yaml", "--accept-changes", *overrides(sprites, run, 5, vae=vae, **SHAPE)]
+    finish(processes.command("trainer", [*argv, "r1=5", "bottleneck.information=0.2"], tmp_path / "logs"))
 
 
 def test_shards_and_batches_that_fit_no_stage_are_listed_at_once(sprites: Path, vae: Path, tmp_path: Path) -> None:
