@@ -105,8 +105,8 @@ class GanConfig(RunConfig):
     optimizer_q: OptimizerConfig | None = Field(None, description="of the joint q of code_loss: info; null elsewhere")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the generator, per iteration")
     linked: ClassVar = frozenset(
-        {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q", "r1"}
-        | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision", "r1_interval"}
+        {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
+        | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
     )
 
     @property
