@@ -117,11 +117,11 @@ def poisoned(argv: list[str], at: int) -> None:
 
     original = VaeStep.__call__
 
-    def step(self: Any, batches: Any, images_seen: int) -> Any:
+    def step(self: Any, batches: Any, second: Any, images_seen: int) -> Any:
         if images_seen == at * 16:
             with torch.no_grad():
                 next(self.vae.parameters()).fill_(float("nan"))
-        return original(self, batches, images_seen)
+        return original(self, batches, second, images_seen)
 
     VaeStep.__call__ = step  # type: ignore[method-assign]
     processes.module("trainer", argv)
