@@ -1,0 +1,47 @@
+"""Evaluation of a run above 64 px, and of one that has not grown to its full resolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.data_shards.helpers import make_dsprites
+from tests.trainer.helpers import finish, train
+
+from .helpers import answer, evaluate
+
+SHAPE = {
+    "network": "{name: resnet, nf: 2, nf_max: 8}",
+    "resolution": 128,
+    "growth": "{start_resolution: 32, stage_kimg: 0.016, fade_kimg: 0.032}",
+    "s_dim": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By where they stand: at 32 px, in the fade to 64, at 128 px."""
+    root = tmp_path_factory.mktemp("large")
+    data = make_dsprites(root / "data", count=64, resolutions="128,64", per_shard=64)
+    finish(train("vae", data, root / "vae", 3))
+    for name, steps in (("stage", 1), ("fade", 2), ("full", 8)):
+        finish(train("gan", data, root / name, steps, vae=root / "vae", **SHAPE))
+    return {name: root / name for name in ("stage", "fade", "full")}
+
+
+@pytest.mark.parametrize("name", ["stage", "fade", "full"])
+def test_every_command_works_at_every_size(name: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    size = 128 if name == "full" else 64  # smaller stages are enlarged to what the networks look at
+    record = answer(evaluate(tmp_path, "fid", runs[name], "--samples", 48, "--of", "reals,gan,vae,untrained"))
+    assert record["resolution"] == {"stage": 32, "fade": 64, "full": 128}[name]
+    assert ("alpha" in record) == (name == "fade")
+    files = {Path(p).name: Path(p) for p in answer(evaluate(tmp_path, "figures", runs[name]))["files"]}
+    assert Image.open(files["samples.png"]).size == (8 * (size + 2) + 2,) * 2
+    assert Image.open(files["code_and_nuisance.png"]).size == (6 * (size + 2) + 2, 5 * (size + 2) + 2)
+    pair = 2 * (size + 2) + 2  # the VAE's 64 px decoding, enlarged, above the image
+    assert Image.open(files["traversals.png"]).size == (2 * (120 + 7 * (size + 2) + 2) + 16, 5 * pair)
+    evaluate(tmp_path, "alignment", runs[name], "--samples", 48)
+    evaluate(tmp_path, "latents", runs[name])
+    evaluate(tmp_path, "report", runs[name])
