@@ -1,5 +1,5 @@
 # make demo: everything on dSprites in a quarter of an hour.   make test: the tests.   make compare: the paper's eight
-# systems side by side, in 40 minutes.   All set themselves up and, stopped at any time, go on from where they were.
+# systems side by side, in less than 40.   All set themselves up and, stopped at any time, go on from where they were.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.data_shards.helpers import make_dsprites
+from tests.trainer.helpers import finish, train
 
 torch.set_num_threads(1)
 
@@ -20,3 +21,11 @@ torch.set_num_threads(1)
 def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """256 dSprites at 64 px in four shards."""
     return make_dsprites(tmp_path_factory.mktemp("data") / "sprites", count=256, per_shard=64)
+
+
+@pytest.fixture(scope="session")
+def vae(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage 1 run on the sprites, for stage 2 to start from."""
+    run = tmp_path_factory.mktemp("vae") / "vae"
+    finish(train("vae", sprites, run, 5))
+    return run

@@ -48,8 +48,10 @@ class Frozen:
         return copy.deepcopy(moved).to(device, dtype)
 
     def keep(self, run: Path) -> None:
-        """Write RUN/vae.safetensors or RUN/encoder.pt2."""
+        """Write RUN/vae.safetensors or RUN/encoder.pt2, the only one: an earlier start may have left the other kind."""
         publish(run / self.name, self.content)
+        for other in {VAE_FILE, OWN_FILE} - {self.name}:
+            (run / other).unlink(missing_ok=True)
 
 
 def load(path: Path) -> Frozen:

@@ -37,14 +37,6 @@ def train_two(stage: str, data: Path, run: Path, steps: int, config: str = "", *
         assert rank.wait() == 0, rank.err
 
 
-@pytest.fixture(scope="module")
-def vae(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage 1 run for stage 2 to start from."""
-    run = tmp_path_factory.mktemp("vae") / "vae"
-    finish(train("vae", sprites, run, 5))
-    return run
-
-
 @pytest.mark.parametrize(
     ("stage", "precision", "steps", "bound"),
     [

@@ -29,13 +29,6 @@ def refused(running: processes.Running, *words: object) -> None:
     assert "Traceback" not in running.err
 
 
-@pytest.fixture(scope="module")
-def vae(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("vae") / "vae"
-    finish(train("vae", sprites, run, 5))
-    return run
-
-
 def test_everything_that_does_not_fit_is_listed_at_once(sprites: Path, vae: Path, tmp_path: Path) -> None:
     running = train(
         "gan", sprites, tmp_path / "run", 5, vae=vae, c_dim=7, data__variant="color", batch_size=15, micro_batch=4

@@ -128,13 +128,6 @@ def test_reals_in_a_fade_are_blended_as_the_generators_images_are() -> None:
     assert float(found.alpha) == 0.25
 
 
-@pytest.fixture(scope="module")
-def vae(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("vae") / "vae"
-    finish(train("vae", sprites, run, 3))
-    return run
-
-
 def test_a_resume_anywhere_in_the_growth_is_bit_for_bit(sprites: Path, vae: Path, tmp_path: Path) -> None:
     """Killed at will: in a stage, in both fades, and at their ends. 22 is the clock in iterations of 16."""
     more = SHAPE | {"vae": vae}

@@ -343,3 +343,13 @@ def test_a_code_and_channels_that_do_not_fit_are_listed_at_once(sprites: Path, t
         f"vae: {path} sees 3 channels, the data 1",
     )
     finish(train("gan", sprites, tmp_path / "run", 2, vae=path, c_dim=7, data__variant="color"))
+
+
+def test_a_run_keeps_one_encoder(exported: Path, vae: Path, sprites: Path, tmp_path: Path) -> None:
+    """A start that got no further than its first file leaves nothing that a start with another kind would keep too."""
+    run = tmp_path / "run"
+    run.mkdir()
+    frozen.load(vae).keep(run)
+    finish(train("gan", sprites, run, 2, vae=exported))
+    assert [path.name for path in (run / "vae.safetensors", run / "encoder.pt2") if path.exists()] == ["encoder.pt2"]
+    assert frozen.kept(run) == run / "encoder.pt2"
