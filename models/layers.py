@@ -7,6 +7,8 @@ stands in the layers' own forward so that the hooks of every wrapper fire.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,6 +30,27 @@ class Conv2d(nn.Conv2d):
         return super().forward(x), None if t is None else self._conv_forward(t, self.weight, None)
 
 
+class ConvOfEnlarged(nn.Conv2d):
+    """conv3x3(x enlarged twice, nearest): [B, C, H, W] -> [B, out, 2 H, 2 W].
+
+    Every four pixels of the enlarged image are one, so sums of the nine weights, as the 4x4 kernel of a transposed
+    convolution, give the same with 4 instead of 9 products a pixel, and nothing is enlarged. To sum the weights costs
+    more than it saves where images are small.
+    """
+
+    WORTH_FROM = 32  # px of x
+
+    def __init__(self, fin: int, fout: int) -> None:
+        super().__init__(fin, fout, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] < self.WORTH_FROM:
+            return super().forward(F.interpolate(x, scale_factor=2))
+        flipped = F.pad(self.weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+        kernel = F.avg_pool2d(flipped, 2, 1, divisor_override=1)
+        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
 class LeakyReLU(nn.Module):
     """max(x, slope * x), 0 <= slope < 1; slope 0 is ReLU."""
 
@@ -36,9 +59,37 @@ class LeakyReLU(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
-        y = F.leaky_relu(x, self.slope)
-        # `where` saves one bool mask; t * where(...) would save a whole float tensor.
-        return y, None if t is None else torch.where(x > 0, t, self.slope * t)
+        if torch.compiler.is_compiling():  # the compiler fuses, and chooses what to keep, by itself
+            return F.leaky_relu(x, self.slope), None if t is None else torch.where(x > 0, t, self.slope * t)
+        y: Tensor = _LeakyReLU.apply(x, self.slope)
+        return y, None if t is None else _passed(t, y.detach(), self.slope)
+
+
+class _LeakyReLU(torch.autograd.Function):
+    """Keeps its result for the backward pass, which the convolution behind it keeps anyway, instead of its input."""
+
+    @staticmethod
+    def forward(x: Tensor, slope: float) -> Tensor:
+        return F.leaky_relu(x, slope)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.slope = inputs[1]
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _passed(gradient, ctx.saved_tensors[0], ctx.slope), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return _passed(tangent, ctx.saved_tensors[0], ctx.slope)
+
+
+def _passed(t: Tensor, y: Tensor, slope: float) -> Tensor:
+    """t where y > 0, else slope * t: one operation where torch.where takes three, and nothing new to keep."""
+    return torch.ops.aten.leaky_relu_backward(t, y, slope, True)
 
 
 class Flatten(nn.Module):
@@ -48,11 +99,41 @@ class Flatten(nn.Module):
         return x.flatten(1), None if t is None else t.flatten(1)
 
 
-class AvgPool2d(nn.AvgPool2d):
-    """[B, C, H, W] -> its means, zeros outside the image counted (PyTorch's default); linear, so the tangent's too."""
+class Halve(nn.Module):
+    """3x3 means with stride 2 and padding 1, zeros outside the image counted: [B, C, H, W] -> [B, C, H / 2, W / 2].
 
-    def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:  # type: ignore[override]
-        return super().forward(x), None if t is None else super().forward(t)
+    It is linear: its backward pass needs nothing of its input, which torch's own pooling keeps for its size alone.
+    """
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
+        return _halve(x), None if t is None else _halve(t)
+
+
+def _halve(x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return F.avg_pool2d(x, 3, 2, 1)
+    halved: Tensor = _Halve.apply(x)
+    return halved
+
+
+class _Halve(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, 2, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        channels = gradient.shape[1]
+        ninth = gradient.new_full((channels, 1, 3, 3), 1 / 9)
+        return F.conv_transpose2d(gradient, ninth, None, 2, 1, 1, channels)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return F.avg_pool2d(tangent, 3, 2, 1)
 
 
 class Chain(nn.Sequential):

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .bottleneck import Bottleneck
 from .judge import DiscriminatorOutput, Judge
-from .layers import AvgPool2d, Conv2d, Flatten, LeakyReLU, Pair
+from .layers import Conv2d, ConvOfEnlarged, Flatten, Halve, LeakyReLU, Pair
 
 SLOPE = 0.2
 MIN_RESOLUTION = 4
@@ -44,23 +44,26 @@ def width(resolution: int, at: int, nf: int, nf_max: int) -> int:
 
 
 Unit = Literal["none", "block", "conv"]
+Resample = Literal["none", "up", "down"]
 
 
 class ResBlock(nn.Module):
     """shortcut(x) + 0.1 * conv3x3(lrelu(conv3x3(lrelu(x)))), with hidden width min(fin, fout).
 
-    The shortcut is the identity, or a 1x1 convolution without bias where the widths differ. x: [B, fin, r, r].
+    The shortcut is the identity, or a 1x1 convolution without bias where the widths differ. resample: "up" doubles the
+    side of x before all that (G; no tangent), "down" halves that of the result (D); activation and shortcut, which
+    come to the same on either side of it, are computed on the smaller one. x: [B, fin, r, r].
     checkpointing: what is computed again in the backward pass instead of being kept, the block or each convolution
     with its activation.
     """
 
     checkpointing: Unit = "none"
 
-    def __init__(self, fin: int, fout: int) -> None:
+    def __init__(self, fin: int, fout: int, resample: Resample = "none") -> None:
         super().__init__()
         hidden = min(fin, fout)
-        self.activation = LeakyReLU(SLOPE)
-        self.conv_0 = Conv2d(fin, hidden, 3, padding=1)
+        self.resample, self.activation, self.halve = resample, LeakyReLU(SLOPE), Halve()
+        self.conv_0 = ConvOfEnlarged(fin, hidden) if resample == "up" else Conv2d(fin, hidden, 3, padding=1)
         self.conv_1 = Conv2d(hidden, fout, 3, padding=1)
         self.shortcut = Conv2d(fin, fout, 1, bias=False) if fin != fout else None
 
@@ -71,15 +74,25 @@ class ResBlock(nn.Module):
         h, along = x, t
         for conv in (self._conv_0, self._conv_1):
             h, along = _again(conv, h, along) if self.checkpointing == "conv" else conv(h, along)
+        if self.shortcut is None and self.resample == "down":
+            return self.halve(*_sum(x, t, h, along))
+        if self.resample == "down":
+            (x, t), (h, along) = self.halve(x, t), self.halve(h, along)
         if self.shortcut is not None:
             x, t = self.shortcut(x, t)
-        return x + 0.1 * h, None if t is None or along is None else t + 0.1 * along
+        return _sum(_enlarge(x) if self.resample == "up" else x, t, h, along)
 
     def _conv_0(self, x: Tensor, t: Tensor | None) -> Pair:
-        return self.conv_0(*self.activation(x, t))
+        x, t = self.activation(x, t)
+        return (self.conv_0(x), None) if isinstance(self.conv_0, ConvOfEnlarged) else self.conv_0(x, t)
 
     def _conv_1(self, x: Tensor, t: Tensor | None) -> Pair:
         return self.conv_1(*self.activation(x, t))
+
+
+def _sum(x: Tensor, t: Tensor | None, h: Tensor, along: Tensor | None) -> Pair:
+    """x + 0.1 h, and so for their tangents."""
+    return torch.add(x, h, alpha=0.1), None if t is None or along is None else torch.add(t, along, alpha=0.1)
 
 
 def _again(function: Callable[[Tensor, Tensor | None], Pair], x: Tensor, t: Tensor | None) -> Pair:
@@ -128,7 +141,8 @@ class Generator(nn.Module):
         outer = {r: width(resolution, r, nf, nf_max) for r in self.stages}  # enters it
         self.first = (outer[MIN_RESOLUTION], MIN_RESOLUTION, MIN_RESOLUTION)
         self.fc = nn.Linear(z_dim, math.prod(self.first))
-        self.blocks = nn.ModuleDict({str(r): ResBlock(outer[r], inner[r]) for r in self.stages})
+        up: dict[int, Resample] = {r: "up" if r > MIN_RESOLUTION else "none" for r in self.stages}
+        self.blocks = nn.ModuleDict({str(r): ResBlock(outer[r], inner[r], up[r]) for r in self.stages})
         shown = [r for r in self.stages if r >= self.start]
         self.to_rgb = nn.ModuleDict({str(r): ToRGB(inner[r], channels) for r in reversed(shown)})
 
@@ -142,7 +156,6 @@ class Generator(nn.Module):
                 break
             if alpha is not None and 2 * r == active:
                 below = self.to_rgb[str(r)](x)
-            x = _enlarge(x)
         image = self.to_rgb[str(active)](x).to(z.dtype)  # under autocast it comes in bf16
         return image if below is None or alpha is None else torch.lerp(_enlarge(below).to(z.dtype), image, alpha)
 
@@ -175,8 +188,8 @@ class Discriminator(nn.Module):
         outer = {r: width(resolution, r, nf, nf_max) for r in self.stages}  # leaves it
         shown = [r for r in self.stages if r >= self.start]
         self.from_rgb = nn.ModuleDict({str(r): Conv2d(channels, inner[r], 3, padding=1) for r in shown})
-        self.blocks = nn.ModuleDict({str(r): ResBlock(inner[r], outer[r]) for r in self.stages})
-        self.pool = AvgPool2d(3, 2, 1)
+        down: dict[int, Resample] = {r: "down" if r > MIN_RESOLUTION else "none" for r in self.stages}
+        self.blocks = nn.ModuleDict({str(r): ResBlock(inner[r], outer[r], down[r]) for r in self.stages})
         trunk = outer[MIN_RESOLUTION]
         self.bottleneck = Bottleneck(trunk) if bottleneck else None
         self.noise_shape = (trunk, MIN_RESOLUTION, MIN_RESOLUTION) if bottleneck else (0,)
@@ -207,8 +220,6 @@ class Discriminator(nn.Module):
             if r > active:
                 continue
             h, t = self.blocks[str(r)](h, t)
-            if r > MIN_RESOLUTION:
-                h, t = self.pool(h, t)
             if r == active and alpha is not None:
                 h, t = self._blend(x, tangent, h, t, alpha)
         return h, t
