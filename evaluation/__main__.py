@@ -1,4 +1,4 @@
-"""python -m evaluation fid | disentanglement | alignment | latents | figures | report RUN, compare RUN RUN ...
+"""python -m evaluation COMMAND RUN, or compare RUN RUN ...
 
 Each prints a short table; its last line on standard output is one JSON object, also appended to RUN/evaluation/.
 """
@@ -19,7 +19,7 @@ from rich.table import Table
 from data_shards.cli import run as run_app
 from data_shards.errors import UserError
 
-from . import comparison, comparison_page, figures, latents, measure, records, report
+from . import comparison, comparison_page, control, figures, latents, measure, records, report
 from .disentanglement import Protocol
 from .factors import load_extractor
 from .fid import KINDS
@@ -30,8 +30,7 @@ WIDTH, SHOWN_COLUMNS = 130, 13
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are looked at")]
-
-
+Step = Annotated[str | None, typer.Option(help="a checkpoint, by name or by images seen [default: the newest]")]
 CodesOption = Annotated[
     Literal["posterior", "prior"] | None,
     typer.Option(help="c from the aggregated posterior or from N(0, I) [default: as in training]"),
@@ -45,9 +44,10 @@ def fid_command(
     of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)}")] = "",
     codes: CodesOption = None,
     seed: Seed = 0,
+    step: Step = None,
 ) -> None:
     """FID (factor-net features) and sprite fidelity of the run's images and of what they are compared with."""
-    opened, extractor = open_run(run), load_extractor()
+    opened, extractor = open_run(run, step), load_extractor()
     record = measure.fid(opened, extractor, _kinds(of or own_kind(opened)), samples, codes, seed)
     found = record["kinds"]
     rows = [
@@ -66,9 +66,10 @@ def disentanglement_command(
     run: RunFolder,
     protocol: Annotated[Protocol, typer.Option(help="of the FactorVAE metric")] = "paper",
     seed: Seed = 0,
+    step: Step = None,
 ) -> None:
     """MIG and the FactorVAE metric of the run's encoder: its VAE, its frozen q, or InfoGAN's own q."""
-    opened = open_run(run)
+    opened = open_run(run, step)
     record = measure.disentanglement(opened, protocol, seed)
     fvm, mig = record["fvm"], record["mig"]
     rows = [["MIG", mig["protocol"], f"{mig['score']:.3f}"]]
@@ -85,9 +86,10 @@ def alignment_command(
     run: RunFolder,
     samples: Annotated[int, typer.Option(min=2, help="source images")] = 10_000,
     seed: Seed = 0,
+    step: Step = None,
 ) -> None:
     """How well the factors of an image are found in what is generated from its code (R^2; shape: accuracy)."""
-    opened, extractor = open_run(run), load_extractor()
+    opened, extractor = open_run(run, step), load_extractor()
     record = measure.alignment(opened, extractor, samples, seed)
     rows = [[kind, *(f"{v:.3f}" for v in found.values())] for kind, found in record["kinds"].items()]
     title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
@@ -95,9 +97,9 @@ def alignment_command(
 
 
 @app.command("latents")
-def latents_command(run: RunFolder, seed: Seed = 0) -> None:
+def latents_command(run: RunFolder, seed: Seed = 0, step: Step = None) -> None:
     """How far each latent moves x, y and scale in the image, as the factor network sees it."""
-    opened, extractor = open_run(run), load_extractor()
+    opened, extractor = open_run(run, step), load_extractor()
     record = measure.latents(opened, extractor, seed)
     clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
     rows = [
@@ -108,12 +110,22 @@ def latents_command(run: RunFolder, seed: Seed = 0) -> None:
     _answer(opened, "latents", record, title, ["latent", *record["factors"], "moves alone"], rows)
 
 
+@app.command("control")
+def control_command(run: RunFolder, codes: CodesOption = None, seed: Seed = 0, step: Step = None) -> None:
+    """Who controls what: the share of the variance of each factor and of the colour that c and s each explain."""
+    opened, extractor = open_run(run, step), load_extractor()
+    record = measure.control(opened, extractor, codes, seed)
+    title = f"share of the variance over {control.GRID} codes x {control.GRID} s (codes: {record['codes']})"
+    _answer(opened, "control", record, title, control.COLUMNS, control.table_rows(record))
+
+
 @app.command("figures")
-def figures_command(run: RunFolder, codes: CodesOption = None, seed: Seed = 0) -> None:
+def figures_command(run: RunFolder, codes: CodesOption = None, seed: Seed = 0, step: Step = None) -> None:
     """Random samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures."""
-    opened = open_run(run)
+    opened = open_run(run, step)
     source = code_source(opened, codes)
-    made = figures.draw(opened, run / records.FOLDER / "figures", source, seed)
+    folder = records.figures_folder(run, None if step is None else opened.step)
+    made = figures.draw(opened, folder, source, seed)
     record = {"codes": source, "seed": seed, "files": [str(path) for path in made]}
     _answer(opened, "figures", record, "figures", ["file"], [[str(path)] for path in made])
 
@@ -160,7 +172,7 @@ def _percent(share: float | None) -> str:
 
 
 def _answer(
-    run: Run, command: str, record: dict[str, Any], title: str, columns: list[str], rows: list[list[str]]
+    run: Run, command: str, record: dict[str, Any], title: str, columns: Sequence[str], rows: list[list[str]]
 ) -> None:
     """The table, then the record as one line of JSON; the record is kept beside the run."""
     _print(title, columns, rows)

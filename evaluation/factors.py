@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from data_shards.codec import box_mean
 from data_shards.errors import UserError
 from data_shards.sources.dsprites import Factors, render_factors
 from models import FactorNet, FactorPrediction, freeze
 from models.factor_net import SYMMETRY
 
 WEIGHTS = Path(__file__).parent / "weights" / "factor_net.safetensors"
+AT_ONCE = 8  # images that are pooled in one go: 100 MB of floats at 1024 px
 FULL_RANGE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "scale": (0.5, 1.0)}
 
 
@@ -31,8 +33,8 @@ class Extractor:
 
     @torch.no_grad()
     def look(self, images: Tensor) -> tuple[Tensor, FactorPrediction]:
-        """uint8 [B, 1 or 3, R, R] -> (features [B, 128], predicted factors)."""
-        features = self.network.features(images.float() / 255)
+        """uint8 [B, 1 or 3, R, R], R of at least 64 -> (features [B, 128], predicted factors)."""
+        features = self.network.features(at_64_px(images).float() / 255)
         return features, self.network.predict(features)
 
 
@@ -65,16 +67,30 @@ def to_factors(prediction: FactorPrediction) -> Factors:
     )
 
 
+def at_64_px(images: Tensor) -> Tensor:
+    """Images as reals are looked at: the box mean, rounded like the 64 px level of a set with larger ones.
+
+    images: uint8 [B, C, R, R], R = 64 * 2^k. Returns uint8 [B, C, 64, 64].
+    """
+    return images if images.shape[-1] == 64 else torch.cat([box_mean(part, 64) for part in images.split(AT_ONCE)])
+
+
+def sprite_mask(images: Tensor) -> Tensor:
+    """The pixels of each sprite: where the channel maximum is above half of its peak; none in a black image.
+
+    images: uint8 [B, C, 64, 64]. Returns bool [B, 64, 64].
+    """
+    light = images.amax(1).float()
+    return light > light.amax((1, 2), keepdim=True) / 2
+
+
 def sprite_iou(images: Tensor, prediction: FactorPrediction) -> NDArray[np.float64]:
     """Overlap of each image with the sprite that its predicted factors draw: [B] in [0, 1].
 
-    images: uint8 [B, C, R, R]. The image's mask is where its channel maximum, at 64 px, is above half of its peak; an
-    image without anything has overlap 0.
+    images: uint8 [B, C, R, R]. The image's mask is that of `sprite_mask` at 64 px; an image without anything has
+    overlap 0.
     """
-    light = images.amax(1).float()
-    if light.shape[-1] > 64:
-        light = torch.nn.functional.avg_pool2d(light[:, None], light.shape[-1] // 64)[:, 0]
-    mask = (light > light.amax((1, 2), keepdim=True) / 2).numpy()
+    mask = sprite_mask(at_64_px(images)).numpy()
     drawn = render_factors(to_factors(prediction)).astype(bool)
     union = (mask | drawn).sum((1, 2))
     return np.asarray((mask & drawn).sum((1, 2)) / np.maximum(union, 1))

@@ -14,7 +14,7 @@ from data_shards.cli import progress_bar
 from data_shards.errors import UserError
 from models.factor_net import FEATURES
 
-from .factors import Extractor, sprite_iou
+from .factors import Extractor, at_64_px, sprite_iou
 from .frechet import Moments, distance
 from .images import BLOCK, Codes, Kind, Maker, maker, reals
 from .run import Run
@@ -37,7 +37,7 @@ def measure(make: Maker, count: int, extractor: Extractor, faithful: bool, advan
     moments, overlaps = Moments.empty(FEATURES), []
     for start in range(0, count, BLOCK):
         positions = torch.arange(start, min(start + BLOCK, count))
-        images = make(positions)
+        images = at_64_px(make(positions))  # once for both looks
         features, prediction = extractor.look(images)
         if not torch.isfinite(features).all():
             raise UserError(

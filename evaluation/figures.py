@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .grids import beside, grid, labelled, save
+from .grids import TEXT, beside, grid, headed, labelled, save
 from .images import Codes, codes, generate, maker, nuisance, own_kind, reals
 from .latents import STEPS, decoded, traversal_rows
 from .run import Run
 
 SAMPLES, PANE = 64, 5
+TEXT_SHARE, LABEL = 8, 3  # letters have at least an 8th of an image; a label has the room of 3
 
 
 def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
@@ -43,14 +44,17 @@ def traversals(run: Run, seed: int) -> Image.Image:
 
 @torch.no_grad()
 def code_and_nuisance(run: Run, source: Codes, seed: int) -> Image.Image:
-    """Rows share c, columns share s; the decoding of c, where there is a VAE, comes first (Figures A.5, A.7)."""
+    """Rows c1, c2, ... share c, columns s1, s2, ... share s; where there is a VAE, its decoding of c comes first
+    (Figures A.5, A.7)."""
     assert run.generator is not None
     c = codes(run, seed, torch.arange(PANE), source, 0)
     s = nuisance(run, seed, torch.arange(PANE))
-    rows = []
-    for code in c:
+    rows, titles = [], [f"s{k + 1}" for k in range(PANE)]
+    for i, code in enumerate(c):
         images = generate(run.generator, s, code.expand(PANE, -1))
         if run.vae is not None:
             images = torch.cat((decoded(run, code[None], images.shape[-1]), images))
-        rows.append(images)
-    return grid(torch.cat(rows), len(rows[0]))
+        rows.append((f"c{i + 1}", grid(images, len(images))))
+    text = max(TEXT, images.shape[-1] // TEXT_SHARE)
+    titles = titles if run.vae is None else ["VAE", *titles]
+    return headed(titles, labelled(rows, LABEL * text, text=text), LABEL * text, text)

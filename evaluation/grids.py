@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 PAD = 2
-PAPER = 255
+PAPER, INK = 255, (30, 30, 30)
+TEXT = 13  # px of letters
 
 
 def grid(images: Tensor, columns: int) -> Image.Image:
@@ -19,16 +20,27 @@ def grid(images: Tensor, columns: int) -> Image.Image:
     return Image.fromarray(sheet.permute(1, 2, 0).numpy())
 
 
-def labelled(rows: Sequence[tuple[str, Image.Image]], width: int = 120, gap: int = 0) -> Image.Image:
-    """Pictures below each other, each with its text on the left."""
-    font = ImageFont.load_default(13)
+def labelled(rows: Sequence[tuple[str, Image.Image]], width: int = 120, gap: int = 0, text: int = TEXT) -> Image.Image:
+    """Pictures below each other, each with its words on the left. width: of the words; text: px of their letters."""
+    font = ImageFont.load_default(text)
     height = sum(p.height for _, p in rows) + gap * (len(rows) - 1)
     sheet = Image.new("RGB", (width + max(p.width for _, p in rows), height), (PAPER,) * 3)
     pen, y = ImageDraw.Draw(sheet), 0
-    for text, picture in rows:
+    for words, picture in rows:
         sheet.paste(picture, (width, y))
-        pen.multiline_text((6, y + picture.height / 2), text, (30, 30, 30), font, anchor="lm", spacing=4)
+        pen.multiline_text((6, y + picture.height / 2), words, INK, font, anchor="lm", spacing=4)
         y += picture.height + gap
+    return sheet
+
+
+def headed(titles: Sequence[str], picture: Image.Image, left: int, text: int = TEXT) -> Image.Image:
+    """A picture under the titles of its columns, which are equally wide and begin `left` px from its edge."""
+    font, height = ImageFont.load_default(text), 2 * text
+    sheet = Image.new("RGB", (picture.width, height + picture.height), (PAPER,) * 3)
+    sheet.paste(picture, (0, height))
+    pen, column = ImageDraw.Draw(sheet), (picture.width - left) / len(titles)
+    for i, title in enumerate(titles):
+        pen.text((left + (i + 0.5) * column, height / 2), title, INK, font, anchor="mm")
     return sheet
 
 

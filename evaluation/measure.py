@@ -9,6 +9,7 @@ import numpy as np
 from data_shards.sources.dsprites import index_of
 
 from . import alignment as alignments
+from . import control as controls
 from . import disentanglement as metrics
 from . import encoding
 from . import latents as movements
@@ -56,6 +57,19 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> di
         "samples": samples,
         "seed": seed,
         "kinds": found,
+    }
+
+
+def control(run: Run, extractor: Extractor, asked: Asked = None, seed: int = 0) -> dict[str, Any]:
+    """The shares of each factor's variance that c and s control, over a full grid of pairs."""
+    source = code_source(run, asked)
+    found = controls.control(run, extractor, source, seed)
+    return {
+        "extractor": extractor.sha256,
+        "codes": source,
+        "seed": seed,
+        "grid": [controls.GRID, controls.GRID],
+        "factors": {name: each._asdict() for name, each in found.items()},
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainer import checkpoint
 from trainer.status import read_lines
 
 FOLDER = "evaluation"
@@ -27,15 +28,22 @@ def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
     return full
 
 
-def latest(run: Path, command: str) -> dict[str, Any] | None:
-    """The newest complete record of a command."""
+def latest(run: Path, command: str, step: str) -> dict[str, Any] | None:
+    """The newest complete record of a command on a step, or on any where that step has none."""
     found = every(run, command)
-    return found[-1] if found else None
+    of_step = [record for record in found if record["step"] == step]
+    return next(reversed(of_step or found), None)
 
 
 def every(run: Path, command: str) -> list[dict[str, Any]]:
     """All complete records of a command, the oldest first."""
     return read_lines(run / FOLDER / f"{command}.jsonl")
+
+
+def figures_folder(run: Path, named: Path | None = None) -> Path:
+    """Where figures lie. named: the step that was asked for; an older one's lie apart: the page shows others."""
+    folder = run / FOLDER / "figures"
+    return folder if named is None or named == checkpoint.newest(run) else folder / named.name
 
 
 def once(

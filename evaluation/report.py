@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from trainer.preemption import read_command
 from trainer.status import read_stats
 
-from . import records
+from . import control, records
 from .latents import BASES, STEPS
 from .page import image, publish_page, section, table
 from .run import Run
@@ -34,22 +34,24 @@ def _names(run: Run) -> dict[str, str]:
 
 
 def write(run: Run, out: Path) -> Path:
-    """Write OUT/index.html from the run's newest records, figures and statistics; its path."""
+    """Write OUT/index.html from the run's records, those of its newest checkpoint first, figures and statistics."""
     parts = [
         _head(run),
-        _targets(records.latest(run.path, "fid"), records.latest(run.path, "latents")),
-        _quality(run, records.latest(run.path, "fid")),
-        _samples(run, records.latest(run.path, "figures")),
+        _targets(_latest(run, "fid"), _latest(run, "latents")),
+        _quality(run, _latest(run, "fid")),
+        _samples(run, _latest(run, "figures")),
         _traversals(run),
-        _movement(run, records.latest(run.path, "latents")),
+        _movement(run, _latest(run, "latents")),
         _figure(
             run,
             "code_and_nuisance.png",
             "c against s",
-            "Rows share c, columns share s; the decoding of c, where there is a VAE, is first.",
+            "Rows share c, columns share s (c1, s1, ... are whole codes and vectors here); where there is a VAE, its "
+            "decoding of c is first.",
         ),
-        _disentanglement(run, records.latest(run.path, "disentanglement")),
-        _alignment(run, records.latest(run.path, "alignment")),
+        _control(run, _latest(run, "control")),
+        _disentanglement(run, _latest(run, "disentanglement")),
+        _alignment(run, _latest(run, "alignment")),
         _curves(run),
         _commands(run),
     ]
@@ -65,6 +67,10 @@ def _head(run: Run) -> str:
         f"seed {run.config.seed}; checkpoint {run.step.name}"
     )
     return f"<h1>{run.config.system}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
+
+
+def _latest(run: Run, command: str) -> dict[str, Any] | None:
+    return records.latest(run.path, command, run.step.name)
 
 
 def _origin(run: Run, record: dict[str, Any]) -> str:
@@ -121,7 +127,7 @@ def _quality(run: Run, record: dict[str, Any] | None) -> str:
 def _samples(run: Run, record: dict[str, Any] | None) -> str:
     captions = {"posterior": "Samples, one for each real's code", "prior": "Samples, codes from the prior"}
     caption = captions.get(record["codes"] if record else "posterior", "Samples")
-    folder = run.path / records.FOLDER / "figures"
+    folder = records.figures_folder(run.path)
     pair = [
         f"<figure>{image(folder / name)}<figcaption>{text}</figcaption></figure>"
         for name, text in (("reals.png", "Reals"), ("samples.png", caption))
@@ -139,7 +145,7 @@ def _traversals(run: Run) -> str:
 
 
 def _figure(run: Run, name: str, title: str, note: str) -> str:
-    path = run.path / records.FOLDER / "figures" / name
+    path = records.figures_folder(run.path) / name
     return section(title, f'<div class="wide">{image(path)}</div>', note) if path.is_file() else ""
 
 
@@ -157,6 +163,18 @@ def _movement(run: Run, record: dict[str, Any] | None) -> str:
         f"and at least 20 %. {_origin(run, record)}"
     )
     return section("What each latent moves", table(("latent", *record["factors"], "moves alone"), rows), note)
+
+
+def _control(run: Run, record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    codes, vectors = record["grid"]
+    note = (
+        f"The share of each factor's variance, over {codes} codes x {vectors} nuisance vectors, that c and s control, "
+        f"each alone; the rest they decide together. A factor that neither controls has about {1 / codes:.1%} in both. "
+        f"Codes: {record['codes']}. {_origin(run, record)}"
+    )
+    return section("What c controls, and what s", table(control.COLUMNS, control.table_rows(record)), note)
 
 
 def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
@@ -233,8 +251,8 @@ def _commands(run: Run) -> str:
         lines.append(shlex.join([*make, "--count", str(manifest.count), "--resolutions", sizes]))
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]
-    for name in ("disentanglement", "alignment", "fid", "latents", "figures"):
-        record = records.latest(run.path, name)
+    for name in ("disentanglement", "alignment", "fid", "latents", "control", "figures"):
+        record = _latest(run, name)
         lines.append(record["argv"] if record else None)
     text = "\n".join(line for line in lines if line)
     return section("The commands that made this page", f"<pre>{html.escape(text)}</pre>")

@@ -1,4 +1,4 @@
-"""A run folder of either stage, opened to be looked at: networks of its newest checkpoint, and its data."""
+"""A run folder of either stage, opened to be looked at: networks of a checkpoint, and its data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Run:
-    """One run at its newest checkpoint. A part that its system does not have is None.
+    """One run at one checkpoint. A part that its system does not have is None.
 
     step and its manifest name the weights; generator: the EMA; q: the encoder, for images in [-1, 1]; vae: what
     decodes a code; encoder: which q it is, in words; facts: what must be as in the training.
@@ -114,27 +114,30 @@ class AtStage(nn.Module):
         return images if self.resolution >= TWIN else F.interpolate(images, (TWIN, TWIN), mode="bilinear")
 
 
-def open_run(path: Path) -> Run:
-    """Open a run folder. Raises UserError where it holds no run, no usable checkpoint, or other inputs."""
+def open_run(path: Path, step: str | None = None) -> Run:
+    """Open a run folder at its newest checkpoint, or at a step by its name or by images seen.
+
+    Raises UserError where it holds no run, no usable checkpoint, no such step, or other inputs.
+    """
     config_path = path / "config.yaml"
     if not config_path.is_file():
         raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
     config = settings.load(kind_of(settings.read(config_path)), config_path)
     data = open_data(config.data, config.seed)
-    run = _vae_run(path, config, data) if isinstance(config, VaeConfig) else _gan_run(path, config, data)
+    run = _vae_run(path, config, data, step) if isinstance(config, VaeConfig) else _gan_run(path, config, data, step)
     _check(run)
     return run
 
 
-def _vae_run(path: Path, config: VaeConfig, data: Data) -> Run:
-    step, vae = _load(path, "vae", networks.vae(config, data.channels))
+def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
+    step, vae = _load(path, at, "vae", networks.vae(config, data.channels))
     words = f"the {config.system} of this run"
     manifest = checkpoint.read_manifest(step)
     return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.facts)
 
 
-def _gan_run(path: Path, config: GanConfig, data: Data) -> Run:
-    step, average = _load(path, "ema", networks.generator(config, data.channels))
+def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None) -> Run:
+    step, average = _load(path, at, "ema", networks.generator(config, data.channels))
     manifest = checkpoint.read_manifest(step)
     generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
     facts, q, vae, words = data.facts, None, None, None
@@ -150,15 +153,17 @@ def _gan_run(path: Path, config: GanConfig, data: Data) -> Run:
         q, vae = CodeEncoder(found.encoder), found.vae
         words = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
     elif config.code_loss == "info":
-        _, q = _load(path, "q", networks.joint_q(config, data.channels))
+        _, q = _load(path, at, "q", networks.joint_q(config, data.channels))
         words = "InfoGAN's own q, learnt with its generator"
     return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts)
 
 
-def _load(path: Path, prefix: str, network: M) -> tuple[Path, M]:
-    """Fill a network from the newest usable step, and freeze it."""
+def _load(path: Path, at: str | None, prefix: str, network: M) -> tuple[Path, M]:
+    """Fill a network from a named step, or from the newest usable one, and freeze it."""
     like = {f"{prefix}.{name}": t for name, t in network.state_dict().items()}
-    step, tensors = checkpoint.read_newest(path, lambda manifest: like)
+    step, tensors = (
+        checkpoint.read_newest(path, lambda manifest: like) if at is None else checkpoint.read_named(path, at, like)
+    )
     network.load_state_dict({name.removeprefix(f"{prefix}."): t for name, t in tensors.items()})
     freeze(network)
     return step, network

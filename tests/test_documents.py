@@ -49,6 +49,9 @@ def tiny(command: str) -> list[str]:
         return [*args, "--count", "128", "--workers", "1"]
     if "trainer" in args:
         return [*args, *TINY]
+    if "--step" in args:  # the first of a tiny run
+        at = args.index("--step")
+        args[at : at + 2] = ["--step=16"]
     if {"fid", "alignment", "compare"} & set(args) and "evaluation" in args:
         args = [a for a in args if not a.isdigit() and a != "--samples"]
         return [*args, "--samples", "48"]

@@ -236,6 +236,24 @@ def read_newest(run: Path, like: Callable[[dict[str, Any]], dict[str, Tensor]]) 
     raise UserError(f"{run}: holds no usable checkpoint; train the run further, or name another run folder")
 
 
+def read_named(run: Path, name: str, like: Mapping[str, Tensor]) -> tuple[Path, dict[str, Tensor]]:
+    """Some tensors of one step, named as its folder or by images seen: (step, tensors).
+
+    Raises a UserError, which lists the others, where there is no such step or it cannot be used.
+    """
+    wanted = name_of(int(name)) if name.isdecimal() else name
+    there = {path.name: path for path in steps(run)}
+    why = problem(there[wanted]) if wanted in there else "is not there"
+    if why is None:
+        try:
+            return there[wanted], load_tensors(there[wanted], like)
+        except UserError as error:
+            why = str(error)
+    usable = ", ".join(sorted(other for other, path in there.items() if problem(path) is None and other != wanted))
+    listed = f"choose one of {usable}" if usable else "there is no other; train the run further"
+    raise UserError(f"{folder(run)}: checkpoint {wanted} {why}; {listed}")
+
+
 def load_tensors(step: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read some tensors of a step, with no process group. Raises a UserError where it cannot be read."""
     tensors = {name: torch.empty_like(t) for name, t in like.items()}

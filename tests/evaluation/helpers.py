@@ -17,16 +17,17 @@ def evaluate(folder: Path, *argv: object, code: int = 0) -> processes.Running:
 
 
 def quickly(folder: Path, *argv: object) -> processes.Running:
-    """Start `python -m evaluation ARGV` with few images behind MIG, the short FVM and latents; nothing is pruned."""
+    """Start `python -m evaluation ARGV` with few images behind MIG, FVM, latents and control; no pruning."""
     return processes.start(_quick, ([str(a) for a in argv],), folder)
 
 
 def _quick(argv: list[str]) -> None:
-    from evaluation import disentanglement, latents
+    from evaluation import control, disentanglement, latents
 
     disentanglement.FVM_PROTOCOLS["short"] = disentanglement.FvmProtocol(500, 0.0, 16, 40, 0)
     disentanglement.MIG_SAMPLES = 500
     latents.BASES = 4
+    control.GRID = 8
     processes.module("evaluation", argv)
 
 

@@ -82,7 +82,7 @@ def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> No
         "reals.png": (8 * 66 + 2, 8 * 66 + 2),
         "samples.png": (8 * 66 + 2, 8 * 66 + 2),
         "traversals.png": (2 * (120 + 7 * 66 + 2) + 16, 5 * (2 * 66 + 2)),
-        "code_and_nuisance.png": (6 * 66 + 2, 5 * 66 + 2),
+        "code_and_nuisance.png": (39 + 6 * 66 + 2, 26 + 5 * (66 + 2)),
     }
     page = Path(str(answer(evaluate(tmp_path / "logs", "report", run))["page"]))
     text = page.read_text()

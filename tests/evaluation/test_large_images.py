@@ -39,7 +39,9 @@ def test_every_command_works_at_every_size(name: str, runs: dict[str, Path], tmp
     assert ("alpha" in record) == (name == "fade")
     files = {Path(p).name: Path(p) for p in answer(evaluate(tmp_path, "figures", runs[name]))["files"]}
     assert Image.open(files["samples.png"]).size == (8 * (size + 2) + 2,) * 2
-    assert Image.open(files["code_and_nuisance.png"]).size == (6 * (size + 2) + 2, 5 * (size + 2) + 2)
+    text = 16 if name == "full" else 13  # px of its labels' letters
+    pane = (3 * text + 6 * (size + 2) + 2, 2 * text + 5 * (size + 4))
+    assert Image.open(files["code_and_nuisance.png"]).size == pane
     pair = 2 * (size + 2) + 2  # the VAE's 64 px decoding, enlarged, above the image
     assert Image.open(files["traversals.png"]).size == (2 * (120 + 7 * (size + 2) + 2) + 16, 5 * pair)
     evaluate(tmp_path, "alignment", runs[name], "--samples", 48)

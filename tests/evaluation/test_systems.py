@@ -110,7 +110,7 @@ def test_figures_have_the_rows_of_the_system(system: str, asked: Asked) -> None:
         "traversals.png": (2 * (120 + 7 * 66 + 2) + 16, 5 * row),
     }
     if system == "idgan":  # the one with s
-        expected["code_and_nuisance.png"] = (6 * 66 + 2, 5 * 66 + 2)
+        expected["code_and_nuisance.png"] = (39 + 6 * 66 + 2, 26 + 5 * (66 + 2))
     assert sizes == expected
 
 

@@ -1,0 +1,129 @@
+"""Who controls what in a generated image: the code c or the nuisance vector s.
+
+ID-GAN wants c to hold what the VAE has found and s to hold the rest. Every code of a sample meets every s of a sample;
+for a scalar f of the image, such as the x of its sprite, the analysis of variance over that full grid says how much of
+Var f each of the two explains (first-order Sobol indices: Sobol, 2001, section 3).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_shards.cli import progress_bar
+from data_shards.errors import UserError
+
+from .factors import FULL_RANGE, Extractor, at_64_px, sprite_mask
+from .images import Codes, codes, generate, nuisance
+from .run import Run
+
+Float = NDArray[np.float64]
+GRID = 64  # codes, and as many nuisance vectors: every pair is one image
+CONSTANT = 1e-4  # standard deviation: 1/300 px of a position, 1/40 of a grey level
+COLUMNS = ("factor", "share of c", "share of s", "total std", "of a range")
+RANGES = {"scale": "0.5 to 1", "shape": "3 probabilities"}  # of the others: 0 to 1
+
+
+class Shares(NamedTuple):
+    """Of a factor's variance, in [0, 1]; None where it does not vary. std: of all images, in the factor's units."""
+
+    c: float | None
+    s: float | None
+    std: float
+
+
+def shares(values: Float) -> Shares:
+    """How much of the variance of f(c, s) each argument controls.
+
+    values: f on a full grid of codes (rows) and nuisance vectors (columns), [C, S], or [C, S, K] where f has K
+    components, whose variances are summed. With the variances of the grid itself (1/N) and Var f over all its pairs,
+
+        share of c = 1 - E_c[Var_s f] / Var f = Var_c(E_s f) / Var f        share of s = 1 - E_s[Var_c f] / Var f
+
+    The second form is the law of total variance, exact on a full grid. An f of c alone has shares 1 and 0, and those
+    of a(c) + b(s) sum to 1. In general they sum to less: the rest is interaction, what c and s decide only together
+    (all of a(c) * b(s) where both have mean 0). Noise that neither decides still has about 1/C and 1/S.
+    """
+    f = values.reshape(*values.shape[:2], -1)
+    total = float(f.var((0, 1)).sum())
+    if total**0.5 < CONSTANT:
+        return Shares(None, None, total**0.5)
+    of_c, of_s = (max(0.0, 1 - float(f.var(axis).mean(0).sum()) / total) for axis in (1, 0))
+    return Shares(of_c, of_s, total**0.5)
+
+
+def readings(images: Tensor, extractor: Extractor, coloured: bool) -> dict[str, Tensor]:
+    """What is measured of each image, by name: x, y, scale [B, 1] and the probabilities of shape [B, 3], as the factor
+    network sees them, within what dSprites can draw; where `coloured`, the mean of each channel over the sprite.
+
+    images: uint8 [B, 1 or 3, R, R]. The orientation is left out: its head is an angle of its own for every shape, and
+    each was trained on images of that shape alone, so that no one scalar holds for images whose shapes differ.
+    """
+    images = at_64_px(images)
+    prediction = extractor.look(images)[1]
+    seen = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
+    found = {name: value.clamp(*FULL_RANGE[name])[:, None] for name, value in seen.items()}
+    found["shape"] = prediction.shape.softmax(1)
+    if coloured:
+        names = ("red", "green", "blue") if images.shape[1] == 3 else ("brightness",)
+        found |= dict(zip(names, sprite_colour(images).split(1, 1), strict=True))
+    return found
+
+
+def sprite_colour(images: Tensor) -> Tensor:
+    """Mean of each channel over the pixels of the sprite, [B, C] in [0, 1]; black where there is no sprite.
+
+    images: uint8 [B, C, 64, 64].
+    """
+    mask = sprite_mask(images)[:, None]
+    return (images * mask).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1) / 255
+
+
+@torch.no_grad()
+def control(run: Run, extractor: Extractor, source: Codes, seed: int) -> dict[str, Shares]:
+    """Shares by factor over GRID x GRID pairs, which grow from those that the figure of c against s shows.
+
+    The colour is measured in plain and Color only: the sprite is what is bright, which no background may be.
+    """
+    check(run)
+    assert run.generator is not None
+    at = torch.arange(GRID)
+    s, coloured = nuisance(run, seed, at), run.data.variant in ("plain", "color")
+    rows: list[dict[str, Tensor]] = []
+    with progress_bar() as bar:
+        task = bar.add_task("control", total=GRID**2)
+        for code in codes(run, seed, at, source, 0):
+            images = generate(run.generator, s, code.expand(GRID, -1))
+            rows.append(readings(images, extractor, coloured))
+            bar.advance(task, GRID)
+    return {name: shares(torch.stack([row[name] for row in rows]).double().numpy()) for name in rows[0]}
+
+
+def check(run: Run) -> None:
+    """Refuse a run that lacks c or s, or whose images the factor network does not know."""
+    if run.generator is None:
+        raise UserError(f"{run.path}: is a run of stage 1, which has no s; name a run of stage 2 with s_dim > 0")
+    if not run.c_dim:
+        raise UserError(
+            f"{run.path}: a {run.config.system} without a code, so that s controls everything; name a run of another "
+            "system with s_dim > 0"
+        )
+    if not run.s_dim:
+        raise UserError(
+            f"{run.path}: s_dim is 0: the code is all that the generator sees, so that c controls everything; name a "
+            "run with s_dim > 0"
+        )
+    run.need_factor_net()
+
+
+def table_rows(record: dict[str, Any]) -> list[list[str]]:
+    """The rows of a record's table, under COLUMNS."""
+    rows = []
+    for name, found in record["factors"].items():
+        of_each = ["constant", "constant"] if found["c"] is None else [f"{found[by]:.1%}" for by in ("c", "s")]
+        rows.append([name, *of_each, f"{found['std']:.3f}", RANGES.get(name, "0 to 1")])
+    return rows
