@@ -82,6 +82,7 @@ def make(
     for tables, shards in ordered(_write_shard, _jobs(source, settings, out, digest), workers):
         written.append((tables, shards))
         advance(shards[settings.levels[0]].samples)
+    columns = index.labels_of(index.join([tables[settings.levels[0]] for tables, _ in written]))
     made = Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         data_set=source.data_set,
@@ -94,7 +95,7 @@ def make(
         factors=source.factors,
         labels=source.labels,
         skipped=tuple(Skipped(file=o.file, rule=o.rule) for o in skipped),
-        notes=source.notes,
+        notes=source.notes + source.findings(columns),
         tools=tool_versions(),
     )
     publish(out / manifest.FILE, manifest.to_bytes(made))

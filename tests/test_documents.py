@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import processes
+from tests import processes, replicas
 from tests.data_shards.helpers import photos
 from tests.trainer.helpers import finish
 from trainer import settings
@@ -62,11 +62,16 @@ def tiny(command: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the configs, like a fresh clone, and a folder of photos."""
+    """A folder with the configs, like a fresh clone, a folder of photos, and replicas of the published data sets."""
     place = tmp_path_factory.mktemp("workplace")
     for name in ("configs", "benchmarks", "Makefile", "tests", "pyproject.toml"):
         (place / name).symlink_to(ROOT / name)
     photos(place / "PHOTOS", size=(300, 280))
+    replicas.celeba(place / "CELEBA", 2)
+    replicas.celeba_hq(place / "CELEBA_HQ", 2)
+    replicas.image_list(place / "image_list.txt", [replicas.hq_image(i, 1024) for i in range(2)])
+    replicas.chairs(place, 1)
+    replicas.cars(place / "CARS", 4)
     return place
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -66,6 +66,10 @@ class Source(Protocol):
 
     def without(self, offenders: Sequence[Offender]) -> Source:
         """The same source less these files."""
+        ...
+
+    def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
+        """Notes that only the written samples give. labels: int64 [N] by name."""
         ...
 
 

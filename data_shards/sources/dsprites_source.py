@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +103,9 @@ class DSprites:
 
     def without(self, offenders: Sequence[Offender]) -> DSprites:
         return self
+
+    def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
+        return ()
 
 
 def dsprites(count: int | None, size: int, file: Path | None = None) -> DSprites:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from data_shards import cli, commands
+from data_shards import cli, commands, manifest
+from data_shards.loader import open_dataset
 
 
 class Outcome(NamedTuple):
@@ -73,3 +77,58 @@ def mounted(path: Path, kib: int) -> bool:
     path.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(path)]
     return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+class Made:
+    """A set that a command made: what it printed, and its pixels, names and labels."""
+
+    def __init__(self, out: Path, *args: object) -> None:
+        outcome = run("make", *args, "--out", out, "--workers", 1)
+        assert outcome.code == 0, outcome.err
+        self.root, self.out, self.manifest = out, outcome.out, manifest.load(out)
+        self.size = self.manifest.resolutions[0]
+
+    def pixels(self, size: int | None = None) -> NDArray[np.uint8]:
+        """uint8 [N, R, R, 3]."""
+        level = open_dataset(self.root, size or self.size)
+        return level.read_samples(np.arange(level.count)).permute(0, 2, 3, 1).numpy()
+
+    @property
+    def labels(self) -> dict[str, list[int]]:
+        return {name: values.tolist() for name, values in open_dataset(self.root, self.size).labels.items()}
+
+    @property
+    def names(self) -> list[str]:
+        found = []
+        for path in sorted((self.root / str(self.size)).glob("*.tar")):
+            with tarfile.open(path) as tar:
+                members = [m for m in tar if m.name.endswith(".json")]
+                found += [json.load(tar.extractfile(m))["name"] for m in members]  # type: ignore[arg-type]
+        return found
+
+    def classes(self, label: str) -> tuple[str, ...] | None:
+        return next(found.classes for found in self.manifest.labels if found.name == label)
+
+
+def box_mean(images: NDArray[Any], size: int) -> NDArray[Any]:
+    """By numpy's floats: means of squares, rounded half up. [N, R, R, 3] -> [N, size, size, 3]."""
+    n, side, _, c = images.shape
+    k = side // size
+    return np.floor(images.astype(np.float64).reshape(n, size, k, size, k, c).mean((2, 4)) + 0.5)
+
+
+def cropped(path: Path, box: tuple[int, int, int, int], size: int) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(path).convert("RGB").crop(box).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def attempt(kind: str, source: Path, *more: object, size: int = 64) -> Outcome:
+    """`make KIND SOURCE`, which leaves nothing behind where it fails."""
+    out = source.parent / "out"
+    outcome = run("make", kind, source, "--out", out, "--resolutions", size, "--workers", 1, *more)
+    assert out.exists() == (outcome.code == 0)
+    return outcome
+
+
+def lines_of(outcome: Outcome, name: str) -> str:
+    (line,) = [text for text in outcome.err.splitlines() if name in text]
+    return line

@@ -1,0 +1,164 @@
+"""Cars (Krause et al., "3D Object Representations for Fine-Grained Categorization", 2013): cars_train and
+cars_test, or the flat copies in car_ims, with the boxes and classes of the devkit's .mat files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from ..errors import UserError
+from ..manifest import Label
+from ..tars import sha256
+from .annotations import few, require_rows
+from .photos import GREY, Photos, photos_hash
+from .recipes import OwnBox
+from .stores import Box, Photo, images_of, open_store
+
+LEAST = 64  # px: the paper leaves smaller boxes out
+_TRAIN, _TEST, _ALL = "cars_train_annos.mat", "cars_test_annos_withlabels.mat", "cars_annos.mat"
+_META = "cars_meta.mat"
+_DEVKIT = "copy the devkit again"
+
+
+class Car(NamedTuple):
+    """A row of the annotations. class_number counts from 1."""
+
+    box: Box
+    class_number: int
+
+
+def cars(src: Path, size: int) -> Photos:
+    """The cars below the folder or zip `src`, whose .mat files are in it or beside it."""
+    store = open_store(src)
+    found = images_of(store, src)
+    mats = _mats(src if src.is_dir() else src.parent)
+    classes = _classes(mats)
+    rows, notes = _matched(found, mats, src)
+    boxed = [
+        photo._replace(box=car.box, labels=(car.class_number - 1,))
+        for photo, car in zip(found, rows, strict=True)
+        if _large(car.box, max(LEAST, size))
+    ]
+    _check_classes(rows, classes, mats)
+    if not boxed:
+        raise UserError(f"{src}: no box has sides of {max(LEAST, size)} px or more; choose a smaller --resolutions")
+    left_out = len(found) - len(boxed)
+    recipe = {
+        "source": "cars",
+        "crop": "bounding box x1, y1, x2, y2 as it stands",
+        "least_side": max(LEAST, size),
+        "filter": "lanczos, regardless of aspect",
+        "size": size,
+        "colour": "RGB",
+        "label_files": {path.name: sha256(path) for path in mats.values()},
+    }
+    return Photos(
+        data_set="cars",
+        store=store,
+        photos=tuple(boxed),
+        how=OwnBox(size),
+        recipe=recipe,
+        listing_sha256=photos_hash(store, boxed),
+        own_labels=(Label(name="class", classes=classes),),
+        notes=(GREY, *notes, f"{left_out} boxes with a side under {max(LEAST, size)} px are left out"),
+    )
+
+
+def _large(box: Box, least: int) -> bool:
+    return box[2] - box[0] >= least and box[3] - box[1] >= least
+
+
+def _mats(folder: Path) -> dict[str, Path]:
+    """The annotation files below a folder, by name."""
+    wanted = (_TRAIN, _TEST, _ALL, _META)
+    found = {path.name: path for path in sorted(folder.rglob("*.mat"), reverse=True) if path.name in wanted}
+    if not found.keys() & {_TRAIN, _TEST, _ALL}:
+        raise UserError(f"{folder}: holds none of {_TRAIN}, {_TEST}, {_ALL}; put the devkit there")
+    return found
+
+
+def _matched(photos: Sequence[Photo], mats: dict[str, Path], src: Path) -> tuple[list[Car], list[str]]:
+    """The annotation of every image, and notes on annotations without one."""
+    tables = {name: _read(path) for name, path in mats.items() if name != _META}
+    groups: dict[str, list[str]] = {name: [] for name in tables}
+    keys = []
+    for photo in photos:
+        name, file = _table_of(photo, mats, src), PurePosixPath(photo.path).name
+        groups[name].append(file)
+        keys.append((name, file))
+    _unique(keys, src)
+    notes = [note for name, files in groups.items() for note in require_rows(mats[name], files, list(tables[name]))]
+    return [tables[name][file] for name, file in keys], notes
+
+
+def _table_of(photo: Photo, mats: dict[str, Path], src: Path) -> str:
+    """Which annotations an image belongs to: by its folder, or the only ones that there are."""
+    folders = PurePosixPath(photo.path).parent.parts or (src.name,)
+    split = {"cars_train": _TRAIN, "cars_test": _TEST}
+    name = next((split[folder] for folder in folders if folder in split), None)
+    if name is None:
+        there = [name for name in (_ALL, _TRAIN, _TEST) if name in mats]
+        if len(there) > 1 and there[0] != _ALL:
+            remedy = "keep the images in cars_train and cars_test, or one of these files"
+            raise UserError(f"{src}: {photo.path} may belong to {' or '.join(there)}; {remedy}")
+        name = there[0]
+    if name not in mats:
+        raise UserError(f"{src}: {photo.path} needs {name}, which is not there; add it, or move these images away")
+    return name
+
+
+def _unique(keys: Sequence[tuple[str, str]], src: Path) -> None:
+    twice = [file for (_, file), times in Counter(keys).items() if times > 1]
+    if twice:
+        raise UserError(f"{src}: holds more than one image of a name ({few(twice)}); remove the copies")
+
+
+def _read(path: Path) -> dict[str, Car]:
+    """Rows by image file name. The boxes count from 1 and are inclusive; the authors' code hands x1, y1, x2, y2 to
+    crop as they are, which is one pixel off that at the left and the top, and so does this."""
+    table = _array(path, "annotations")
+    names = table.dtype.names or ()
+    file = "fname" if "fname" in names else "relative_im_path"
+    fields = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", file)
+    lost = [field for field in fields if field not in names]
+    if lost:
+        remedy = f"use {_TEST} for the test images" if lost == ["class"] else _DEVKIT
+        raise UserError(f"{path}: annotations has the fields {', '.join(names) or 'none'}, no {lost[0]}; {remedy}")
+    rows: dict[str, Car] = {}
+    for row in table:
+        try:
+            x1, y1, x2, y2, number = (int(row[field]) for field in fields[:5])
+        except (TypeError, ValueError):
+            raise UserError(f"{path}: the row of {row[file]} does not hold integers; {_DEVKIT}") from None
+        rows[PurePosixPath(str(row[file])).name] = Car((x1, y1, x2, y2), number)
+    return rows
+
+
+def _classes(mats: dict[str, Path]) -> tuple[str, ...] | None:
+    """Names of classes 1, 2, ...; the combined file brings its own."""
+    path = mats.get(_META) or mats.get(_ALL)
+    return tuple(str(name) for name in _array(path, "class_names")) if path else None
+
+
+def _check_classes(rows: Sequence[Car], classes: tuple[str, ...] | None, mats: dict[str, Path]) -> None:
+    highest = max(row.class_number for row in rows)
+    if min(row.class_number for row in rows) < 1 or (classes is not None and highest > len(classes)):
+        names = ", ".join(sorted(mats))
+        raise UserError(f"{names}: class {highest} of {len(classes or ())} named classes; {_DEVKIT}")
+
+
+def _array(path: Path, name: str) -> np.ndarray[Any, Any]:
+    """One array of a .mat file, as a vector."""
+    try:
+        content = loadmat(path, squeeze_me=True, variable_names=[name])
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, KeyError, IndexError) as error:
+        raise UserError(f"{path}: not a readable .mat file ({error}); {_DEVKIT}") from None
+    if name not in content:
+        raise UserError(f"{path}: holds no array {name}; {_DEVKIT}")
+    return np.atleast_1d(content[name])

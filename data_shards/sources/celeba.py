@@ -1,0 +1,97 @@
+"""CelebA, aligned and cropped: img_align_celeba, 178x218 px (Liu et al., "Deep Learning Face Attributes in the
+Wild", ICCV 2015), as a folder or a zip, with its label files where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..manifest import Label
+from ..tars import sha256
+from .annotations import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
+from .photos import GREY, Photos, photos_hash
+from .recipes import FixedBox, centre
+from .stores import Photo, by_file_name, images_of, open_store
+
+WIDTH, HEIGHT = 178, 218
+CROPS = {
+    "paper": centre(WIDTH, HEIGHT, 160),  # ID-GAN
+    "square": centre(WIDTH, HEIGHT, 178),
+    "centre-148": centre(WIDTH, HEIGHT, 148),  # what most VAE papers take
+    "centre-108": centre(WIDTH, HEIGHT, 108),  # DCGAN
+    "pggan": (25, 57, 153, 185),  # 128 px around (89, 121), PGGAN's and StyleGAN's
+}
+LABEL_FILES = (ATTRIBUTES, IDENTITY, PARTITION, LANDMARKS)
+
+
+def celeba(src: Path, size: int, crop: str = "paper", labels: Path | None = None) -> Photos:
+    """CelebA below `src` (the images, or the folder that holds them and the label files). labels: folder of these."""
+    images = _images(src)
+    store = open_store(images)
+    photos = by_file_name(images_of(store, images), images)
+    tables = label_tables(src, labels, LABEL_FILES)
+    names = [photo.name for photo in photos]
+    photos, notes = with_labels(photos, names, tables)
+    recipe = {
+        "source": "celeba",
+        "crop": f"{crop}, box {CROPS[crop]} of {WIDTH}x{HEIGHT}",
+        "filter": "lanczos",
+        "size": size,
+        "colour": "RGB",
+        "label_files": files_of(tables),
+    }
+    return Photos(
+        data_set="celeba",
+        store=store,
+        photos=tuple(photos),
+        how=FixedBox(size, "CelebA", (WIDTH, HEIGHT), CROPS[crop]),
+        recipe=recipe,
+        listing_sha256=photos_hash(store, photos),
+        own_labels=labels_of(tables),
+        notes=(GREY, *notes),
+    )
+
+
+def _images(src: Path) -> Path:
+    """The folder or zip of images, which may stand beside the label files or, as published, in Img/."""
+    for folder in (src, src / "Img"):
+        for name in ("img_align_celeba", "img_align_celeba.zip"):
+            if (folder / name).exists():
+                return folder / name
+    return src
+
+
+def label_tables(src: Path, labels: Path | None, kinds: Sequence[Kind]) -> list[Table]:
+    """The label files in the named folder, or in or beside `src`, also in the published Anno/ and Eval/."""
+    beside = [src, src.parent, *([src.parent.parent] if src.parent.name == "Img" else [])]
+    places = [labels] if labels is not None else beside
+    found = find_tables([folder for place in places for folder in (place, place / "Anno", place / "Eval")], kinds)
+    if labels is not None and not found:
+        names = ", ".join(f"{kind.stem}.txt" for kind in kinds)
+        raise UserError(f"--labels is {labels}: holds none of {names} (or .csv); name the folder that does")
+    return found
+
+
+def with_labels(
+    photos: Sequence[Photo], rows: Sequence[str], tables: Sequence[Table]
+) -> tuple[list[Photo], tuple[str, ...]]:
+    """The photos with the labels of all tables. rows: the row of each photo. Notes on what was found."""
+    notes = [note for table in tables for note in require_rows(table.path, rows, list(table.rows))]
+    if not tables:
+        notes.append("no label files were found: the set has no labels")
+    elif any(label.name == "lefteye_x" for table in tables for label in table.labels):
+        notes.append(f"landmarks are px of the {WIDTH}x{HEIGHT} image, before the crop")
+    values = [tuple(v for table in tables for v in table.rows[row]) for row in rows]
+    return [photo._replace(labels=v) for photo, v in zip(photos, values, strict=True)], tuple(notes)
+
+
+def labels_of(tables: Sequence[Table]) -> tuple[Label, ...]:
+    """The columns of all tables."""
+    return tuple(label for table in tables for label in table.labels)
+
+
+def files_of(tables: Sequence[Table]) -> dict[str, Any]:
+    """Names and hashes of label files, for the recipe: other labels are another set."""
+    return {table.path.name: sha256(table.path) for table in tables}

@@ -1,0 +1,123 @@
+"""CelebA-HQ, 1024 px (Karras et al., "Progressive Growing of GANs", ICLR 2018, appendix C), however it is kept: a
+folder, a zip, the TFRecords of that paper's code, or the parquet files of Hugging Face. It is taken as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..manifest import Label
+from ..tars import sha256
+from .annotations import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, read_image_list
+from .celeba import files_of, label_tables, labels_of, with_labels
+from .parquet import ParquetStore
+from .photos import GREY, Photos, photos_hash
+from .recipes import IDENTICAL, AsIs
+from .stores import Fault, Photo, Store, by_file_name, images_of, open_store
+from .tfrecords import RecordStore, largest_records
+
+SIDE, COUNT = 1024, 30_000
+_LABEL_FILES = (ATTRIBUTES, IDENTITY, PARTITION)  # the landmarks are about other pixels
+
+
+def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path | None = None) -> Photos:
+    """CelebA-HQ in any of its layouts; a smaller `size` takes exact box means of the whole images.
+
+    image_list: verify pixels. labels: a folder with CelebA's label files, which image_list's orig_file leads to.
+    """
+    if labels is not None and image_list is None:
+        raise UserError("--labels needs --image-list: only image_list.txt says which CelebA image each one was")
+    listed = read_image_list(image_list) if image_list is not None else []
+    store = _store(src)
+    photos = _sorted(store, src)
+    side = _side(store, photos, src, size)
+    tables = label_tables(src, labels, _LABEL_FILES) if labels is not None else []
+    notes: tuple[str, ...] = ()
+    if labels is not None:
+        photos, notes = with_labels(photos, _orig_files(photos, listed, src), tables)
+    if side != SIDE:
+        notes += (f"the images are {side} px, the published ones {SIDE} px",)
+    if isinstance(store, RecordStore) and len(photos) != COUNT:
+        notes += (f"{len(photos):,} records, not {COUNT:,}: the names hold if all were exported at once",)
+    recipe: dict[str, Any] = {
+        "source": "celeba_hq",
+        "crop": "none",
+        "filter": "none" if side == size else f"box mean of {side} px, rounded once, half up",
+        "size": size,
+        "colour": "RGB",
+        "label_files": files_of(tables),
+        "image_list": sha256(image_list) if image_list is not None else None,
+    }
+    return Photos(
+        data_set="celeba_hq",
+        store=store,
+        photos=tuple(photos),
+        how=AsIs(size, "CelebA-HQ", side, image_list),
+        recipe=recipe,
+        listing_sha256=photos_hash(store, photos),
+        own_labels=labels_of(tables),
+        measured_labels=(Label(name=IDENTICAL, classes=("no", "yes")),) if image_list is not None else (),
+        notes=(GREY, *notes),
+    )
+
+
+def _store(src: Path) -> Store:
+    """The layout that is there; two at once are refused."""
+    if src.suffix == ".tfrecords":
+        return RecordStore(src)
+    if src.suffix == ".parquet":
+        return ParquetStore((src,))
+    if not src.is_dir():
+        return open_store(src)
+    records, tables = sorted(src.glob("*.tfrecords")), sorted(src.rglob("*.parquet"))
+    if records and tables:
+        raise UserError(f"{src}: holds {records[0].name} and {tables[0].name}; name the one to read")
+    if records:
+        return RecordStore(largest_records(records))
+    return ParquetStore(tuple(tables)) if tables else open_store(src)
+
+
+def _sorted(store: Store, src: Path) -> list[Photo]:
+    """By image number, which not every copy pads with zeros. Parquet stays in its order, to be read in one sweep."""
+    photos = images_of(store, src)
+    if isinstance(store, ParquetStore):
+        return photos
+    return sorted(by_file_name(photos, src), key=lambda photo: (_number(photo), photo.name))
+
+
+def _number(photo: Photo) -> int:
+    """The number in a file name, 17 in imgHQ00017.png; -1 without one."""
+    found = re.search(r"(\d+)\D*$", Path(photo.name).stem)
+    return int(found[1]) if found else -1
+
+
+def _side(store: Store, photos: Sequence[Photo], src: Path, size: int) -> int:
+    """px of the whole images, by the first one: a power of two, at least `size`; what differs offends in the scan."""
+    try:
+        width, height = store.open(store.read(photos[0])).size
+    except (Fault, OSError, ValueError, SyntaxError):
+        return SIDE
+    if width != height or width & (width - 1):
+        return SIDE
+    if width < size:
+        raise UserError(f"--resolutions has {size}, the images of {src} are {width} px; choose at most {width}")
+    return width
+
+
+def _orig_files(photos: Sequence[Photo], listed: Sequence[ListedImage], src: Path) -> list[str]:
+    """The CelebA image that each one was made of. Copies number from 0, as the list does, or from 1."""
+    numbers = [_number(photo) for photo in photos]
+    files = {row.number: row.orig_file for row in listed}
+    first = 0 if 0 in numbers else 1 if max(files) + 1 in numbers else None
+    if first is None:
+        raise UserError(
+            f"{src}: no image is number 0 or {max(files) + 1}, so nothing says whether they count from 0 or 1; "
+            "leave --labels out, or use a complete copy"
+        )
+    lost = [p.name for p, number in zip(photos, numbers, strict=True) if number - first not in files]
+    if lost:
+        raise UserError(f"{src}: {len(lost)} images are not in the image list (first {lost[0]}); leave --labels out")
+    return [files[number - first] for number in numbers]

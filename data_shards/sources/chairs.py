@@ -1,0 +1,62 @@
+"""3D Chairs, rendered_chairs/MODEL/renders/image_NNN_pPPP_tTTT_rRRR.png, 600x600 px (Aubry et al., "Seeing 3D
+Chairs", CVPR 2014): 1,393 models x 62 views."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from ..manifest import Label
+from .photos import GREY, Photos, photos_hash
+from .recipes import FixedBox, centre
+from .stores import Photo, images_of, open_store
+
+SIDE, CROP = 600, 450
+# p is the camera's elevation, t its azimuth, r its distance; all but the first two are the same for each model.
+_NAME = re.compile(r"image_\d+_p(\d+)_t(\d+)_r\d+\.png")
+
+
+def chairs(src: Path, size: int) -> Photos:
+    """The renders below the folder or zip `src`: rendered_chairs, or what holds it."""
+    store = open_store(src)
+    found = images_of(store, src)
+    models = [_model(photo) for photo in found]
+    classes = sorted(set(models))
+    number = {model: i for i, model in enumerate(classes)}
+    labelled = (_labelled(photo, model, number[model]) for photo, model in zip(found, models, strict=True))
+    photos = sorted(labelled, key=lambda photo: photo.name)
+    recipe = {
+        "source": "chairs",
+        "crop": f"centre {CROP} of {SIDE}x{SIDE}",
+        "filter": "lanczos",
+        "size": size,
+        "colour": "RGB",
+    }
+    return Photos(
+        data_set="chairs",
+        store=store,
+        photos=tuple(photos),
+        how=FixedBox(size, "3D Chairs", (SIDE, SIDE), centre(SIDE, SIDE, CROP)),
+        recipe=recipe,
+        listing_sha256=photos_hash(store, photos),
+        own_labels=(Label(name="model", classes=tuple(classes)), Label(name="azimuth"), Label(name="elevation")),
+        notes=(GREY, "azimuth and elevation are degrees"),
+    )
+
+
+def _model(photo: Photo) -> str:
+    """The folder above renders/, or above the image where there is no renders/."""
+    parts = PurePosixPath(photo.path).parent.parts
+    if parts and parts[-1] == "renders":
+        parts = parts[:-1]
+    return parts[-1] if parts else "."
+
+
+def _labelled(photo: Photo, model: str, number: int) -> Photo:
+    file = PurePosixPath(photo.path).name
+    view = _NAME.fullmatch(file)
+    if view is None:
+        fault = "is not named image_NNN_pPPP_tTTT_rRRR.png", "give it its published name, or remove it"
+        return photo._replace(name=f"{model}/{file}", fault=fault)
+    elevation, azimuth = (int(word) for word in view.groups())
+    return photo._replace(name=f"{model}/{file}", labels=(number, azimuth, elevation))

@@ -1,0 +1,137 @@
+"""From an opened image to the pixels of the largest level: which box is taken, and how it gets its size."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..codec import pyramid
+from .annotations import read_image_list
+from .stores import Box, Fault
+
+UInt8 = NDArray[np.uint8]
+IDENTICAL = "pixel_identical"
+
+
+class Recipe(ABC):
+    """What is done to every image of a source. It pickles."""
+
+    size: int  # px of the largest level
+
+    @abstractmethod
+    def refuse(self, width: int, height: int, box: Box | None) -> None:
+        """Raise a Fault for an image of another size than the recipe is made for."""
+
+    @abstractmethod
+    def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        """uint8 [size, size, 3] of an RGB image."""
+
+    def measured(self, image: Image.Image) -> dict[str, int]:
+        """Labels that the pixels themselves give."""
+        return {}
+
+
+def centre(width: int, height: int, side: int) -> Box:
+    """The square of `side` px in the middle; the odd pixel stays right and below."""
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def lanczos(image: Image.Image, box: Box, size: int) -> UInt8:
+    """uint8 [size, size, C]: crop first, then resize, so that no pixel from outside the box has a part in it."""
+    part = image.crop(box)
+    return np.asarray(part if part.size == (size, size) else part.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def must_be(width: int, height: int, expected: tuple[int, int], data_set: str) -> None:
+    """Raise a Fault for an image that has another size than all of its data set."""
+    if (width, height) != expected:
+        remedy = f"take the image as {data_set} has it, or remove it"
+        raise Fault(f"is {width}x{height}, not {expected[0]}x{expected[1]}", remedy)
+
+
+@dataclass(frozen=True)
+class LargestSquare(Recipe):
+    """The largest centred square, Lanczos to size; never enlarged."""
+
+    size: int
+
+    def refuse(self, width: int, height: int, box: Box | None) -> None:
+        if min(width, height) < self.size:
+            rule = f"is {width}x{height}, too small for {self.size} px"
+            raise Fault(rule, "choose a smaller largest resolution")
+
+    def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        return lanczos(image, centre(*image.size, min(image.size)), self.size)
+
+
+@dataclass(frozen=True)
+class FixedBox(Recipe):
+    """One box for all images of a set that has one size; Lanczos to `size`, up or down."""
+
+    size: int
+    data_set: str
+    expected: tuple[int, int]  # width and height in px
+    box: Box
+
+    def refuse(self, width: int, height: int, box: Box | None) -> None:
+        must_be(width, height, self.expected, self.data_set)
+
+    def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        return lanczos(image, self.box, self.size)
+
+
+@dataclass(frozen=True)
+class OwnBox(Recipe):
+    """Each image's own box, Lanczos to a square whatever its aspect."""
+
+    size: int
+
+    def refuse(self, width: int, height: int, box: Box | None) -> None:
+        assert box is not None
+        left, top, right, bottom = box
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            rule = f"is {width}x{height}, its box is ({left}, {top}, {right}, {bottom})"
+            raise Fault(rule, "take the image that the annotations are about")
+
+    def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        assert box is not None
+        return lanczos(image, box, self.size)
+
+
+@dataclass(frozen=True)
+class AsIs(Recipe):
+    """Images of `side` px (a power of two) untouched, or their exact box means at `size`.
+
+    image_list: the published list whose final_md5 (of the CHW bytes) says which images are the published ones.
+    """
+
+    size: int
+    data_set: str
+    side: int
+    image_list: Path | None = None
+
+    def refuse(self, width: int, height: int, box: Box | None) -> None:
+        must_be(width, height, (self.side, self.side), self.data_set)
+
+    def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        return pyramid(np.asarray(image), [self.size])[self.size]
+
+    def measured(self, image: Image.Image) -> dict[str, int]:
+        if self.image_list is None:
+            return {}
+        digest = hashlib.md5(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).tobytes()).hexdigest()
+        return {IDENTICAL: int(digest in _published(self.image_list, self.image_list.stat().st_mtime_ns))}
+
+
+@functools.lru_cache(maxsize=1)
+def _published(path: Path, mtime: int) -> frozenset[str]:
+    """Read once in each worker process: 30,000 hashes are too many to send with every image."""
+    return frozenset(row.final_md5 for row in read_image_list(path))

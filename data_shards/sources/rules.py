@@ -1,0 +1,88 @@
+"""What makes an image unusable, whatever its data set."""
+
+from __future__ import annotations
+
+import warnings
+
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import UserError
+from .base import Offender
+from .recipes import Recipe
+from .stores import Fault, Photo, Store
+
+MAX_PIXELS = 100_000_000
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
+
+
+def inspect(store: Store, recipe: Recipe, photo: Photo) -> Offender | None:
+    """Open and decode one image; what is wrong with it, or None."""
+    try:
+        if photo.fault:
+            raise Fault(*photo.fault)
+        _look(store, recipe, photo, store.read(photo))
+    except Fault as fault:
+        rule, remedy = fault.args
+        return Offender(store.where(photo), rule, remedy)
+    return None
+
+
+def _look(store: Store, recipe: Recipe, photo: Photo, data: bytes) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = store.open(data)
+            _refuse(image, data)
+            recipe.refuse(image.width, image.height, photo.box)
+            image.draft(image.mode, (recipe.size, recipe.size))  # a JPEG decodes faster when shrunk, fails all the same
+            image.load()
+            _refuse_transparent(image)
+    except Image.DecompressionBombError:
+        raise Fault(f"is larger than {MAX_PIXELS // 10**6} megapixels", "shrink it first") from None
+    except UnidentifiedImageError:
+        raise Fault("is not a readable image", "convert it to PNG or JPEG, or remove it") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Fault(f"is truncated or damaged ({error})", "copy it again, or remove it") from None
+
+
+def _refuse(image: Image.Image, data: bytes) -> None:
+    """The first rule that an opened, not yet decoded image breaks."""
+    if image.width * image.height > MAX_PIXELS:
+        rule = f"is {image.width}x{image.height}, larger than {MAX_PIXELS // 10**6} megapixels"
+        raise Fault(rule, "shrink it first")
+    if getattr(image, "n_frames", 1) > 1:
+        raise Fault(f"is animated ({getattr(image, 'n_frames', 1)} frames)", "save the frame that you want")
+    if image.mode in ("CMYK", "YCCK", "LAB"):
+        raise Fault(f"is {image.mode}", "convert it to sRGB")
+    if image.mode.startswith(("I", "F")) or _deep(image, data):
+        raise Fault("has 16 bits or more per channel", "convert it to 8 bits")
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation != 1:
+        rule = f"is EXIF-rotated (orientation {orientation})"
+        raise Fault(rule, "turn its pixels (exiftran -a, or mogrify -auto-orient)")
+
+
+def _deep(image: Image.Image, data: bytes) -> bool:
+    """16-bit RGB, which Pillow would cut to 8 bits without a word."""
+    if image.format == "PNG":
+        return data[24] == 16  # IHDR's bit depth
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+    return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+
+
+def _refuse_transparent(image: Image.Image) -> None:
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise Fault("has transparent pixels", "flatten it onto a background")
+
+
+def rgb(store: Store, photo: Photo) -> Image.Image:
+    """The decoded image that the scan has found sound, in RGB."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return store.open(store.read(photo)).convert("RGB")
+    except (Fault, OSError, SyntaxError, ValueError) as error:
+        why = error.args[0] if isinstance(error, Fault) else error
+        raise UserError(
+            f"{store.where(photo)}: cannot be read any more ({why}); it changed since the scan: run again"
+        ) from None
