@@ -32,7 +32,7 @@ demo: setup
 # a short run needs: see docs/systems.md.
 SHORT := batch_size=16 data.path=data/demo schedule.tick_kimg=8 schedule.sample_kimg=48 schedule.save_kimg=24
 SHORT_VAE := $(SHORT) init=default optimizer.lr=5e-4
-SHORT_GAN := $(SHORT) schedule.total_kimg=96 optimizer_d.lr=3e-4 ema_decay=0.997
+SHORT_GAN := $(SHORT) schedule.total_kimg=96 optimizer_d.lr=3e-4 'ema.averages=[{decay: 0.997}]'
 COMPARED := vae beta_vae factor_vae gan infogan cgan idgan_no_distill idgan
 COMPARE := runs/compare
 VAE_OF_COMPARE := vae=$(COMPARE)/beta_vae

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from models.layers import ConvOfEnlarged
+
 S, C = 256, 20
 
 
@@ -66,6 +68,37 @@ def encoder() -> int:
     return convs + 2 * 64 * 16 * 256 + 2 * 256 * 2 * C
 
 
+def our_trunk(size: Size, of_generator: bool) -> int:
+    """The ResBlocks as models.resnet has them: shortcuts on the smaller side, 4 products for 9 where it enlarges."""
+    total, w = 0, widths(size)
+    for i, (a, b) in enumerate(zip([size.nf, *w[:-1]], w, strict=True)):
+        side = size.resolution >> i
+        (fin, fout), resampled = ((b, a) if of_generator else (a, b)), side > 4
+        total += block(fin, fout, side)
+        if resampled and fin != fout:
+            total -= conv(fin, fout, 1, side) - conv(fin, fout, 1, side // 2)
+        if resampled and of_generator and side // 2 >= ConvOfEnlarged.WORTH_FROM:
+            total -= conv(fin, min(fin, fout), 3, side) - conv(fin, min(fin, fout), 2, side)
+    return total
+
+
+def halvings(size: Size) -> int:
+    """The backward pass of D's poolings, which is a convolution of each channel: the result's, or both parts'."""
+    pairs = zip([size.nf, *widths(size)[:-1]], widths(size), strict=True)
+    sides = [(a, b, size.resolution >> i) for i, (a, b) in enumerate(pairs)]
+    return sum(conv(1, b if a == b else a + b, 3, side // 2) for a, b, side in sides if side > 4)
+
+
+def ours(size: Size, r1: bool) -> int:
+    """One image, as in `iteration_flops`; R1 takes a pass for the image's gradient and a tangent beside the other."""
+    (g, g_first), (d, d_first), q, h = generator(size), discriminator(size), encoder(), halvings(size)
+    g += our_trunk(size, True) - trunk(size)
+    d += our_trunk(size, False) - trunk(size)
+    trained = 3 * d - d_first + h  # forward and backward, the image without a gradient
+    real = (d + d + h) + (2 * trained) if r1 else trained
+    return q + g + real + trained + (g + d + q + q + d + h + 2 * g - g_first)
+
+
 def iteration_flops(size: Size) -> dict[str, float]:
     """One whole batch, by variant of benchmarks/step.py.
 
@@ -82,8 +115,8 @@ def iteration_flops(size: Size) -> dict[str, float]:
     flops = {
         "plain": shared + real + r1 + again + g_step,
         "tuned": shared + real + r1 + g_step,
-        "ours": shared + 2 * d + (2 * d + 2 * (2 * d - d_first)) + g_step,
-        "ours, no R1": shared + 3 * d - d_first + g_step,
+        "ours": ours(size, True),
+        "ours, no R1": ours(size, False),
     }
     flops["ours, lazy"] = (15 * flops["ours, no R1"] + flops["ours"]) / 16
     return {name: float(value * size.batch) for name, value in flops.items()}

@@ -184,14 +184,14 @@ class Ours:
         self.G, self.D = (n.to(device, memory_format=torch.channels_last) for n in networks_of)
         copy_in_order(plain.G, self.G)
         copy_in_order(plain.D, self.D)
-        average = ema.clone(self.G)
+        averages = ema.Averages(self.G, config.ema.averages)
         g, d = (
             Replicated(n, networks.optimizer(o, n), world)
             for n, o in ((self.G, config.optimizer_g), (self.D, config.optimizer_d))
         )
         dual = Dual(config.bottleneck, world, torch.float32)
         passes = Passes(self.G, self.D, plain.q, config)
-        self.step = GanStep(g, d, plain.q, None, average, dual, passes, config)
+        self.step = GanStep(g, d, plain.q, None, averages, dual, passes, config)
         self.gradients: dict[str, Tensor] = {}
         for name, engine in (("G", g), ("D", d)):
             engine.optimizer.register_step_pre_hook(lambda *_, n=name, e=engine: self._keep(n, e.network))
@@ -255,8 +255,8 @@ def variants(size: Size, device: torch.device) -> dict[str, Callable[[], object]
     return {
         "plain": lambda: plain.iterate(inputs.x, inputs.twin, inputs.draw),
         "tuned": lambda: tuned.iterate(inputs.reals.images, inputs.twin, inputs.draw),
-        "ours": lambda: ours.step([inputs.reals], R1),
-        "ours, no R1": lambda: ours.step([inputs.reals], 0.0),
+        "ours": lambda: ours.step([inputs.reals], R1, size.batch, size.batch),
+        "ours, no R1": lambda: ours.step([inputs.reals], 0.0, size.batch, size.batch),
     }
 
 
@@ -266,7 +266,7 @@ def gradient_gaps(size: Size, device: torch.device) -> dict[tuple[str, str], flo
     plain, tuned, ours = build(size, device)
     for baseline in (plain, tuned):
         baseline.iterate(inputs.x, inputs.twin, inputs.draw)
-    ours.step([inputs.reals], R1)
+    ours.step([inputs.reals], R1, size.batch, size.batch)
     sides = {"tuned": tuned.gradients, "ours": ours.gradients}
     return {
         (side, name): float((found[name] - right).norm() / right.norm())

@@ -18,8 +18,9 @@ from rich.table import Table
 
 from data_shards.cli import run as run_app
 from data_shards.errors import UserError
+from trainer.config import GanConfig
 
-from . import comparison, comparison_page, control, figures, latents, measure, records, report
+from . import comparison, comparison_page, control, figures, latents, measure, reconstruction, records, report
 from .disentanglement import Protocol
 from .factors import load_extractor
 from .fid import KINDS
@@ -35,6 +36,10 @@ CodesOption = Annotated[
     Literal["posterior", "prior"] | None,
     typer.Option(help="c from the aggregated posterior or from N(0, I) [default: as in training]"),
 ]
+EmaOption = Annotated[
+    str | None,
+    typer.Option(help="an average of the config, or a file that `ema` wrote [default: the config's first average]"),
+]
 
 
 @app.command("fid")
@@ -43,11 +48,12 @@ def fid_command(
     samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
     of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)}")] = "",
     codes: CodesOption = None,
+    ema: EmaOption = None,
     seed: Seed = 0,
     step: Step = None,
 ) -> None:
     """FID (factor-net features) and sprite fidelity of the run's images and of what they are compared with."""
-    opened, extractor = open_run(run, step), load_extractor()
+    opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.fid(opened, extractor, _kinds(of or own_kind(opened)), samples, codes, seed)
     found = record["kinds"]
     rows = [
@@ -85,11 +91,12 @@ def disentanglement_command(
 def alignment_command(
     run: RunFolder,
     samples: Annotated[int, typer.Option(min=2, help="source images")] = 10_000,
+    ema: EmaOption = None,
     seed: Seed = 0,
     step: Step = None,
 ) -> None:
     """How well the factors of an image are found in what is generated from its code (R^2; shape: accuracy)."""
-    opened, extractor = open_run(run, step), load_extractor()
+    opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.alignment(opened, extractor, samples, seed)
     rows = [[kind, *(f"{v:.3f}" for v in found.values())] for kind, found in record["kinds"].items()]
     title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
@@ -97,9 +104,9 @@ def alignment_command(
 
 
 @app.command("latents")
-def latents_command(run: RunFolder, seed: Seed = 0, step: Step = None) -> None:
+def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step: Step = None) -> None:
     """How far each latent moves x, y and scale in the image, as the factor network sees it."""
-    opened, extractor = open_run(run, step), load_extractor()
+    opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.latents(opened, extractor, seed)
     clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
     rows = [
@@ -111,23 +118,48 @@ def latents_command(run: RunFolder, seed: Seed = 0, step: Step = None) -> None:
 
 
 @app.command("control")
-def control_command(run: RunFolder, codes: CodesOption = None, seed: Seed = 0, step: Step = None) -> None:
+def control_command(
+    run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
+) -> None:
     """Who controls what: the share of the variance of each factor and of the colour that c and s each explain."""
-    opened, extractor = open_run(run, step), load_extractor()
+    opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.control(opened, extractor, codes, seed)
     title = f"share of the variance over {control.GRID} codes x {control.GRID} s (codes: {record['codes']})"
     _answer(opened, "control", record, title, control.COLUMNS, control.table_rows(record))
 
 
 @app.command("figures")
-def figures_command(run: RunFolder, codes: CodesOption = None, seed: Seed = 0, step: Step = None) -> None:
-    """Random samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures."""
-    opened = open_run(run, step)
+def figures_command(
+    run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
+) -> None:
+    """Samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures[-EMA]."""
+    opened = open_run(run, step, ema)
     source = code_source(opened, codes)
-    folder = records.figures_folder(run, None if step is None else opened.step)
+    folder = records.figures_folder(run, None if step is None else opened.step, _suffix(opened))
     made = figures.draw(opened, folder, source, seed)
     record = {"codes": source, "seed": seed, "files": [str(path) for path in made]}
     _answer(opened, "figures", record, "figures", ["file"], [[str(path)] for path in made])
+
+
+@app.command("ema")
+def ema_command(
+    run: RunFolder,
+    sigma_rel: Annotated[float, typer.Option(help="width of the average, as a share of the images seen, up to 0.28")],
+    at: Annotated[int | None, typer.Option(help="images seen at its end [default: the last snapshot]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file to write [default: RUN/ema/reconstructed/IMAGES-sigma_rel_X.safetensors]")
+    ] = None,
+) -> None:
+    """Any power-function average of the generator after the run, from the snapshots that `ema.snapshot_kimg` left."""
+    opened = open_run(run)
+    record = reconstruction.reconstruct(opened, sigma_rel, at, out)
+    weights = record["weights"]
+    rows = [["relative residual", f"{record['residual']:.2g}", ""]]
+    for which in ("largest", "smallest"):
+        rows += [[f"{which} weights", f"{w['weight']:.4f}", w["file"]] for w in weights[which]]
+    rows.append(["sum of |weights|", f"{weights['sum_of_sizes']:.2f}", ""])
+    title = f"sigma_rel {sigma_rel:g} at {record['at']:,} images from {record['snapshots']} snapshots: {record['file']}"
+    _answer(opened, "ema", record, title, ["of the fit", "value", "snapshot"], rows)
 
 
 @app.command("report")
@@ -157,6 +189,14 @@ def compare_command(
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
     _print(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
     print(json.dumps({"command": "compare", "argv": _argv(), "files": [str(path) for path in made.files]}))
+
+
+def _suffix(run: Run) -> str:
+    """What keeps the figures of another average than the config's first apart."""
+    name = run.average.get("ema")
+    if name is None or (isinstance(run.config, GanConfig) and name == run.config.ema.averages[0].name):
+        return ""
+    return f"-{Path(name).name.removesuffix('.safetensors')}"
 
 
 def _kinds(text: str) -> list[Kind]:

@@ -28,9 +28,12 @@ def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
     return full
 
 
-def latest(run: Path, command: str, step: str) -> dict[str, Any] | None:
-    """The newest complete record of a command on a step, or on any where that step has none."""
-    found = every(run, command)
+def latest(run: Path, command: str, step: str, average: str | None) -> dict[str, Any] | None:
+    """The newest complete record of a command on a step, or on any where that step has none.
+
+    average: of the generator; None is of a stage without any.
+    """
+    found = [record for record in every(run, command) if record.get("ema") == average]
     of_step = [record for record in found if record["step"] == step]
     return next(reversed(of_step or found), None)
 
@@ -40,9 +43,12 @@ def every(run: Path, command: str) -> list[dict[str, Any]]:
     return read_lines(run / FOLDER / f"{command}.jsonl")
 
 
-def figures_folder(run: Path, named: Path | None = None) -> Path:
-    """Where figures lie. named: the step that was asked for; an older one's lie apart: the page shows others."""
-    folder = run / FOLDER / "figures"
+def figures_folder(run: Path, named: Path | None = None, suffix: str = "") -> Path:
+    """Where figures lie. named: the step that was asked for; an older one's lie apart: the page shows others.
+
+    suffix: of another average than the config's first, which lie apart too.
+    """
+    folder = run / FOLDER / f"figures{suffix}"
     return folder if named is None or named == checkpoint.newest(run) else folder / named.name
 
 
@@ -53,8 +59,9 @@ def once(
     fits: Callable[[dict[str, Any]], bool],
     make: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The newest record of the same checkpoint that fits, or a new one of facts and make(), which is kept."""
+    """The newest record of the same weights that fits, or a new one of facts and make(), which is kept."""
     for record in reversed(every(run, command)):
-        if record.get("step_sha256") == facts["step_sha256"] and fits(record):
+        same = record.get("step_sha256") == facts["step_sha256"] and record.get("ema") == facts.get("ema")
+        if same and fits(record):
             return record
     return append(run, command, facts | make())

@@ -33,15 +33,20 @@ def _names(run: Run) -> dict[str, str]:
     }
 
 
+def _newest(run: Run, command: str) -> dict[str, Any] | None:
+    """The newest record of a command on the step and the average that the page is about; see records.latest."""
+    return records.latest(run.path, command, run.step.name, run.average.get("ema"))
+
+
 def write(run: Run, out: Path) -> Path:
     """Write OUT/index.html from the run's records, those of its newest checkpoint first, figures and statistics."""
     parts = [
         _head(run),
-        _targets(_latest(run, "fid"), _latest(run, "latents")),
-        _quality(run, _latest(run, "fid")),
-        _samples(run, _latest(run, "figures")),
+        _targets(_newest(run, "fid"), _newest(run, "latents")),
+        _quality(run, _newest(run, "fid")),
+        _samples(run, _newest(run, "figures")),
         _traversals(run),
-        _movement(run, _latest(run, "latents")),
+        _movement(run, _newest(run, "latents")),
         _figure(
             run,
             "code_and_nuisance.png",
@@ -49,9 +54,9 @@ def write(run: Run, out: Path) -> Path:
             "Rows share c, columns share s (c1, s1, ... are whole codes and vectors here); where there is a VAE, its "
             "decoding of c is first.",
         ),
-        _control(run, _latest(run, "control")),
-        _disentanglement(run, _latest(run, "disentanglement")),
-        _alignment(run, _latest(run, "alignment")),
+        _control(run, _newest(run, "control")),
+        _disentanglement(run, _newest(run, "disentanglement")),
+        _alignment(run, _newest(run, "alignment")),
         _curves(run),
         _commands(run),
     ]
@@ -66,11 +71,8 @@ def _head(run: Run) -> str:
         f"{run.images_seen / 1000:,.1f} kimg seen; s {run.s_dim}, c {run.c_dim}; "
         f"seed {run.config.seed}; checkpoint {run.step.name}"
     )
+    facts += f"; average {run.average['ema']}" if run.average else ""
     return f"<h1>{run.config.system}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
-
-
-def _latest(run: Run, command: str) -> dict[str, Any] | None:
-    return records.latest(run.path, command, run.step.name)
 
 
 def _origin(run: Run, record: dict[str, Any]) -> str:
@@ -252,7 +254,7 @@ def _commands(run: Run) -> str:
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]
     for name in ("disentanglement", "alignment", "fid", "latents", "control", "figures"):
-        record = _latest(run, name)
+        record = _newest(run, name)
         lines.append(record["argv"] if record else None)
     text = "\n".join(line for line in lines if line)
     return section("The commands that made this page", f"<pre>{html.escape(text)}</pre>")

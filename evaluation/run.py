@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +14,13 @@ from torch.nn import functional as F
 from data_shards.errors import UserError
 from data_shards.loader import TWIN
 from models import VAE, CodeEncoder, freeze
-from trainer import checkpoint, frozen, networks, settings
+from trainer import checkpoint, frozen, networks, schedule, settings, snapshots
 from trainer.config import GanConfig, VaeConfig, kind_of
 from trainer.data import Data, open_data
 from trainer.frozen import weights_sha256 as weights
 from trainer.loop import versions
 from trainer.own_encoder import Exported
+from trainer.stages import GanStage
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -28,8 +29,9 @@ M = TypeVar("M", bound=nn.Module)
 class Run:
     """One run at one checkpoint. A part that its system does not have is None.
 
-    step and its manifest name the weights; generator: the EMA; q: the encoder, for images in [-1, 1]; vae: what
-    decodes a code; encoder: which q it is, in words; facts: what must be as in the training.
+    step and its manifest name the weights; generator: averaged, and `average` says how in a record's words; q: the
+    encoder, for images in [-1, 1]; vae: what decodes a code; encoder: which q it is, in words; facts: what must be as
+    in the training.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Run:
     vae: VAE | None
     encoder: str | None
     facts: dict[str, str | int]
+    average: dict[str, str] = field(default_factory=dict)
 
     @property
     def images_seen(self) -> int:
@@ -93,6 +96,7 @@ class Run:
             "data": self.data.main.manifest.hash,
             "variant": self.config.data.variant,
             **({} if painting is None else {"painting": painting.source, "painting_sha256": painting.sha256}),
+            **self.average,
             "world_size": 1,
             "versions": versions(),
         }
@@ -114,17 +118,23 @@ class AtStage(nn.Module):
         return images if self.resolution >= TWIN else F.interpolate(images, (TWIN, TWIN), mode="bilinear")
 
 
-def open_run(path: Path, step: str | None = None) -> Run:
+def open_run(path: Path, step: str | None = None, average: str | None = None) -> Run:
     """Open a run folder at its newest checkpoint, or at a step by its name or by images seen.
 
-    Raises UserError where it holds no run, no usable checkpoint, no such step, or other inputs.
+    average: a name in the config, or a file of averaged weights; None is the config's first. Raises UserError where it
+    holds no run, no usable checkpoint, no such step, other inputs, or no such average.
     """
     config_path = path / "config.yaml"
     if not config_path.is_file():
         raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
     config = settings.load(kind_of(settings.read(config_path)), config_path)
     data = open_data(config.data, config.seed)
-    run = _vae_run(path, config, data, step) if isinstance(config, VaeConfig) else _gan_run(path, config, data, step)
+    if isinstance(config, VaeConfig):
+        if average is not None:
+            raise UserError(f"--ema: {average}: {path} is a run of stage 1, which averages nothing; leave --ema out")
+        run = _vae_run(path, config, data, step)
+    else:
+        run = _gan_run(path, config, data, step, average)
     _check(run)
     return run
 
@@ -136,9 +146,8 @@ def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
     return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.facts)
 
 
-def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None) -> Run:
-    step, average = _load(path, at, "ema", networks.generator(config, data.channels))
-    manifest = checkpoint.read_manifest(step)
+def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: str | None) -> Run:
+    step, manifest, average, which = _average(path, at, config, data.channels, asked)
     generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
     facts, q, vae, words = data.facts, None, None, None
     if config.code_source == "posterior":
@@ -155,7 +164,41 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None) -> Run:
     elif config.code_loss == "info":
         _, q = _load(path, at, "q", networks.joint_q(config, data.channels))
         words = "InfoGAN's own q, learnt with its generator"
-    return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts)
+    return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts, which)
+
+
+def _average(
+    path: Path, at: str | None, config: GanConfig, channels: int, asked: str | None
+) -> tuple[Path, dict[str, Any], nn.Module, dict[str, str]]:
+    """The newest usable step, its manifest, an averaged generator, and which it is, in the words of a record.
+
+    With a file's weights the manifest says the clock and the stage of the file.
+    """
+    names = [average.name for average in config.ema.averages]
+    name = asked if asked in names else names[0]
+    step, network = _load(path, at, f"ema.{name}", networks.generator(config, channels))
+    manifest = checkpoint.read_manifest(step)
+    if asked is None or asked in names:
+        return step, manifest, network, {"ema": name}
+    file = Path(asked)
+    if not file.is_file():
+        raise UserError(
+            f"--ema: {asked}: {path} has no such average, and there is no such file; choose {', '.join(names)}, or a "
+            "file that `python -m evaluation ema` wrote"
+        )
+    facts = snapshots.read_facts(file, snapshots.identity(manifest["config"], manifest["facts"]))
+    network.load_state_dict(snapshots.read(file, network.state_dict()))
+    which = {"ema": asked, "ema_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return step, _at(config, manifest, facts), network, which
+
+
+def _at(config: GanConfig, manifest: dict[str, Any], facts: snapshots.Facts) -> dict[str, Any]:
+    """The manifest with the clock and the stage of a file."""
+    plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+    done = schedule.iteration(plan, facts.images_seen, GanStage.batches_per_step)
+    stage = {"images_seen": facts.images_seen, "iteration": done, "resolution": facts.resolution}
+    fade = {} if facts.alpha is None else {"alpha": facts.alpha}
+    return {name: value for name, value in manifest.items() if name != "alpha"} | stage | fade
 
 
 def _load(path: Path, at: str | None, prefix: str, network: M) -> tuple[Path, M]:

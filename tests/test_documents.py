@@ -48,7 +48,8 @@ def tiny(command: str) -> list[str]:
             del args[at : at + 2]
         return [*args, "--count", "128", "--workers", "1"]
     if "trainer" in args:
-        return [*args, *TINY]
+        stored = ["ema.snapshot_kimg=0.016"] if any(a.startswith("ema.snapshot_kimg=") for a in args) else []
+        return [*args, *TINY, *stored]
     if "--step" in args:  # the first of a tiny run
         at = args.index("--step")
         args[at : at + 2] = ["--step=16"]

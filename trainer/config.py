@@ -17,6 +17,7 @@ from .config_parts import (
     ConvNetConfig,
     Count,
     DataConfig,
+    EmaConfig,
     GanDataConfig,
     GrowthConfig,
     NetworkConfig,
@@ -103,7 +104,7 @@ class GanConfig(RunConfig):
     optimizer_g: OptimizerConfig = RMSpropConfig(lr=1e-3)
     optimizer_d: OptimizerConfig = RMSpropConfig(lr=1e-4)
     optimizer_q: OptimizerConfig | None = Field(None, description="of the joint q of code_loss: info; null elsewhere")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the generator, per iteration")
+    ema: EmaConfig = EmaConfig()
     linked: ClassVar = frozenset(
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}

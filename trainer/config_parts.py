@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
 
 from data_shards.variants import Variant
 
@@ -133,3 +133,110 @@ class GrowthConfig(Settings):
     stage_kimg: PositiveFloat = Field(..., description="a stage's length without its fade")
     fade_kimg: PositiveFloat = Field(..., description="length of a fade")
     batch_size: dict[int, Count] = Field({}, description="by resolution, where it is not the run's batch_size")
+
+
+class DecayAverage(Settings):
+    """The paper's: average <- decay * average + (1 - decay) * weights, whatever the batch size is."""
+
+    decay: float = Field(..., ge=0, lt=1, description="per iteration; 0.999 in the paper")
+
+    @property
+    def name(self) -> str:
+        """decay_0.999: of its tensors in a checkpoint, and of `evaluation --ema`."""
+        return f"decay_{_short(self.decay)}"
+
+
+class HalfLifeAverage(Settings):
+    """Weights count half after so many images, whatever the batch size is."""
+
+    half_life_kimg: PositiveFloat = Field(..., description="kimg after which weights count half")
+
+    @property
+    def name(self) -> str:
+        """half_life_10kimg."""
+        return f"half_life_{_short(self.half_life_kimg)}kimg"
+
+
+class PowerAverage(Settings):
+    """Weights at image tau count as a power of tau, so the average widens with the run (Karras et al. 2024)."""
+
+    sigma_rel: float = Field(
+        ..., gt=0, le=0.28, description="standard deviation of that profile, as a share of the images seen so far"
+    )
+
+    @property
+    def name(self) -> str:
+        """sigma_rel_0.1."""
+        return f"sigma_rel_{_short(self.sigma_rel)}"
+
+
+def _short(value: float) -> str:
+    """The shortest digits that give the number back: 0.999, 10."""
+    return repr(value).removesuffix(".0")
+
+
+_AVERAGES = {"decay": "iterations", "half_life_kimg": "images", "sigma_rel": "power"}  # key: tag
+
+
+def _average_tag(value: Any) -> str | None:
+    """Of which kind an average is: its only key says it."""
+    keys = list(value) if isinstance(value, dict) else list(getattr(type(value), "model_fields", ()))
+    return _AVERAGES.get(keys[0]) if len(keys) == 1 else None
+
+
+AverageConfig = Annotated[
+    Annotated[DecayAverage, Tag("iterations")]
+    | Annotated[HalfLifeAverage, Tag("images")]
+    | Annotated[PowerAverage, Tag("power")],
+    Discriminator(
+        _average_tag,
+        custom_error_type="average",
+        custom_error_message="an average has one key, {decay: 0.999}, {half_life_kimg: 10} or {sigma_rel: 0.1}",
+    ),
+]
+
+
+class EmaConfig(Settings):
+    """Averages of the generator's weights, kept side by side. The first one makes samples and metrics.
+
+    Snapshots need two widths: the profiles between 0.05 and 0.1 come out of 30 snapshots of both to 0.1 % (relative
+    residual), out of 30 of one alone to no more than 10 %.
+    """
+
+    averages: tuple[AverageConfig, ...] = Field(
+        (DecayAverage(decay=0.999),), description="one or more; each costs the memory of a generator on every device"
+    )
+    snapshot_kimg: PositiveFloat | None = may_change(
+        None, description="the sigma_rel averages go to RUN/ema so often, for `evaluation ema`; null is never"
+    )
+
+    @field_validator("averages", mode="before")
+    @classmethod
+    def _is_a_list(cls, averages: Any) -> Any:
+        if not isinstance(averages, list | tuple) or not averages:
+            raise ValueError("expected a list of one average or more, as in averages=[{decay: 0.999}]")
+        return averages
+
+    @field_validator("averages")
+    @classmethod
+    def _each_once(cls, averages: tuple[AverageConfig, ...]) -> tuple[AverageConfig, ...]:
+        names = [average.name for average in averages]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands there twice; name each average once")
+        return averages
+
+    @model_validator(mode="after")
+    def _can_be_reconstructed(self) -> EmaConfig:
+        widths = len(self.widths)
+        if self.snapshot_kimg is not None and widths < 2:
+            raise ValueError(
+                f"snapshot_kimg: {self.snapshot_kimg:g} stores the averages with a sigma_rel; there are {widths}, and "
+                "two are needed; add {sigma_rel: 0.05} and {sigma_rel: 0.1} to averages, or set ema.snapshot_kimg=null"
+            )
+        return self
+
+    @property
+    def widths(self) -> tuple[PowerAverage, ...]:
+        """The power-function averages: what snapshots are written of."""
+        return tuple(average for average in self.averages if isinstance(average, PowerAverage))

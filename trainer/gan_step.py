@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from data_shards.noise import Purpose
 
-from . import ema, losses
+from . import losses
 from .batches import Reals
 from .config import GanConfig
 from .dual import Dual
+from .ema import Averages
 from .engines.ddp import Replicated
 from .passes import Passes
 from .stats import Terms
@@ -21,7 +22,7 @@ TERMS = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake
 
 
 class GanStep:
-    """A code, a discriminator step, the bottleneck's beta, a generator step with the same code, the average.
+    """A code, a discriminator step, the bottleneck's beta, a generator step with the same code, the averages.
 
     passes: through the networks of g and d. q gives (mean, logvar) of images in [-1, 1] for the code loss: frozen, or
     InfoGAN's, which `learner` trains; None where there is no code loss.
@@ -33,19 +34,22 @@ class GanStep:
         d: Replicated,
         q: nn.Module | None,
         learner: Replicated | None,
-        average: nn.Module,
+        averages: Averages,
         dual: Dual,
         passes: Passes,
         config: GanConfig,
     ) -> None:
-        self.g, self.d, self.q, self.learner, self.average = g, d, q, learner, average
+        self.g, self.d, self.q, self.learner, self.averages = g, d, q, learner, averages
         self.dual, self.passes, self.config = dual, passes, config
         more = {"code_nll": q, "grad_norm_q": learner}
         self.terms = (*TERMS, *(name for name, part in more.items() if part is not None), *dual.names)
         self.d.freeze()
 
-    def __call__(self, batches: Sequence[Reals], r1_weight: float) -> Terms:
-        """batches: this process's micro-batches of one iteration; r1_weight: 0 where R1 is not due."""
+    def __call__(self, batches: Sequence[Reals], r1_weight: float, images_seen: int, batch_size: int) -> Terms:
+        """batches: this process's micro-batches of one iteration; r1_weight: 0 where R1 is not due.
+
+        images_seen: the clock before it; batch_size: global.
+        """
         terms = Terms()
         share = 1 / len(batches)
         codes = [self.passes.code(reals) for reals in batches]
@@ -61,7 +65,7 @@ class GanStep:
         if self.learner:
             terms["grad_norm_q"] = self.learner.step()
 
-        ema.update(self.average, self.g.network, self.config.ema_decay)
+        self.averages.update(images_seen + batch_size, batch_size)
         return terms
 
     def _discriminator_pass(self, reals: Reals, c: Tensor, r1_weight: float, share: float, terms: Terms) -> None:

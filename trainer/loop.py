@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from data_shards.errors import UserError
 from data_shards.loader import Batch
 
-from . import checkpoint, frozen, schedule, settings
+from . import checkpoint, frozen, schedule, settings, snapshots
 from .batches import micro
 from .config import RunConfig
 from .preemption import StopRequest
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 CONTINUE, LEAVE, FAIL = range(3)  # votes
 SHAPING = re.compile(  # settings without which the tensors of a checkpoint fit nowhere
     r"(c_dim|s_dim|resolution|network(\.\w+)?|code_loss|d_sees_code|precision|bottleneck|growth(\.start_resolution)?"
-    r"|optimizer(_\w+)?(\.name)?): |(bottleneck|growth|optimizer_\w+)\.\w+: (was null|.* now null)"
+    r"|ema\.averages|optimizer(_\w+)?(\.name)?): |(bottleneck|growth|optimizer_\w+)\.\w+: (was null|.* now null)"
 )
 
 
@@ -52,6 +53,8 @@ class Loop:
             name: schedule.interval(kimg)
             for name, kimg in (("tick", plan.tick_kimg), ("sample", plan.sample_kimg), ("save", plan.save_kimg))
         }
+        if stage.snapshots:
+            self.every["snapshot"] = stage.snapshots.every
         self.before = self.images_seen  # the clock at the start of the last iteration
         self.waited = self.since = 0.0
         self.ticked_at = self.saved_at = self.images_seen
@@ -112,6 +115,8 @@ class Loop:
                 self._tick(status, partial=not self._due("tick"))
             if status and (self._due("sample") or done):
                 status.samples(self.images_seen, self.stage.samples(now))
+            if self.stage.snapshots and (self._due("snapshot") or done):  # before a checkpoint goes past it
+                self._snapshot(self.stage.snapshots)
             if self._due("save") or done or leave:
                 self._save()
             if done:
@@ -175,6 +180,12 @@ class Loop:
         checkpoint.save(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
         self.stats.keep_on_main()
         self.saved_at = self.images_seen
+
+    def _snapshot(self, found: snapshots.Snapshots) -> None:
+        self.stats.check()
+        who = snapshots.identity(settings.fixed(self.config), self.stage.facts)
+        write = partial(found.write, self.run, self.images_seen, self._stage_facts(), who)
+        self.world.together(lambda: write() if self.world.is_main else None)
 
     def _stage_facts(self) -> dict[str, Any]:
         """Resolution, and in a fade alpha, of the iteration that ended."""

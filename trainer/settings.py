@@ -29,7 +29,8 @@ class Settings(BaseModel):
 
 
 C = TypeVar("C", bound=Settings)
-_TAGS = ("adam", "rmsprop", "conv", "resnet")  # pydantic puts the chosen alternative into the path of a key
+# pydantic puts the chosen alternative into the path of a key
+_TAGS = ("adam", "rmsprop", "conv", "resnet", "iterations", "images", "power")
 
 
 def may_change(default: Any, **kwargs: Any) -> Any:
@@ -143,6 +144,7 @@ def _keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def fixed(config: BaseModel) -> dict[str, Any]:
     """The settings that a resume may not change, as flat {key.path: JSON value}."""
     out: dict[str, Any] = {}
+    values = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("may_change"):
@@ -150,7 +152,7 @@ def fixed(config: BaseModel) -> dict[str, Any]:
         if isinstance(value, BaseModel):
             out |= {f"{name}.{key}": v for key, v in fixed(value).items()}
         else:
-            out[name] = json.loads(json.dumps(value, default=str))
+            out[name] = values[name]
     return out
 
 

@@ -13,15 +13,17 @@ from data_shards.loader import TWIN, Batch
 from data_shards.noise import Purpose, normal
 from models import CodeEncoder, sample_posterior
 
-from . import ema, frozen, networks, schedule
+from . import frozen, networks, schedule
 from .batches import reals, vae_batch
 from .config import GanConfig, RunConfig, VaeConfig
 from .data import Data, open_data
 from .dual import Dual
+from .ema import Averages
 from .engines.ddp import Replicated
 from .gan_step import GanStep
 from .passes import Passes
 from .schedule import Now, Phase
+from .snapshots import Snapshots
 from .state import State
 from .stats import Terms
 from .vae_step import VaeStep
@@ -38,6 +40,7 @@ class Stage(Protocol):
     """What the loop needs. facts: what a resume must find unchanged; terms: the names that a step reports.
 
     plan: resolution, batch size and fade over the clock; batches_per_step: of the stream, that one iteration takes.
+    snapshots: of averages, that the loop writes; None is none.
     """
 
     state: State
@@ -46,6 +49,7 @@ class Stage(Protocol):
     terms: tuple[str, ...]
     plan: list[Phase]
     batches_per_step: int
+    snapshots: Snapshots | None
 
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
         """One iteration. batches: this process's micro-batches of each batch; images_seen: the clock before it."""
@@ -79,6 +83,8 @@ def shown(data: Data, count: int) -> Tensor:
 
 class VaeStage:
     """Stage 1: VAE, beta-VAE or FactorVAE on the 64 px level. FactorVAE's iteration takes a second batch to permute."""
+
+    snapshots: Snapshots | None = None
 
     def __init__(self, config: VaeConfig, world: World) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
@@ -121,7 +127,8 @@ class GanStage:
         self.facts = self.data.facts | ({"vae": self.frozen.sha256} if self.frozen else {})
         channels = self.data.channels
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
-        self.average = ema.clone(G)
+        self.averages = Averages(G, config.ema.averages)
+        self.snapshots = Snapshots(self.averages, config.ema) if config.ema.snapshot_kimg is not None else None
         g = Replicated(G, networks.optimizer(config.optimizer_g, G), world)
         d = Replicated(D, networks.optimizer(config.optimizer_d, D), world)
         engines, learner = {"generator": g, "discriminator": d}, None
@@ -130,13 +137,14 @@ class GanStage:
             network = self._place(networks.joint_q(config, channels))
             learner = engines["q"] = Replicated(network, networks.optimizer(config.optimizer_q, network), world)
         self.state = _registry(engines)
-        self.state.add_module("ema", self.average)
+        for name, average in self.averages.networks.items():
+            self.state.add_module(f"ema.{name}", average)
         dual = Dual(config.bottleneck, world, self.dtype)
         if config.bottleneck:
             self.state.add_tensor("bottleneck.beta", dual.beta)
         teacher: nn.Module | None = self.q if config.code_loss == "distill" else learner.network if learner else None
         passes = Passes(G, D, self.q, config)
-        self._step = GanStep(g, d, teacher, learner, self.average, dual, passes, config)
+        self._step = GanStep(g, d, teacher, learner, self.averages, dual, passes, config)
         self.terms = self._step.terms
 
     def _place(self, network: M) -> M:
@@ -146,11 +154,12 @@ class GanStage:
         config, (pieces,) = self.config, batches
         iteration = schedule.iteration(self.plan, images_seen, self.batches_per_step)
         seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in pieces]
-        return self._step(seen, schedule.r1_weight(config.r1, config.r1_interval, iteration))
+        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, iteration)
+        return self._step(seen, r1_weight, images_seen, now.batch_size)
 
     @torch.no_grad()
     def samples(self, now: Now) -> Tensor:
-        """The averaged generator with fixed noise, at codes of the first reals where codes are a posterior's."""
+        """The first averaged generator with fixed noise, at codes of the first reals where codes are a posterior's."""
         at = torch.arange(SHOWN, device=self.world.device)
         s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
         c = normal(self.config.seed, Purpose.EVAL_CODE, at, (self.config.c_dim,)).to(self.dtype)
@@ -160,7 +169,8 @@ class GanStage:
             s, c = s[: len(twin)], sample_posterior(mean, logvar, c[: len(twin)])
         alpha = None if now.alpha is None else torch.full((), now.alpha, device=s.device, dtype=self.dtype)
         z = torch.cat((s, c), 1)
-        return torch.cat([(self.average(row, now.resolution, alpha) + 1) / 2 for row in z.split(SHOWN_AT_ONCE)])
+        average = self.averages.first
+        return torch.cat([(average(row, now.resolution, alpha) + 1) / 2 for row in z.split(SHOWN_AT_ONCE)])
 
 
 def _registry(engines: Mapping[str, Replicated]) -> State:

@@ -41,7 +41,7 @@ def train_gan(system: str, folder: Path) -> None:
     world, gan = connect("cpu", 2), plain.gan_networks(system)
     step = plain.gan_step(plain.gan_config(system), gan, world)
     for batch in plain.gan_batches():
-        terms = step([plain.pieces(batch, 2)[world.rank]], 10)
+        terms = step([plain.pieces(batch, 2)[world.rank]], 10, 0, plain.BATCH)
     write(world, folder, gan.trained(system), terms)
 
 

@@ -76,7 +76,7 @@ class Gan:
 def gan_config(system: str, **more: object) -> GanConfig:
     """A system's settings: s_dim 3 where there is a code besides."""
     shared = {"seed": SEED, "batch_size": BATCH, "data": {"path": "x"}, "schedule": {"total_kimg": 1}}
-    shared |= {"s_dim": 3, "c_dim": C, "r1": 10, "code_weight": CODE_WEIGHT, "ema_decay": DECAY}
+    shared |= {"s_dim": 3, "c_dim": C, "r1": 10, "code_weight": CODE_WEIGHT, "ema": {"averages": [{"decay": DECAY}]}}
     config = GanConfig.model_validate(shared | GANS[system] | more)
     assert config.system == system
     assert config.contradictions() == []
@@ -132,7 +132,9 @@ def grown_networks(config: GanConfig) -> Gan:
 
 
 def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
-    """Ours."""
+    """Ours. gan.average becomes the average that it keeps."""
+    averages = ema.Averages(gan.G, config.ema.averages)
+    gan.average = averages.first
     g = Replicated(gan.G, networks.optimizer(config.optimizer_g, gan.G), world)
     d = Replicated(gan.D, networks.optimizer(config.optimizer_d, gan.D), world)
     q, learner = CodeEncoder(gan.q), None
@@ -142,7 +144,7 @@ def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
         freeze(q)
     passes = Passes(gan.G, gan.D, q if config.vae else None, config)
     dual = Dual(config.bottleneck, world, torch.float64)
-    return GanStep(g, d, q if config.code_loss != "none" else None, learner, gan.average, dual, passes, config)
+    return GanStep(g, d, q if config.code_loss != "none" else None, learner, averages, dual, passes, config)
 
 
 def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World) -> VaeStep:

@@ -117,7 +117,7 @@ def one_step(config: GanConfig, precision: torch.dtype) -> tuple[Dtypes, plain.G
     step = plain.gan_step(config, gan, plain.ALONE)
     (batch,) = list(plain.gan_batches(size=16))[:1]
     batch = batch._replace(images=batch.images.to(precision), twin=batch.twin.to(precision))
-    return seen, gan, step([batch], 10)
+    return seen, gan, step([batch], 10, 0, plain.BATCH)
 
 
 def test_autocast_computes_blocks_in_bf16_and_r1_in_full_precision() -> None:
@@ -156,7 +156,7 @@ def test_micro_batches_are_as_many_passes(count: int) -> None:
     calls: list[int] = []
     gan.G.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
     (batch,) = list(plain.gan_batches(size=16))[:1]
-    plain.gan_step(config, gan, plain.ALONE)(plain.pieces(batch, count), 10)
+    plain.gan_step(config, gan, plain.ALONE)(plain.pieces(batch, count), 10, 0, plain.BATCH)
     assert calls == [plain.BATCH // count] * (2 * count)
-    plain.gan_step(config, twin, plain.ALONE)([batch], 10)
+    plain.gan_step(config, twin, plain.ALONE)([batch], 10, 0, plain.BATCH)
     plain.assert_same_parameters(gan.trained("ID-GAN"), twin.trained("ID-GAN"))

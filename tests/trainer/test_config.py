@@ -10,6 +10,7 @@ import pytest
 from data_shards.errors import UserError
 from trainer import schedule, settings
 from trainer.config import BetaConfig, GanConfig, VaeConfig, kind_of
+from trainer.config_parts import DecayAverage, EmaConfig
 
 CONFIGS = Path("configs")
 
@@ -42,7 +43,7 @@ def test_every_problem_is_listed_at_once_with_key_value_and_remedy() -> None:
         "optimizer_g.lr=fast",
         "schedule.total_kimg=-1",
         "data.variant=colour",
-        "ema_decay=1.5",
+        "ema.averages=[{decay: 1.5}]",
         "optimizer_d.momentum=0.9",
         "batch_size=2.5",
         "nonsense",
@@ -54,7 +55,7 @@ def test_every_problem_is_listed_at_once_with_key_value_and_remedy() -> None:
         "schedule.total_kimg: found -1",
         'data.variant: found "colour"',
         "'plain', 'color', 'noisy' or 'scream'",
-        "ema_decay: found 1.5: input should be less than 1",
+        "ema.averages.0.decay: found 1.5: input should be less than 1",
         "optimizer_d.momentum: unknown key",
         "batch_size: found 2.5",
         "vae: is missing",
@@ -119,7 +120,7 @@ def test_the_papers_settings() -> None:
     assert vae.schedule.total_kimg * 1000 / vae.batch_size == 500_000
     gan = settings.load(GanConfig, CONFIGS / "dsprites/idgan.yaml", ["vae=x"])
     assert (gan.s_dim, gan.c_dim, gan.code_weight, gan.r1, gan.batch_size) == (0, 10, 1e-4, 10, 64)
-    assert (gan.optimizer_g.lr, gan.optimizer_d.lr, gan.ema_decay) == (1e-3, 1e-4, 0.999)
+    assert (gan.optimizer_g.lr, gan.optimizer_d.lr, gan.ema.averages) == (1e-3, 1e-4, (DecayAverage(decay=0.999),))
     assert (gan.optimizer_g.name, gan.data.flip, gan.data.dequantise) == ("rmsprop", False, False)
     assert gan.schedule.total_kimg * 1000 / gan.batch_size == 300_000
 
@@ -142,6 +143,43 @@ def test_a_course_of_beta_that_cannot_be() -> None:
     path = CONFIGS / "dsprites/beta_vae.yaml"
     assert "the kimg of its points must rise" in refusal(VaeConfig, path, "beta.course=[[5, 0], [5, 8]]")
     assert "ends in 4.0, value is 8.0" in refusal(VaeConfig, path, "beta.course=[[0, 0], [5, 4]]")
+
+
+AVERAGES = [
+    ("ema.averages=[]", "ema.averages: found []: expected a list of one average or more, as in averages=[{decay"),
+    ("ema.averages={decay: 0.9}", 'ema.averages: found {"decay": 0.9}: expected a list'),
+    ("ema.averages.0.decay=0.9", "ema.averages: found {"),
+    ("ema.averages=[0.9]", "ema.averages.0: found 0.9: an average has one key, {decay: 0.999}, {half_life_kimg: 10}"),
+    ("ema.averages=[{}]", "ema.averages.0: found {}: an average has one key"),
+    ("ema.averages=[{sigma: 0.1}]", 'ema.averages.0: found {"sigma": 0.1}: an average has one key'),
+    ("ema.averages=[{decay: 0.9, sigma_rel: 0.1}]", "an average has one key"),
+    ("ema.averages=[{decay: 1}]", "ema.averages.0.decay: found 1: input should be less than 1"),
+    ("ema.averages=[{decay: 0.9}, {half_life_kimg: 0}]", "ema.averages.1.half_life_kimg: found 0"),
+    ("ema.averages=[{sigma_rel: 0}]", "ema.averages.0.sigma_rel: found 0: input should be greater than 0"),
+    ("ema.averages=[{sigma_rel: 0.281}]", "ema.averages.0.sigma_rel: found 0.281: input should be less than or equal"),
+    ("ema.averages=[{sigma_rel: 0.1}, {decay: 0.9}, {sigma_rel: 0.10}]", "sigma_rel_0.1 stands there twice"),
+    ("ema={averages: [{sigma_rel: 0.1}], snapshot_kimg: 5}", "snapshot_kimg: 5 stores the averages with a sigma_rel"),
+    ("ema.snapshot_kimg=5", "there are 0, and two are needed; add {sigma_rel: 0.05} and {sigma_rel: 0.1}"),
+    ("ema.snapshot_kimg=0", "ema.snapshot_kimg: found 0"),
+    ("ema.average=[{decay: 0.9}]", "ema.average: unknown key"),
+    ("ema_decay=0.999", "ema_decay: unknown key (value 0.999); did you mean ema?"),
+]
+
+
+@pytest.mark.parametrize(("override", "words"), AVERAGES)
+def test_averages_that_cannot_be(override: str, words: str) -> None:
+    message = refusal(GanConfig, CONFIGS / "dsprites/idgan.yaml", "vae=x", override)
+    assert words in message
+    assert "1 problem\n" in message
+
+
+def test_averages_are_part_of_the_hash_and_their_snapshots_are_not() -> None:
+    path, two = CONFIGS / "dsprites/idgan.yaml", "ema.averages=[{decay: 0.997}, {sigma_rel: 0.05}, {sigma_rel: 0.1}]"
+    flat = settings.fixed(settings.load(GanConfig, path, ["vae=a", two]))
+    assert flat["ema.averages"] == [{"decay": 0.997}, {"sigma_rel": 0.05}, {"sigma_rel": 0.1}]
+    assert settings.fixed(settings.load(GanConfig, path, ["vae=a", two, "ema.snapshot_kimg=5"])) == flat
+    assert settings.fixed(settings.load(GanConfig, path, ["vae=a", "ema.averages=[{decay: 0.998}]"])) != flat
+    assert settings.load(GanConfig, path, ["vae=a"]).ema == EmaConfig(), "the paper's is the default"
 
 
 SYSTEMS = {  # the paper's name, c from, code loss, D sees c, s_dim, c_dim

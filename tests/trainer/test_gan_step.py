@@ -23,7 +23,7 @@ def train_both(config: GanConfig, gan: plain.Gan, batches: list[Reals], count: i
     twin = copy.deepcopy(gan)
     step, rederived = plain.gan_step(config, gan, plain.ALONE), plain.PlainGan(config.system, twin, config.r1)
     for batch in batches:
-        plain.assert_same_terms(step(plain.pieces(batch, count), config.r1), rederived.iterate(batch))
+        plain.assert_same_terms(step(plain.pieces(batch, count), config.r1, 0, plain.BATCH), rederived.iterate(batch))
         plain.assert_same_parameters(gan.trained(config.system), twin.trained(config.system))
     return twin
 
@@ -57,7 +57,7 @@ def test_the_mean_instead_of_a_sample_in_gs_step() -> None:
     rederived = plain.PlainGan("ID-GAN", copy.deepcopy(gan), sample_in_g_step=False)
     step = plain.gan_step(config, gan, plain.ALONE)
     for batch in plain.gan_batches(size=16):
-        plain.assert_same_terms(step([batch], config.r1), rederived.iterate(batch))
+        plain.assert_same_terms(step([batch], config.r1, 0, plain.BATCH), rederived.iterate(batch))
         plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
 
 
@@ -68,7 +68,8 @@ def test_lazy_r1_has_k_times_its_weight_in_every_kth_iteration() -> None:
     step = plain.gan_step(config, gan, plain.ALONE)
     for i, batch in enumerate(plain.gan_batches()):
         rederived.r1 = 20 if i == 0 else 0
-        terms, expected = step([batch], schedule.r1_weight(config.r1, config.r1_interval, i)), rederived.iterate(batch)
+        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, i)
+        terms, expected = step([batch], r1_weight, 0, plain.BATCH), rederived.iterate(batch)
         expected["r1"] = expected["r1"] * 2
         plain.assert_same_terms(terms, expected)
         plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
@@ -85,7 +86,7 @@ def test_only_infogan_trains_q(system: str) -> None:
     start = copy.deepcopy(gan)
     step = plain.gan_step(plain.gan_config(system), gan, plain.ALONE)
     for batch in plain.gan_batches():
-        step([batch], 10)
+        step([batch], 10, 0, plain.BATCH)
     assert any(same_bits(gan.q, start.q)) == (system != "InfoGAN")
     assert all(same_bits(gan.q, start.q)) == (system != "InfoGAN")
     for network, before in ((gan.G, start.G), (gan.D, start.D), (gan.average, start.average)):

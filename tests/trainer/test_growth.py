@@ -156,10 +156,10 @@ def test_two_processes_grow_as_one(sprites: Path, vae: Path, tmp_path: Path) -> 
 
 
 def test_layers_of_a_stage_to_come_have_not_moved(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """Neither they nor their optimizer state, at the end of the first stage; later they have."""
-    states = []
+    """Neither they nor their optimizer state, at the end of the first stage; later they have. Averages copy them."""
+    states, more = [], SHAPE | {"ema.averages": "[{decay: 0.9}, {half_life_kimg: 0.02}, {sigma_rel: 0.1}]"}
     for steps in (1, 3, 22):
-        finish(train("gan", sprites, tmp_path / "run", steps, vae=vae, schedule__keep_last=9, **SHAPE))
+        finish(train("gan", sprites, tmp_path / "run", steps, vae=vae, schedule__keep_last=9, **more))
         states.append(newest(tmp_path / "run"))
     late = [name for name in states[0] if (".32." in name or ".64." in name) and not name.startswith("ema")]
     assert late
@@ -170,6 +170,10 @@ def test_layers_of_a_stage_to_come_have_not_moved(sprites: Path, vae: Path, tmp_
         assert not torch.equal(states[1][name], states[2][name]), name
         if name.startswith("optimizer"):
             assert not states[1][name].any()
+        kind, _, key = name.partition(".")
+        for average in ("decay_0.9", "half_life_0.02kimg", "sigma_rel_0.1") if kind == "generator" else ():
+            assert torch.equal(states[1][f"ema.{average}.{key}"], states[1][name]), name
+            assert not torch.equal(states[2][f"ema.{average}.{key}"], states[2][name]), name
 
 
 IMPOSSIBLE = [
@@ -188,7 +192,7 @@ IMPOSSIBLE = [
     (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 is 0; set r1_interval=1"),
     (["network.nf=16"], "network.nf: 16 is above nf_max 8"),
     (["autocast=bfloat16", "precision=float64"], "autocast: bfloat16 and precision: float64 contradict each other"),
-    (["ema_decay=2"], "ema_decay: found 2"),
+    (["ema.averages=[{decay: 2}]"], "ema.averages.0.decay: found 2"),
     (["network.nff=8"], "network.nff: unknown key (value 8); did you mean network.nf?"),
     (["network={nf: 8}"], 'network: found {"nf": 8}, which does not say its name; set network.name too'),
 ]
