@@ -98,6 +98,9 @@ class GanConfig(RunConfig):
     bottleneck: BottleneckConfig | None = Field(None, description="null is none")
     growth: GrowthConfig | None = Field(None, description="null trains at full resolution from the start")
     checkpointing: CheckpointingConfig | None = may_change(None, description="null keeps everything")
+    compile: bool = may_change(
+        False, description="torch.compile of every pass through G, D and q: minutes at the start"
+    )
     autocast: Literal["none", "bfloat16"] = Field("none", description="for all passes but R1's and those of q")
     r1: NonNegative = Field(10, description="weight of mean ||grad||^2 (no 1/2: the literature's gamma is twice this)")
     r1_interval: Count = Field(1, description="k: R1 in every k-th iteration, with k times its weight (lazy R1)")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer, RMSprop
 
+from data_shards.errors import UserError
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic, Discriminator, Encoder, Generator
 from models.resnet import set_checkpointing
 
@@ -15,6 +18,7 @@ from .config import GanConfig, VaeConfig
 from .config_parts import AdamConfig, ResNetConfig, RMSpropConfig
 
 N = TypeVar("N", bound=nn.Module)
+GRAPHS = 128  # of one network: nine sizes, fades, and up to six kinds of pass
 
 
 def vae(config: VaeConfig, channels: int) -> VAE:
@@ -64,6 +68,19 @@ def joint_q(config: GanConfig, channels: int) -> CodeEncoder:
     """InfoGAN's q, with its untrained weights: the encoder of Table A.2, for images in [-1, 1]."""
     torch.manual_seed(config.seed + 2)
     return CodeEncoder(Encoder(channels, config.c_dim))
+
+
+def compile_passes(networks: Sequence[nn.Module], device: torch.device, backend: str = "inductor") -> None:
+    """From now on every call of these is compiled as one graph, tangents included; names and weights stay.
+
+    Each kind of pass has its own graph: with and without gradients for the weights or the image, tangent and fade, at
+    every size. torch gives up after 8 by default. Raises UserError where the CPU's code could not be built.
+    """
+    if device.type == "cpu" and backend == "inductor" and shutil.which("g++") is None:
+        raise UserError("compile: true needs a C++ compiler on the CPU; install g++, or set compile=false")
+    torch._dynamo.config.recompile_limit = GRAPHS
+    for network in networks:
+        network.compile(fullgraph=True, dynamic=False, backend=backend)
 
 
 def optimizer(config: AdamConfig | RMSpropConfig, network: nn.Module) -> Optimizer:

@@ -143,6 +143,8 @@ class GanStage:
         if config.bottleneck:
             self.state.add_tensor("bottleneck.beta", dual.beta)
         teacher: nn.Module | None = self.q if config.code_loss == "distill" else learner.network if learner else None
+        if config.compile:
+            networks.compile_passes([n for n in (G, D, self.q, learner and learner.network) if n], world.device)
         passes = Passes(G, D, self.q, config)
         self._step = GanStep(g, d, teacher, learner, self.averages, dual, passes, config)
         self.terms = self._step.terms

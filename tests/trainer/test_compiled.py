@@ -1,0 +1,92 @@
+"""compile: true makes one graph of every pass, R1's tangent included, and gives the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from data_shards.errors import UserError
+from models.resnet import ResBlock
+from trainer import networks, schedule, settings
+from trainer.config import GanConfig
+from trainer.gan_step import GanStep
+from trainer.stages import GanStage
+
+from . import plain
+from .helpers import GAN, finish, newest, overrides, train
+
+SMALL = ["resolution=16", "network={name: resnet, nf: 2, nf_max: 4}", "s_dim=3"]
+STAGES = ((8, None), (16, 0.3), (16, None))  # px and alpha
+
+
+def iterations(config: GanConfig, compiled: bool) -> tuple[plain.Gan, list[dict[str, Tensor]]]:
+    """An iteration with R1 and one without, before, in and after a fade."""
+    gan = plain.grown_networks(config)
+    step: GanStep = plain.gan_step(config, gan, plain.ALONE)
+    assert isinstance(step.q, nn.Module)
+    if compiled:
+        networks.compile_passes([gan.G, gan.D, step.q], torch.device("cpu"), "aot_eager")
+    terms = []
+    for size, alpha in STAGES:
+        for r1, batch in zip((10.0, 0.0), plain.gan_batches(size=size, alpha=alpha), strict=True):
+            terms.append(dict(step([batch], r1, 0, plain.BATCH)))
+    return gan, terms
+
+
+@pytest.mark.parametrize("unit", [None, "block"])
+def test_compiled_passes_are_whole_graphs_with_the_same_numbers(unit: str | None) -> None:
+    checkpointing = unit and {"from_resolution": 8, "unit": unit}
+    config = plain.grown_config("ID-GAN", checkpointing=checkpointing)
+    expected, reference = iterations(config, False)
+    torch._dynamo.reset()
+    counters.clear()
+    found, terms = iterations(config, True)
+    passes = {"G with and without gradients": 2, "q": 2, "D frozen, of reals and of fakes, tangent and none": 4}
+    assert counters["stats"]["unique_graphs"] >= sum(passes.values())
+    assert not counters["graph_break"]
+    plain.assert_same_parameters(found.trained("ID-GAN"), expected.trained("ID-GAN"))
+    for ours, theirs in zip(terms, reference, strict=True):
+        plain.assert_same_terms(ours, theirs)
+
+
+def test_a_run_that_compiles_is_the_run_that_does_not(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """With the compiler that users get, from the config's switch: float32, 2 iterations, to a relative 1e-4."""
+    small = {"vae": vae, "resolution": 8, "network": "{name: resnet, nf: 2, nf_max: 4}", "s_dim": 3}
+    found = {}
+    for switch in ("false", "true"):
+        run = tmp_path / switch
+        finish(train("gan", sprites, run, 2, GAN, compile=switch, batch_size=4, **small))
+        found[switch] = newest(run)
+    gaps = [plain.gap(t, found["false"][name]) for name, t in found["true"].items() if t.is_floating_point()]
+    assert max(gaps) < 1e-4
+
+
+def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"compile: true needs .* install g\+\+, or set compile=false"):
+        networks.compile_passes([nn.Linear(2, 2)], torch.device("cpu"))
+
+
+def test_every_image_inside_is_channels_last(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """In the stage that a run trains with: inputs and results of every ResBlock, in every pass of an iteration."""
+    argv = [*overrides(sprites, tmp_path / "run", 1, vae=vae), *SMALL]
+    stage = GanStage(settings.load(GanConfig, Path(GAN), argv), plain.ALONE)
+    seen: list[bool] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, Tensor | None]) -> None:
+        images = [t for t in (*inputs, *outputs) if t is not None and t.shape[-1] > 1]
+        seen.extend(t.is_contiguous(memory_format=torch.channels_last) for t in images)
+
+    for network in (stage.state._modules["generator"], stage.state._modules["discriminator"]):
+        for module in network.modules():
+            if isinstance(module, ResBlock):
+                module.register_forward_hook(look)
+    now = schedule.now(stage.plan, 0)
+    batch = next(iter(stage.data.batches(stage.config, now, 0, plain.ALONE)))
+    stage.step([[batch]], now, 0)
+    assert len(seen) > 30
+    assert all(seen)
