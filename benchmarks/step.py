@@ -1,6 +1,6 @@
 """One full iteration of stage 2 (ID-GAN) against a plain baseline, in one run and alternating.
 
-    python benchmarks/step.py --resolution 64 [--rounds 5] [--batch N] [--threads N] [--device cuda]
+    python benchmarks/step.py --resolution 64 [--rounds 5] [--batch N] [--threads N] [--keep-freed] [--device cuda]
 
 plain: what a straightforward port of the paper does. Contiguous memory, fp32, R1 in every step by double backward, a
 backward call of its own with retained graph for each of D(real), D(fake) and R1, then the G step, then the average.
@@ -32,6 +32,7 @@ from benchmarks.flops import Size, iteration_flops
 from data_shards.noise import Purpose, normal
 from models import CodeEncoder, Encoder, freeze
 from trainer import ema, networks
+from trainer.allocator import keep_freed_memory
 from trainer.batches import Reals
 from trainer.config import GanConfig
 from trainer.dual import Dual
@@ -325,9 +326,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--keep-freed", action="store_true", help="for all variants, as the trainer does on a CPU")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.keep_freed:
+        keep_freed_memory()
     size = SIZES[options.resolution]
     size = replace(size, batch=options.batch or size.batch)
     device = torch.device(options.device)

@@ -17,6 +17,7 @@ from data_shards.errors import UserError
 from data_shards.publish import publish
 
 from . import settings
+from .allocator import keep_freed_memory
 from .config import GanConfig, RunConfig, VaeConfig
 from .loop import Loop
 from .preemption import StopRequest, write_exit
@@ -58,6 +59,8 @@ def _train(
             _note(run, code, reason, command)
             config = settings.load(kind, path, overrides)
             world = connect(config.device, config.processes)
+            if world.device.type == "cpu":
+                keep_freed_memory()
             run.mkdir(parents=True, exist_ok=True)
             _note(run, code, reason, command)
             stage = world.together(lambda: build(config, world))

@@ -35,8 +35,8 @@ def test_the_weights_are_those_of_the_named_step(name: str, run: Path) -> None:
     for stage, truth in ((opened.generator, saved), (newest.generator, later)):
         assert isinstance(stage, AtStage)
         for key, tensor in stage.network.state_dict().items():
-            assert torch.equal(tensor, truth[f"ema.{key}"])
-    assert not torch.equal(saved["ema.layers.0.weight"], later["ema.layers.0.weight"])
+            assert torch.equal(tensor, truth[f"ema.decay_0.999.{key}"])
+    assert not torch.equal(saved["ema.decay_0.999.layers.0.weight"], later["ema.decay_0.999.layers.0.weight"])
 
 
 def test_the_vae_and_infogans_q_are_of_the_step_too(
