@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 DEMO := runs/demo/gan
 
-.PHONY: demo compare test lint setup clean-demo clean-compare
+.PHONY: demo compare test test-gpu lint setup clean-demo clean-compare
 
 setup: .venv/installed
 
@@ -56,6 +56,10 @@ compare: setup
 
 test: setup
 	$(RUN) pytest
+
+# Needs a GPU: without one it says so, runs nothing and fails.
+test-gpu: setup
+	$(RUN) pytest tests/gpu
 
 lint: setup
 	$(BIN)/ruff check .

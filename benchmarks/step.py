@@ -39,7 +39,7 @@ from trainer.dual import Dual
 from trainer.engines.ddp import Replicated
 from trainer.gan_step import GanStep
 from trainer.passes import Passes
-from trainer.world import World
+from trainer.world import World, repeatable
 
 S, C, R1, LAZY = 256, 20, 10.0, 16
 CODE_WEIGHT, LR, DECAY, BETA = 1e-3, 1e-4, 0.999, 0.1
@@ -335,6 +335,8 @@ def main() -> None:
     size = SIZES[options.resolution]
     size = replace(size, batch=options.batch or size.batch)
     device = torch.device(options.device)
+    if device.type == "cuda":
+        repeatable()  # as a run does it
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {options.threads} threads"
     top = peak(device)
     print(

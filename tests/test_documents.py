@@ -163,6 +163,22 @@ def test_the_comparison_is_equal_in_iterations_and_batch_size() -> None:
     assert found == {(6000, 16, 0)}
 
 
+def test_without_a_gpu_its_checks_say_that_they_ran_nothing() -> None:
+    """Neither a success nor part of `make test`. The code of the recipe itself stands in make's own words."""
+    make = ["make", "-o", ".venv/installed", "test-gpu"]
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(make, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    told, left = done.stderr.splitlines()
+    assert re.fullmatch(r"Exit: tests/gpu ran nothing: torch \S+ finds no CUDA GPU on this machine", told)
+    assert left.endswith("test-gpu] Error 2")
+    listed = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "tests/trainer/test_device_checks.py::" in listed
+    assert "tests/gpu" not in listed
+
+
 def test_every_linked_file_exists() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

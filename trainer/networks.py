@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -18,6 +21,7 @@ from .config import GanConfig, VaeConfig
 from .config_parts import AdamConfig, ResNetConfig, RMSpropConfig
 
 N = TypeVar("N", bound=nn.Module)
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 GRAPHS = 128  # of one network: nine sizes, fades, and up to six kinds of pass
 
 
@@ -79,6 +83,9 @@ def compile_passes(networks: Sequence[nn.Module], device: torch.device, backend:
     if device.type == "cpu" and backend == "inductor" and shutil.which("g++") is None:
         raise UserError("compile: true needs a C++ compiler on the CPU; install g++, or set compile=false")
     torch._dynamo.config.recompile_limit = GRAPHS
+    if CACHE not in os.environ:  # the shared one keeps a file that a killed compiler left half written, and fails on it
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="idgan-compiled-")
+        atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
     for network in networks:
         network.compile(fullgraph=True, dynamic=False, backend=backend)
 

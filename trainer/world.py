@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,9 +109,21 @@ def connect(device: str, processes: int | None) -> World:
             f"(on CPU: accelerate launch --multi_gpu --num_processes {processes}) or set processes={size}"
         )
     group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
-    if not on_cpu:  # exact convolutions and matrix products unless asked otherwise
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    if not on_cpu:
+        repeatable()
     return World(int(state.process_index), size, torch.device(state.device), group)
+
+
+def repeatable() -> None:
+    """Make a GPU compute in full fp32, and the same bits every time, as the CPU does: a resume rests on it.
+
+    Before the first CUDA operation. Where torch has no such implementation (an encoder of your own may need one) it
+    warns and goes on.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may sum in any order
+    torch.use_deterministic_algorithms(True, warn_only=True)  # cuDNN's too, and the bilinear look of q at small images
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read
 
 
 def disconnect() -> None:

@@ -143,7 +143,7 @@ def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
     else:
         freeze(q)
     passes = Passes(gan.G, gan.D, q if config.vae else None, config)
-    dual = Dual(config.bottleneck, world, torch.float64)
+    dual = Dual(config.bottleneck, world, next(gan.D.parameters()).dtype)
     return GanStep(g, d, q if config.code_loss != "none" else None, learner, averages, dual, passes, config)
 
 

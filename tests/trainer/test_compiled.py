@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from data_shards.errors import UserError
+from models import Discriminator
 from models.resnet import ResBlock
-from trainer import networks, schedule, settings
+from trainer import losses, networks, schedule, settings
 from trainer.config import GanConfig
 from trainer.gan_step import GanStep
 from trainer.stages import GanStage
 
 from . import plain
-from .helpers import GAN, finish, newest, overrides, train
+from .helpers import GAN, overrides
 
 SMALL = ["resolution=16", "network={name: resnet, nf: 2, nf_max: 4}", "s_dim=3"]
 STAGES = ((8, None), (16, 0.3), (16, None))  # px and alpha
@@ -53,16 +55,30 @@ def test_compiled_passes_are_whole_graphs_with_the_same_numbers(unit: str | None
         plain.assert_same_terms(ours, theirs)
 
 
-def test_a_run_that_compiles_is_the_run_that_does_not(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """With the compiler that users get, from the config's switch: float32, 2 iterations, to a relative 1e-4."""
-    small = {"vae": vae, "resolution": 8, "network": "{name: resnet, nf: 2, nf_max: 4}", "s_dim": 3}
-    found = {}
+def test_the_switch_compiles_every_network_of_the_stage(sprites: Path, vae: Path, tmp_path: Path) -> None:
     for switch in ("false", "true"):
-        run = tmp_path / switch
-        finish(train("gan", sprites, run, 2, GAN, compile=switch, batch_size=4, **small))
-        found[switch] = newest(run)
-    gaps = [plain.gap(t, found["false"][name]) for name, t in found["true"].items() if t.is_floating_point()]
-    assert max(gaps) < 1e-4
+        argv = [*overrides(sprites, tmp_path / "run", 1, vae=vae, compile=switch), *SMALL]
+        stage = GanStage(settings.load(GanConfig, Path(GAN), argv), plain.ALONE)
+        found = [stage.state._modules["generator"], stage.state._modules["discriminator"], stage.q]
+        assert [n is not None and n._compiled_call_impl is not None for n in found] == [switch == "true"] * 3
+
+
+def test_r1_through_the_compiler_that_users_get() -> None:
+    """Inductor builds the image's gradient and the tangent pass, forward and backward, of a small D."""
+    torch.manual_seed(0)
+    found = []
+    eager = Discriminator(8, 2, 4, bottleneck=True)
+    for compiled in (False, True):
+        D = copy.deepcopy(eager)
+        if compiled:
+            networks.compile_passes([D], torch.device("cpu"))
+        noise, x = torch.ones(2, *D.noise_shape), torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8)
+        D.requires_grad_(False)
+        g = losses.image_gradient(D, x, noise=noise)
+        D.requires_grad_(True)
+        losses.r1_penalty(D(x, noise=noise, tangent=g).tangent).backward()
+        found.append(torch.cat([p.grad.flatten() for p in D.parameters() if p.grad is not None]))
+    assert plain.gap(found[1], found[0]) < 1e-4
 
 
 def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

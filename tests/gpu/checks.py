@@ -1,0 +1,194 @@
+"""What must hold on any device, as functions of one: tests/gpu/ calls them with cuda, tests/trainer/ with the CPU.
+
+The switches (autocast, compile, checkpointing) are compared through the trainer's own stage, which decides where each
+of them acts, with the same batch on the same device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from benchmarks import step as benchmark
+from benchmarks.flops import Size
+from models.resnet import ResBlock
+from tests.trainer.helpers import differences, finish, newest, train
+from tests.trainer.test_own_encoder import own
+from tests.trainer.test_resume import logged
+from trainer import frozen, own_encoder, schedule
+from trainer.config import GanConfig
+from trainer.stages import LAYOUT, GanStage
+from trainer.world import World
+
+from .exact import Gradients, flat, gradients_of_steps
+
+SHAPES = {"cpu": {"nf": 8, "nf_max": 64}, "cuda": {"nf": 64, "nf_max": 512}}  # wide enough for tensor cores to be used
+BATCH = {"cpu": 4, "cuda": 16}
+STILL = 1e-12  # a learning rate of D: G's gradient is then of the same D on both sides, whatever the rounding
+GROWTH = {  # 16 -> 32 -> 64 px in 12 iterations: q enlarges images, and both networks blend
+    "network": "{name: resnet, nf: 4, nf_max: 16}",
+    "growth": "{start_resolution: 16, stage_kimg: 0.048, fade_kimg: 0.064}",
+    "bottleneck": "{}",
+}
+RESUMED = ("vae", "gan", "gan in bf16")
+UNREPEATABLE = "does not have a deterministic implementation"  # torch's words
+
+
+@dataclass
+class Iteration:
+    """What one iteration of the stage left: gradients of D and G, terms, peak in bytes, what its ResBlocks gave."""
+
+    gradients: Gradients = field(default_factory=list)
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    memory: int = 0
+    features: list[Tensor] = field(default_factory=list)
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """Bytes at the peak of what is allocated within, beyond what was before."""
+    found: list[int] = []
+    if device.type == "cpu":  # counts no peak itself
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+            yield found
+        changes = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+        changes.sort(key=lambda e: e.start_ns())
+        found.append(max(accumulate(e.nbytes() for e in changes)))
+        return
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    yield found
+    torch.cuda.synchronize(device)
+    found.append(torch.cuda.max_memory_allocated(device) - before)
+
+
+@contextmanager
+def looking(features: list[Tensor], wanted: bool) -> Iterator[None]:
+    """Keep what comes out of every ResBlock, of whichever network."""
+
+    def look(module: nn.Module, inputs: object, output: object) -> None:
+        if wanted and isinstance(module, ResBlock) and isinstance(output, tuple):
+            features.append(output[0].detach())
+
+    handle = register_module_forward_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def iterate(device: torch.device, data: Path, vae: Path, look: bool = False, **switches: object) -> Iteration:
+    """One iteration of ID-GAN with a bottleneck at 64 px from the same weights and batch, set up by the trainer."""
+    settings = {
+        "data": {"path": data, "flip": False, "dequantise": False}, "vae": vae, "schedule": {"total_kimg": 1},
+        "seed": 5, "batch_size": BATCH[device.type], "s_dim": 4, "c_dim": 10, "code_weight": 0.1, "bottleneck": {},
+        "network": {"name": "resnet", **SHAPES[device.type]}, "optimizer_d": {"name": "rmsprop", "lr": STILL},
+    }  # fmt: skip
+    config = GanConfig.model_validate(settings | switches)
+    assert config.contradictions() == []
+    world = World(0, 1, device, None)
+    stage = GanStage(config, world)
+    now = schedule.now(stage.plan, 0)
+    batch = next(stage.data.batches(config, now, 0, world))
+    found = Iteration()
+
+    with gradients_of_steps() as found.gradients, peak_memory(device) as peak, looking(found.features, look):
+        found.terms = dict(stage.step([[batch]], now, 0))
+    found.memory = peak[0]
+    return found
+
+
+def gaps(found: Iteration, expected: Iteration) -> dict[str, float]:
+    """||a - b|| / ||b|| of the gradient of each whole network."""
+    pairs = zip(("D", "G"), found.gradients, expected.gradients, strict=True)
+    return {name: float((flat(a) - flat(b)).norm() / flat(b).norm()) for name, a, b in pairs}
+
+
+def autocast_points_where_fp32_does(device: torch.device, data: Path, vae: Path) -> None:
+    """Without R1, whose fp32 gradient would be most of D's; then R1's value, which stays in fp32."""
+    exact, reduced = (iterate(device, data, vae, r1=0, autocast=kind) for kind in ("none", "bfloat16"))
+    for name, a, b in zip(("D", "G"), reduced.gradients, exact.gradients, strict=True):
+        cosine = float(torch.cosine_similarity(flat(a), flat(b), dim=0))
+        assert cosine >= 0.99, f"{name}: cosine {cosine:.4f} of the bf16 gradient to fp32's"
+    assert max(gaps(reduced, exact).values()) > 1e-4, "the gradients are fp32's: autocast did nothing"
+    exact, reduced = (iterate(device, data, vae, autocast=kind) for kind in ("none", "bfloat16"))
+    r1, expected = float(reduced.terms["r1"]), float(exact.terms["r1"])
+    assert expected > 0
+    assert abs(r1 - expected) <= 1e-3 * expected, f"R1 is {r1} under autocast, {expected} in fp32"
+
+
+def compiled_gradients_are_eager_ones(device: torch.device, data: Path, vae: Path) -> None:
+    eager, compiled = (iterate(device, data, vae, compile=wanted) for wanted in (False, True))
+    found = gaps(compiled, eager)
+    assert max(found.values()) <= 1e-4, found
+
+
+def checkpointing_leaves_the_gradients(unit: str, device: torch.device, data: Path, vae: Path) -> None:
+    plain, less = (iterate(device, data, vae, checkpointing=c) for c in (None, {"from_resolution": 8, "unit": unit}))
+    found = gaps(less, plain)
+    assert max(found.values()) <= 1e-6, found
+
+
+def checkpointing_lowers_the_peak(device: torch.device, data: Path, vae: Path) -> None:
+    """A block at a time, in an iteration without R1. With R1 the CPU's peak rises (docs/performance.md)."""
+    every = {"from_resolution": 8, "unit": "block"}
+    plain, less = (iterate(device, data, vae, r1=0, checkpointing=c).memory for c in (None, every))
+    assert less < 0.97 * plain, f"{less} bytes at the peak, {plain} without"
+
+
+def activations_are_channels_last(device: torch.device, data: Path, vae: Path) -> None:
+    """Channels next to each other in memory, in every pass; but for G's 4 px block, which gets rows of a Linear."""
+    features = iterate(device, data, vae, look=True).features
+    assert len(features) == 2 * 5 + 4 * 5, "G twice and D four times, 4 to 64 px"
+    others = [x for x in features if x.device.type != device.type or not x.is_contiguous(memory_format=LAYOUT)]
+    assert len(others) <= 2, [(tuple(x.shape), x.stride(), x.device) for x in others]
+    assert all(x.shape[-1] == 4 for x in others)
+    assert all(x.stride(1) == 1 for x in features if x.shape[-1] > 4)
+
+
+def an_own_encoder_moves(device: torch.device, place: Path) -> None:
+    """An exported program on the device gives what it gives in float64 on the CPU, with the image's gradient."""
+    own_encoder.export(own(), place / "mine.pt2", channels=1)
+    loaded = frozen.load(place / "mine.pt2")
+    x = torch.rand(5, 1, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    sides = []
+    for where, dtype in ((torch.device("cpu"), torch.float64), (device, torch.float32)):
+        seen = x.to(where, dtype).requires_grad_()
+        mean, logvar = loaded.on(where, dtype)(seen)
+        (gradient,) = torch.autograd.grad(mean.square().sum() + logvar.sum(), seen)
+        sides.append([t.detach().to("cpu", torch.float64) for t in (mean, logvar, gradient)])
+    for expected, found in zip(*sides, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def a_resume_is_bit_for_bit(stage: str, device: torch.device, data: Path, vae: Path, place: Path) -> None:
+    """12 = 4 + 4 + 4 iterations of the trainer itself; stage 2 grows and fades meanwhile."""
+    more: dict[str, object] = {"device": device.type}
+    if stage != "vae":
+        more |= GROWTH | {"vae": vae, "s_dim": 4, "autocast": "bfloat16" if stage == "gan in bf16" else "none"}
+    command = stage.split()[0]
+    whole = finish(train(command, data, place / "a", 12, **more))
+    for steps in (4, 8, 12):
+        finish(train(command, data, place / "b", steps, **more))
+    assert UNREPEATABLE not in whole.err, whole.err
+    assert not differences(newest(place / "a"), newest(place / "b"))
+    assert logged(place / "a") == logged(place / "b")
+    assert len(logged(place / "b")) == 12
+    last, again = (max((place / name / "samples").iterdir()).read_bytes() for name in "ab")
+    assert last == again, "the images of the average"
+
+
+def speed(size: Size, device: torch.device, rounds: int) -> float:
+    """Images/s of an iteration of ours with R1; prints the benchmark's table."""
+    found = benchmark.measure(size, rounds, device)
+    print(f"\n{size.resolution} px, nf {size.nf}, batch {size.batch}, {device}:")
+    benchmark.report(size, found, benchmark.peak(device))
+    return size.batch / min(found["ours"])
