@@ -80,6 +80,12 @@ def module(name: str, argv: Sequence[str]) -> None:
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
+def module_in(folder: str, name: str, argv: Sequence[str]) -> None:
+    """The same in another working directory."""
+    os.chdir(folder)
+    module(name, argv)
+
+
 def command(name: str, argv: Sequence[object], folder: Path, env: dict[str, str] | None = None) -> Running:
     """Start `python -m NAME ARGV`."""
     return start(module, (name, [str(a) for a in argv]), folder, env)

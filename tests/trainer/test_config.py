@@ -17,7 +17,8 @@ CONFIGS = Path("configs")
 
 def needed(path: Path) -> list[str]:
     """The override without which a shipped config cannot run."""
-    return ["vae=somewhere"] if path.stem in ("cgan", "idgan", "idgan_no_distill") else []
+    on_a_code = path.stem in ("cgan", "idgan", "idgan_no_distill") or path.stem.isdigit()
+    return ["vae=somewhere"] if on_a_code else []
 
 
 def refusal(kind: type, path: Path, *overrides: str) -> str:
