@@ -83,10 +83,10 @@ def our_trunk(size: Size, of_generator: bool) -> int:
 
 
 def halvings(size: Size) -> int:
-    """The backward pass of D's poolings, which is a convolution of each channel: the result's, or both parts'."""
+    """The backward pass of D's poolings, of both parts of a sum, which is a convolution of each channel."""
     pairs = zip([size.nf, *widths(size)[:-1]], widths(size), strict=True)
     sides = [(a, b, size.resolution >> i) for i, (a, b) in enumerate(pairs)]
-    return sum(conv(1, b if a == b else a + b, 3, side // 2) for a, b, side in sides if side > 4)
+    return sum(conv(1, a + b, 3, side // 2) for a, b, side in sides if side > 4)
 
 
 def ours(size: Size, r1: bool) -> int:

@@ -168,9 +168,9 @@ class Plain:
 
 
 class Ours:
-    """trainer.gan_step, set up as the trainer does, starting from the weights of a Plain."""
+    """trainer.gan_step, set up as the trainer does, from the weights of a Plain. more: settings of the config."""
 
-    def __init__(self, size: Size, plain: Plain, device: torch.device) -> None:
+    def __init__(self, size: Size, plain: Plain, device: torch.device, **more: object) -> None:
         config = GanConfig.model_validate(
             {
                 "data": {"path": "none"}, "vae": "none", "schedule": {"total_kimg": 1}, "seed": 0,
@@ -178,6 +178,7 @@ class Ours:
                 "network": {"name": "resnet", "nf": size.nf, "nf_max": size.nf_max}, "r1": R1,
                 "bottleneck": {"beta": BETA} if size.bottleneck else None, "code_weight": CODE_WEIGHT,
                 "optimizer_g": {"name": "rmsprop", "lr": LR}, "optimizer_d": {"name": "rmsprop", "lr": LR},
+                **more,
             }
         )  # fmt: skip
         world = World(0, 1, device, None)
@@ -302,9 +303,11 @@ def measure(size: Size, rounds: int, device: torch.device) -> dict[str, list[flo
 
 
 def peak(device: torch.device) -> float:
-    """FLOP/s of a large matrix product in fp32, the best of ten."""
+    """FLOP/s of large fp32 matrix products, the best of ten, as torch's product or as a 1x1 convolution's."""
     a, b = (torch.randn(2048, 2048, device=device) for _ in range(2))
-    return 2 * 2048**3 / min(seconds(lambda: a @ b, device) for _ in range(10))
+    image = a.view(1, 32, 64, 2048).permute(0, 3, 1, 2)
+    products: list[Callable[[], object]] = [lambda: a @ b, lambda: F.conv2d(image, b[:, :, None, None])]
+    return 2 * 2048**3 / min(seconds(product, device) for product in products for _ in range(10))
 
 
 def report(size: Size, found: dict[str, list[float]], top: float) -> None:

@@ -52,16 +52,16 @@ class ConvOfEnlarged(nn.Conv2d):
 
 
 class LeakyReLU(nn.Module):
-    """max(x, slope * x), 0 <= slope < 1; slope 0 is ReLU."""
+    """max(x, slope * x), 0 <= slope < 1; slope 0 is ReLU. in_place: in the memory of x, for slope > 0."""
 
-    def __init__(self, slope: float) -> None:
+    def __init__(self, slope: float, in_place: bool = False) -> None:
         super().__init__()
-        self.slope = slope
+        self.slope, self.in_place = slope, in_place
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
         if torch.compiler.is_compiling():  # the compiler fuses, and chooses what to keep, by itself
             return F.leaky_relu(x, self.slope), None if t is None else torch.where(x > 0, t, self.slope * t)
-        y: Tensor = _LeakyReLU.apply(x, self.slope)
+        y: Tensor = F.leaky_relu_(x, self.slope) if self.in_place else _LeakyReLU.apply(x, self.slope)
         return y, None if t is None else _passed(t, y.detach(), self.slope)
 
 

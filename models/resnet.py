@@ -63,6 +63,7 @@ class ResBlock(nn.Module):
         super().__init__()
         hidden = min(fin, fout)
         self.resample, self.activation, self.halve = resample, LeakyReLU(SLOPE), Halve()
+        self.inner_activation = LeakyReLU(SLOPE, in_place=True)  # its input is the block's, and nothing else keeps it
         self.conv_0 = ConvOfEnlarged(fin, hidden) if resample == "up" else Conv2d(fin, hidden, 3, padding=1)
         self.conv_1 = Conv2d(hidden, fout, 3, padding=1)
         self.shortcut = Conv2d(fin, fout, 1, bias=False) if fin != fout else None
@@ -71,16 +72,19 @@ class ResBlock(nn.Module):
         return _again(self._block, x, t) if self.checkpointing == "block" else self._block(x, t)
 
     def _block(self, x: Tensor, t: Tensor | None) -> Pair:
-        h, along = x, t
-        for conv in (self._conv_0, self._conv_1):
-            h, along = _again(conv, h, along) if self.checkpointing == "conv" else conv(h, along)
-        if self.shortcut is None and self.resample == "down":
-            return self.halve(*_sum(x, t, h, along))
-        if self.resample == "down":
-            (x, t), (h, along) = self.halve(x, t), self.halve(h, along)
+        # The shortcut first: its backward pass then comes last, and until then holds the smaller side only.
+        side, along = self.halve(x, t) if self.resample == "down" else (x, t)
         if self.shortcut is not None:
-            x, t = self.shortcut(x, t)
-        return _sum(_enlarge(x) if self.resample == "up" else x, t, h, along)
+            side, along = self.shortcut(side, along)
+        if self.checkpointing == "conv":
+            x, t = _again(self._conv_1, *_again(self._conv_0, x, t))
+        else:
+            x, t = self._conv_0(x, t)
+            x, t = self.inner_activation(x, t)
+            x, t = self.conv_1(x, t)
+        if self.resample == "down":
+            x, t = self.halve(x, t)
+        return _sum(_enlarge(side) if self.resample == "up" else side, along, x, t)
 
     def _conv_0(self, x: Tensor, t: Tensor | None) -> Pair:
         x, t = self.activation(x, t)
@@ -91,8 +95,8 @@ class ResBlock(nn.Module):
 
 
 def _sum(x: Tensor, t: Tensor | None, h: Tensor, along: Tensor | None) -> Pair:
-    """x + 0.1 h, and so for their tangents."""
-    return torch.add(x, h, alpha=0.1), None if t is None or along is None else torch.add(t, along, alpha=0.1)
+    """x + 0.1 h, and so for their tangents: in h's own memory, which is the block's and which nothing else keeps."""
+    return h.mul_(0.1).add_(x), None if t is None or along is None else along.mul_(0.1).add_(t)
 
 
 def _again(function: Callable[[Tensor, Tensor | None], Pair], x: Tensor, t: Tensor | None) -> Pair:
@@ -112,10 +116,10 @@ class ToRGB(nn.Module):
 
     def __init__(self, fin: int, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(fin, channels, 3, padding=1)
+        self.conv, self.activation = nn.Conv2d(fin, channels, 3, padding=1), LeakyReLU(SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.leaky_relu(x, SLOPE)).tanh()
+        return self.conv(self.activation(x)[0]).tanh()
 
 
 class Generator(nn.Module):

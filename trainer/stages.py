@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
@@ -13,7 +14,7 @@ from data_shards.loader import TWIN, Batch
 from data_shards.noise import Purpose, normal
 from models import CodeEncoder, sample_posterior
 
-from . import frozen, networks, schedule
+from . import frozen, memory, networks, schedule
 from .batches import reals, vae_batch
 from .config import GanConfig, RunConfig, VaeConfig
 from .data import Data, open_data
@@ -28,6 +29,8 @@ from .state import State
 from .stats import Terms
 from .vae_step import VaeStep
 from .world import World
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -115,24 +118,21 @@ class VaeStage:
         return torch.cat([torch.cat(rows) for rows in zip(x.split(16), rebuilt.split(16), strict=True)])
 
 
-class GanStage:
-    """Stage 2: GAN, InfoGAN, cGAN or ID-GAN. frozen: the encoder that gives the code, where it is a posterior's."""
+class GanTraining:
+    """All of stage 2 but its data: what memory.Estimator runs on fake tensors. encoder: gives the code, or None."""
 
     batches_per_step = 1
 
-    def __init__(self, config: GanConfig, world: World) -> None:
+    def __init__(self, config: GanConfig, world: World, channels: int, encoder: nn.Module | None) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
         self.plan = schedule.phases(config.resolution, config.batch_size, config.growth)
-        self.data, self.frozen = _open_inputs(config, self.plan, world)
-        self.facts = self.data.facts | ({"vae": self.frozen.sha256} if self.frozen else {})
-        channels = self.data.channels
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
         self.averages = Averages(G, config.ema.averages)
         self.snapshots = Snapshots(self.averages, config.ema) if config.ema.snapshot_kimg is not None else None
         g = Replicated(G, networks.optimizer(config.optimizer_g, G), world)
         d = Replicated(D, networks.optimizer(config.optimizer_d, D), world)
         engines, learner = {"generator": g, "discriminator": d}, None
-        self.q = self._place(CodeEncoder(self.frozen.on(world.device, self.dtype))) if self.frozen else None
+        self.q = None if encoder is None else self._place(CodeEncoder(encoder))
         if config.optimizer_q is not None:
             network = self._place(networks.joint_q(config, channels))
             learner = engines["q"] = Replicated(network, networks.optimizer(config.optimizer_q, network), world)
@@ -158,6 +158,17 @@ class GanStage:
         seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in pieces]
         r1_weight = schedule.r1_weight(config.r1, config.r1_interval, iteration)
         return self._step(seen, r1_weight, images_seen, now.batch_size)
+
+
+class GanStage(GanTraining):
+    """Stage 2: GAN, InfoGAN, cGAN or ID-GAN. frozen: the encoder that gives the code, where it is a posterior's."""
+
+    def __init__(self, config: GanConfig, world: World) -> None:
+        plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+        self.data, self.frozen = _open_inputs(config, plan, world)
+        self.facts = self.data.facts | ({"vae": self.frozen.sha256} if self.frozen else {})
+        encoder = self.frozen.on(world.device, DTYPES[config.precision]) if self.frozen else None
+        super().__init__(config, world, self.data.channels, encoder)
 
     @torch.no_grad()
     def samples(self, now: Now) -> Tensor:
@@ -198,6 +209,8 @@ def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tupl
             f"vae: {path} sees {q.channels} channels, the data {data.channels}; train stage 1 on the same "
             "data.path and data.variant"
         )
+    if data and not problems.found:  # else the step cannot be tried
+        problems.found += _memory_problems(config, data.channels, q, world)
     if data and data.main.manifest.data_set == "dsprites":
         for key in ("flip", "dequantise"):
             if getattr(config.data, key):
@@ -205,6 +218,21 @@ def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tupl
     problems.stop()
     assert data is not None
     return data, q
+
+
+def _memory_problems(config: GanConfig, channels: int, q: frozen.Frozen | None, world: World) -> list[str]:
+    """Tell how much memory the run will need; refuse what cannot fit."""
+    encoder = q.on(torch.device("cpu"), DTYPES[config.precision]) if q else None
+
+    def build(config: GanConfig, world: World, encoder: nn.Module | None) -> GanTraining:
+        return GanTraining(config, world, channels, encoder)
+
+    estimator, free = memory.Estimator(build, encoder, channels, world), memory.free_bytes(world)
+    need = estimator.need(config)
+    if world.is_main:
+        log.info(need.line(free))
+    problem = None if free is None else estimator.problem(config, need, free)
+    return [problem] if problem else []
 
 
 class Problems:

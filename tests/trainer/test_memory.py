@@ -1,0 +1,197 @@
+"""The memory estimate against real runs: live storages, the process's own growth, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from data_shards.errors import UserError
+from models import Encoder, freeze
+from trainer import memory
+from trainer.batches import micro
+from trainer.config import GanConfig
+from trainer.live import Live
+from trainer.schedule import Now, Phase
+from trainer.stages import GanStage, GanTraining
+from trainer.world import World
+
+ALONE = World(0, 1, torch.device("cpu"), None)
+CHANNELS = 3
+GROWTH = {"start_resolution": 64, "stage_kimg": 1, "fade_kimg": 1, "batch_size": {64: 8}}
+CHECKPOINTING = {"from_resolution": 32, "unit": "block"}
+ADAM = {"optimizer_g": {"name": "adam"}, "optimizer_d": {"name": "adam"}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "all at once": {},
+    "grown, with Adam": {"growth": GROWTH, **ADAM},
+    "checkpointed micro-batches": {"checkpointing": CHECKPOINTING, "micro_batch": 1},
+    "many micro-batches": {"batch_size": 16, "micro_batch": 2, "resolution": 64},
+    "bf16, no R1": {"autocast": "bfloat16", "r1": 0},
+    "lazy R1 in float64": {"r1_interval": 16, "precision": "float64"},
+    "Table A.3": {"network": {"name": "conv"}, "resolution": 64, "bottleneck": None, "batch_size": 16},
+    "InfoGAN": {"code_source": "prior", "code_loss": "info", "optimizer_q": {"name": "adam"}, "vae": None},
+}
+
+
+def config_of(**more: Any) -> GanConfig:
+    shared: dict[str, Any] = {"data": {"path": "none"}, "vae": "none", "schedule": {"total_kimg": 1}, "c_dim": 5}
+    shared |= {"network": {"name": "resnet", "nf": 8, "nf_max": 32}, "resolution": 128, "batch_size": 4}
+    shared |= {"s_dim": 3, "bottleneck": {}, "code_weight": 0.1}
+    config = GanConfig.model_validate(shared | more)
+    assert config.contradictions() == []
+    return config
+
+
+def encoder_of(config: GanConfig) -> nn.Module | None:
+    return freeze(Encoder(CHANNELS, config.c_dim)) if config.vae else None
+
+
+def training(config: GanConfig, world: World, encoder: nn.Module | None) -> GanTraining:
+    return GanTraining(config, world, CHANNELS, encoder)
+
+
+def estimator(config: GanConfig, world: World = ALONE) -> memory.Estimator:
+    return memory.Estimator(training, encoder_of(config), CHANNELS, world)
+
+
+def iterate(real: GanTraining, config: GanConfig, phase: Phase) -> None:
+    """One real iteration of a phase, with all its micro-batches."""
+    numbers = torch.arange(phase.batch_size)
+    images = torch.randint(256, (phase.batch_size, CHANNELS, phase.resolution, phase.resolution), dtype=torch.uint8)
+    twin = images if phase.resolution == 64 else images[..., :64, :64].clone()
+    batch = memory.Batch(numbers, numbers, numbers, images, twin)
+    real.step([micro(batch, config.micro_batch)], Now(phase.resolution, 0, 0.5 if phase.fades else None), 0)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_estimate_is_what_a_real_run_has_alive(name: str) -> None:
+    """Every phase is run for real, twice: the optimizer's state is there from the second iteration on."""
+    config = config_of(**SETTINGS[name])
+    need = estimator(config).need(config)
+    peaks: dict[int, int] = {}
+    with Live() as live:
+        real = training(config, ALONE, copy.deepcopy(encoder_of(config)))
+        for phase in [*real.plan[:1], *real.plan]:
+            live.restart()
+            iterate(real, config, phase)
+            peaks[phase.resolution] = max(live.peak, peaks.get(phase.resolution, 0))
+    assert need.bytes == pytest.approx(max(peaks.values()), rel=0.03)
+    assert need.resolution == max(peaks, key=lambda resolution: peaks[resolution])
+    assert need.kept == pytest.approx(live.now, rel=0.03)
+
+
+GROWS = {"resolution": 512, "network": {"name": "resnet", "nf": 16, "nf_max": 128}, "batch_size": 4}
+GROWN_BY = """
+import json, resource, sys
+from tests.trainer import test_memory as t
+config = t.config_of(**json.loads(sys.argv[1]))
+small = t.config_of(resolution=64, network={"name": "resnet", "nf": 2, "nf_max": 4}, batch_size=1)
+warm = t.training(small, t.ALONE, t.encoder_of(small))
+t.iterate(warm, small, warm.plan[0])  # torch loads its libraries
+before = t.resident()
+real = t.training(config, t.ALONE, t.encoder_of(config))
+t.iterate(real, config, real.plan[0])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+
+
+def resident() -> int:
+    """Bytes of this process in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_a_process_grows_by_as_much() -> None:
+    """Where glibc gives back what is freed; it otherwise keeps a quarter more, which is what MARGIN is for."""
+    config = config_of(**GROWS)
+    need = estimator(config).need(config)
+    gives_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", GROWN_BY, json.dumps(GROWS)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | gives_back)
+    assert int(found.stdout) == pytest.approx(need.bytes, rel=0.15)
+
+
+def fits(config: GanConfig, free: int) -> bool:
+    return estimator(config).need(config).bytes * memory.MARGIN["cpu"] <= free
+
+
+def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> None:
+    config = config_of(batch_size=8, resolution=64)
+    one = estimator(config)
+    need = one.need(config)
+    assert one.problem(config, need, int(need.bytes * 1.31)) is None
+    free = int(need.bytes * 0.8)
+    message = one.problem(config, need, free)
+    assert message is not None
+    assert message.startswith("micro_batch: 8 images a pass at 64 px need ")
+    assert memory.gb(free) in message
+    assert memory.gb(need.bytes) in message
+    named = re.search(r"set micro_batch=(\d+), the largest that fits", message)
+    assert named, message
+    size = int(named[1])
+    larger = {1: 2, 2: 4, 4: 8}[size]
+    assert fits(config_of(batch_size=8, resolution=64, micro_batch=size), free)
+    assert not fits(config_of(batch_size=8, resolution=64, micro_batch=larger), free)
+
+
+def test_where_no_micro_batch_fits_narrower_networks_are_named() -> None:
+    config = config_of(resolution=64, batch_size=2)
+    one = estimator(config)
+    message = one.problem(config, one.need(config), 5_000_000)
+    named = re.search(r"network.nf=(\d+) network.nf_max=(\d+) it does", str(message))
+    assert named, message
+    network = {"name": "resnet", "nf": int(named[1]), "nf_max": int(named[2])}
+    more = {"micro_batch": 1, "checkpointing": CHECKPOINTING, "network": network}
+    assert fits(config_of(resolution=64, batch_size=2, **more), 5_000_000)
+    assert "choose a smaller network" in str(one.problem(config, one.need(config), 1000))
+
+
+def test_only_stages_that_another_outdoes_are_left_out() -> None:
+    def phase(resolution: int, batch: int, fades: bool = False) -> Phase:
+        return Phase(resolution, batch, fades, 0, None)
+
+    plan = [phase(64, 8), phase(128, 8, True), phase(128, 8), phase(256, 4, True), phase(256, 4)]
+    assert memory.undominated(plan, None, 1) == [plan[1], plan[3]]
+    assert memory.undominated(plan, 4, 1) == [plan[3]]
+
+
+def test_what_is_free_is_shared_and_no_more_than_the_control_group_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
+    group = tmp_path / "group"
+    group.mkdir()
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_groups", lambda: [group])
+    assert memory.free_bytes(ALONE) == 4000 * 1024
+    for name, text in (("max", "3000000"), ("current", "1000000"), ("stat", "anon 5\ninactive_file 250000\n")):
+        (group / f"memory.{name}").write_text(text)
+    assert memory.free_bytes(ALONE) == 2_250_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert memory.free_bytes(World(1, 4, torch.device("cpu"), None)) == 1_125_000
+    (group / "memory.max").write_text("max\n")
+    assert memory.free_bytes(ALONE) == 2000 * 1024
+
+
+def test_a_start_tells_what_it_needs_and_refuses_what_is_too_much_with_all_else(
+    sprites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"path": str(sprites), "flip": True, "dequantise": False}
+    settings = {"network": {"name": "conv"}, "bottleneck": None, "resolution": 64, "data": data, "vae": None}
+    settings |= {"code_weight": 0, "c_dim": 0}
+    config = config_of(**settings, code_source="none", code_loss="none")
+    monkeypatch.setattr(memory, "free_bytes", lambda world: 1000)
+    with caplog.at_level("INFO"), pytest.raises(UserError, match="2 problems") as error:
+        GanStage(config, ALONE)
+    assert re.search(r"memory: about 0\.\d\d GB per process at 64 px", caplog.text)
+    assert "micro_batch: 4 images a pass at 64 px need" in str(error.value)
+    assert "data.flip" in str(error.value)
