@@ -45,6 +45,7 @@ def width(resolution: int, at: int, nf: int, nf_max: int) -> int:
 
 Unit = Literal["none", "block", "conv"]
 Resample = Literal["none", "up", "down"]
+Layer = Callable[[Tensor], Tensor]
 
 
 class ResBlock(nn.Module):
@@ -68,8 +69,14 @@ class ResBlock(nn.Module):
         self.conv_1 = Conv2d(hidden, fout, 3, padding=1)
         self.shortcut = Conv2d(fin, fout, 1, bias=False) if fin != fout else None
 
-    def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
-        return _again(self._block, x, t) if self.checkpointing == "block" else self._block(x, t)
+    def forward(self, x: Tensor, t: Tensor | None = None, then: Layer | None = None) -> Pair:
+        """then: a layer for the result, under the block's checkpoint: so G's last image layer keeps nothing either."""
+
+        def whole(x: Tensor, t: Tensor | None) -> Pair:
+            x, t = self._block(x, t)
+            return (x, t) if then is None else (then(x), None)
+
+        return _again(whole, x, t) if self.checkpointing == "block" else whole(x, t)
 
     def _block(self, x: Tensor, t: Tensor | None) -> Pair:
         # The shortcut first: its backward pass then comes last, and until then holds the smaller side only.
@@ -154,13 +161,12 @@ class Generator(nn.Module):
         active = resolution or self.resolution
         x = self.fc(z).unflatten(1, self.first)
         below: Tensor | None = None
-        for r in self.stages:
+        for r in (r for r in self.stages if r < active):
             x, _ = self.blocks[str(r)](x)
-            if r == active:
-                break
             if alpha is not None and 2 * r == active:
                 below = self.to_rgb[str(r)](x)
-        image = self.to_rgb[str(active)](x).to(z.dtype)  # under autocast it comes in bf16
+        image, _ = self.blocks[str(active)](x, then=self.to_rgb[str(active)])
+        image = image.to(z.dtype)  # under autocast it comes in bf16
         return image if below is None or alpha is None else torch.lerp(_enlarge(below).to(z.dtype), image, alpha)
 
 

@@ -100,12 +100,10 @@ class GanStep:
         InfoGAN's q learns from the second term too.
         """
         fakes = self.passes.generate(Purpose.NUISANCE_G, reals, c)
-        nll: Tensor | float = 0.0
-        if (
-            self.q is not None
-        ):  # before D: then D's large backward pass, which comes first, has no gradient of q beside it
-            nll = losses.code_nll(c, *self.q(fakes))
-            terms.add(share, code_nll=nll)
         loss = losses.generator(self.passes.judge(fakes, Purpose.BOTTLENECK_G, reals, c).logits)
         terms.add(share, loss_g=loss)
-        ((loss + self.config.code_weight * nll) * share).backward()
+        if self.q is not None:
+            nll = losses.code_nll(c, *self.q(fakes))
+            terms.add(share, code_nll=nll)
+            loss = loss + self.config.code_weight * nll
+        (loss * share).backward()
