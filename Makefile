@@ -24,6 +24,7 @@ demo: setup
 	$(RUN) evaluation disentanglement $(DEMO) --protocol short
 	$(RUN) evaluation fid $(DEMO) --samples 10000 --of reals,gan,vae,untrained
 	$(RUN) evaluation latents $(DEMO)
+	$(RUN) evaluation control $(DEMO)
 	$(RUN) evaluation figures $(DEMO)
 	$(RUN) evaluation report $(DEMO) --out runs/demo/report
 	@echo "open runs/demo/report/index.html"

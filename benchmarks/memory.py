@@ -176,7 +176,8 @@ def main() -> None:
     print("apart, of both networks:", ", ".join(f"{name} {n / 1e6:.0f} MB" for name, n in found.apart.items()))
     if options.time:
         names = [name for name, (_, single) in ROWS.items() if not single]
-        print("seconds, batch 1:", seconds(replace(size, batch=1), names, options.time))
+        ratios = seconds(replace(size, batch=1), names, options.time)
+        print("time, batch 1: " + "; ".join(f"{name} x {ratio:.2f}" for name, ratio in ratios.items()))
 
 
 if __name__ == "__main__":
