@@ -22,6 +22,8 @@ from .latents import BASES, STEPS
 from .page import image, publish_page, section, table
 from .run import Run
 
+Record = dict[str, Any] | None
+
 
 def _names(run: Run) -> dict[str, str]:
     """Of the kinds of images."""
@@ -42,7 +44,7 @@ def write(run: Run, out: Path) -> Path:
     """Write OUT/index.html from the run's records, those of its newest checkpoint first, figures and statistics."""
     parts = [
         _head(run),
-        _targets(_newest(run, "fid"), _newest(run, "latents")),
+        _targets(_newest(run, "fid"), _newest(run, "latents"), _newest(run, "control")),
         _quality(run, _newest(run, "fid")),
         _samples(run, _newest(run, "figures")),
         _traversals(run),
@@ -81,7 +83,7 @@ def _origin(run: Run, record: dict[str, Any]) -> str:
     return f"Measured at {record['images_seen'] / 1000:,.1f} kimg{same}."
 
 
-def _targets(fid: dict[str, Any] | None, latents: dict[str, Any] | None) -> str:
+def _targets(fid: Record, latents: Record, shares: Record) -> str:
     """What a good run shows, each with its figures and whether this one does."""
     rows: list[tuple[str, str, bool]] = []
     kinds = fid["kinds"] if fid else {}
@@ -100,6 +102,10 @@ def _targets(fid: dict[str, Any] | None, latents: dict[str, Any] | None) -> str:
     if latents:
         clear = [f"{latents['latents'][entry['latent']]} {entry['factor']}" for entry in latents["clear"]]
         rows.append(("at least two latents move x, y or scale alone", ", ".join(clear) or "none", len(clear) >= 2))
+    if shares:
+        of_c = [shares["factors"][name]["c"] or 0.0 for name in ("x", "y")]
+        both = " and ".join(f"{share:.1%}" for share in of_c)
+        rows.append(("c controls at least 80 % of x and of y", both, min(of_c) >= 0.8))
     cells = [(what, figure, "yes" if holds else "NO") for what, figure, holds in rows]
     return section("Targets", table(("target", "measured here", "holds"), cells)) if cells else ""
 

@@ -113,11 +113,19 @@ def commands_of(target: str) -> list[str]:
 @pytest.mark.slow
 def test_the_demo_at_a_tiny_size_and_again(workplace: Path) -> None:
     steps = commands_of("demo")
-    assert [shlex.split(s)[2] for s in steps] == ["data_shards", "trainer", "trainer", *["evaluation"] * 5]
+    assert [shlex.split(s)[2] for s in steps] == ["data_shards", "trainer", "trainer", *["evaluation"] * 6]
     for command in (*steps, *steps):  # the second time everything is there already
         run_in(workplace, command)
     page = (workplace / "runs/demo/report/index.html").read_text()
-    for word in ("Targets", "Quality", "Traversals", "What each latent moves", "Disentanglement", "Training"):
+    for word in (
+        "Targets",
+        "Quality",
+        "Traversals",
+        "What each latent moves",
+        "What c controls",
+        "c controls at least 80 %",
+        "Training",
+    ):
         assert word in page
 
 

@@ -120,10 +120,16 @@ class BottleneckConfig(Settings):
 
 
 class CheckpointingConfig(Settings):
-    """What the backward pass computes again instead of keeping it: memory for time, with the same gradients."""
+    """What the backward pass computes again instead of keeping it: memory for time, with the same gradients.
+
+    It pays in G's step. In D's, a block that is computed again beside its tangent weighs more than it saved: see the
+    table in docs/performance.md.
+    """
 
     from_resolution: Count = Field(128, description="of the ResBlocks that are checkpointed, and of all larger ones")
-    unit: Literal["block", "conv"] = Field("block", description="conv keeps less and takes as long")
+    unit: Literal["block", "conv"] = Field(
+        "block", description="what is computed again: a whole ResBlock, or each convolution"
+    )
 
 
 class GrowthConfig(Settings):
