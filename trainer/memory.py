@@ -26,7 +26,7 @@ from .schedule import Now, Phase
 from .stats import Terms
 from .world import World
 
-# Of need. glibc keeps 25 to 44 % more than is alive (2 to 5 % with MALLOC_MMAP_THRESHOLD_=65536): docs/performance.md.
+# Of need. glibc keeps 24 to 44 % more than is alive (2 to 5 % with MALLOC_MMAP_THRESHOLD_=65536): docs/performance.md.
 # The GPU's allocator rounds, and cuDNN has scratch space; nothing was measured there.
 MARGIN = {"cpu": 1.3, "cuda": 1.1}
 CGROUPS = Path("/sys/fs/cgroup")
