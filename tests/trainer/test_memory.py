@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -92,22 +91,23 @@ def test_the_estimate_is_what_a_real_run_has_alive(name: str) -> None:
 
 GROWS = {"resolution": 512, "network": {"name": "resnet", "nf": 16, "nf_max": 128}, "batch_size": 4}
 GROWN_BY = """
-import json, resource, sys
+import json, sys
 from tests.trainer import test_memory as t
 config = t.config_of(**json.loads(sys.argv[1]))
 small = t.config_of(resolution=64, network={"name": "resnet", "nf": 2, "nf_max": 4}, batch_size=1)
 warm = t.training(small, t.ALONE, t.encoder_of(small))
 t.iterate(warm, small, warm.plan[0])  # torch loads its libraries
-before = t.resident()
+before = t.status("VmRSS")
 real = t.training(config, t.ALONE, t.encoder_of(config))
 t.iterate(real, config, real.plan[0])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+print(t.status("VmHWM") - before)  # ru_maxrss would start with that of the process that started this one
 """
 
 
-def resident() -> int:
-    """Bytes of this process in RAM."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def status(name: str) -> int:
+    """Bytes of this process in RAM: VmRSS now, VmHWM at the most."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0]) * 1024
 
 
 def test_a_process_grows_by_as_much() -> None:
