@@ -31,11 +31,10 @@ from trainer.batches import Reals
 from trainer.live import Alive, Live, fake_tensors
 
 CPU = torch.device("cpu")
-BLOCK, CONV = ({"checkpointing": {"from_resolution": 128, "unit": unit}} for unit in ("block", "conv"))
+BLOCK = {"checkpointing": {"from_resolution": 128}}
 ROWS: dict[str, tuple[dict[str, Any], bool]] = {
     "ours": ({}, False),
     "ours, a checkpoint a block": (BLOCK, False),
-    "ours, a checkpoint a convolution": (CONV, False),
     "ours, micro_batch 1": ({}, True),
     "ours, micro_batch 1, a checkpoint a block": (BLOCK, True),
 }
@@ -53,13 +52,12 @@ class Counted(Live):
 
 @dataclass
 class Side:
-    """One variant: its iteration, its parts, and the gradients that benchmarks/step.py keeps of it."""
+    """One variant: its iteration and its parts."""
 
     iterate: Callable[[], object]
     G: nn.Module
     D: nn.Module
     optimizers: dict[str, Optimizer]  # D's first
-    gradients: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,12 @@ def side(name: str, size: Size) -> Side:
         one = plain if name == "plain" else tuned
         return Side(
             lambda: one.iterate(inputs.x, inputs.twin, inputs.draw),
-            one.G, one.D, {"D": one.opt_d, "G": one.opt_g}, one.gradients,
+            one.G, one.D, one.optimizers,
         )  # fmt: skip
     settings, single = ROWS[name]
     ours = step.Ours(size, plain, CPU, **settings)
     pieces = _singles(inputs.reals) if single else [inputs.reals]
-    optimizers = {"D": ours.step.d.optimizer, "G": ours.step.g.optimizer}
-    return Side(lambda: ours.step(pieces, step.R1, size.batch, size.batch), ours.G, ours.D, optimizers, ours.gradients)
+    return Side(lambda: ours.step(pieces, step.R1, size.batch, size.batch), ours.G, ours.D, ours.optimizers)
 
 
 def _singles(reals: Reals) -> list[Reals]:
@@ -103,13 +100,11 @@ def peaks(name: str, size: Size, listing: bool = False) -> Peaks:
         parameters = [p for network in (measured.G, measured.D) for p in network.parameters()]
         states = [t for o in measured.optimizers.values() for s in o.state.values() for t in s.values()]
         weights, state = _bytes(parameters), _bytes(t for t in states if isinstance(t, Tensor))
-        live.set_apart(measured.gradients.values())
         stays = live.now
 
         def at_end(of: str) -> Callable[..., None]:
             def note(*_: object) -> None:
                 found[of], alive[of] = live.peak - stays, live.at_peak
-                live.set_apart(measured.gradients.values())
                 live.restart()
 
             return note

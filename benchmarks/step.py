@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -118,7 +119,7 @@ class Plain:
         self.D = PlainDiscriminator(size).to(device, memory_format=layout)
         self.average = ema.clone(self.G)
         self.opt_g, self.opt_d = (torch.optim.RMSprop(n.parameters(), lr=LR) for n in (self.G, self.D))
-        self.gradients: dict[str, Tensor] = {}
+        self.optimizers: dict[str, Optimizer] = {"D": self.opt_d, "G": self.opt_g}
 
     def iterate(self, x: Tensor, twin: Tensor, draw: Callable[..., Tensor]) -> None:
         with torch.no_grad():
@@ -147,7 +148,6 @@ class Plain:
         logits, kl_fake = self.D(fake, draw(Purpose.BOTTLENECK_FAKE, *trunk))
         wrong = F.softplus(logits).mean() + (0 if kl_fake is None else self.beta * kl_fake / 2)
         (real + penalty + wrong if self.tuned else wrong).backward()
-        self.gradients["D"] = flat_gradient(self.D)
         self.opt_d.step()
         if kl_real is not None and kl_fake is not None:
             self.beta = max(0.0, self.beta - 1e-5 * (0.1 - float((kl_real + kl_fake).detach()) / 2))
@@ -163,7 +163,6 @@ class Plain:
         nll = (0.5 * (math.log(2 * math.pi) + logvar + squared)).sum(1).mean()
         (F.softplus(-logits).mean() + CODE_WEIGHT * nll).backward()
         self.D.requires_grad_(True)
-        self.gradients["G"] = flat_gradient(self.G)
         self.opt_g.step()
 
 
@@ -194,19 +193,20 @@ class Ours:
         dual = Dual(config.bottleneck, world, torch.float32)
         passes = Passes(self.G, self.D, plain.q, config)
         self.step = GanStep(g, d, plain.q, None, averages, dual, passes, config)
-        self.gradients: dict[str, Tensor] = {}
-        for name, engine in (("G", g), ("D", d)):
-            engine.optimizer.register_step_pre_hook(lambda *_, n=name, e=engine: self._keep(n, e.network))
-
-    def _keep(self, name: str, network: nn.Module) -> None:
-        self.gradients[name] = flat_gradient(network)
+        self.optimizers = {"D": d.optimizer, "G": g.optimizer}
 
 
-def flat_gradient(network: nn.Module) -> Tensor:
-    """Of all parameters in one vector."""
-    return torch.cat(
-        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in network.parameters()]
-    )
+def gradients_of(side: Plain | Ours) -> dict[str, Tensor]:
+    """Filled by the side's next iteration: the gradient of each network, in one vector."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, optimizer: Optimizer) -> None:
+        parameters = optimizer.param_groups[0]["params"]
+        found[name] = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+
+    for name, optimizer in side.optimizers.items():
+        optimizer.register_step_pre_hook(lambda of, *_, name=name: keep(name, of))
+    return found
 
 
 def copy_in_order(source: nn.Module, target: nn.Module) -> None:
@@ -266,14 +266,14 @@ def gradient_gaps(size: Size, device: torch.device) -> dict[tuple[str, str], flo
     """||gradient - plain's|| / ||plain's|| in the first iteration, by variant and network."""
     inputs = Inputs(size, device, exact=True)
     plain, tuned, ours = build(size, device)
+    right, *others = (gradients_of(side) for side in (plain, tuned, ours))
     for baseline in (plain, tuned):
         baseline.iterate(inputs.x, inputs.twin, inputs.draw)
     ours.step([inputs.reals], R1, size.batch, size.batch)
-    sides = {"tuned": tuned.gradients, "ours": ours.gradients}
     return {
-        (side, name): float((found[name] - right).norm() / right.norm())
-        for side, found in sides.items()
-        for name, right in plain.gradients.items()
+        (side, name): float((found[name] - right[name]).norm() / right[name].norm())
+        for side, found in zip(("tuned", "ours"), others, strict=True)
+        for name in right
     }
 
 

@@ -43,7 +43,6 @@ def width(resolution: int, at: int, nf: int, nf_max: int) -> int:
     return min(nf * resolution // at, nf_max)
 
 
-Unit = Literal["none", "block", "conv"]
 Resample = Literal["none", "up", "down"]
 Layer = Callable[[Tensor], Tensor]
 
@@ -54,11 +53,10 @@ class ResBlock(nn.Module):
     The shortcut is the identity, or a 1x1 convolution without bias where the widths differ. resample: "up" doubles the
     side of x before all that (G; no tangent), "down" halves that of the result (D); activation and shortcut, which
     come to the same on either side of it, are computed on the smaller one. x: [B, fin, r, r].
-    checkpointing: what is computed again in the backward pass instead of being kept, the block or each convolution
-    with its activation.
+    checkpointed: it keeps its input alone for the backward pass, and is computed again there.
     """
 
-    checkpointing: Unit = "none"
+    checkpointed = False
 
     def __init__(self, fin: int, fout: int, resample: Resample = "none") -> None:
         super().__init__()
@@ -76,29 +74,22 @@ class ResBlock(nn.Module):
             x, t = self._block(x, t)
             return (x, t) if then is None else (then(x), None)
 
-        return _again(whole, x, t) if self.checkpointing == "block" else whole(x, t)
+        if not self.checkpointed:
+            return whole(x, t)
+        return checkpoint(whole, x, t, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
 
     def _block(self, x: Tensor, t: Tensor | None) -> Pair:
         # The shortcut first: its backward pass then comes last, and until then holds the smaller side only.
         side, along = self.halve(x, t) if self.resample == "down" else (x, t)
         if self.shortcut is not None:
             side, along = self.shortcut(side, along)
-        if self.checkpointing == "conv":
-            x, t = _again(self._conv_1, *_again(self._conv_0, x, t))
-        else:
-            x, t = self._conv_0(x, t)
-            x, t = self.inner_activation(x, t)
-            x, t = self.conv_1(x, t)
+        x, t = self.activation(x, t)
+        x, t = (self.conv_0(x), None) if isinstance(self.conv_0, ConvOfEnlarged) else self.conv_0(x, t)
+        x, t = self.inner_activation(x, t)  # by a name: nothing else may hold what it came from during conv_1
+        x, t = self.conv_1(x, t)
         if self.resample == "down":
             x, t = self.halve(x, t)
         return _sum(_enlarge(side) if self.resample == "up" else side, along, x, t)
-
-    def _conv_0(self, x: Tensor, t: Tensor | None) -> Pair:
-        x, t = self.activation(x, t)
-        return (self.conv_0(x), None) if isinstance(self.conv_0, ConvOfEnlarged) else self.conv_0(x, t)
-
-    def _conv_1(self, x: Tensor, t: Tensor | None) -> Pair:
-        return self.conv_1(*self.activation(x, t))
 
 
 def _sum(x: Tensor, t: Tensor | None, h: Tensor, along: Tensor | None) -> Pair:
@@ -106,16 +97,11 @@ def _sum(x: Tensor, t: Tensor | None, h: Tensor, along: Tensor | None) -> Pair:
     return h.mul_(0.1).add_(x), None if t is None or along is None else along.mul_(0.1).add_(t)
 
 
-def _again(function: Callable[[Tensor, Tensor | None], Pair], x: Tensor, t: Tensor | None) -> Pair:
-    """function(x, t), of which only x and t are kept for the backward pass. Nothing here draws random numbers."""
-    return checkpoint(function, x, t, use_reentrant=False, preserve_rng_state=False)
-
-
-def set_checkpointing(network: nn.Module, from_resolution: int, unit: Unit) -> None:
-    """Checkpoint the ResBlocks of a Generator or Discriminator at and above a resolution."""
+def set_checkpointing(network: nn.Module, from_resolution: int | None) -> None:
+    """Checkpoint the ResBlocks of a Generator or Discriminator at and above a resolution; None is none of them."""
     for name, block in network.named_modules():
         if isinstance(block, ResBlock):
-            block.checkpointing = unit if int(name.rpartition(".")[2]) >= from_resolution else "none"
+            block.checkpointed = from_resolution is not None and int(name.rpartition(".")[2]) >= from_resolution
 
 
 class ToRGB(nn.Module):

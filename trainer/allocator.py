@@ -13,8 +13,8 @@ def keep_freed_memory() -> None:
     """Let freed memory serve the next tensor, instead of giving it back to the system.
 
     glibc maps every block above 32 MB anew, and the system clears its pages when they are first touched. An image of
-    1024 px with 16 channels is 64 MB: there that took up to 40 % of an iteration (docs/performance.md). Does nothing
-    where the C library is another one. GPUs have torch's own caching allocator.
+    1024 px with 16 channels is 64 MB: docs/performance.md says what that costs there. Does nothing where the C library
+    is another one. GPUs have torch's own caching allocator.
     """
     if sys.platform != "linux":
         return

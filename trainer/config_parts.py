@@ -127,9 +127,6 @@ class CheckpointingConfig(Settings):
     """
 
     from_resolution: Count = Field(128, description="of the ResBlocks that are checkpointed, and of all larger ones")
-    unit: Literal["block", "conv"] = Field(
-        "block", description="what is computed again: a whole ResBlock, or each convolution"
-    )
 
 
 class GrowthConfig(Settings):

@@ -7,6 +7,7 @@ resume needs no more than the averages themselves.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from .config_parts import AverageConfig, DecayAverage, HalfLifeAverage
 
 
+@functools.cache
 def gamma(sigma_rel: float) -> float:
     """The exponent of the power-function profile of a relative width in (0, 0.28].
 

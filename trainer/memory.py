@@ -122,10 +122,9 @@ class Estimator:
                 return f"set micro_batch={size}, the largest that fits"
         single = config.model_copy(update={"micro_batch": 1})
         if isinstance(config.network, ResNetConfig):
-            unit = CheckpointingConfig(from_resolution=32, unit="block")
-            single = single.model_copy(update={"checkpointing": unit})
+            single = single.model_copy(update={"checkpointing": CheckpointingConfig(from_resolution=32)})
             if self._fits(single, free):
-                return "set micro_batch=1 and checkpointing='{from_resolution: 32, unit: block}', which fit"
+                return "set micro_batch=1 and checkpointing='{from_resolution: 32}', which fit"
             narrow = config.network
             while narrow.nf > 1:
                 halves = {"nf": narrow.nf // 2, "nf_max": max(narrow.nf_max // 2, 1)}

@@ -60,7 +60,7 @@ def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discr
 
 def _checkpointed(config: GanConfig, network: N) -> N:
     if config.checkpointing:
-        set_checkpointing(network, config.checkpointing.from_resolution, config.checkpointing.unit)
+        set_checkpointing(network, config.checkpointing.from_resolution)
     return network
 
 

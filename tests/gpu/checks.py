@@ -131,15 +131,15 @@ def compiled_gradients_are_eager_ones(device: torch.device, data: Path, vae: Pat
     assert max(found.values()) <= 1e-4, found
 
 
-def checkpointing_leaves_the_gradients(unit: str, device: torch.device, data: Path, vae: Path) -> None:
-    plain, less = (iterate(device, data, vae, checkpointing=c) for c in (None, {"from_resolution": 8, "unit": unit}))
+def checkpointing_leaves_the_gradients(device: torch.device, data: Path, vae: Path) -> None:
+    plain, less = (iterate(device, data, vae, checkpointing=c) for c in (None, {"from_resolution": 8}))
     found = gaps(less, plain)
     assert max(found.values()) <= 1e-6, found
 
 
 def checkpointing_lowers_the_peak(device: torch.device, data: Path, vae: Path) -> None:
     """A block at a time, in an iteration without R1. With R1 the CPU's peak rises (docs/performance.md)."""
-    every = {"from_resolution": 8, "unit": "block"}
+    every = {"from_resolution": 8}
     plain, less = (iterate(device, data, vae, r1=0, checkpointing=c).memory for c in (None, every))
     assert less < 0.97 * plain, f"{less} bytes at the peak, {plain} without"
 

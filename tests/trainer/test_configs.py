@@ -78,7 +78,6 @@ AT_1024 = {  # what departs
     "batch_size": 24,
     "r1_interval": 16,
     "checkpointing.from_resolution": 256,
-    "checkpointing.unit": "block",
     "schedule.total_kimg": 8625,
 }
 DEPARTURES: dict[str, dict[str, Any]] = {

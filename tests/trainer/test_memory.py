@@ -28,7 +28,7 @@ from trainer.world import World
 ALONE = World(0, 1, torch.device("cpu"), None)
 CHANNELS = 3
 GROWTH = {"start_resolution": 64, "stage_kimg": 1, "fade_kimg": 1, "batch_size": {64: 8}}
-CHECKPOINTING = {"from_resolution": 32, "unit": "block"}
+CHECKPOINTING = {"from_resolution": 32}
 ADAM = {"optimizer_g": {"name": "adam"}, "optimizer_d": {"name": "adam"}}
 SETTINGS: dict[str, dict[str, Any]] = {
     "all at once": {},
