@@ -134,6 +134,7 @@ class GrowthConfig(Settings):
 
     start_resolution: Count = Field(64, description="of the first stage, 4 * 2^k or 4")
     stage_kimg: PositiveFloat = Field(..., description="a stage's length without its fade")
+    stage_kimg_at: dict[int, PositiveFloat] = Field({}, description="by resolution, where it is not stage_kimg")
     fade_kimg: PositiveFloat = Field(..., description="length of a fade")
     batch_size: dict[int, Count] = Field({}, description="by resolution, where it is not the run's batch_size")
 

@@ -53,7 +53,8 @@ def phases(resolution: int, batch_size: int, growth: GrowthConfig | None) -> lis
     found, clock, r = [], 0, growth.start_resolution
     while r <= resolution:
         batch = growth.batch_size.get(r, batch_size)
-        for fades, kimg in ((True, growth.fade_kimg), (False, growth.stage_kimg)):
+        holds = growth.stage_kimg_at.get(r, growth.stage_kimg)
+        for fades, kimg in ((True, growth.fade_kimg), (False, holds)):
             if fades and r == growth.start_resolution:
                 continue
             end = None if r == resolution and not fades else clock + images(kimg, batch)

@@ -52,6 +52,18 @@ def test_the_schedule_by_hand() -> None:
     assert schedule.now(plan, 10**9) == Now(64, 8, None)
 
 
+def test_a_stage_may_have_a_length_of_its_own() -> None:
+    growth = GrowthConfig(start_resolution=16, stage_kimg=0.1, stage_kimg_at={16: 0.3}, fade_kimg=0.05)
+    plan = schedule.phases(64, 16, growth)
+    assert [(p.resolution, p.first, p.last) for p in plan] == [
+        (16, 0, 304),  # 300 images are 19 iterations of 16
+        (32, 304, 368),
+        (32, 368, 480),  # stage_kimg's 100 are 7
+        (64, 480, 544),
+        (64, 544, None),
+    ]
+
+
 def test_iterations_are_counted_through_all_stages() -> None:
     plan = schedule.phases(64, 16, GROWTH)
     clock, steps = 0, 0
@@ -187,6 +199,9 @@ IMPOSSIBLE = [
     ),
     (["growth.start_resolution=24"], "growth.start_resolution: 24 is no stage below"),
     (["growth.batch_size={128: 4}"], "growth.batch_size: 128 px is no stage from 16 to 64 px"),
+    (["growth.stage_kimg_at={128: 4}"], "growth.stage_kimg_at: 128 px is no stage from 16 to 64 px"),
+    (["growth.stage_kimg_at={64: 4}"], "growth.stage_kimg_at: 64 px holds to the end; set schedule.total_kimg instead"),
+    (["growth.stage_kimg_at={32: 0}"], "growth.stage_kimg_at.32: found 0"),
     (["bottleneck.beta=-1"], "bottleneck.beta: found -1"),
     (["checkpointing={}"], "checkpointing.from_resolution: 128 is above resolution 64, so nothing is checkpointed"),
     (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 is 0; set r1_interval=1"),
