@@ -14,12 +14,14 @@ optimizer step on the same images. Ratios are plain's seconds over the variant's
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -117,7 +119,7 @@ class Plain:
         self.size, self.q, self.tuned, self.beta = size, q, tuned, BETA
         self.G = PlainGenerator(size).to(device, memory_format=layout)
         self.D = PlainDiscriminator(size).to(device, memory_format=layout)
-        self.average = ema.clone(self.G)
+        self.average = copy.deepcopy(self.G).requires_grad_(False)
         self.opt_g, self.opt_d = (torch.optim.RMSprop(n.parameters(), lr=LR) for n in (self.G, self.D))
         self.optimizers: dict[str, Optimizer] = {"D": self.opt_d, "G": self.opt_g}
 
@@ -185,11 +187,11 @@ class Ours:
         self.G, self.D = (n.to(device, memory_format=torch.channels_last) for n in networks_of)
         copy_in_order(plain.G, self.G)
         copy_in_order(plain.D, self.D)
-        averages = ema.Averages(self.G, config.ema.averages)
         g, d = (
-            Replicated(n, networks.optimizer(o, n), world)
-            for n, o in ((self.G, config.optimizer_g), (self.D, config.optimizer_d))
+            Replicated(name, n, partial(networks.optimizer, o), world)
+            for name, n, o in (("G", self.G, config.optimizer_g), ("D", self.D, config.optimizer_d))
         )
+        averages = ema.Averages(g, config.ema.averages)
         dual = Dual(config.bottleneck, world, torch.float32)
         passes = Passes(self.G, self.D, plain.q, config)
         self.step = GanStep(g, d, plain.q, None, averages, dual, passes, config)

@@ -5,6 +5,7 @@ python=${1:-python3}
 
 missing=()
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+command -v g++ >/dev/null || missing+=(g++) # torch.compile and DeepSpeed build code for the CPU
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null &&

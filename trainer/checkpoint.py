@@ -24,11 +24,13 @@ from torch.distributed.checkpoint.api import CheckpointException
 from data_shards.errors import DISK_ERRORS, UserError
 from data_shards.publish import publish, sync_folder
 
+from .retention import Keep
 from .state import State
 from .world import World
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+STEP = "step-"
 log = logging.getLogger(__name__)
 
 
@@ -38,11 +40,22 @@ def folder(run: Path) -> Path:
 
 def name_of(images_seen: int) -> str:
     """Steps are named by the clock, so their order is that of training whatever the batch size was."""
-    return f"step-{images_seen:012d}"
+    return f"{STEP}{images_seen:012d}"
 
 
-def save(run: Path, images_seen: int, state: State, facts: dict[str, Any], world: World, keep_last: int) -> Path:
-    """Publish the state as the step at images_seen. facts: what the manifest says besides format, clock and files.
+def pointed(run: Path, pointer: str) -> int | None:
+    """The clock of the step that `latest` or `best` names, there or not; None where there is no such pointer."""
+    try:
+        name = (folder(run) / pointer).read_text().strip()
+        return int(name.removeprefix(STEP))
+    except (OSError, ValueError):
+        return None
+
+
+def save(run: Path, images_seen: int, state: State, facts: dict[str, Any], world: World, keep: Keep) -> Path:
+    """Publish the state as the step at images_seen, then delete what need not be kept.
+
+    facts: what the manifest says besides format, clock and files.
 
     A step of the same name is replaced. Raises a UserError where the disk is full or read-only; what was published
     stays.
@@ -59,7 +72,7 @@ def save(run: Path, images_seen: int, state: State, facts: dict[str, Any], world
         shutil.rmtree(temporary, ignore_errors=True)
         raise _explained(run, error) from None
     manifest = {"format": FORMAT, "images_seen": images_seen} | facts
-    world.together(lambda: _publish(run, temporary, target, manifest, keep_last) if world.is_main else None)
+    world.together(lambda: _publish(run, temporary, target, manifest, keep) if world.is_main else None)
     return target
 
 
@@ -71,7 +84,7 @@ def _prepare(run: Path) -> None:
         raise _explained(run, error) from None
 
 
-def _publish(run: Path, temporary: Path, target: Path, manifest: dict[str, Any], keep_last: int) -> None:
+def _publish(run: Path, temporary: Path, target: Path, manifest: dict[str, Any], keep: Keep) -> None:
     try:
         files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
         publish(temporary / MANIFEST, (json.dumps(manifest | {"files": files}, indent=1) + "\n").encode())
@@ -84,8 +97,9 @@ def _publish(run: Path, temporary: Path, target: Path, manifest: dict[str, Any],
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _explained(run, error) from None
-    for old in [path for path in steps(run) if problem(path) is None][keep_last:]:
-        _delete(old)
+    valid = {int(path.name.removeprefix(STEP)): path for path in steps(run) if problem(path) is None}
+    for clock in valid.keys() - keep.of(list(valid), pointed(run, "best")):
+        _delete(valid[clock])
 
 
 def _delete(path: Path) -> None:
@@ -130,7 +144,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def steps(run: Path) -> list[Path]:
     """Published steps, newest first, valid or not."""
-    return sorted(folder(run).glob("step-" + "[0-9]" * 12), reverse=True)
+    return sorted(folder(run).glob(STEP + "[0-9]" * 12), reverse=True)
 
 
 def read_manifest(step: Path) -> dict[str, Any]:
@@ -210,14 +224,10 @@ def _skip(skipped: dict[str, str], path: Path, why: str, tell: bool = True) -> N
 
 def _load(path: Path, state: State) -> str | None:
     """Read a step into the state; why it failed, or None."""
-    targets = state.tensors()
     try:
-        tensors = load_tensors(path, targets)
+        state.load(load_tensors(path, state.tensors()))
     except UserError as error:
         return str(error)
-    with torch.no_grad():
-        for name, target in targets.items():
-            target.copy_(tensors[name])
     return None
 
 

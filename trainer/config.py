@@ -25,6 +25,7 @@ from .config_parts import (
     OptimizerConfig,
     RMSpropConfig,
     ScheduleConfig,
+    Strategy,
 )
 from .settings import Settings, may_change
 
@@ -101,6 +102,9 @@ class GanConfig(RunConfig):
     compile: bool = may_change(
         False, description="torch.compile of every pass through G, D and q: minutes at the start"
     )
+    strategy: Strategy = may_change(
+        "ddp", description="what the processes split of G and D: nothing, all (fsdp2), or as ZeRO's stages do"
+    )
     autocast: Literal["none", "bfloat16"] = Field("none", description="for all passes but R1's and those of q")
     r1: NonNegative = Field(10, description="weight of mean ||grad||^2 (no 1/2: the literature's gamma is twice this)")
     r1_interval: Count = Field(1, description="k: R1 in every k-th iteration, with k times its weight (lazy R1)")
@@ -111,6 +115,7 @@ class GanConfig(RunConfig):
     linked: ClassVar = frozenset(
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
+        | {"compile", "strategy"}
     )
 
     @property

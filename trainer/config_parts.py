@@ -13,6 +13,7 @@ from .settings import Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 
 
 class DataConfig(Settings):
@@ -33,11 +34,27 @@ class GanDataConfig(DataConfig):
     dequantise: bool = Field(True, description="add U[0, 1/128) to reals in [-1, 1]")
 
 
-class AdamConfig(Settings):
+class _Rate(Settings):
+    """A learning rate over the run. The paper's is constant; a short run ends better with a smaller one."""
+
+    lr: PositiveFloat = 1e-4
+    lr_course: tuple[tuple[NonNegative, PositiveFloat], ...] = Field(
+        (), description="[kimg, factor] points of lr, straight lines between them; [] is factor 1 all along"
+    )
+
+    @field_validator("lr_course")
+    @classmethod
+    def _rises_in_time(cls, course: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        times = [time for time, _ in course]
+        if times != sorted(set(times)):
+            raise ValueError("the kimg of its points must rise, as in [[60, 1], [100, 0.1]]")
+        return course
+
+
+class AdamConfig(_Rate):
     """torch.optim.Adam."""
 
     name: Literal["adam"] = "adam"
-    lr: PositiveFloat = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
 
@@ -49,11 +66,10 @@ class AdamConfig(Settings):
         return betas
 
 
-class RMSpropConfig(Settings):
+class RMSpropConfig(_Rate):
     """torch.optim.RMSprop."""
 
     name: Literal["rmsprop"] = "rmsprop"
-    lr: PositiveFloat = 1e-4
     alpha: float = Field(0.99, ge=0, lt=1)
     eps: PositiveFloat = 1e-8
 
@@ -68,7 +84,13 @@ class ScheduleConfig(Settings):
     tick_kimg: PositiveFloat = may_change(10, description="one status line")
     sample_kimg: PositiveFloat = may_change(100, description="one sample grid")
     save_kimg: PositiveFloat = may_change(100, description="one checkpoint")
-    keep_last: int = may_change(2, ge=2, strict=True, description="checkpoints kept")
+    compare_ticks: Count = may_change(
+        10, description="in every so many-th tick, and before a save, processes compare what they hold alike"
+    )
+    keep_last: int = may_change(2, ge=2, strict=True, description="checkpoints kept: the newest")
+    keep_every_kimg: PositiveFloat | None = may_change(
+        None, description="and the first of every so many kimg; null keeps none but the newest"
+    )
 
 
 class BetaConfig(Settings):

@@ -6,16 +6,16 @@ resume needs no more than the averages themselves.
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .config_parts import AverageConfig, DecayAverage, HalfLifeAverage
+from .engines.base import Engine, Named, filled
 
 
 @functools.cache
@@ -44,32 +44,43 @@ def beta(average: AverageConfig, images_seen: int, batch_size: int) -> float:
     return math.pow(1 - batch_size / images_seen, gamma(average.sigma_rel) + 1)
 
 
-def clone(network: nn.Module) -> nn.Module:
-    """A frozen copy to average into."""
-    return copy.deepcopy(network).eval().requires_grad_(False)
-
-
 class Averages:
-    """Averages of one network's parameters, by name in the order of the settings.
+    """Averages of one network's parameters, by name in the order of the settings, split as its engine splits them.
 
     A parameter that has not moved yet equals its averages bit for bit: lerp between equal values gives that value. So
     the blocks of a stage to come are copied by all of them.
     """
 
-    def __init__(self, network: nn.Module, settings: Sequence[AverageConfig]) -> None:
-        self.network, self.settings = network, {average.name: average for average in settings}
-        self.networks = {name: clone(network) for name in self.settings}
+    def __init__(self, engine: Engine, settings: Sequence[AverageConfig]) -> None:
+        self.engine, self.settings = engine, {average.name: average for average in settings}
+        self.shards = {name: {k: t.clone() for k, t in engine.shards().items()} for name in self.settings}
 
-    @property
-    def first(self) -> nn.Module:
-        """The one that samples and metrics use."""
-        return next(iter(self.networks.values()))
+    def whole(self, name: str) -> Named:
+        """An average's weights on every process; all call it together."""
+        return self.engine.whole(self.shards[name])
+
+    def network(self, name: str | None = None) -> nn.Module:
+        """An average as a network; the first is what samples and metrics use. All processes call it together."""
+        return filled(self.engine.blueprint, self.whole(name or next(iter(self.settings))))
 
     @torch.no_grad()
     def update(self, images_seen: int, batch_size: int) -> None:
         """average <- beta * average + (1 - beta) * network, once per iteration. images_seen: the clock after it."""
-        weights: list[Tensor] = list(self.network.parameters())
-        for name, average in self.networks.items():
+        weights = list(self.engine.shards().values())
+        for name, shards in self.shards.items():
             kept = beta(self.settings[name], images_seen, batch_size)
-            parameters: list[Tensor] = list(average.parameters())
-            torch._foreach_lerp_(parameters, weights, 1 - kept)
+            torch._foreach_lerp_(list(shards.values()), weights, 1 - kept)
+
+    def replicated(self) -> Named:
+        """What every process must hold alike; nothing where the engine splits the parameters."""
+        return self.tensors() if self.engine.replicated() else {}
+
+    def tensors(self) -> Named:
+        """What a checkpoint holds: ema.AVERAGE.PARAMETER."""
+        saved = {name: self.engine.saved(shards) for name, shards in self.shards.items()}
+        return {f"ema.{name}.{key}": tensor for name, of in saved.items() for key, tensor in of.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
+        for name, shards in self.shards.items():
+            self.engine.take(shards, {key: tensors[f"ema.{name}.{key}"] for key in shards})

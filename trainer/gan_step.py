@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from data_shards.noise import Purpose
 
-from . import losses
+from . import losses, schedule
 from .batches import Reals
 from .config import GanConfig
 from .dual import Dual
 from .ema import Averages
-from .engines.ddp import Replicated
+from .engines.base import Engine, set_rate
 from .passes import Passes
 from .stats import Terms
 
@@ -30,10 +30,10 @@ class GanStep:
 
     def __init__(
         self,
-        g: Replicated,
-        d: Replicated,
+        g: Engine,
+        d: Engine,
         q: nn.Module | None,
-        learner: Replicated | None,
+        learner: Engine | None,
         averages: Averages,
         dual: Dual,
         passes: Passes,
@@ -41,6 +41,9 @@ class GanStep:
     ) -> None:
         self.g, self.d, self.q, self.learner, self.averages = g, d, q, learner, averages
         self.dual, self.passes, self.config = dual, passes, config
+        self.rates = [(g, config.optimizer_g), (d, config.optimizer_d)]
+        if learner is not None and config.optimizer_q is not None:
+            self.rates.append((learner, config.optimizer_q))
         more = {"code_nll": q, "grad_norm_q": learner}
         self.terms = (*TERMS, *(name for name, part in more.items() if part is not None), *dual.names)
         self.d.freeze()
@@ -52,6 +55,8 @@ class GanStep:
         """
         terms = Terms()
         share = 1 / len(batches)
+        for engine, optimizer in self.rates:
+            set_rate(engine, schedule.rate(optimizer, images_seen))
         codes = [self.passes.code(reals) for reals in batches]
 
         for reals, c in zip(batches, codes, strict=True):
@@ -82,11 +87,11 @@ class GanStep:
         real = self.passes.judge(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
         loss_real = losses.discriminator_real(real.logits)
         r1 = torch.zeros_like(loss_real) if real.tangent is None else losses.r1_penalty(real.tangent)
-        ((loss_real + r1_weight * r1 + self.dual.price(real)) * share).backward()
+        self.d.backward((loss_real + r1_weight * r1 + self.dual.price(real)) * share)
 
         fake = self.passes.judge(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
         loss_fake = losses.discriminator_fake(fake.logits)
-        ((loss_fake + self.dual.price(fake)) * share).backward()
+        self.d.backward((loss_fake + self.dual.price(fake)) * share)
         self.d.freeze()
 
         told = r1 * r1_weight / (self.config.r1 or 1)  # with lazy R1 the mean over a tick is R1's own
@@ -106,4 +111,4 @@ class GanStep:
             nll = losses.code_nll(c, *self.q(fakes))
             terms.add(share, code_nll=nll)
             loss = loss + self.config.code_weight * nll
-        (loss * share).backward()
+        self.g.backward(loss * share)

@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,13 @@ import torch
 from data_shards.errors import UserError
 from data_shards.loader import Batch
 
-from . import checkpoint, frozen, schedule, settings, snapshots
+from . import checkpoint, divergence, frozen, schedule, settings, snapshots
 from .batches import micro
 from .config import RunConfig
+from .divergence import Diverged
+from .lock import Lock
 from .preemption import StopRequest
+from .retention import Keep
 from .stages import Stage
 from .stats import NonFinite, Stats
 from .status import Status, memory_gb
@@ -38,8 +40,10 @@ SHAPING = re.compile(  # settings without which the tensors of a checkpoint fit 
 class Loop:
     """One run of one stage. The clock, images_seen, is the only thing that moves."""
 
-    def __init__(self, stage: Stage, config: RunConfig, run: Path, world: World, accept_changes: bool = False) -> None:
-        self.stage, self.config, self.run, self.world = stage, config, run, world
+    def __init__(
+        self, stage: Stage, config: RunConfig, run: Path, world: World, lock: Lock, accept_changes: bool = False
+    ) -> None:
+        self.stage, self.config, self.run, self.world, self.lock = stage, config, run, world, lock
         self.clock = torch.zeros((), dtype=torch.int64)
         self.stats = Stats(stage.terms, world)
         state = stage.state
@@ -55,6 +59,7 @@ class Loop:
         }
         if stage.snapshots:
             self.every["snapshot"] = stage.snapshots.every
+        self._ticks = 1
         self.before = self.images_seen  # the clock at the start of the last iteration
         self.waited = self.since = 0.0
         self.ticked_at = self.saved_at = self.images_seen
@@ -88,7 +93,11 @@ class Loop:
         try:
             return self._iterate(stop, status)
         except NonFinite as error:
-            raise UserError(f"{error}; {self._way_on()}") from None
+            way_on = self._way_on("lower the learning rate or r1", " with --accept-changes")
+            raise UserError(f"{error}; {way_on}") from None
+        except Diverged as error:
+            way_on = self._way_on("test memory and network of the machines")
+            raise UserError(f"{error}; {way_on}") from None
         finally:
             if status:
                 status.close()
@@ -113,8 +122,10 @@ class Loop:
                 status.step(self.images_seen)
             if self._due("tick") or done:
                 self._tick(status, partial=not self._due("tick"))
-            if status and (self._due("sample") or done):
-                status.samples(self.images_seen, self.stage.samples(now))
+            if self._due("sample") or done:
+                images = self.stage.samples(now)
+                if status:
+                    status.samples(self.images_seen, images)
             if self.stage.snapshots and (self._due("snapshot") or done):  # before a checkpoint goes past it
                 self._snapshot(self.stage.snapshots)
             if self._due("save") or done or leave:
@@ -147,6 +158,9 @@ class Loop:
     def _tick(self, status: Status | None, partial: bool) -> None:
         """Report. A partial tick, at an end between ticks, leaves the sums for a run that is made longer later."""
         self.stats.check()
+        if self._ticks % self.config.schedule.compare_ticks == 0:
+            divergence.check(self.stage.state.replicated(), self.world)
+        self._ticks += 1
         terms = self.stats.means()
         seconds = max(time.monotonic() - self.since, 1e-9)
         per_image = seconds / max(self.images_seen - self.ticked_at, 1)
@@ -166,7 +180,9 @@ class Loop:
     def _save(self) -> None:
         if self.saved_at == self.images_seen:
             return
+        self.world.together(self.lock.check)
         self.stats.check()
+        divergence.check(self.stage.state.replicated(), self.world)
         self.stats.gather()
         facts = {
             "iteration": self.iteration,
@@ -176,7 +192,7 @@ class Loop:
             "facts": dict(self.stage.facts),
             "versions": versions(),
         }
-        keep = self.config.schedule.keep_last
+        keep = Keep(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
         checkpoint.save(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
         self.stats.keep_on_main()
         self.saved_at = self.images_seen
@@ -184,22 +200,19 @@ class Loop:
     def _snapshot(self, found: snapshots.Snapshots) -> None:
         self.stats.check()
         who = snapshots.identity(settings.fixed(self.config), self.stage.facts)
-        write = partial(found.write, self.run, self.images_seen, self._stage_facts(), who)
-        self.world.together(lambda: write() if self.world.is_main else None)
+        found.write(self.run, self.images_seen, self._stage_facts(), who, self.world)
 
     def _stage_facts(self) -> dict[str, Any]:
         """Resolution, and in a fade alpha, of the iteration that ended."""
         now = schedule.now(self.stage.plan, self.before)
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
-    def _way_on(self) -> str:
+    def _way_on(self, remedy: str, option: str = "") -> str:
         last = checkpoint.newest(self.run)
         if last is None:
-            return "no checkpoint was published; lower the learning rate or r1 and start again"
-        return (
-            f"{last.name} is the last good checkpoint and nothing after it was kept; go on from it with a lower "
-            "learning rate or r1 and --accept-changes"
-        )
+            return f"no checkpoint was published; {remedy} and start again"
+        kept = f"{last.name} is the last good checkpoint and nothing after it was kept"
+        return f"{kept}; {remedy}, then go on from it{option}"
 
 
 def refuse_changes(

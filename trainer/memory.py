@@ -78,7 +78,7 @@ class Estimator:
 
     def need(self, config: GanConfig) -> Need:
         """Of the worst stage of the schedule, in the iteration where R1 is due."""
-        config = config.model_copy(update={"compile": False})  # fake tensors run as they are
+        config = config.model_copy(update={"compile": False, "strategy": "ddp"})  # fake tensors run as they are, alone
         encoder = copy.deepcopy(self.encoder)  # what was made fake once is of no use to the next
         with fake_tensors(), Live() as live:
             training = self.build(config, _Silent(0, self.world.size, torch.device("cpu"), None), encoder)

@@ -86,8 +86,8 @@ def compile_passes(networks: Sequence[nn.Module], device: torch.device, backend:
     if CACHE not in os.environ:  # the shared one keeps a file that a killed compiler left half written, and fails on it
         os.environ[CACHE] = tempfile.mkdtemp(prefix="idgan-compiled-")
         atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
-    for network in networks:
-        network.compile(fullgraph=True, dynamic=False, backend=backend)
+    for network in networks:  # forward alone: what a strategy hangs on the call around it need be in no graph
+        network.forward = torch.compile(network.forward, fullgraph=True, dynamic=False, backend=backend)
 
 
 def optimizer(config: AdamConfig | RMSpropConfig, network: nn.Module) -> Optimizer:

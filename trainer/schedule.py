@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config_parts import BetaConfig, GrowthConfig
+from .config_parts import BetaConfig, GrowthConfig, OptimizerConfig
 
 
 def images(kimg: float, batch_size: int) -> int:
@@ -85,9 +85,18 @@ def iteration(plan: Sequence[Phase], images_seen: int, batches_per_step: int) ->
 
 
 def beta(config: BetaConfig, images_seen: int) -> float:
-    """The weight of the KL term at the iteration that starts at images_seen: before the course its first value."""
-    kimg = images_seen / 1000
-    if not config.course or kimg >= config.course[-1][0]:
-        return config.value
-    times, values = zip(*config.course, strict=True)
-    return float(np.interp(kimg, times, values))
+    """The weight of the KL term at the iteration that starts at images_seen."""
+    return _at(config.course, images_seen, config.value)
+
+
+def rate(config: OptimizerConfig, images_seen: int) -> float:
+    """The learning rate of the iteration that starts at images_seen."""
+    return config.lr * _at(config.lr_course, images_seen, 1.0)
+
+
+def _at(course: Sequence[tuple[float, float]], images_seen: int, without: float) -> float:
+    """Of [kimg, value] points joined by straight lines; before the first and after the last their own values."""
+    if not course:
+        return without
+    times, values = zip(*course, strict=True)
+    return float(np.interp(images_seen / 1000, times, values))

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from data_shards.publish import publish
 
 from . import ema, schedule
 from .config_parts import EmaConfig
+from .world import World
 
 FORMAT = 1
 KEY = "idgan"  # of the metadata: one string, as the header of a safetensors file keeps no order of keys
@@ -67,8 +69,10 @@ class Snapshots:
         self.averages, self.widths = averages, config.widths
         self.every = schedule.interval(config.snapshot_kimg)
 
-    def write(self, run: Path, images_seen: int, stage: Mapping[str, Any], settings: str) -> None:
+    def write(self, run: Path, images_seen: int, stage: Mapping[str, Any], settings: str, world: World) -> None:
         """A file for each width; stage: resolution and, in a fade, alpha. The same state gives the same bytes.
+
+        All processes call it together, and the main one writes.
 
         Raises a UserError where the disk is full or read-only; what was published stays.
         """
@@ -76,8 +80,8 @@ class Snapshots:
             power = ema.gamma(average.sigma_rel)
             place = stage["resolution"], stage.get("alpha")
             facts = Facts(images_seen, average.sigma_rel, power, *place, settings)
-            tensors = self.averages.networks[average.name].state_dict()
-            write(folder(run) / name_of(images_seen, average.name), tensors, facts)
+            path, tensors = folder(run) / name_of(images_seen, average.name), self.averages.whole(average.name)
+            world.together(partial(write, path, tensors, facts) if world.is_main else lambda: None)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar, cast
 
 import torch
@@ -21,6 +22,7 @@ from .data import Data, open_data
 from .dual import Dual
 from .ema import Averages
 from .engines.ddp import Replicated
+from .engines.strategies import engine
 from .gan_step import GanStep
 from .passes import Passes
 from .schedule import Now, Phase
@@ -59,13 +61,15 @@ class Stage(Protocol):
         ...
 
     def samples(self, now: Now) -> Tensor:
-        """Images of a grid, [N, C, R, R] in [0, 1], at the resolution of now."""
+        """Images of a grid, [N, C, R, R] in [0, 1], at the resolution of now. All processes call it together."""
         ...
 
 
 def split_problems(config: RunConfig, plan: Sequence[Phase], world: World) -> list[str]:
-    """Batches that do not split evenly over processes and micro-batches, in whatever stage."""
+    """Batches that do not split evenly over processes and micro-batches, in whatever stage; nothing to split over."""
     problems = []
+    if isinstance(config, GanConfig) and config.strategy != "ddp" and world.size == 1:
+        problems.append(f"strategy: {config.strategy} splits over processes, and there is one; set strategy=ddp")
     for batch in dict.fromkeys(phase.batch_size for phase in plan):
         key = "batch_size" if batch == config.batch_size else "growth.batch_size"
         share, rest = divmod(batch, world.size)
@@ -95,15 +99,15 @@ class VaeStage:
         problems = Problems(split_problems(config, self.plan, world))
         self.data = problems.need(lambda: open_data(config.data, config.seed))
         self.vae = networks.vae(config, self.data.channels).to(world.device, self.dtype).to(memory_format=LAYOUT)
-        engine = Replicated(self.vae, networks.optimizer(config.optimizer, self.vae), world)
-        engines, critic = {"vae": engine}, None
+        trained = Replicated("vae", self.vae, partial(networks.optimizer, config.optimizer), world)
+        self.state, critic = State(), None
+        self.state.add(trained)
         if config.optimizer_critic is not None:
             network = networks.critic(config).to(world.device, self.dtype)
-            critic = Replicated(network, networks.optimizer(config.optimizer_critic, network), world)
-            engines["critic"] = critic
-        self._step = VaeStep(self.vae, engine, critic, config)
+            critic = Replicated("critic", network, partial(networks.optimizer, config.optimizer_critic), world)
+            self.state.add(critic)
+        self._step = VaeStep(self.vae, trained, critic, config)
         self.terms, self.batches_per_step = self._step.terms, 1 if critic is None else 2
-        self.state = _registry(engines)
         self.facts = self.data.facts
 
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
@@ -127,25 +131,24 @@ class GanTraining:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
         self.plan = schedule.phases(config.resolution, config.batch_size, config.growth)
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
-        self.averages = Averages(G, config.ema.averages)
+        self.g = g = engine(config.strategy, "generator", G, partial(networks.optimizer, config.optimizer_g), world)
+        self.d = d = engine(config.strategy, "discriminator", D, partial(networks.optimizer, config.optimizer_d), world)
+        self.averages, learner = Averages(g, config.ema.averages), None
         self.snapshots = Snapshots(self.averages, config.ema) if config.ema.snapshot_kimg is not None else None
-        g = Replicated(G, networks.optimizer(config.optimizer_g, G), world)
-        d = Replicated(D, networks.optimizer(config.optimizer_d, D), world)
-        engines, learner = {"generator": g, "discriminator": d}, None
         self.q = None if encoder is None else self._place(CodeEncoder(encoder))
         if config.optimizer_q is not None:
             network = self._place(networks.joint_q(config, channels))
-            learner = engines["q"] = Replicated(network, networks.optimizer(config.optimizer_q, network), world)
-        self.state = _registry(engines)
-        for name, average in self.averages.networks.items():
-            self.state.add_module(f"ema.{name}", average)
+            learner = Replicated("q", network, partial(networks.optimizer, config.optimizer_q), world)
+        self.state = State()
+        for part in (g, d, *((learner,) if learner else ()), self.averages):
+            self.state.add(part)
         dual = Dual(config.bottleneck, world, self.dtype)
         if config.bottleneck:
             self.state.add_tensor("bottleneck.beta", dual.beta)
         teacher: nn.Module | None = self.q if config.code_loss == "distill" else learner.network if learner else None
         if config.compile:
             networks.compile_passes([n for n in (G, D, self.q, learner and learner.network) if n], world.device)
-        passes = Passes(G, D, self.q, config)
+        passes = Passes(g.network, d.network, self.q, config)
         self._step = GanStep(g, d, teacher, learner, self.averages, dual, passes, config)
         self.terms = self._step.terms
 
@@ -182,17 +185,8 @@ class GanStage(GanTraining):
             s, c = s[: len(twin)], sample_posterior(mean, logvar, c[: len(twin)])
         alpha = None if now.alpha is None else torch.full((), now.alpha, device=s.device, dtype=self.dtype)
         z = torch.cat((s, c), 1)
-        average = self.averages.first
+        average = self.averages.network()
         return torch.cat([(average(row, now.resolution, alpha) + 1) / 2 for row in z.split(SHOWN_AT_ONCE)])
-
-
-def _registry(engines: Mapping[str, Replicated]) -> State:
-    """The state of every trained network and its optimizer."""
-    state = State()
-    for name, engine in engines.items():
-        state.add_module(name, engine.network)
-        state.add_optimizer(name, engine.optimizer, engine.network)
-    return state
 
 
 def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tuple[Data, frozen.Frozen | None]:

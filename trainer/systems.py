@@ -21,7 +21,7 @@ SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
 
 def contradictions(c: GanConfig) -> list[str]:
     """Settings that cannot be meant together, with a remedy each. No setting may do nothing."""
-    rules = [*_code(c), *_code_loss(c), *_penalty(c)]
+    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
@@ -93,6 +93,23 @@ def _code_loss(c: GanConfig) -> list[Rule]:
 
 def _penalty(c: GanConfig) -> list[Rule]:
     return [(c.r1 == 0 and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 is 0; set r1_interval=1")]
+
+
+def _strategy(c: GanConfig) -> list[Rule]:
+    """What a strategy cannot do: tests/distributed/test_impossible.py shows each reason."""
+    zero = c.strategy.startswith("zero")
+    return [
+        (
+            c.compile and c.strategy in ("fsdp2", "zero3"),
+            f"strategy: {c.strategy} gathers parameters within a pass, which no single compiled graph can hold; "
+            "set compile=false, or strategy=ddp",
+        ),
+        (
+            zero and c.precision == "float64",
+            f"strategy: {c.strategy}, but precision is float64 and DeepSpeed steps in float32; "
+            "set precision=float32, or strategy=fsdp2",
+        ),
+    ]
 
 
 def _shape(c: GanConfig) -> list[str]:

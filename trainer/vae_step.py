@@ -13,6 +13,7 @@ from models import VAE
 from . import losses, schedule
 from .batches import VaeBatch
 from .config import VaeConfig
+from .engines.base import set_rate
 from .engines.ddp import Replicated
 from .stats import Terms
 from .world import World
@@ -40,6 +41,9 @@ class VaeStep:
         images_seen: the clock before the iteration.
         """
         terms = Terms()
+        set_rate(self.engine, schedule.rate(self.config.optimizer, images_seen))
+        if self.critic is not None and self.config.optimizer_critic is not None:
+            set_rate(self.critic, schedule.rate(self.config.optimizer_critic, images_seen))
         codes = self._vae_pass(batches, schedule.beta(self.config.beta, images_seen), terms)
         terms["grad_norm"] = self.engine.step()
         if self.critic is not None:
@@ -61,7 +65,7 @@ class VaeStep:
                 correlation = losses.total_correlation(self.critic.network(c))
                 loss = loss + self.config.gamma * correlation
                 terms.add(share, total_correlation=correlation)
-            (loss * share).backward()
+            self.engine.backward(loss * share)
             terms.add(share, loss=loss, reconstruction=reconstruction, kl=kl.sum())
             divergence = divergence + kl.detach() * share
             codes.append(c.detach())
@@ -77,7 +81,7 @@ class VaeStep:
         permuted = self._permuted(drawn, torch.cat([b.positions for b in second]), critic.world)
         critic.unfreeze()
         loss = losses.critic(critic.network(codes), critic.network(permuted))
-        loss.backward()
+        critic.backward(loss)
         critic.freeze()
         terms.add(1, loss_critic=loss)
 

@@ -43,6 +43,14 @@ class World:
         """Mean over the processes, in place."""
         return self.sum_(tensor).div_(self.size)
 
+    def extremes(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest value of any process, elementwise."""
+        lowest, highest = tensor.clone(), tensor.clone()
+        if self.size > 1:
+            dist.all_reduce(lowest, dist.ReduceOp.MIN)
+            dist.all_reduce(highest, dist.ReduceOp.MAX)
+        return lowest, highest
+
     def rows(self, tensor: Tensor) -> Tensor:
         """Every process's rows [b, ...] below each other, in rank order: the same [size * b, ...] on every process."""
         if self.size == 1:
@@ -99,6 +107,12 @@ def connect(device: str, processes: int | None) -> World:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda is asked for, but torch finds no GPU; set device=cpu or mend the driver")
+    for name, strategy in (("FSDP", "fsdp2"), ("DEEPSPEED", "zero1")):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            raise UserError(
+                f"--use_{name.lower()}: the launcher only starts processes here, what they split is the run's own "
+                f"setting; leave it out (configs/accelerate has files without it) and set strategy={strategy}"
+            )
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     state = PartialState(cpu=on_cpu, timeout=TIMEOUT)

@@ -79,7 +79,7 @@ class Tiny(nn.Module):
 def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, np.ndarray]:
     """A folder with the snapshots of 360 iterates, and the iterates [360, 40]: a walk that turns round slowly."""
     run, network, noise = tmp_path_factory.mktemp("walk"), Tiny(), torch.Generator().manual_seed(0)
-    averages = ema.Averages(network, CONFIG.ema.averages)
+    averages = plain.averages_of(network, CONFIG.ema.averages)
     stored = snapshots.Snapshots(averages, CONFIG.ema)
     manifest = {"config": settings.fixed(CONFIG), "facts": {"data": "x"}}
     seen, iterates = 0, []
@@ -90,7 +90,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, np.ndarray]:
         averages.update(seen, batch)
         iterates.append(network.moves.detach().double().numpy().copy())
         if seen // stored.every > before // stored.every:
-            stored.write(run, seen, {"resolution": 64}, snapshots.identity(manifest["config"], manifest["facts"]))
+            who = snapshots.identity(manifest["config"], manifest["facts"])
+            stored.write(run, seen, {"resolution": 64}, who, plain.ALONE)
     generator = nn.Module()
     generator.network = Tiny()
     made = Run(run, run, manifest, CONFIG, None, generator, None, None, None, None, {})

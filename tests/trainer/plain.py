@@ -7,9 +7,11 @@ settings, weights and batches that the tests give to both sides stand here too.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -31,8 +33,10 @@ from models import (
 from trainer import ema, networks
 from trainer.batches import Reals, VaeBatch
 from trainer.config import GanConfig, VaeConfig
+from trainer.config_parts import AverageConfig
 from trainer.dual import Dual
 from trainer.engines.ddp import Replicated
+from trainer.engines.strategies import engine
 from trainer.gan_step import GanStep
 from trainer.passes import Passes
 from trainer.vae_step import VaeStep
@@ -99,12 +103,22 @@ def encoder(channels: int) -> Encoder:
     return q
 
 
+def clone(network: nn.Module) -> nn.Module:
+    """A frozen copy to average into."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+def averages_of(network: nn.Module, settings: Sequence[AverageConfig]) -> ema.Averages:
+    """Of a network in one process, which shares its weights with it."""
+    return ema.Averages(Replicated("generator", network, lambda n: RMSprop(n.parameters()), ALONE), settings)
+
+
 def gan_networks(system: str) -> Gan:
     """Table A.3's, with the same weights at every call."""
     torch.manual_seed(0)
     z_dim, pairs = (5 if system == "GAN" else 3 + C), (C if system == "cGAN" else 0)
     G, D = ConvGenerator(z_dim, 1).double(), ConvDiscriminator(1, pairs).double()
-    return Gan(G, D, encoder(1), ema.clone(G))
+    return Gan(G, D, encoder(1), clone(G))
 
 
 def vae_networks(system: str) -> tuple[VAE, nn.Module | None]:
@@ -128,18 +142,19 @@ def grown_config(system: str, **more: object) -> GanConfig:
 def grown_networks(config: GanConfig) -> Gan:
     G, D = networks.generator(config, 1).double(), networks.discriminator(config, 1).double()
     torch.manual_seed(0)
-    return Gan(G, D, encoder(1), ema.clone(G))
+    return Gan(G, D, encoder(1), clone(G))
 
 
 def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
     """Ours. gan.average becomes the average that it keeps."""
-    averages = ema.Averages(gan.G, config.ema.averages)
-    gan.average = averages.first
-    g = Replicated(gan.G, networks.optimizer(config.optimizer_g, gan.G), world)
-    d = Replicated(gan.D, networks.optimizer(config.optimizer_d, gan.D), world)
+    g = engine(config.strategy, "generator", gan.G, partial(networks.optimizer, config.optimizer_g), world)
+    d = engine(config.strategy, "discriminator", gan.D, partial(networks.optimizer, config.optimizer_d), world)
+    averages = ema.Averages(g, config.ema.averages)
+    if config.strategy == "ddp":
+        gan.average = averages.network()
     q, learner = CodeEncoder(gan.q), None
     if config.optimizer_q is not None:
-        learner = Replicated(q, networks.optimizer(config.optimizer_q, q), world)
+        learner = Replicated("q", q, partial(networks.optimizer, config.optimizer_q), world)
     else:
         freeze(q)
     passes = Passes(gan.G, gan.D, q if config.vae else None, config)
@@ -149,10 +164,10 @@ def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
 
 def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World) -> VaeStep:
     """Ours."""
-    engine, judge = Replicated(vae, networks.optimizer(config.optimizer, vae), world), None
+    trained, judge = Replicated("vae", vae, partial(networks.optimizer, config.optimizer), world), None
     if critic is not None and config.optimizer_critic is not None:
-        judge = Replicated(critic, networks.optimizer(config.optimizer_critic, critic), world)
-    return VaeStep(vae, engine, judge, config)
+        judge = Replicated("critic", critic, partial(networks.optimizer, config.optimizer_critic), world)
+    return VaeStep(vae, trained, judge, config)
 
 
 def gan_batches(channels: int = 1, size: int = 64, alpha: float | None = None) -> Iterator[Reals]:

@@ -58,8 +58,10 @@ def test_the_switch_compiles_every_network_of_the_stage(sprites: Path, vae: Path
     for switch in ("false", "true"):
         argv = [*overrides(sprites, tmp_path / "run", 1, vae=vae, compile=switch), *SMALL]
         stage = GanStage(settings.load(GanConfig, Path(GAN), argv), plain.ALONE)
-        found = [stage.state._modules["generator"], stage.state._modules["discriminator"], stage.q]
-        assert [n is not None and n._compiled_call_impl is not None for n in found] == [switch == "true"] * 3
+        found = [stage.g.network, stage.d.network, stage.q]
+        assert [n is not None and hasattr(n.forward, "_torchdynamo_orig_callable") for n in found] == [
+            switch == "true"
+        ] * 3
 
 
 def test_r1_through_the_compiler_that_users_get() -> None:
@@ -96,7 +98,7 @@ def test_every_image_inside_is_channels_last(sprites: Path, vae: Path, tmp_path:
         images = [t for t in (*inputs, *outputs) if t is not None and t.shape[-1] > 4]
         seen.extend(t.is_contiguous(memory_format=torch.channels_last) for t in images)
 
-    for network in (stage.state._modules["generator"], stage.state._modules["discriminator"]):
+    for network in (stage.g.network, stage.d.network):
         for module in network.modules():
             if isinstance(module, ResBlock):
                 module.register_forward_hook(look)

@@ -27,7 +27,7 @@ def walk(averages: list[Any], batches: list[int] = BATCHES) -> tuple[np.ndarray,
     """A random walk of three weights from 1 in float64 and what each average made of it: [T, 3], then [3] for each."""
     noise, network = torch.Generator().manual_seed(3), nn.Linear(3, 1, bias=False).double()
     nn.init.ones_(network.weight)
-    kept = ema.Averages(network, EmaConfig(averages=averages).averages)
+    kept = plain.averages_of(network, EmaConfig(averages=averages).averages)
     seen, iterates = 0, []
     for batch in batches:
         with torch.no_grad():
@@ -35,7 +35,7 @@ def walk(averages: list[Any], batches: list[int] = BATCHES) -> tuple[np.ndarray,
         seen += batch
         kept.update(seen, batch)
         iterates.append(network.weight.detach().numpy()[0].copy())
-    return np.stack(iterates), [average.weight.numpy()[0] for average in kept.networks.values()]
+    return np.stack(iterates), [average.weight.numpy()[0] for average in map(kept.network, kept.settings)]
 
 
 @pytest.mark.parametrize("sigma_rel", [0.001, 0.01, 0.05, 0.1, 0.2, 0.28])
@@ -91,11 +91,11 @@ def test_after_a_half_life_what_was_counts_half(batches: list[int]) -> None:
     """0.5 kimg in other steps: the average of a network that jumps from 0 to 1 and stays is 1/2."""
     network = nn.Linear(1, 1, bias=False).double()
     nn.init.zeros_(network.weight)
-    averages = ema.Averages(network, [HalfLifeAverage(half_life_kimg=0.5)])
+    averages = plain.averages_of(network, [HalfLifeAverage(half_life_kimg=0.5)])
     nn.init.ones_(network.weight)
     for i, batch in enumerate(batches):
         averages.update(10_000 + sum(batches[: i + 1]), batch)
-    assert float(averages.first.weight) == pytest.approx(0.5, rel=1e-12)
+    assert float(averages.network().weight) == pytest.approx(0.5, rel=1e-12)
 
 
 def test_several_at_once_are_each_alone() -> None:
@@ -115,14 +115,14 @@ def test_layers_that_have_not_moved_are_copied_by_every_average() -> None:
     """16 px blocks in 4 px iterations: bit for bit the network's, while the active ones are averaged."""
     config = plain.grown_config("ID-GAN", ema={"averages": THREE}, precision="float32")
     G = networks.generator(config, 1)
-    averages = ema.Averages(G, config.ema.averages)
+    averages = plain.averages_of(G, config.ema.averages)
     for i in range(40):
         with torch.no_grad():
             for name, parameter in G.named_parameters():
                 if ".16" not in name:
                     parameter += torch.randn_like(parameter)
         averages.update(8 * (i + 1), 8)
-    for average in averages.networks.values():
+    for average in map(averages.network, averages.settings):
         for (name, parameter), own in zip(G.named_parameters(), average.parameters(), strict=True):
             assert torch.equal(parameter, own) == (".16" in name), name
 
@@ -130,10 +130,10 @@ def test_layers_that_have_not_moved_are_copied_by_every_average() -> None:
 def test_samples_use_the_first_average(sprites: Path) -> None:
     over = [f"data.path={sprites}", "ema.averages=[{sigma_rel: 0.1}, {decay: 0.9}]"]
     stage = stages.GanStage(settings.load(GanConfig, CONFIGS / "gan.yaml", over), plain.ALONE)
-    now, (first, second) = Now(64, 16, None), stage.averages.networks.values()
+    now, (first, second) = Now(64, 16, None), map(stage.averages.network, stage.averages.settings)
     before = stage.samples(now)
     assert float(before.std()) > 0
-    for network, changes in ((second, False), (stage.averages.network, False), (first, True)):
+    for network, changes in ((second, False), (stage.averages.engine.network, False), (first, True)):
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter += 0.1

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from models import DiscriminatorOutput
 from models.layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
-from trainer import ema, schedule
+from trainer import schedule
 from trainer.batches import Reals
 from trainer.config import GanConfig
 
@@ -119,5 +119,5 @@ def test_the_step_assumes_no_size_and_no_layers_of_its_networks() -> None:
     """ID-GAN at 128 px in color: q sees the 64 px twin of a real, and a fake pooled to 64."""
     torch.manual_seed(0)
     G, D = Generator128().double(), Discriminator128().double()
-    gan = plain.Gan(G, D, plain.encoder(3), ema.clone(G))
+    gan = plain.Gan(G, D, plain.encoder(3), plain.clone(G))
     train_both(plain.gan_config("ID-GAN"), gan, list(plain.gan_batches(channels=3, size=128)))

@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import filesystem
 
 from tests import processes
 from trainer import checkpoint
+from trainer.retention import Keep
 from trainer.state import State
 from trainer.world import World
 
@@ -28,7 +29,7 @@ def state_of(value: float) -> State:
 
 
 def save(run: Path, value: int) -> None:
-    checkpoint.save(run, value, state_of(value), {}, ALONE, keep_last=2)
+    checkpoint.save(run, value, state_of(value), {}, ALONE, Keep(2))
 
 
 class Injector:

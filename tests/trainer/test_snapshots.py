@@ -18,9 +18,10 @@ from torch import nn
 
 from data_shards.errors import UserError
 from tests import processes
-from trainer import ema, snapshots
+from trainer import snapshots
 from trainer.config_parts import EmaConfig
 
+from . import plain
 from .helpers import CONFIGS, differences, finish, largest_gap, newest, overrides, tensors, train
 
 WIDE = EmaConfig.model_validate({"averages": [{"sigma_rel": 0.05}, {"sigma_rel": 0.1}], "snapshot_kimg": 0.01})
@@ -120,8 +121,8 @@ def test_a_checkpoint_with_the_key_of_before_is_refused(
 def write(run: Path, at: int = 10) -> list[Path]:
     """Snapshots of a tiny network."""
     torch.manual_seed(at)
-    averages = ema.Averages(nn.Linear(2, 2), WIDE.averages)
-    snapshots.Snapshots(averages, WIDE).write(run, at, {"resolution": 8, "alpha": 0.5}, "of a run")
+    averages = plain.averages_of(nn.Linear(2, 2), WIDE.averages)
+    snapshots.Snapshots(averages, WIDE).write(run, at, {"resolution": 8, "alpha": 0.5}, "of a run", plain.ALONE)
     return snapshots.files(run)
 
 

@@ -1,0 +1,125 @@
+"""One job at a time in a run folder, and a dead one's folder is free again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_shards.errors import UserError
+from tests import processes
+from trainer import lock
+from trainer.lock import Lock
+
+from .helpers import VAE, finish, newest, overrides, train
+
+
+def held_by(run: Path, age: float = 0, **more: Any) -> None:
+    """A lock of another process that lives on this host (this one's parent), touched `age` seconds ago."""
+    parent = os.getppid()
+    holder = {"token": "other", "job": None, "host": lock.socket.gethostname(), "pid": parent}
+    holder |= {"started": lock._start_of(parent)} | more
+    (run / "lock").write_text(json.dumps(holder))
+    then = time.time() - age
+    os.utime(run / "lock", (then, then))
+
+
+def test_a_living_holder_keeps_others_out(tmp_path: Path) -> None:
+    held_by(tmp_path, 20, job="77")
+    with pytest.raises(UserError, match=r"is in use by Slurm job 77, process \d+ on .*, last heard of 20 s ago"):
+        Lock(tmp_path).acquire()
+    assert json.loads((tmp_path / "lock").read_text())["token"] == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"age": 61},
+        {"job": "5"},
+        {"job": "5", "host": "elsewhere"},
+        {"pid": 2**22 + 1},
+        {"started": "1"},  # the number belongs to another process by now
+    ],
+)
+def test_a_dead_holder_or_the_same_slurm_job_is_taken_over_at_once(why: dict[str, Any], tmp_path: Path) -> None:
+    held_by(tmp_path, **why)
+    mine = Lock(tmp_path, {"SLURM_JOB_ID": "5"})
+    mine.acquire()
+    assert json.loads((tmp_path / "lock").read_text()) == mine.me
+    mine.check()
+    mine.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("why", [{"host": "elsewhere"}, {"host": "elsewhere", "pid": 2**22 + 1}, {"job": "6"}])
+def test_a_process_of_another_host_is_believed_for_a_minute(why: dict[str, Any], tmp_path: Path) -> None:
+    held_by(tmp_path, 59, **why)
+    with pytest.raises(UserError, match="is in use by"):
+        Lock(tmp_path, {"SLURM_JOB_ID": "5"}).acquire()
+
+
+def test_it_beats_while_it_is_held(tmp_path: Path) -> None:
+    mine = Lock(tmp_path, beat=0.05)
+    mine.acquire()
+    os.utime(tmp_path / "lock", (0, 0))
+    deadline = time.monotonic() + 10
+    while (tmp_path / "lock").stat().st_mtime == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    mine.release()
+
+
+def test_a_holder_that_was_replaced_stops_and_leaves_the_new_lock(tmp_path: Path) -> None:
+    mine = Lock(tmp_path)
+    mine.acquire()
+    held_by(tmp_path, job="9")
+    with pytest.raises(UserError, match=r"Slurm job 9, .* took this run over while this process was silent"):
+        mine.check()
+    mine.release()
+    assert json.loads((tmp_path / "lock").read_text())["token"] == "other"
+
+
+def race(run: str, out: str) -> None:
+    mine = Lock(Path(run))
+    try:
+        mine.acquire()
+    except UserError:
+        return
+    Path(out, mine.me["token"]).touch()
+    time.sleep(3)
+
+
+def test_of_many_that_start_at_once_one_gets_it(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir(), out.mkdir()
+    held_by(run, 61)
+    started = [processes.start(race, (str(run), str(out)), tmp_path / f"logs{i}") for i in range(8)]
+    for process in started:
+        assert process.wait(60) == 0, process.err
+    assert len(list(out.iterdir())) == 1
+
+
+def test_a_second_job_is_refused_and_spoils_nothing(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = train("vae", sprites, run, 4000)
+    while not (run / "stats.jsonl").exists():
+        time.sleep(0.01)
+    before = (run / "exit.json").read_text()
+    second = finish(train("vae", sprites, run, 4000), 2)
+    assert f"{run}: is in use by process {first.pid} on" in second.err
+    assert "Traceback" not in second.err
+    mistyped = finish(processes.command("trainer", ["vae", VAE, *overrides(sprites, run, 5), "x=1"], tmp_path), 2)
+    assert "x: unknown key" in mistyped.err
+    assert (run / "exit.json").read_text() == before
+    first.kill(signal.SIGKILL)
+    first.process.join()
+    assert (run / "lock").exists()
+    finish(train("vae", sprites, run, 10))  # a SIGKILL left the lock; its process is gone
+    assert not (run / "lock").exists()
+    assert int(newest(run)["images_seen"]) >= 160

@@ -1,0 +1,154 @@
+"""RUN/lock: one job at a time trains in a run folder.
+
+The file names its holder, who touches it every few seconds. Another job takes it over where the holder is the same
+Slurm job (requeued), or a process of this host that is gone; else after SILENCE seconds without a touch. Ages are read
+off the file system's own clock, so hosts need not agree on the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_shards.errors import UserError
+
+BEAT, SILENCE = 10.0, 60.0  # seconds
+
+
+class Lock:
+    """Of one process; `acquire`, then `check` before something is published, then `release`."""
+
+    def __init__(self, run: Path, env: Mapping[str, str] = os.environ, beat: float = BEAT) -> None:
+        self.path, self.beat, self.held, self.token = run / "lock", beat, False, uuid.uuid4().hex
+        self.me = {
+            "token": self.token,
+            "job": env.get("SLURM_JOB_ID"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _start_of(os.getpid()),
+        }
+        self._ended = threading.Event()
+
+    def acquire(self) -> None:
+        """Raises a UserError that names the holder where the folder is in use."""
+        if self.held:
+            return
+        while not self._create():
+            holder = self._read()
+            if holder is None:  # it was released meanwhile
+                continue
+            age = self._age()
+            if not self._may_take(holder, age):
+                raise UserError(
+                    f"{self.path.parent}: is in use by {_who(holder)}, last heard of {age:.0f} s ago; let it end or "
+                    f"stop it (what is silent for {SILENCE:.0f} s counts as dead), or choose another run=FOLDER"
+                )
+            self._remove(holder["token"])
+        self.held = True
+        threading.Thread(target=self._keep_beating, daemon=True).start()
+
+    def check(self) -> None:
+        """Raise a UserError where another job has taken over meanwhile: this process was silent for too long."""
+        holder = self._read() if self.held else None
+        if self.held and (holder is None or holder["token"] != self.token):
+            self.held = False
+            self._ended.set()
+            who = _who(holder) if holder else "somebody"
+            raise UserError(f"{self.path}: {who} took this run over while this process was silent; it stops here")
+
+    def release(self) -> None:
+        """Leave the folder to others, if it is still held."""
+        self._ended.set()
+        if self.held:
+            self._remove(self.token)
+            self.held = False
+
+    def _create(self) -> bool:
+        """The file, complete from the start: written aside, then linked under its name, which fails where one is."""
+        aside = self.path.with_name(f"lock.{self.token}")
+        try:
+            aside.write_text(json.dumps(self.me) + "\n")
+            os.link(aside, self.path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: {error.strerror}; a run folder must be writable, and on a file system with hard links"
+            ) from None
+        finally:
+            aside.unlink(missing_ok=True)
+        return True
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(self.path.read_text())
+            return found
+        except FileNotFoundError:
+            return None
+        except ValueError:  # not one of ours: nobody that we know
+            return {"token": "", "job": None, "host": "?", "pid": -1, "started": None}
+
+    def _remove(self, token: str) -> None:
+        """The lock of one holder and no other's: moved aside first, so that of two only one gets it."""
+        aside = self.path.with_name(f"lock.{self.token}.old")
+        try:
+            os.rename(self.path, aside)
+            moved = json.loads(aside.read_text())["token"]
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError):
+            moved = ""
+        if moved != token:  # somebody else was quicker, and holds it: give it back
+            os.replace(aside, self.path)
+        else:
+            aside.unlink()
+
+    def _may_take(self, holder: Mapping[str, Any], age: float) -> bool:
+        if age > SILENCE:
+            return True
+        if holder["job"] is not None and holder["job"] == self.me["job"]:
+            return True
+        here = holder["host"] == self.me["host"]
+        return here and (_start_of(holder["pid"]) is None or _start_of(holder["pid"]) != holder["started"])
+
+    def _age(self) -> float:
+        """Seconds since the last touch, by the file system's clock."""
+        probe = self.path.with_name(f"lock.{self.token}.now")
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _keep_beating(self) -> None:
+        while not self._ended.wait(self.beat):
+            holder = self._read()
+            if holder is None or holder["token"] != self.token:
+                return
+            try:
+                os.utime(self.path)
+            except OSError:  # a file system that hiccups: the next beat may do
+                continue
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process of this host started (clock ticks since boot), or None where it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _who(holder: Mapping[str, Any]) -> str:
+    job = f"Slurm job {holder['job']}, " if holder["job"] else ""
+    return f"{job}process {holder['pid']} on {holder['host']}"
