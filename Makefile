@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 DEMO := runs/demo/gan
 
-.PHONY: demo compare test test-gpu lint setup clean-demo clean-compare
+.PHONY: demo compare test test-faults test-cluster test-gpu lint setup clean-demo clean-compare
 
 setup: .venv/installed
 
@@ -57,6 +57,14 @@ compare: setup
 
 test: setup
 	$(RUN) pytest
+
+# A fault in every phase of an iteration, by each signal, under a replicated and a sharded strategy.
+test-faults: setup
+	$(RUN) pytest tests/faults
+
+# The job scripts on a real Slurm of two nodes on this machine: Debian, as root.
+test-cluster: setup
+	$(RUN) pytest tests/cluster
 
 # Needs a GPU: without one it says so, runs nothing and fails.
 test-gpu: setup

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,12 @@ from torch.nn import functional as F
 from data_shards.errors import UserError
 from data_shards.loader import TWIN
 from models import VAE, CodeEncoder, freeze
-from trainer import checkpoint, frozen, networks, schedule, settings, snapshots
+from trainer import checkpoint, frozen, networks, settings, trained
 from trainer.config import GanConfig, VaeConfig, kind_of
 from trainer.data import Data, open_data
 from trainer.frozen import weights_sha256 as weights
 from trainer.loop import versions
 from trainer.own_encoder import Exported
-from trainer.stages import GanStage
-
-M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -140,14 +137,14 @@ def open_run(path: Path, step: str | None = None, average: str | None = None) ->
 
 
 def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
-    step, vae = _load(path, at, "vae", networks.vae(config, data.channels))
+    step, vae = trained.network(path, at, "vae", networks.vae(config, data.channels))
     words = f"the {config.system} of this run"
     manifest = checkpoint.read_manifest(step)
     return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.facts)
 
 
 def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: str | None) -> Run:
-    step, manifest, average, which = _average(path, at, config, data.channels, asked)
+    step, manifest, average, which = trained.average(path, at, config, data.channels, asked)
     generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
     facts, q, vae, words = data.facts, None, None, None
     if config.code_source == "posterior":
@@ -162,54 +159,9 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: s
         q, vae = CodeEncoder(found.encoder), found.vae
         words = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
     elif config.code_loss == "info":
-        _, q = _load(path, at, "q", networks.joint_q(config, data.channels))
+        _, q = trained.network(path, at, "q", networks.joint_q(config, data.channels))
         words = "InfoGAN's own q, learnt with its generator"
     return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts, which)
-
-
-def _average(
-    path: Path, at: str | None, config: GanConfig, channels: int, asked: str | None
-) -> tuple[Path, dict[str, Any], nn.Module, dict[str, str]]:
-    """The newest usable step, its manifest, an averaged generator, and which it is, in the words of a record.
-
-    With a file's weights the manifest says the clock and the stage of the file.
-    """
-    names = [average.name for average in config.ema.averages]
-    name = asked if asked in names else names[0]
-    step, network = _load(path, at, f"ema.{name}", networks.generator(config, channels))
-    manifest = checkpoint.read_manifest(step)
-    if asked is None or asked in names:
-        return step, manifest, network, {"ema": name}
-    file = Path(asked)
-    if not file.is_file():
-        raise UserError(
-            f"--ema: {asked}: {path} has no such average, and there is no such file; choose {', '.join(names)}, or a "
-            "file that `python -m evaluation ema` wrote"
-        )
-    facts = snapshots.read_facts(file, snapshots.identity(manifest["config"], manifest["facts"]))
-    network.load_state_dict(snapshots.read(file, network.state_dict()))
-    which = {"ema": asked, "ema_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    return step, _at(config, manifest, facts), network, which
-
-
-def _at(config: GanConfig, manifest: dict[str, Any], facts: snapshots.Facts) -> dict[str, Any]:
-    """The manifest with the clock and the stage of a file."""
-    plan = schedule.phases(config.resolution, config.batch_size, config.growth)
-    done = schedule.iteration(plan, facts.images_seen, GanStage.batches_per_step)
-    stage = {"images_seen": facts.images_seen, "iteration": done, "resolution": facts.resolution}
-    fade = {} if facts.alpha is None else {"alpha": facts.alpha}
-    return {name: value for name, value in manifest.items() if name != "alpha"} | stage | fade
-
-
-def _load(path: Path, at: str | None, prefix: str, network: M) -> tuple[Path, M]:
-    """Fill a network from a named step, or from the newest usable one, and freeze it."""
-    like = {f"{prefix}.{name}": t for name, t in network.state_dict().items()}
-    step, tensors = (
-        checkpoint.read_newest(path, lambda manifest: like) if at is None else checkpoint.read_named(path, at, like)
-    )
-    network.load_state_dict({name.removeprefix(f"{prefix}."): t for name, t in tensors.items()})
-    freeze(network)
-    return step, network
 
 
 def _check(run: Run) -> None:

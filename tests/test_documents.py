@@ -47,7 +47,7 @@ def tiny(command: str) -> list[str]:
             at = args.index("--count")
             del args[at : at + 2]
         return [*args, "--count", "128", "--workers", "1"]
-    if "trainer" in args:
+    if "trainer" in args and {"vae", "gan"} & set(args):
         stored = ["ema.snapshot_kimg=0.016"] if any(a.startswith("ema.snapshot_kimg=") for a in args) else []
         return [*args, *TINY, *stored]
     if "--step" in args:  # the first of a tiny run
@@ -97,7 +97,7 @@ def test_every_command_of_a_page_runs(page: Path, workplace: Path) -> None:
             done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
             assert done.returncode == 0, f"{command}: {done.stderr}"
             continue
-        if command.startswith("git clone"):
+        if command.startswith(("git clone", "sbatch ", "slurm/")):  # tests/cluster submits the job scripts
             continue
         run_in(workplace, command)
 

@@ -1,4 +1,4 @@
-"""python -m trainer vae | gan CONFIG [key.path=value ...]"""
+"""python -m trainer vae | gan CONFIG [key.path=value ...], checkpoints RUN, export RUN OUT"""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from data_shards.cli import EXIT_OK, EXIT_RESUME, explain
 from data_shards.cli import run as run_app
 from data_shards.errors import UserError
 from data_shards.publish import publish
 
-from . import settings
+from . import agreement, exporting, listing, settings, settling
 from .allocator import keep_freed_memory
 from .config import GanConfig, RunConfig, VaeConfig
+from .lock import Lock
 from .loop import Loop
 from .preemption import StopRequest, write_exit
 from .stages import GanStage, Stage, VaeStage
@@ -27,44 +30,88 @@ from .world import World, connect, disconnect
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on.",
+    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on. List checkpoints, export.",
 )
 Config = Annotated[Path, typer.Argument(help="a YAML file of configs/")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, as in batch_size=32")]
 Accept = Annotated[bool, typer.Option("--accept-changes", help="go on from a checkpoint of other settings")]
+Pinned = Annotated[bool, typer.Option("--pinned", help="refuse code or settings other than those of the first start")]
+RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN")]
 C = TypeVar("C", bound=RunConfig)
 
 
 @app.command()
-def vae(config: Config, overrides: Overrides = None, accept_changes: Accept = False) -> None:
+def vae(config: Config, overrides: Overrides = None, accept_changes: Accept = False, pinned: Pinned = False) -> None:
     """Stage 1: VAE, beta-VAE or FactorVAE at 64 px."""
-    _train(VaeConfig, VaeStage, config, overrides or [], accept_changes)
+    _train(VaeConfig, VaeStage, config, overrides or [], accept_changes, pinned)
 
 
 @app.command()
-def gan(config: Config, overrides: Overrides = None, accept_changes: Accept = False) -> None:
+def gan(config: Config, overrides: Overrides = None, accept_changes: Accept = False, pinned: Pinned = False) -> None:
     """Stage 2: GAN, InfoGAN, cGAN or ID-GAN; the last two on the code of a trained VAE (vae=RUN)."""
-    _train(GanConfig, GanStage, config, overrides or [], accept_changes)
+    _train(GanConfig, GanStage, config, overrides or [], accept_changes, pinned)
+
+
+@app.command()
+def checkpoints(run: RunFolder) -> None:
+    """List a run's checkpoints, every tensor of them read."""
+    found = listing.rows(run)
+    table = Table("step", "images seen", "px", "MB", "is", title=str(run))
+    for row in found:
+        state = ", ".join(["valid" if row.problem is None else f"not usable: it {row.problem}", *row.pointers])
+        table.add_row(row.name, f"{row.images_seen:,}", str(row.resolution or "?"), f"{row.bytes / 1e6:.1f}", state)
+    Console(width=130).print(table)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(help="folder to make", metavar="OUT")],
+    step: Annotated[str | None, typer.Option(help="a checkpoint, by name or images seen [default: the newest]")] = None,
+    ema: Annotated[str | None, typer.Option(help="an average, or a file of one [default: the first]")] = None,
+) -> None:
+    """Write generator, encoder and codes as safetensors and JSON, for `trainer.load`."""
+    facts = exporting.export(run, out, step, ema)
+    print(f"wrote {out}: {facts.resolution} px, {facts.origin['step']}; open it with trainer.load({str(out)!r})")
+
+
+@app.command()
+def settle(
+    run: RunFolder,
+    job: Annotated[str, typer.Option(help="the scheduler's number of this job")],
+    restarts: Annotated[int, typer.Option(help="how often it was started again")] = 0,
+) -> None:
+    """For job scripts: say whether the job that just trained is done, starts again, or has failed."""
+    print(settling.settle(run, job, restarts))
 
 
 def _train(
-    kind: type[C], build: Callable[[C, World], Stage], path: Path, overrides: list[str], accept_changes: bool
+    kind: type[C],
+    build: Callable[[C, World], Stage],
+    path: Path,
+    overrides: list[str],
+    accept_changes: bool,
+    pinned: bool,
 ) -> None:
     """Everything between the command line and the exit code; RUN/exit.json always says how it stands."""
     run, command = _run_folder(path, overrides), _command()
     code: int | None = None
-    reason = "running"
+    reason, lock = "running", Lock(run)
     with StopRequest().listening() as stop:
         try:
-            _note(run, code, reason, command)
+            _note(lock, code, reason, command)
             config = settings.load(kind, path, overrides)
             world = connect(config.device, config.processes)
             if world.device.type == "cpu":
                 keep_freed_memory()
             run.mkdir(parents=True, exist_ok=True)
-            _note(run, code, reason, command)
+            world.together(lambda: lock.acquire() if world.is_main else None)
+            _note(lock, code, reason, command)
             stage = world.together(lambda: build(config, world))
-            loop = world.together(lambda: Loop(stage, config, run, world, accept_changes))
+            agreement.agree(agreement.described(config, stage.facts), world)
+            if pinned:
+                world.together(lambda: agreement.pin(run, config, accept_changes) if world.is_main else None)
+            loop = world.together(lambda: Loop(stage, config, run, world, lock, accept_changes))
             world.together(lambda: _record(run, config, stage) if world.is_main else None)
             stopped = loop.train(stop)
             disconnect()
@@ -76,7 +123,8 @@ def _train(
             reason = message or repr(error)
             raise
         finally:
-            _note(run, code, reason, command)
+            _note(lock, code, reason, command)
+            lock.release()
     if code:
         if world.is_main:
             print(f"stopped: {reason}; go on with: {command}", file=sys.stderr, flush=True)
@@ -108,8 +156,14 @@ def _record(run: Path, config: RunConfig, stage: Stage) -> None:
         stage.frozen.keep(run)
 
 
-def _note(run: Path, code: int | None, reason: str, command: str) -> None:
+def _note(lock: Lock, code: int | None, reason: str, command: str) -> None:
+    """Into RUN/exit.json, unless another job has the folder."""
+    run = lock.path.parent
     if os.environ.get("RANK", "0") != "0" or not run.is_dir():
+        return
+    try:
+        lock.acquire()
+    except (UserError, OSError):  # told where it matters, after the config is checked
         return
     try:
         write_exit(run, code, reason, command)

@@ -156,6 +156,18 @@ def fixed(config: BaseModel) -> dict[str, Any]:
     return out
 
 
+def flat(config: BaseModel) -> dict[str, Any]:
+    """All settings as flat {key.path: JSON value}."""
+    return _flat(config.model_dump(mode="json"))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
+    return out
+
+
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two flat settings, a line each."""
     every = old.keys() | new.keys()

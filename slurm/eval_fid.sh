@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# FID and sprite fidelity of a run, on 50,000 samples:
+#   sbatch slurm/eval_fid.sh [RUN [OPTION ...]]
+# RUN is slurm/site.env's where none is given; options are those of `python -m evaluation fid`.
+#SBATCH --job-name=idgan-fid
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=32G
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+. slurm/lib.sh
+load_site
+run=${1:-${RUN:-}}
+[ -n "$run" ] || fail "RUN: not set; name a run folder, or set it in $SITE_ENV"
+[ $# -eq 0 ] || shift
+# shellcheck disable=SC2086
+in_python python -m evaluation fid "$run" ${EVALUATION:-} "$@"

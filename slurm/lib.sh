@@ -1,0 +1,63 @@
+# What every job script does around its command. Sourced in the folder that sbatch was called in.
+set -euo pipefail
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+load_site() {
+  SITE_ENV=${SITE_ENV:-slurm/site.env}
+  [ -f "$SITE_ENV" ] || fail "SITE_ENV: $SITE_ENV is not in $PWD; submit from the project's folder, or name the file"
+  set -a
+  # shellcheck disable=SC1090
+  . "$SITE_ENV"
+  set +a
+  DEVICE=${DEVICE:-gpu}
+  [ -f "configs/accelerate/$DEVICE.yaml" ] || fail "DEVICE: $DEVICE, in $SITE_ENV; set it to gpu or cpu"
+  export SITE_ENV DEVICE
+}
+
+# need NAME...: all that are unset, at once.
+need() {
+  local name missing=()
+  for name; do [ -n "${!name:-}" ] || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] || fail "${missing[*]}: not set; set them in $SITE_ENV"
+}
+
+# in_python COMMAND...: with the site's set-up and container.
+in_python() {
+  eval "${SETUP:-true}"
+  # shellcheck disable=SC2086
+  ${CONTAINER:-} "$@"
+}
+
+# on_all_nodes RUN COMMAND...: one task a node; signals that this script gets reach every process.
+on_all_nodes() {
+  local run=$1 step code=0
+  mkdir -p "$run/nodes"
+  MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  PORT=${PORT:-$((20000 + SLURM_JOB_ID % 20000))}
+  export MASTER_ADDR PORT
+  srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 bash slurm/node.sh "$@" &
+  step=$!
+  trap 'kill -USR1 "$step" 2>/dev/null || true' USR1 TERM
+  while kill -0 "$step" 2>/dev/null; do
+    code=0
+    wait "$step" || code=$? # a trapped signal ends the wait, not the step
+  done
+  trap - USR1 TERM
+  return "$code"
+}
+
+# settle RUN: RUN/exit.json becomes this job's exit code; a job that stopped early or lost a node starts again.
+settle() {
+  local verdict
+  verdict=$(in_python python -m trainer settle "$1" --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}")
+  echo "$verdict"
+  case "$verdict" in
+    done*) exit 0 ;;
+    requeue*) scontrol requeue "$SLURM_JOB_ID" && exit 75 ;;
+    *) exit "$(sed -n 's/.*code \([0-9]*\).*/\1/p' <<<"$verdict")" ;;
+  esac
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# One node's part of a job, started by srun on each: `node.sh RUN MODULE ARGUMENT...`.
+. slurm/lib.sh
+load_site
+run=$1
+shift
+
+# All nodes are there, and RUN is one folder to them, or the job says who is missing.
+present=$run/nodes/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
+mkdir -p "$present"
+exec > >(tee -a "$run/nodes/$SLURMD_NODENAME.log") 2>&1 # the job's own output has every node's, mixed
+: >"$present/$SLURMD_NODENAME"
+deadline=$((SECONDS + ${JOIN_SECONDS:-300}))
+while :; do
+  missing=()
+  for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+    [ -e "$present/$host" ] || missing+=("$host")
+  done
+  [ ${#missing[@]} -eq 0 ] && break
+  [ $SECONDS -lt $deadline ] ||
+    fail "on $SLURMD_NODENAME: ${missing[*]} did not appear in $present; not started, or RUN is not shared by the nodes"
+  sleep 1
+done
+
+if [ -n "${STAGE_TO:-}" ]; then
+  mkdir -p "$STAGE_TO"
+  cp -ru "$DATA/." "$STAGE_TO/"
+  set -- "$@" "data.path=$STAGE_TO"
+fi
+if [ -n "${NETWORK:-}" ]; then export NCCL_SOCKET_IFNAME=$NETWORK GLOO_SOCKET_IFNAME=$NETWORK; fi
+per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
+processes=$((per_node * SLURM_NNODES))
+export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 # torchelastic passes these on to the processes
+export PET_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-240}                   # and waits so long before it kills them
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+echo "$(date +%FT%T) $SLURMD_NODENAME: job $SLURM_JOB_ID, restarts ${SLURM_RESTART_COUNT:-0}, $per_node of $processes processes"
+eval "${SETUP:-true}"
+# shellcheck disable=SC2086
+exec ${CONTAINER:-} accelerate launch --config_file "configs/accelerate/$DEVICE.yaml" \
+  --num_machines "$SLURM_NNODES" --machine_rank "$SLURM_NODEID" --num_processes "$processes" \
+  --main_process_ip "$MASTER_ADDR" --main_process_port "$PORT" \
+  -m "$@" "processes=$processes"

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Stage 2, by default configs/celeba_hq/1024.yaml, on as many nodes as asked:
+#   sbatch slurm/train_1024.sh [CONFIG [key.path=value ...]]
+# DATA, VAE and RUN stand in slurm/site.env. It requeues itself before its time is over and goes on in RUN.
+#SBATCH --job-name=idgan-1024
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=32
+#SBATCH --mem=128G
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+. slurm/lib.sh
+load_site
+need DATA VAE RUN
+config=${1:-configs/celeba_hq/1024.yaml}
+[ $# -eq 0 ] || shift
+on_all_nodes "$RUN" trainer gan --pinned "$config" "data.path=$DATA" "vae=$VAE" "run=$RUN" "$@" || true
+settle "$RUN"

@@ -1,0 +1,186 @@
+"""The shipped job scripts, byte for byte, on a real Slurm of two nodes, at a tiny size on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.data_shards.helpers import make_dsprites
+from tests.trainer.helpers import differences, finish, largest_gap, newest, overrides, train
+from trainer import checkpoint
+
+from .conftest import Cluster, site
+
+VAE_CONFIG, GAN_CONFIG = "configs/dsprites/beta_vae.yaml", "configs/dsprites/idgan.yaml"
+LONG = 4000  # iterations that nobody waits for
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Shards and a trained VAE."""
+    root = tmp_path_factory.mktemp("inputs")
+    data = make_dsprites(root / "data", count=256, per_shard=64)
+    finish(train("vae", data, root / "vae", 5))
+    return data, root / "vae"
+
+
+def settings(cluster: Cluster, inputs: tuple[Path, Path], steps: int, **more: object) -> list[str]:
+    """Write site.env; the overrides of a run of `steps` iterations."""
+    data, vae = inputs
+    site(cluster, DATA=data, VAE=vae, RUN=cluster.place / "run")
+    found = overrides(data, cluster.place / "run", steps, s_dim=4, **more)
+    return [text for text in found if not text.startswith(("data.path=", "run="))]
+
+
+def run_of(cluster: Cluster) -> Path:
+    return cluster.place / "run"
+
+
+def wait_for_steps(cluster: Cluster, job: str, count: int = 1, seconds: float = 120) -> None:
+    """Until so many checkpoints have been published by it."""
+    run, deadline = run_of(cluster), time.monotonic() + seconds
+    while len(checkpoint.steps(run)) < count:
+        assert time.monotonic() < deadline, cluster.output(job)
+        time.sleep(0.2)
+
+
+def test_two_nodes_train_one_run(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    argv = settings(cluster, inputs, 6, precision="float64")
+    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+    assert cluster.code(job) == 0, cluster.output(job)
+    run = run_of(cluster)
+    manifest = checkpoint.read_manifest(checkpoint.steps(run)[0])
+    assert manifest["world_size"] == 2
+    assert {path.name for path in (run / "nodes" / f"{job}-0").iterdir()} == {"n1", "n2"}
+    assert all((run / "nodes" / f"{node}.log").stat().st_size for node in ("n1", "n2"))
+    finish(train("gan", inputs[0], cluster.place / "one", 6, vae=inputs[1], s_dim=4, precision="float64"))
+    gap, name = largest_gap(newest(cluster.place / "one"), newest(run))
+    assert gap < 1e-9, name
+
+
+def test_what_is_not_set_is_named_at_once(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    site(cluster, DATA=inputs[0])
+    job = cluster.submit("slurm/train_1024.sh")
+    assert cluster.code(job) == 2
+    assert "error: VAE RUN: not set; set them in" in cluster.output(job)
+
+
+@pytest.mark.parametrize("how", ["usr1", "requeue", "node"])
+def test_an_interrupted_job_goes_on_and_ends_the_same(how: str, cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """Told by USR1 before its limit; by the scheduler; and after the death of all processes of a node."""
+    steps = 60
+    argv = settings(cluster, inputs, steps)
+    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+    wait_for_steps(cluster, job)
+    if how == "usr1":
+        cluster.run("scancel", "--signal=USR1", "--batch", job)
+    elif how == "requeue":
+        cluster.run("scontrol", "requeue", job)
+    else:
+        for pid in processes_of(job, "n2"):
+            os.kill(pid, signal.SIGKILL)
+    started = time.monotonic()
+    while cluster.field(job, "Restarts") != "1":
+        assert time.monotonic() - started < 60, cluster.output(job)
+        time.sleep(0.2)
+    assert cluster.code(job) == 0, cluster.output(job)
+    run = run_of(cluster)
+    attempts = json.loads((run / "attempts.json").read_text())
+    assert attempts[-1]["code"] == 0
+    if how == "usr1":
+        assert attempts[0]["code"] == 75
+        assert attempts[0]["reason"].startswith("SIGUSR1 at ")
+    straight = cluster.place / "straight"
+    site(cluster, DATA=inputs[0], VAE=inputs[1], RUN=straight)
+    other = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+    assert cluster.code(other) == 0, cluster.output(other)
+    assert [n for n in differences(newest(straight), newest(run)) if not n.startswith("stats.")] == []
+
+
+def processes_of(job: str, node: str) -> list[int]:
+    """Of a job's step on a node, by what Slurm put in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        wanted = (f"SLURM_JOB_ID={job}", f"SLURMD_NODENAME={node}", "SLURM_STEP_ID=0")
+        if all(word.encode() in words for word in wanted):
+            found.append(int(path.parent.name))
+    return found
+
+
+def tiny_config(cluster: Cluster, path: str, name: str, **more: object) -> str:
+    """A shipped config with a schedule of three iterations, as a file of the project."""
+    found = yaml.safe_load((cluster.place / path).read_text())
+    found |= {"batch_size": 16, "schedule": {"total_kimg": 0.048, "tick_kimg": 0.016, "save_kimg": 0.032}} | more
+    (cluster.place / name).write_text(yaml.safe_dump(found))
+    return name
+
+
+def pipeline(cluster: Cluster, vae: str, gan: str) -> list[str]:
+    """Submit it; the numbers of its three jobs."""
+    told = cluster.run("bash", "slurm/pipeline.sh", vae, gan).stdout
+    return re.findall(r"(?:vae|gan|fid) (\d+)", told)
+
+
+def test_the_pipeline_keeps_its_order(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """VAE, then GAN, then evaluation, each after the one before."""
+    run = run_of(cluster)
+    site(cluster, DATA=inputs[0], VAE=cluster.place / "vae", RUN=run, EVALUATION="--samples 48")
+    vae, gan, fid = pipeline(
+        cluster, tiny_config(cluster, VAE_CONFIG, "vae.yaml"), tiny_config(cluster, GAN_CONFIG, "gan.yaml")
+    )
+    assert (cluster.field(gan, "JobState"), cluster.field(fid, "JobState")) == ("PENDING", "PENDING")
+    for job in (vae, gan, fid):
+        assert cluster.code(job) == 0, cluster.output(job)
+    ends = [json.loads((folder / "attempts.json").read_text())[-1]["code"] for folder in (cluster.place / "vae", run)]
+    assert ends == [0, 0]
+    assert checkpoint.steps(run)[0].stat().st_mtime > checkpoint.steps(cluster.place / "vae")[0].stat().st_mtime
+    (record,) = (run / "evaluation").glob("fid*")
+    assert json.loads(record.read_text().splitlines()[-1])["samples"] == 48
+
+
+def test_nothing_starts_after_a_stage_that_failed(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    site(cluster, DATA=inputs[0], VAE=cluster.place / "vae", RUN=run_of(cluster))
+    wrong = tiny_config(cluster, VAE_CONFIG, "vae.yaml", c_dmi=3)
+    vae, gan, fid = pipeline(cluster, wrong, tiny_config(cluster, GAN_CONFIG, "gan.yaml"))
+    assert cluster.code(vae) == 2
+    assert "c_dmi: unknown key" in cluster.output(vae)
+    for job in (gan, fid):
+        cluster.wait(job, "PENDING")
+        assert cluster.field(job, "Reason") in ("DependencyNeverSatisfied", "Dependency")
+    assert not run_of(cluster).exists()
+
+
+def test_an_evaluation_job(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    run = run_of(cluster)
+    site(cluster)
+    finish(train("gan", inputs[0], run, 2, vae=inputs[1], s_dim=4))
+    job = cluster.submit("slurm/eval_fid.sh", run, "--samples", "48", nodes=1)
+    assert cluster.code(job) == 0, cluster.output(job)
+    assert json.loads(cluster.output(job).splitlines()[-1])["kinds"]["gan"]["count"] == 48
+
+
+def test_a_node_that_cannot_see_the_run_folder_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """n2 alone writes its presence elsewhere, as on a folder that is not shared."""
+    argv = settings(cluster, inputs, 3)
+    run = run_of(cluster)
+    elsewhere = "SETUP='true'\nif [ \"${SLURMD_NODENAME:-}\" = n2 ]; then SLURMD_NODENAME=n3; fi\n"
+    with open(cluster.place / "site.env", "a") as stream:
+        stream.write(elsewhere + "JOIN_SECONDS=5\n")
+    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+    deadline = time.monotonic() + 60
+    while "did not appear" not in cluster.output(job):
+        assert time.monotonic() < deadline, cluster.output(job)
+        time.sleep(0.3)
+    assert f"n2 did not appear in {run}/nodes/{job}-0; not started, or RUN is not shared" in cluster.output(job)
+    cluster.run("scancel", job)
