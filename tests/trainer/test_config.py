@@ -104,7 +104,7 @@ def test_what_may_change_stands_outside_the_hash() -> None:
         assert settings.fixed(settings.load(GanConfig, path, ["vae=a", override])) != base
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=str)
+@pytest.mark.parametrize("path", sorted(p for p in CONFIGS.glob("*/*.yaml") if p.parent.name != "accelerate"), ids=str)
 def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
     kind = VaeConfig if "vae" in path.stem else GanConfig
     assert kind_of(settings.read(path)) is kind
