@@ -130,10 +130,10 @@ class Lock:
 
     def _keep_beating(self) -> None:
         while not self._ended.wait(self.beat):
-            holder = self._read()
-            if holder is None or holder["token"] != self.token:
-                return
             try:
+                holder = self._read()
+                if holder is None or holder["token"] != self.token:
+                    return
                 os.utime(self.path)
             except OSError:  # a file system that hiccups: the next beat may do
                 continue

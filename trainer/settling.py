@@ -1,4 +1,4 @@
-"""After a job has trained: is it done, start again, or fail? RUN/attempts.json remembers earlier ends."""
+"""Whether a job that has trained is done, starts again or has failed; RUN/attempts.json remembers earlier ends."""
 
 from __future__ import annotations
 
