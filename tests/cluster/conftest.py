@@ -46,7 +46,7 @@ class Cluster:
             assert time.monotonic() < deadline, f"{self.field(job, 'JobState')}: {self.output(job)}"
             time.sleep(0.3)
 
-    def code(self, job: str, seconds: float = 120) -> int:
+    def code(self, job: str, seconds: float = 240) -> int:
         """Wait for its end; its exit code."""
         self.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", seconds=seconds)
         return int(self.field(job, "ExitCode").partition(":")[0])
