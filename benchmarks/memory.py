@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import step
 from benchmarks.flops import Size
 from trainer.batches import Reals
-from trainer.live import Alive, Live, fake_tensors
+from trainer.live import Alive, Live, fake_tensors, set_gradients_apart
 
 CPU = torch.device("cpu")
 BLOCK = {"checkpointing": {"from_resolution": 128}}
@@ -111,25 +111,11 @@ def peaks(name: str, size: Size, listing: bool = False) -> Peaks:
 
         for of, optimizer in measured.optimizers.items():
             optimizer.register_step_post_hook(at_end(of))
-        _set_gradients_apart(live, parameters)
+        set_gradients_apart(live, parameters)
         live.restart()
         measured.iterate()
     apart = {"weights": weights, "gradients": weights, "optimizer": state}
     return Peaks(found, alive, apart)
-
-
-def _set_gradients_apart(live: Live, parameters: Iterable[nn.Parameter]) -> None:
-    """Each as soon as it is added to its parameter."""
-
-    def note(parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            live.set_apart([parameter.grad])
-
-    for parameter in parameters:
-        frozen = not parameter.requires_grad  # torch takes no hook of a frozen one
-        parameter.requires_grad_(True)
-        parameter.register_post_accumulate_grad_hook(note)
-        parameter.requires_grad_(not frozen)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

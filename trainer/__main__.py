@@ -1,4 +1,4 @@
-"""python -m trainer vae | gan CONFIG [key.path=value ...], checkpoints RUN, export RUN OUT"""
+"""python -m trainer vae | gan CONFIG [key.path=value ...], checkpoints RUN, export RUN OUT, plan CONFIG"""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from data_shards.errors import UserError
 from data_shards.publish import publish
 
 from . import agreement, exporting, listing, settings, settling
+from . import plan as planning
 from .allocator import keep_freed_memory
 from .config import GanConfig, RunConfig, VaeConfig
 from .lock import Lock
@@ -30,7 +31,7 @@ from .world import World, connect, disconnect
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on. List checkpoints, export.",
+    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on. List, export, plan runs.",
 )
 Config = Annotated[Path, typer.Argument(help="a YAML file of configs/")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, as in batch_size=32")]
@@ -73,6 +74,24 @@ def export(
     """Write generator, encoder and codes as safetensors and JSON, for `trainer.load`."""
     facts = exporting.export(run, out, step, ema)
     print(f"wrote {out}: {facts.resolution} px, {facts.origin['step']}; open it with trainer.load({str(out)!r})")
+
+
+@app.command()
+def plan(
+    config: Config,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="processes of a node")] = 1,
+    images_per_second: Annotated[
+        float | None, typer.Option(min=1e-9, help="of all processes at full resolution, instead of --rates")
+    ] = None,
+    rates: Annotated[Path, typer.Option(help="what a process was measured to do")] = planning.RATES,
+) -> None:
+    """Say on paper what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Nothing is allocated or read."""
+    read = settings.load(GanConfig, config, overrides or [])
+    measured = planning.rates(rates)
+    found = planning.plan(read, nodes * gpus_per_node, measured, images_per_second)
+    planning.show(found, f"{config}, {nodes} x {gpus_per_node} processes", measured, images_per_second)
 
 
 @app.command()

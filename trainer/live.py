@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -26,8 +28,9 @@ class Alive(NamedTuple):
 class Live(TorchDispatchMode):
     """Follows every storage that an operation makes while the mode is on, until it is freed.
 
-    now: bytes; peak: the most since the last `restart`. Views and results in place are the storage that they look at,
-    and a storage that was made before is not counted, nor what a kernel makes and frees within itself.
+    now: bytes; peak: the most since the last `restart`. Of a DTensor this process's part counts, and a storage that is
+    resized (fully_shard frees so) counts with its new size. Views and results in place are the storage they look at.
+    Not counted are a storage that was made before, what a kernel makes and frees within itself, and the meta device.
     """
 
     def __init__(self, listing: bool = False) -> None:
@@ -37,10 +40,21 @@ class Live(TorchDispatchMode):
         self.listing, self.at_peak = listing, list[Alive]()
         self._alive: dict[int, Alive | None] = {}  # by the storage's address; None is one that does not count
 
+    def __enter__(self) -> Live:
+        self._patch = patch.object(torch.UntypedStorage, "resize_", self._resizing(torch.UntypedStorage.resize_))
+        self._patch.start()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._patch.stop()
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in _tensors(out):
-            self._meet(tensor, func, (args, kwargs))
+            if tensor.device.type != "meta":
+                self._meet(tensor, func, (args, kwargs))
         return out
 
     def restart(self) -> None:
@@ -69,11 +83,24 @@ class Live(TorchDispatchMode):
             if any(given.untyped_storage()._cdata == key for given in _tensors(inputs)):
                 self._alive[key] = None  # a view, or a change in place, of a tensor that was there before
                 return
-        self.now += size - (known.bytes if known else 0)  # an operation in place may resize
-        self._alive[key] = Alive(size, str(func), tuple(tensor.shape))
+        self._count(key, Alive(size, str(func), tuple(tensor.shape)))  # an operation in place may resize
+
+    def _count(self, key: int, alive: Alive) -> None:
+        known = self._alive.get(key)
+        self.now += alive.bytes - (known.bytes if known else 0)
+        self._alive[key] = alive
         if self.now > self.peak:
             self.peak = self.now
             self._list()
+
+    def _resizing(self, resize: Callable[..., Any]) -> Callable[..., Any]:
+        def resize_(storage: torch.UntypedStorage, *size: Any) -> Any:
+            out, known = resize(storage, *size), self._alive.get(storage._cdata)
+            if known:
+                self._count(storage._cdata, known._replace(bytes=storage.nbytes()))
+            return out
+
+        return resize_
 
     def _freed(self, key: int) -> None:
         known = self._alive.pop(key)
@@ -85,7 +112,22 @@ class Live(TorchDispatchMode):
 
 
 def _tensors(tree: object) -> Iterator[Tensor]:
-    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+    leaves = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+    return (leaf._local_tensor if isinstance(leaf, DTensor) else leaf for leaf in leaves)
+
+
+def set_gradients_apart(live: Live, parameters: Iterable[nn.Parameter]) -> None:
+    """Count no gradient from now on: each is set apart as soon as it is added to its parameter."""
+
+    def note(parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            live.set_apart([parameter.grad])
+
+    for parameter in parameters:
+        frozen = not parameter.requires_grad  # torch takes no hook of a frozen one
+        parameter.requires_grad_(True)
+        parameter.register_post_accumulate_grad_hook(note)
+        parameter.requires_grad_(not frozen)
 
 
 @contextmanager

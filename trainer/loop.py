@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 CONTINUE, LEAVE, FAIL = range(3)  # votes
 SHAPING = re.compile(  # settings without which the tensors of a checkpoint fit nowhere
     r"(c_dim|s_dim|resolution|network(\.\w+)?|code_loss|d_sees_code|precision|bottleneck|growth(\.start_resolution)?"
-    r"|ema\.averages|optimizer(_\w+)?(\.name)?): |(bottleneck|growth|optimizer_\w+)\.\w+: (was null|.* now null)"
+    r"|ema\.averages|optimizer(_\w+)?(\.name)?): |(bottleneck|growth)\.\w+: (was null|.* now null)"
 )
 
 

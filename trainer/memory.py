@@ -1,28 +1,36 @@
 """How much memory stage 2 will need, before its first step, and how much there is.
 
 The estimate is one iteration of the real step on fake tensors, which have shapes and storages and no memory: it knows
-every network, setting and average that the step knows, and cannot drift from it as a formula would.
+every network, setting and average that the step knows, and cannot drift from it as a formula would. What a strategy
+splits is on paper (splitting.py).
 """
 
 from __future__ import annotations
 
 import copy
+import operator
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from data_shards.loader import TWIN, Batch
 
+from . import schedule, splitting
 from .batches import micro
 from .config import GanConfig
-from .config_parts import CheckpointingConfig, ResNetConfig
-from .live import Live, fake_tensors
+from .config_parts import CheckpointingConfig, ResNetConfig, Strategy
+from .ema import Averages
+from .engines.base import Engine
+from .live import Live, fake_tensors, set_gradients_apart
 from .schedule import Now, Phase
+from .splitting import Network
+from .state import State
 from .stats import Terms
 from .world import World
 
@@ -37,6 +45,10 @@ class Training(Protocol):
     """What an estimate runs: everything of a stage but its data."""
 
     plan: list[Phase]
+    g: Engine
+    d: Engine
+    averages: Averages
+    state: State
 
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms: ...
 
@@ -78,24 +90,63 @@ class Estimator:
 
     def need(self, config: GanConfig) -> Need:
         """Of the worst stage of the schedule, in the iteration where R1 is due."""
-        config = config.model_copy(update={"compile": False, "strategy": "ddp"})  # fake tensors run as they are, alone
-        encoder = copy.deepcopy(self.encoder)  # what was made fake once is of no use to the next
-        with fake_tensors(), Live() as live:
-            training = self.build(config, _Silent(0, self.world.size, torch.device("cpu"), None), encoder)
-            kept, worst = live.now, list[Need]()  # with the optimizers' state, which the registry makes
-            for phase in undominated(training.plan, config.micro_batch, self.world.size):
-                live.restart()
-                images = self._iterate(training, phase, config)
-                worst.append(Need(phase.resolution, images, kept, live.peak - kept))
-        return max(worst, key=lambda need: need.bytes)
+        plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+        worst = undominated(plan, config.micro_batch, self.world.size)
+        needs = self.needs(config, worst, [config.strategy])
+        return max((need[config.strategy] for need in needs), key=lambda need: need.bytes)
 
-    def _iterate(self, training: Training, phase: Phase, config: GanConfig) -> int:
-        """One iteration on a fake batch; the images of one pass. From the second micro-batch on all are alike."""
+    def needs(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
+        """Of each phase under each strategy."""
+        split = [strategy for strategy in of if strategy != "ddp"]
+        whole = [{"ddp": need} for need in self._replicated(config, phases)] if "ddp" in of else [{} for _ in phases]
+        parts = self._split(config, phases, split) if split else [{} for _ in phases]
+        return [{s: found[s] for s in of} for found in map(operator.or_, whole, parts)]
+
+    def _replicated(self, config: GanConfig, phases: Sequence[Phase]) -> list[Need]:
+        with fake_tensors(), Live() as live:
+            training = self.training(config)
+            kept = live.now  # with the optimizers' state, which the registry makes
+            return [self._need(live, training, config, phase, kept) for phase in phases]
+
+    def _split(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
+        """Activations as one process alone has them; weights, gradients and optimizer are on paper."""
+        with fake_tensors(), Live() as live:
+            training = self.training(config, alone=True)
+            networks = [Network.of(training.g, len(training.averages.settings)), Network.of(training.d, 0)]
+            rest, found = live.now - splitting.kept("ddp", networks, 1), []
+            for engine in (training.g, training.d):
+                set_gradients_apart(live, engine.network.parameters())
+                engine.optimizer.register_step_pre_hook(_forget_gradients)
+            for phase in phases:
+                alone = self._need(live, training, config, phase, 0)
+                found.append({s: self._under(s, alone, networks, rest) for s in of})
+        return found
+
+    def _under(self, strategy: Strategy, alone: Need, networks: list[Network], rest: int) -> Need:
+        kept = rest + splitting.kept(strategy, networks, self.world.size)
+        passing = splitting.passing(strategy, networks, self.world.size)
+        return replace(alone, kept=kept, activations=alone.activations + passing)
+
+    def _need(self, live: Live, training: Training, config: GanConfig, phase: Phase, kept: int) -> Need:
+        live.restart()
+        before = live.now
+        images = self.iterate(training, phase, config)
+        return Need(phase.resolution, images, kept, live.peak - before)
+
+    def training(self, config: GanConfig, alone: bool = False) -> Training:
+        """Of fake tensors, which run as they are (not compiled). alone: as one process, with nothing to average."""
+        config = config.model_copy(update={"compile": False, "strategy": "ddp"})
+        encoder = copy.deepcopy(self.encoder)  # what was made fake once is of no use to the next
+        return self.build(config, _Silent(0, 1 if alone else self.world.size, torch.device("cpu"), None), encoder)
+
+    def iterate(self, training: Training, phase: Phase, config: GanConfig, images_seen: int = 0) -> int:
+        """One iteration on a fake batch, of no more than two micro-batches: the others are as the second. Returns the
+        images of a pass."""
         r, share = phase.resolution, phase.batch_size // self.world.size
         images = config.micro_batch or share
         pieces = micro(self._batch(share, max(r, TWIN)), images)
         waiting = [torch.empty(images * len(pieces[2:]), self.channels, s, s) for s in (r, TWIN)]
-        training.step([pieces[:2]], Now(r, phase.batch_size, 0.5 if phase.fades else None), 0)
+        training.step([pieces[:2]], Now(r, phase.batch_size, 0.5 if phase.fades else None), images_seen)
         del waiting
         return images
 
@@ -143,6 +194,10 @@ class Estimator:
 
     def _fits(self, config: GanConfig, free: int) -> bool:
         return self._room(self.need(config)) <= free
+
+
+def _forget_gradients(optimizer: Optimizer, args: object, kwargs: object) -> None:
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _divisors(config: GanConfig, processes: int, below: int) -> list[int]:

@@ -1,0 +1,93 @@
+"""Memory and FLOPs on paper against two real processes under every strategy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer import test_memory as settings
+from trainer.config import GanConfig
+from trainer.flops import Flops
+from trainer.live import Live
+from trainer.plan import CHANNELS, Paper
+from trainer.schedule import Phase
+from trainer.stages import GanTraining
+from trainer.world import connect, disconnect
+
+from . import contract
+from .contract import STRATEGIES
+
+RANKS = 2
+CASES: dict[str, dict[str, Any]] = {
+    "wide": {"network": {"name": "resnet", "nf": 64, "nf_max": 512}, "resolution": 32, "batch_size": 8},
+    "a fade, checkpointed micro-batches": {
+        "network": {"name": "resnet", "nf": 16, "nf_max": 128},
+        "batch_size": 16,
+        "micro_batch": 4,
+        "r1_interval": 4,
+        "growth": {"start_resolution": 64, "stage_kimg": 1, "fade_kimg": 1},
+        "checkpointing": {"from_resolution": 64},
+    },
+}
+
+
+def config_of(case: str, strategy: str) -> GanConfig:
+    return settings.config_of(**CASES[case], strategy=strategy)
+
+
+def phase_of(paper: Paper) -> Phase:
+    """The stage of a config that does not grow, or its only fade."""
+    return paper.phases[min(1, len(paper.phases) - 1)]
+
+
+def child(folder: str) -> None:
+    """Peak bytes and FLOPs of one process's iteration, from the second on, in which all is there that stays."""
+    torch.set_num_threads(1)
+    world, found = connect("cpu", RANKS), {}
+    for case in CASES:
+        for strategy in STRATEGIES:
+            config = config_of(case, strategy)
+            phase = phase_of(Paper(config, RANKS))
+            with Live() as live:
+                real = GanTraining(config, world, CHANNELS, settings.encoder_of(config))
+                share = Phase(phase.resolution, phase.batch_size // RANKS, phase.fades, 0, None)
+                for _ in range(2):
+                    live.restart()
+                    settings.iterate(real, config, share)
+                peak = live.peak
+            with Flops() as counted:
+                settings.iterate(real, config, share)
+            found[f"{case}, {strategy}"] = {"peak": peak, "flops": counted.total}
+            del real
+    (Path(folder) / f"rank{world.rank}.json").write_text(json.dumps(found))
+    disconnect()
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
+    folder = tmp_path_factory.mktemp("measured")
+    contract.run(child, folder, size=RANKS)
+    return dict(json.loads((folder / "rank0.json").read_text()))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_process_has_alive_is_what_the_plan_says(case: str, strategy: str, measured: Any) -> None:
+    config = config_of(case, strategy)
+    paper = Paper(config, RANKS)
+    (needs,) = paper.estimator.needs(config, [phase_of(paper)], [config.strategy])
+    assert needs[config.strategy].bytes == pytest.approx(measured[f"{case}, {strategy}"]["peak"], rel=0.15)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("case", CASES)
+def test_flops_are_exact(case: str, strategy: str, measured: Any) -> None:
+    """Of the iteration with R1; tests/trainer/test_plan.py has those without."""
+    config = config_of(case, strategy)
+    paper = Paper(config, RANKS)
+    phase = phase_of(paper)
+    assert paper.iteration_flops(phase, 0) * phase.batch_size // RANKS == measured[f"{case}, {strategy}"]["flops"]

@@ -1,0 +1,247 @@
+"""python -m trainer plan CONFIG: what a run will take, on paper.
+
+FLOPs and activations are those of the real step, run on fake tensors, which take no memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+from pydantic import Field, PositiveFloat
+from rich.console import Console
+from rich.table import Table
+
+from data_shards.errors import joined
+from models import Encoder, freeze
+
+from . import schedule, settings
+from .config import GanConfig
+from .config_parts import ResNetConfig, Strategy
+from .flops import Flops
+from .live import fake_tensors
+from .memory import Estimator, Need, gb
+from .schedule import Phase
+from .splitting import Network, kept
+from .stages import GanTraining, split_problems
+from .world import World
+
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+GAIN = 0.2  # of a process's memory: less is no reason to shard
+WIDEST = 16_384  # nf_max up to which a gain is looked for
+CHANNELS = 3
+RATES = Path("configs/rates/cpu.yaml")
+
+
+class Rates(settings.Settings):
+    """configs/rates/*.yaml: what one process on a machine was measured to do."""
+
+    machine: str
+    flops_per_second: dict[int, PositiveFloat] = Field(min_length=1, description="by px, of benchmarks/step.py")
+    save_bytes_per_second: PositiveFloat = Field(description="of benchmarks/saving.py")
+
+    def at(self, resolution: int) -> float:
+        """FLOP/s at the nearest resolution that was measured, in octaves; of two the larger."""
+        return self.flops_per_second[min(self.flops_per_second, key=lambda r: (abs(math.log2(r / resolution)), -r))]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A resolution: its fade, if it has one, and what holds after it. worst: the one that needs the most memory.
+
+    images: in all; flops: per image while it holds, R1 at its interval; memory: of one process, by strategy.
+    """
+
+    worst: Phase
+    images: int
+    flops: float
+    days: float
+    memory: dict[Strategy, Need]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """networks: G and D, by name; state: bytes of a checkpoint; saving: seconds, all processes writing their part.
+
+    sent: bytes that each process sends for one iteration, by strategy. gain: what sharding saves.
+    """
+
+    processes: int
+    stages: list[StagePlan]
+    networks: dict[str, Network]
+    sent: dict[Strategy, float]
+    state: int
+    saving: float
+    gain: str
+
+    @property
+    def days(self) -> float:
+        return sum(stage.days for stage in self.stages)
+
+
+def plan(config: GanConfig, processes: int, rates: Rates, images_per_second: float | None = None) -> Plan:
+    """images_per_second: of all processes at full resolution, instead of rates; smaller stages go by their FLOPs.
+
+    Raises UserError where batches do not split over the processes.
+    """
+    paper = Paper(config, processes)
+    networks, state = paper.networks()
+    stages = paper.stages(rates, images_per_second)
+    worst = max(stages, key=lambda stage: stage.memory["ddp"].bytes).worst
+    return Plan(
+        processes,
+        stages,
+        networks,
+        {s: sent(s, networks, config, processes) for s in paper.strategies},
+        state,
+        state / processes / rates.save_bytes_per_second,
+        paper.gain(worst),
+    )
+
+
+class Paper:
+    """A config for so many processes, each with its own device, none of which is there."""
+
+    def __init__(self, config: GanConfig, processes: int) -> None:
+        world = World(0, processes, torch.device("cpu"), None)
+        self.config, self.processes = config, processes
+        self.phases = schedule.phases(config.resolution, config.batch_size, config.growth)
+        self.strategies = STRATEGIES if processes > 1 else STRATEGIES[:1]
+        problems = split_problems(config, self.phases, world)
+        if problems:
+            raise joined(f"the run cannot start on {processes} processes", problems)
+        encoder = freeze(Encoder(CHANNELS, config.c_dim)) if config.code_source == "posterior" else None
+        self.estimator = Estimator(_training, encoder, CHANNELS, world)
+
+    def networks(self) -> tuple[dict[str, Network], int]:
+        """Sizes of G and D, and the bytes of everything that a checkpoint holds."""
+        with fake_tensors():
+            training = self.estimator.training(self.config)
+            followers = len(training.averages.settings)
+            state = sum(tensor.nbytes for tensor in training.state.tensors().values())
+            return {"G": Network.of(training.g, followers), "D": Network.of(training.d, 0)}, state
+
+    def stages(self, rates: Rates, images_per_second: float | None) -> list[StagePlan]:
+        """A line for each resolution, whose fade and hold need the same memory but for a few thin layers."""
+        flops = {phase: self.flops(phase) for phase in self.phases}
+        found = []
+        for resolution in dict.fromkeys(phase.resolution for phase in self.phases):
+            here = [phase for phase in self.phases if phase.resolution == resolution]
+            images = {phase: self._images(phase) for phase in here}
+            work = sum(images[phase] * flops[phase] for phase in here)
+            if images_per_second is None:
+                rate = rates.at(resolution) * self.processes
+            else:
+                rate = images_per_second * flops[self.phases[-1]]
+            (needs,) = self.estimator.needs(self.config, here[:1], self.strategies)
+            found.append(StagePlan(here[0], sum(images.values()), flops[here[-1]], work / rate / 86_400, needs))
+        return found
+
+    def flops(self, phase: Phase) -> float:
+        """Of one image in an iteration of a phase, R1 at its interval: products and convolutions, as torch counts."""
+        every = self.config.r1_interval
+        due = self.iteration_flops(phase, 0)
+        rest = self.iteration_flops(phase, self.phases[0].batch_size) if every > 1 else due
+        return (due + (every - 1) * rest) / every
+
+    def iteration_flops(self, phase: Phase, images_seen: int) -> float:
+        """R1 is due in the first iteration of a run, and not in its second."""
+        with fake_tensors():
+            training = self.estimator.training(self.config, alone=True)
+            with Flops() as counted:
+                images = self.estimator.iterate(training, phase, self.config, images_seen)
+        return counted.total / min(2 * images, phase.batch_size // self.processes)
+
+    def gain(self, phase: Phase) -> str:
+        """What fsdp2 saves in this phase, in words, and the width from which on that is worth it."""
+        if self.processes == 1:
+            return "One process has nothing to shard."
+        now, first = self._saving(self.config, phase), next(self._wide_enough(phase), None)
+        told = f"fsdp2 takes {abs(now):.0%} {'less' if now > 0 else 'more'} memory than ddp in the largest stage"
+        if now >= GAIN:
+            return f"Sharding pays here: {told}."
+        where = (
+            f"no width up to nf_max={WIDEST}"
+            if first is None
+            else f"network.nf={first.nf} network.nf_max={first.nf_max}"
+        )
+        return f"Sharding gains nothing here: {told}; {GAIN:.0%} less needs {where} or wider."
+
+    def _wide_enough(self, phase: Phase) -> Iterator[ResNetConfig]:
+        network = self.config.network
+        while isinstance(network, ResNetConfig) and network.nf_max < WIDEST:
+            double = {"nf": 2 * network.nf, "nf_max": 2 * network.nf_max}
+            network = network.model_copy(
+                update={**double, "generator_nf": network.generator_nf and 2 * network.generator_nf}
+            )
+            if self._saving(self.config.model_copy(update={"network": network}), phase) >= GAIN:
+                yield network
+
+    def _saving(self, config: GanConfig, phase: Phase) -> float:
+        (needs,) = self.estimator.needs(config, [phase], ["ddp", "fsdp2"])
+        return 1 - needs["fsdp2"].bytes / needs["ddp"].bytes
+
+    def _images(self, phase: Phase) -> int:
+        total = schedule.interval(self.config.schedule.total_kimg)
+        return max(min(phase.last or total, total) - phase.first, 0)
+
+
+def sent(strategy: Strategy, networks: dict[str, Network], config: GanConfig, processes: int) -> float:
+    """Bytes that a process sends in one iteration, in ring algorithms.
+
+    Replicated weights: gradients are summed once. Split ones: G is gathered for two forward passes and a backward one,
+    D for two of reals and fakes and one of G's step, each forward and backward, and for R1's; every backward pass that
+    trains scatters gradients.
+    """
+    g, d, part = networks["G"].weights, networks["D"].weights, (processes - 1) / processes
+    if strategy in ("ddp", "zero1", "zero2"):
+        return 2 * part * (g + d)
+    pieces = max(config.batch_size // processes // (config.micro_batch or config.batch_size), 1)
+    r1 = 2 / config.r1_interval if config.r1 else 0
+    return part * pieces * ((3 + 1) * g + (6 + r1 + 2) * d)
+
+
+def rates(path: Path) -> Rates:
+    """Raises UserError that names what is wrong with the file."""
+    return settings.load(Rates, path)
+
+
+def show(plan: Plan, title: str, rates: Rates, images_per_second: float | None) -> None:
+    """Print a plan for a person."""
+    console = Console(width=130)
+    table = Table("px", "images", "batch", "GFLOP/image", "days", *(f"{s}, GB" for s in plan.sent), title=title)
+    for stage in plan.stages:
+        needs = [f"{need.bytes / 1e9:.2f}" for need in stage.memory.values()]
+        work = [f"{stage.images:,}", str(stage.worst.batch_size), f"{stage.flops / 1e9:,.1f}", f"{stage.days:,.2f}"]
+        table.add_row(str(stage.worst.resolution), *work, *needs)
+    console.print(table)
+    table = Table("", *plan.sent, title="bytes of one process")
+    for name, cells in _kept(plan).items():
+        table.add_row(name, *cells)
+    console.print(table)
+    speed = f"{images_per_second:g} images/s at full resolution" if images_per_second else rates.machine
+    console.print(
+        f"{plan.days:,.1f} days at {speed}, if {plan.processes} processes are as many times as fast as one.\n"
+        f"A checkpoint has {gb(plan.state)}; all processes writing their part take {plan.saving:.1f} s.\n"
+        f"{plan.gain}",
+        soft_wrap=True,
+    )
+
+
+def _kept(plan: Plan) -> dict[str, list[str]]:
+    """Rows of the second table."""
+    networks = list(plan.networks.values())
+    rows = {f"{name}, weights": [gb(n.weights)] * len(plan.sent) for name, n in plan.networks.items()}
+    rows["weights, optimizer, averages kept"] = [gb(kept(s, networks, plan.processes)) for s in plan.sent]
+    worst = [max((stage.memory[s] for stage in plan.stages), key=lambda need: need.bytes) for s in plan.sent]
+    rows["activations, gradients, buffers at most"] = [gb(need.activations) for need in worst]
+    rows["sent in one iteration (rings)"] = [gb(count) for count in plan.sent.values()]
+    return rows
+
+
+def _training(config: GanConfig, world: World, encoder: torch.nn.Module | None) -> GanTraining:
+    return GanTraining(config, world, CHANNELS, encoder)
