@@ -31,6 +31,7 @@ from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import rates
 from benchmarks.flops import Size, iteration_flops
 from data_shards.noise import Purpose, normal
 from models import CodeEncoder, Encoder, freeze
@@ -333,6 +334,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--keep-freed", action="store_true", help="for all variants, as the trainer does on a CPU")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--rates", type=Path, help="a file for `trainer plan`, to which the rate of lazy R1 is added")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.keep_freed:
@@ -349,7 +351,11 @@ def main() -> None:
     )
     gaps = gradient_gaps(size, device)
     print("gradients against plain's:", ", ".join(f"{side} {name} {gap:.0e}" for (side, name), gap in gaps.items()))
-    report(size, measure(size, options.rounds, device), top)
+    found = measure(size, options.rounds, device)
+    report(size, found, top)
+    if options.rates:
+        rate = iteration_flops(size)["ours, lazy"] / statistics.median(found["ours, lazy"])
+        rates.record(options.rates, f"{where}, float32", {size.resolution: rate}, None)
 
 
 if __name__ == "__main__":

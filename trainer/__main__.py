@@ -90,8 +90,10 @@ def plan(
     """Say on paper what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Nothing is allocated or read."""
     read = settings.load(GanConfig, config, overrides or [])
     measured = planning.rates(rates)
-    found = planning.plan(read, nodes * gpus_per_node, measured, images_per_second)
-    planning.show(found, f"{config}, {nodes} x {gpus_per_node} processes", measured, images_per_second)
+    paper = planning.Paper(read, nodes * gpus_per_node)
+    found = paper.plan(measured, images_per_second)
+    speed = f"{images_per_second:g} images/s at full resolution" if images_per_second else measured.machine
+    planning.show(found, paper.gain(found), f"{config}, {nodes} x {gpus_per_node} processes", speed)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from .config_parts import (
     Count,
     DataConfig,
     EmaConfig,
+    EvaluationConfig,
     GanDataConfig,
     GrowthConfig,
     NetworkConfig,
@@ -112,10 +113,11 @@ class GanConfig(RunConfig):
     optimizer_d: OptimizerConfig = RMSpropConfig(lr=1e-4)
     optimizer_q: OptimizerConfig | None = Field(None, description="of the joint q of code_loss: info; null elsewhere")
     ema: EmaConfig = EmaConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     linked: ClassVar = frozenset(
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
-        | {"compile", "strategy"}
+        | {"compile", "strategy", "ema", "evaluation"}
     )
 
     @property

@@ -77,6 +77,16 @@ class RMSpropConfig(_Rate):
 OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="name")]
 
 
+class EvaluationConfig(Settings):
+    """Evaluation jobs while the run trains."""
+
+    submit: bool = may_change(False, description="after each save, a job for every new moment of ema.snapshot_kimg")
+    command: str = may_change(
+        "sbatch slurm/eval_fid.sh",
+        description="submits one, from the folder that the run was started in: + RUN --ema FILE",
+    )
+
+
 class ScheduleConfig(Settings):
     """How long, and how often. Intervals are rounded up to whole iterations."""
 

@@ -17,7 +17,7 @@ from data_shards.loader import Batch
 
 from . import checkpoint, divergence, frozen, schedule, settings, snapshots
 from .batches import micro
-from .config import RunConfig
+from .config import GanConfig, RunConfig
 from .divergence import Diverged
 from .lock import Lock
 from .preemption import StopRequest
@@ -25,6 +25,7 @@ from .retention import Keep
 from .stages import Stage
 from .stats import NonFinite, Stats
 from .status import Status, memory_gb
+from .submitting import Submitter
 from .world import World
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ class Loop:
         state.add_tensor("images_seen", self.clock)
         state.add_tensor("stats.sums", self.stats.sums)
         state.add_tensor("stats.count", self.stats.count)
+        self.submitter: Submitter | None = None
+        if isinstance(config, GanConfig) and config.evaluation.submit and world.is_main:
+            self.submitter = Submitter(run, config.evaluation)
         self._resume(accept_changes)
         plan = config.schedule
         self.total = schedule.interval(plan.total_kimg)
@@ -101,6 +105,8 @@ class Loop:
         finally:
             if status:
                 status.close()
+            if self.submitter:
+                self.submitter.finish()
 
     def _iterate(self, stop: StopRequest, status: Status | None) -> str | None:
         stream: Iterator[Batch] = iter(())
@@ -173,6 +179,8 @@ class Loop:
         }
         if status:
             status.tick(self.images_seen, facts, terms, partial)
+        if self.submitter:
+            self.submitter.look()
         if not partial:
             self.stats.reset()
             self.waited, self.since, self.ticked_at = 0.0, time.monotonic(), self.images_seen
@@ -196,6 +204,8 @@ class Loop:
         checkpoint.save(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
         self.stats.keep_on_main()
         self.saved_at = self.images_seen
+        if self.submitter:  # a job reads the checkpoint's facts
+            self.submitter.submit()
 
     def _snapshot(self, found: snapshots.Snapshots) -> None:
         self.stats.check()

@@ -5,6 +5,7 @@ FLOPs and activations are those of the real step, run on fake tensors, which tak
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class StagePlan:
 class Plan:
     """networks: G and D, by name; state: bytes of a checkpoint; saving: seconds, all processes writing their part.
 
-    sent: bytes that each process sends for one iteration, by strategy. gain: what sharding saves.
+    sent: bytes that each process sends for one iteration, by strategy.
     """
 
     processes: int
@@ -76,37 +77,17 @@ class Plan:
     sent: dict[Strategy, float]
     state: int
     saving: float
-    gain: str
 
     @property
     def days(self) -> float:
         return sum(stage.days for stage in self.stages)
 
 
-def plan(config: GanConfig, processes: int, rates: Rates, images_per_second: float | None = None) -> Plan:
-    """images_per_second: of all processes at full resolution, instead of rates; smaller stages go by their FLOPs.
-
-    Raises UserError where batches do not split over the processes.
-    """
-    paper = Paper(config, processes)
-    networks, state = paper.networks()
-    stages = paper.stages(rates, images_per_second)
-    worst = max(stages, key=lambda stage: stage.memory["ddp"].bytes).worst
-    return Plan(
-        processes,
-        stages,
-        networks,
-        {s: sent(s, networks, config, processes) for s in paper.strategies},
-        state,
-        state / processes / rates.save_bytes_per_second,
-        paper.gain(worst),
-    )
-
-
 class Paper:
     """A config for so many processes, each with its own device, none of which is there."""
 
     def __init__(self, config: GanConfig, processes: int) -> None:
+        """Raises UserError where batches do not split over the processes."""
         world = World(0, processes, torch.device("cpu"), None)
         self.config, self.processes = config, processes
         self.phases = schedule.phases(config.resolution, config.batch_size, config.growth)
@@ -116,6 +97,18 @@ class Paper:
             raise joined(f"the run cannot start on {processes} processes", problems)
         encoder = freeze(Encoder(CHANNELS, config.c_dim)) if config.code_source == "posterior" else None
         self.estimator = Estimator(_training, encoder, CHANNELS, world)
+
+    def plan(self, rates: Rates, images_per_second: float | None = None) -> Plan:
+        """images_per_second: of all processes at full resolution, instead of rates; lower ones go by their FLOPs."""
+        networks, state = self.networks()
+        return Plan(
+            self.processes,
+            self.stages(rates, images_per_second),
+            networks,
+            {s: sent(s, networks, self.config, self.processes) for s in self.strategies},
+            state,
+            state / self.processes / rates.save_bytes_per_second,
+        )
 
     def networks(self) -> tuple[dict[str, Network], int]:
         """Sizes of G and D, and the bytes of everything that a checkpoint holds."""
@@ -127,26 +120,35 @@ class Paper:
 
     def stages(self, rates: Rates, images_per_second: float | None) -> list[StagePlan]:
         """A line for each resolution, whose fade and hold need the same memory but for a few thin layers."""
-        flops = {phase: self.flops(phase) for phase in self.phases}
-        found = []
+        found, total = [], schedule.interval(self.config.schedule.total_kimg)
         for resolution in dict.fromkeys(phase.resolution for phase in self.phases):
             here = [phase for phase in self.phases if phase.resolution == resolution]
-            images = {phase: self._images(phase) for phase in here}
-            work = sum(images[phase] * flops[phase] for phase in here)
+            images = {phase: images_of(phase, total) for phase in here}
+            work = sum(images[phase] * self.flops[phase] for phase in here)
             if images_per_second is None:
                 rate = rates.at(resolution) * self.processes
             else:
-                rate = images_per_second * flops[self.phases[-1]]
-            (needs,) = self.estimator.needs(self.config, here[:1], self.strategies)
-            found.append(StagePlan(here[0], sum(images.values()), flops[here[-1]], work / rate / 86_400, needs))
+                rate = images_per_second * self.flops[self.phases[-1]]
+            days = work / rate / 86_400
+            found.append(StagePlan(here[0], sum(images.values()), self.flops[here[-1]], days, self.memory[here[0]]))
         return found
 
-    def flops(self, phase: Phase) -> float:
-        """Of one image in an iteration of a phase, R1 at its interval: products and convolutions, as torch counts."""
-        every = self.config.r1_interval
-        due = self.iteration_flops(phase, 0)
-        rest = self.iteration_flops(phase, self.phases[0].batch_size) if every > 1 else due
-        return (due + (every - 1) * rest) / every
+    @functools.cached_property
+    def memory(self) -> dict[Phase, dict[Strategy, Need]]:
+        """Of the first phase of each resolution: its fade, or what starts the run."""
+        first = {phase.resolution: phase for phase in reversed(self.phases)}
+        phases = list(first.values())
+        return dict(zip(phases, self.estimator.needs(self.config, phases, self.strategies), strict=True))
+
+    @functools.cached_property
+    def flops(self) -> dict[Phase, float]:
+        """Of one image in each phase, R1 at its interval: products and convolutions, as torch counts them."""
+        every, found = self.config.r1_interval, {}
+        for phase in self.phases:
+            due = self.iteration_flops(phase, 0)
+            rest = self.iteration_flops(phase, self.phases[0].batch_size) if every > 1 else due
+            found[phase] = (due + (every - 1) * rest) / every
+        return found
 
     def iteration_flops(self, phase: Phase, images_seen: int) -> float:
         """R1 is due in the first iteration of a run, and not in its second."""
@@ -156,8 +158,9 @@ class Paper:
                 images = self.estimator.iterate(training, phase, self.config, images_seen)
         return counted.total / min(2 * images, phase.batch_size // self.processes)
 
-    def gain(self, phase: Phase) -> str:
-        """What fsdp2 saves in this phase, in words, and the width from which on that is worth it."""
+    def gain(self, plan: Plan) -> str:
+        """What fsdp2 saves in the largest stage, in words, and the width from which on that is worth it."""
+        phase = max(plan.stages, key=lambda stage: stage.memory["ddp"].bytes).worst
         if self.processes == 1:
             return "One process has nothing to shard."
         now, first = self._saving(self.config, phase), next(self._wide_enough(phase), None)
@@ -185,24 +188,30 @@ class Paper:
         (needs,) = self.estimator.needs(config, [phase], ["ddp", "fsdp2"])
         return 1 - needs["fsdp2"].bytes / needs["ddp"].bytes
 
-    def _images(self, phase: Phase) -> int:
-        total = schedule.interval(self.config.schedule.total_kimg)
-        return max(min(phase.last or total, total) - phase.first, 0)
+
+def images_of(phase: Phase, total: int) -> int:
+    """Images of a phase in a run of so many."""
+    return max(min(phase.last or total, total) - phase.first, 0)
 
 
 def sent(strategy: Strategy, networks: dict[str, Network], config: GanConfig, processes: int) -> float:
-    """Bytes that a process sends in one iteration, in ring algorithms.
+    """Bytes that a process sends in one iteration, in ring algorithms; a sum that all get is sent twice.
 
-    Replicated weights: gradients are summed once. Split ones: G is gathered for two forward passes and a backward one,
-    D for two of reals and fakes and one of G's step, each forward and backward, and for R1's; every backward pass that
-    trains scatters gradients.
+    ZeRO-1 sums gradients once and gathers weights; ZeRO-2 sums them in every backward pass. Split weights are gathered
+    for G's two forward passes and a backward one; for D's, forward and backward, on reals, fakes and in G's step, where
+    ZeRO-3 keeps them from one to the next; and for R1's two. Every backward pass that trains scatters gradients.
     """
     g, d, part = networks["G"].weights, networks["D"].weights, (processes - 1) / processes
-    if strategy in ("ddp", "zero1", "zero2"):
-        return 2 * part * (g + d)
     pieces = max(config.batch_size // processes // (config.micro_batch or config.batch_size), 1)
     r1 = 2 / config.r1_interval if config.r1 else 0
-    return part * pieces * ((3 + 1) * g + (6 + r1 + 2) * d)
+    whole: dict[Strategy, float] = {
+        "ddp": 2 * (g + d),
+        "zero1": 3 * (g + d),
+        "zero2": (2 * pieces + 1) * g + (4 * pieces + 1) * d,
+        "zero3": pieces * (4 * g + (6 + r1) * d),
+        "fsdp2": pieces * (4 * g + (8 + r1) * d),
+    }
+    return part * whole[strategy]
 
 
 def rates(path: Path) -> Rates:
@@ -210,8 +219,8 @@ def rates(path: Path) -> Rates:
     return settings.load(Rates, path)
 
 
-def show(plan: Plan, title: str, rates: Rates, images_per_second: float | None) -> None:
-    """Print a plan for a person."""
+def show(plan: Plan, gain: str, title: str, speed: str) -> None:
+    """Print a plan for a person. gain: of sharding, in words; speed: what the days are at."""
     console = Console(width=130)
     table = Table("px", "images", "batch", "GFLOP/image", "days", *(f"{s}, GB" for s in plan.sent), title=title)
     for stage in plan.stages:
@@ -223,11 +232,10 @@ def show(plan: Plan, title: str, rates: Rates, images_per_second: float | None) 
     for name, cells in _kept(plan).items():
         table.add_row(name, *cells)
     console.print(table)
-    speed = f"{images_per_second:g} images/s at full resolution" if images_per_second else rates.machine
     console.print(
         f"{plan.days:,.1f} days at {speed}, if {plan.processes} processes are as many times as fast as one.\n"
         f"A checkpoint has {gb(plan.state)}; all processes writing their part take {plan.saving:.1f} s.\n"
-        f"{plan.gain}",
+        f"{gain}",
         soft_wrap=True,
     )
 

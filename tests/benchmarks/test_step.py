@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from benchmarks import step
 from benchmarks.flops import Size, iteration_flops
+from trainer.flops import Flops
 
 CPU = torch.device("cpu")
-
-
-class Counted(TorchDispatchMode):
-    """torch.utils.flop_counter's formulas without its module hooks, which refuse autograd.grad."""
-
-    total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])
@@ -34,7 +18,7 @@ def test_the_closed_form_counts_what_torch_counts(resolution: int, bottleneck: b
     size = Size(resolution, 4, 16, 2, bottleneck)
     expected = iteration_flops(size)
     for name, iterate in step.variants(size, CPU).items():
-        with Counted() as counted:
+        with Flops() as counted:
             iterate()
         assert counted.total == expected[name], name
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.trainer import test_memory as settings
 from trainer.config import GanConfig
 from trainer.flops import Flops
 from trainer.live import Live
-from trainer.plan import CHANNELS, Paper
+from trainer.plan import CHANNELS, Paper, sent
 from trainer.schedule import Phase
 from trainer.stages import GanTraining
 from trainer.world import connect, disconnect
@@ -23,14 +26,14 @@ from .contract import STRATEGIES
 
 RANKS = 2
 CASES: dict[str, dict[str, Any]] = {
-    "wide": {"network": {"name": "resnet", "nf": 64, "nf_max": 512}, "resolution": 32, "batch_size": 8},
+    "wide": {"network": {"name": "resnet", "nf": 64, "nf_max": 512}, "resolution": 32, "batch_size": 4},
     "a fade, checkpointed micro-batches": {
-        "network": {"name": "resnet", "nf": 16, "nf_max": 128},
+        "network": {"name": "resnet", "nf": 32, "nf_max": 256},
+        "resolution": 64,
         "batch_size": 16,
         "micro_batch": 4,
-        "r1_interval": 4,
-        "growth": {"start_resolution": 64, "stage_kimg": 1, "fade_kimg": 1},
-        "checkpointing": {"from_resolution": 64},
+        "growth": {"start_resolution": 32, "stage_kimg": 1, "fade_kimg": 1},
+        "checkpointing": {"from_resolution": 32},
     },
 }
 
@@ -42,6 +45,27 @@ def config_of(case: str, strategy: str) -> GanConfig:
 def phase_of(paper: Paper) -> Phase:
     """The stage of a config that does not grow, or its only fade."""
     return paper.phases[min(1, len(paper.phases) - 1)]
+
+
+class Sent(TorchDispatchMode):
+    """Bytes that a process sends in ring algorithms: what each collective moves, twice for a sum that all get."""
+
+    MOVES: ClassVar = {
+        "c10d::allreduce_": (0, 2),
+        "c10d::_allgather_base_": (0, 1),
+        "c10d::_reduce_scatter_base_": (1, 1),
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name in self.MOVES:
+            at, times = self.MOVES[func._schema.name]
+            tensors = [leaf for leaf in tree_leaves(args[at]) if isinstance(leaf, Tensor)]
+            self.bytes += times * sum(t.nbytes for t in tensors) * (RANKS - 1) / RANKS
+        return func(*args, **(kwargs or {}))
 
 
 def child(folder: str) -> None:
@@ -59,9 +83,9 @@ def child(folder: str) -> None:
                     live.restart()
                     settings.iterate(real, config, share)
                 peak = live.peak
-            with Flops() as counted:
+            with Flops() as counted, Sent() as sending:
                 settings.iterate(real, config, share)
-            found[f"{case}, {strategy}"] = {"peak": peak, "flops": counted.total}
+            found[f"{case}, {strategy}"] = {"peak": peak, "flops": counted.total, "sent": sending.bytes}
             del real
     (Path(folder) / f"rank{world.rank}.json").write_text(json.dumps(found))
     disconnect()
@@ -91,3 +115,12 @@ def test_flops_are_exact(case: str, strategy: str, measured: Any) -> None:
     paper = Paper(config, RANKS)
     phase = phase_of(paper)
     assert paper.iteration_flops(phase, 0) * phase.batch_size // RANKS == measured[f"{case}, {strategy}"]["flops"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_process_sends(case: str, strategy: str, measured: Any) -> None:
+    config = config_of(case, strategy)
+    networks, _ = Paper(config, RANKS).networks()
+    found = measured[f"{case}, {strategy}"]["sent"]
+    assert sent(config.strategy, networks, config, RANKS) == pytest.approx(found, rel=0.1)

@@ -63,13 +63,13 @@ def estimator(config: GanConfig, world: World = ALONE) -> memory.Estimator:
     return memory.Estimator(training, encoder_of(config), CHANNELS, world)
 
 
-def iterate(real: GanTraining, config: GanConfig, phase: Phase) -> None:
+def iterate(real: GanTraining, config: GanConfig, phase: Phase, images_seen: int = 0) -> None:
     """One real iteration of a phase, with all its micro-batches."""
     numbers = torch.arange(phase.batch_size)
     images = torch.randint(256, (phase.batch_size, CHANNELS, phase.resolution, phase.resolution), dtype=torch.uint8)
     twin = images if phase.resolution == 64 else images[..., :64, :64].clone()
     batch = memory.Batch(numbers, numbers, numbers, images, twin)
-    real.step([micro(batch, config.micro_batch)], Now(phase.resolution, 0, 0.5 if phase.fades else None), 0)
+    real.step([micro(batch, config.micro_batch)], Now(phase.resolution, 0, 0.5 if phase.fades else None), images_seen)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

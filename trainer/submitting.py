@@ -1,0 +1,90 @@
+"""Evaluation jobs while a run trains: one for each of RUN/ema's moments, handed to the scheduler and not waited for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from data_shards.errors import UserError
+from data_shards.publish import publish
+
+from . import snapshots
+from .config_parts import EvaluationConfig
+
+log = logging.getLogger(__name__)
+PATIENCE = 10  # seconds at the end of a run, for what was submitted last to be answered
+
+
+class Submitter:
+    """The main process's. COMMAND RUN --ema FILE, with the first average's file of each moment.
+
+    RUN/evaluation/submitted.json has the files whose command ended with 0: a resume does not submit them again, and
+    does submit the others. What the commands print goes to RUN/evaluation/submit.log.
+    """
+
+    def __init__(self, run: Path, config: EvaluationConfig) -> None:
+        """Raises UserError where the command is not there."""
+        self.run, self.command = run, shlex.split(config.command)
+        if not self.command or shutil.which(self.command[0]) is None:
+            raise UserError(
+                f"evaluation.command: {config.command!r}: no such program on this machine; name another, or set "
+                "evaluation.submit=false"
+            )
+        self.folder = run / "evaluation"
+        self.path = self.folder / "submitted.json"
+        self.done: list[str] = json.loads(self.path.read_bytes()) if self.path.exists() else []
+        self.asked = set(self.done)
+        self.waiting: dict[str, subprocess.Popen[bytes]] = {}
+
+    def submit(self) -> None:
+        """Every moment that is not submitted yet. Returns at once, whatever the scheduler does."""
+        self.look()
+        first = {file.name.partition("-")[0]: file for file in reversed(snapshots.files(self.run))}
+        for file in sorted(first.values()):
+            if file.name not in self.asked:
+                self.asked.add(file.name)
+                self._start(file)
+
+    def look(self) -> None:
+        """Note which commands have ended, and warn of those that failed."""
+        for name, process in list(self.waiting.items()):
+            if process.poll() is None:
+                continue
+            del self.waiting[name]
+            if process.returncode == 0:
+                self.done.append(name)
+                publish(self.path, json.dumps(self.done, indent=1).encode())
+            else:
+                self._warn(name, f"ended with {process.returncode}")
+
+    def finish(self) -> None:
+        """The last look, after a short wait; commands that still run go on alone."""
+        for process in self.waiting.values():
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                break
+        self.look()
+        for name in self.waiting:
+            self._warn(name, "has not answered yet")
+
+    def _start(self, file: Path) -> None:
+        self.folder.mkdir(exist_ok=True)
+        try:
+            with (self.folder / "submit.log").open("ab") as out:
+                self.waiting[file.name] = subprocess.Popen(
+                    self._words(file), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                )
+        except OSError as error:
+            self._warn(file.name, f"could not be started ({error.strerror})")
+
+    def _words(self, file: Path) -> list[str]:
+        return [*self.command, str(self.run), "--ema", str(file)]
+
+    def _warn(self, name: str, why: str) -> None:
+        words = shlex.join(self._words(snapshots.folder(self.run) / name))
+        log.warning("warning: %s %s: see %s; training goes on", words, why, self.folder / "submit.log")
