@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
 
-from .errors import DISK_ERRORS, UserError
+from .errors import UserError, of_disk
 
 EXIT_OK, EXIT_FAULT, EXIT_USER, EXIT_RESUME = 0, 1, 2, 75
 
@@ -47,13 +47,11 @@ def _call(app: Any, args: Sequence[str] | None) -> None:
 
 def explain(error: BaseException) -> tuple[int, str | None]:
     """Exit code and message of an error; no message means that its traceback should be seen."""
+    error = of_disk(error) or error
     if isinstance(error, UserError):
         return EXIT_USER, str(error)
     if isinstance(error, KeyboardInterrupt):
         return EXIT_RESUME, "stopped at once; the same command goes on from what was saved"
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        where = error.filename or "the output folder"
-        return EXIT_USER, f"{where}: {DISK_ERRORS[error.errno]}; make room and run the same command again"
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return EXIT_USER, f"{error.filename}: {error.strerror}; check the path and its permissions"
     return EXIT_FAULT, None

@@ -9,6 +9,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=32G
 #SBATCH --time=04:00:00
+#SBATCH --signal=B:USR1@60
 #SBATCH --requeue
 #SBATCH --open-mode=append
 . slurm/lib.sh
@@ -17,4 +18,4 @@ run=${1:-${RUN:-}}
 [ -n "$run" ] || fail "RUN: not set; name a run folder, or set it in $SITE_ENV"
 [ $# -eq 0 ] || shift
 # shellcheck disable=SC2086
-in_python python -m evaluation fid "$run" ${EVALUATION:-} "$@"
+again_on_usr1 python -m evaluation fid "$run" ${EVALUATION:-} "$@"

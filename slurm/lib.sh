@@ -32,6 +32,28 @@ in_python() {
   ${CONTAINER:-} "$@"
 }
 
+# again_on_usr1 COMMAND...: Slurm's USR1 ends the command, and the job starts again from its beginning.
+again_on_usr1() {
+  local child code=0 told=
+  (
+    eval "${SETUP:-true}"
+    # shellcheck disable=SC2086
+    exec ${CONTAINER:-} "$@"
+  ) &
+  child=$!
+  trap 'told=1; kill -TERM "$child" 2>/dev/null || true' USR1
+  while kill -0 "$child" 2>/dev/null; do
+    code=0
+    wait "$child" || code=$? # a trapped signal ends the wait, not the command
+  done
+  trap - USR1
+  if [ -n "$told" ] && [ "$code" -ne 0 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 75
+  fi
+  return "$code"
+}
+
 # on_all_nodes RUN COMMAND...: one task a node; signals that this script gets reach every process.
 on_all_nodes() {
   local run=$1 step code=0
@@ -39,6 +61,9 @@ on_all_nodes() {
   MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
   PORT=${PORT:-$((20000 + SLURM_JOB_ID % 20000))}
   export MASTER_ADDR PORT
+  if (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then # this script runs on the first host
+    fail "PORT: $PORT is in use on $MASTER_ADDR; set another one in $SITE_ENV"
+  fi
   srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 bash slurm/node.sh "$@" &
   step=$!
   trap 'kill -USR1 "$step" 2>/dev/null || true' USR1 TERM

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from .submitting import Submitter
 from .world import World
 
 log = logging.getLogger(__name__)
-
 
 CONTINUE, LEAVE, FAIL = range(3)  # votes
 SHAPING = re.compile(  # settings without which the tensors of a checkpoint fit nowhere
@@ -93,7 +93,9 @@ class Loop:
         if self.images_seen >= self.total:
             log.info("%s is complete: %d images", self.run, self.images_seen)
             return None
-        status = Status(self.run, self.total, self.images_seen) if self.world.is_main else None
+        status = self.world.together(
+            lambda: Status(self.run, self.total, self.images_seen) if self.world.is_main else None
+        )
         try:
             return self._iterate(stop, status)
         except NonFinite as error:
@@ -118,6 +120,9 @@ class Loop:
                 stream = self.stage.data.batches(self.config, now, self.images_seen, self.world)
                 reads = now.resolution, now.batch_size
             batches, leave = self._next(stream, stop)
+            if leave:
+                self._save()
+                return next(reason for reason in self.world.gather(stop.reason) if reason)
             pieces = [micro(batch, self.config.micro_batch) for batch in batches]
             terms = self.stage.step(pieces, now, self.images_seen)
             self.stats.add(terms, self.iteration + 1)
@@ -127,22 +132,19 @@ class Loop:
             if status:
                 status.step(self.images_seen)
             if self._due("tick") or done:
-                self._tick(status, partial=not self._due("tick"))
+                self._tick(status, part=not self._due("tick"))
             if self._due("sample") or done:
                 images = self.stage.samples(now)
-                if status:
-                    status.samples(self.images_seen, images)
+                self._tell(status, partial(Status.samples, images_seen=self.images_seen, images=images))
             if self.stage.snapshots and (self._due("snapshot") or done):  # before a checkpoint goes past it
                 self._snapshot(self.stage.snapshots)
-            if self._due("save") or done or leave:
+            if self._due("save") or done:
                 self._save()
             if done:
                 return None
-            if leave:
-                return next(reason for reason in self.world.gather(stop.reason) if reason)
 
     def _next(self, stream: Iterator[Batch], stop: StopRequest) -> tuple[list[Batch], bool]:
-        """The next iteration's batches, and whether to leave after it.
+        """The next iteration's batches, and whether to save and leave instead of it: a signal waits for one iteration.
 
         One vote: a process that cannot read takes all with it.
         """
@@ -161,8 +163,8 @@ class Loop:
     def _due(self, what: str) -> bool:
         return schedule.crossed(self.images_seen, self.before, self.every[what])
 
-    def _tick(self, status: Status | None, partial: bool) -> None:
-        """Report. A partial tick, at an end between ticks, leaves the sums for a run that is made longer later."""
+    def _tick(self, status: Status | None, part: bool) -> None:
+        """Report. A part of a tick, at an end between ticks, leaves the sums for a run that is made longer later."""
         self.stats.check()
         if self._ticks % self.config.schedule.compare_ticks == 0:
             divergence.check(self.stage.state.replicated(), self.world)
@@ -177,13 +179,21 @@ class Loop:
             "memory_gb": memory_gb(self.world.device),
             **self._stage_facts(),
         }
-        if status:
-            status.tick(self.images_seen, facts, terms, partial)
+        self._tell(status, lambda status: status.tick(self.images_seen, facts, terms, part))
         if self.submitter:
             self.submitter.look()
-        if not partial:
+        if not part:
             self.stats.reset()
             self.waited, self.since, self.ticked_at = 0.0, time.monotonic(), self.images_seen
+
+    def _tell(self, status: Status | None, what: Callable[[Status], None]) -> None:
+        """Something that the main process writes; a disk that refuses it ends all processes with one message."""
+
+        def told() -> None:
+            if status:
+                what(status)
+
+        self.world.together(told)
 
     def _save(self) -> None:
         if self.saved_at == self.images_seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -75,7 +76,8 @@ class Status:
 
     def close(self) -> None:
         self.display.stop()
-        self.board.close()
+        with contextlib.suppress(OSError):  # a full disk was told, and may refuse the rest of the board too
+            self.board.close()
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from data_shards.errors import UserError
+from data_shards.errors import UserError, of_disk
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=60)  # NCCL's own 10 minutes are too few for a slow disk
@@ -80,12 +80,19 @@ class World:
         return box[0]
 
     def together(self, function: Callable[[], T]) -> T:
-        """function() on every process; a UserError on any is raised on all, so that none waits for one that left."""
+        """function() on every process; a UserError on any is raised on all, so that none waits for one that left.
+
+        A full or read-only disk is one.
+        """
         result, error = None, None
         try:
             result = function()
         except UserError as found:
             error = found
+        except OSError as found:
+            error = of_disk(found)
+            if error is None:
+                raise
         messages = [message for message in self.gather(None if error is None else str(error)) if message]
         if messages:
             raise error or UserError(messages[0])

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -104,15 +106,24 @@ def test_an_interrupted_job_goes_on_and_ends_the_same(how: str, cluster: Cluster
     assert [n for n in differences(newest(straight), newest(run)) if not n.startswith("stats.")] == []
 
 
+def commands_of(job: str) -> list[str]:
+    """Of all processes of a job."""
+    return [Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_with(f"SLURM_JOB_ID={job}")]
+
+
 def processes_of(job: str, node: str) -> list[int]:
-    """Of a job's step on a node, by what Slurm put in their environment."""
+    """Of a job's step on a node."""
+    return processes_with(f"SLURM_JOB_ID={job}", f"SLURMD_NODENAME={node}", "SLURM_STEP_ID=0")
+
+
+def processes_with(*wanted: str) -> list[int]:
+    """By what Slurm put in their environment."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        wanted = (f"SLURM_JOB_ID={job}", f"SLURMD_NODENAME={node}", "SLURM_STEP_ID=0")
         if all(word.encode() in words for word in wanted):
             found.append(int(path.parent.name))
     return found
@@ -168,6 +179,76 @@ def test_an_evaluation_job(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
     job = cluster.submit("slurm/eval_fid.sh", run, "--samples", "48", nodes=1)
     assert cluster.code(job) == 0, cluster.output(job)
     assert json.loads(cluster.output(job).splitlines()[-1])["kinds"]["gan"]["count"] == 48
+
+
+def records_of(run: Path) -> list[dict[str, Any]]:
+    path = run / "evaluation" / "fid.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_an_evaluation_told_by_usr1_starts_again(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    run = run_of(cluster)
+    site(cluster)
+    finish(train("gan", inputs[0], run, 2, vae=inputs[1], s_dim=4))
+    job = cluster.submit("slurm/eval_fid.sh", run, "--samples", "256", nodes=1)
+    cluster.wait(job, "RUNNING")
+    while not any("evaluation" in command for command in commands_of(job)):
+        time.sleep(0.05)
+    cluster.run("scancel", "--signal=USR1", "--batch", job)
+    assert cluster.code(job) == 0, cluster.output(job)
+    assert cluster.field(job, "Restarts") == "1"
+    assert len(records_of(run)) == 1
+
+
+def test_a_run_submits_its_evaluations(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """From within its job, with the shipped script; each is a job of its own and evaluates one snapshot."""
+    averages = "[{sigma_rel: 0.05}, {sigma_rel: 0.1}]"
+    more = {"ema__averages": averages, "ema__snapshot_kimg": 0.048, "evaluation__submit": "true"}
+    argv = settings(cluster, inputs, 6, **more)
+    with open(cluster.place / "site.env", "a") as stream:
+        stream.write("EVALUATION='--samples 48'\n")
+    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+    assert cluster.code(job) == 0, cluster.output(job)
+    run, deadline = run_of(cluster), time.monotonic() + 120
+    while len(records_of(run)) < 2:
+        assert time.monotonic() < deadline, (run / "evaluation" / "submit.log").read_text() + cluster.output(job)
+        time.sleep(0.5)
+    evaluated = {Path(record["ema"]).name for record in records_of(run)}
+    assert evaluated == {f"{images:012d}-sigma_rel_0.05.safetensors" for images in (48, 96)}
+
+
+def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """Set-up, container, network interface and node-local shards, each as site.env says."""
+    argv = settings(cluster, inputs, 2)
+    box = cluster.place / "box"
+    box.write_text(f'#!/bin/sh\necho "$@" >> {cluster.place}/boxed\nexec "$@"\n')
+    box.chmod(0o755)
+    staged = cluster.place / "staged"
+    with open(cluster.place / "site.env", "a") as stream:
+        stream.write(f"CONTAINER='{box}'\nNETWORK=lo\nSTAGE_TO={staged}\n")
+        stream.write(f"SETUP='env > {cluster.place}/set-up-$$'\n")
+    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+    assert cluster.code(job) == 0, cluster.output(job)
+    assert yaml.safe_load((run_of(cluster) / "config.yaml").read_text())["data"]["path"] == str(staged)
+    assert (staged / "manifest.json").read_bytes() == (inputs[0] / "manifest.json").read_bytes()
+    boxed = (cluster.place / "boxed").read_text()
+    assert boxed.count("accelerate launch --config_file configs/accelerate/cpu.yaml") == 2
+    assert "python -m trainer settle" in boxed
+    ways = [path.read_text() for path in cluster.place.glob("set-up-*")]
+    assert sum("GLOO_SOCKET_IFNAME=lo" in way for way in ways) == 2
+
+
+def test_a_port_in_use_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    argv = settings(cluster, inputs, 2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with open(cluster.place / "site.env", "a") as stream:
+            stream.write(f"PORT={port}\n")
+        job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+        assert cluster.code(job) == 2
+    assert f"error: PORT: {port} is in use on n1; set another one in" in cluster.output(job)
 
 
 def test_a_node_that_cannot_see_the_run_folder_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> None:

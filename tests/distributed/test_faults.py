@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import processes
+from tests.data_shards.helpers import hashes, mounted
 from tests.faults.runs import argv_of, assert_same_end, break_and_go_on, finish
+from tests.trainer.helpers import BATCH
 from trainer import checkpoint
 
 
@@ -34,8 +39,57 @@ def test_a_rank_told_to_stop_while_it_saves_costs_no_bit(
     argv = argv_of(sprites, vae, tmp_path / "run", "fsdp2")
     codes, told = break_and_go_on(argv, 4, "save", "SIGTERM", tmp_path)
     assert codes == [75, 75]
-    assert "resuming" in told
+    assert f"resuming {tmp_path / 'run'} at {4 * BATCH} images" in told
     assert_same_end(straight, tmp_path / "run")
+
+
+def test_a_signal_waits_for_one_iteration_and_a_save(straight: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """It comes in the fifth iteration, which no save is due after."""
+    argv = argv_of(sprites, vae, tmp_path / "run", "fsdp2")
+    codes, told = break_and_go_on(argv, 5, "R1", "SIGTERM", tmp_path)
+    assert codes == [75, 75]
+    assert f"resuming {tmp_path / 'run'} at {5 * BATCH} images" in told
+    assert_same_end(straight, tmp_path / "run")
+
+
+def test_a_full_disk_ends_both_ranks_with_one_message(straight: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    if not mounted(disk, 20_000):
+        pytest.skip("may not mount a small disk here; tests/trainer/test_bad_input.py fakes a full one everywhere")
+    try:
+        run = disk / "run"
+        finish(argv_of(sprites, vae, run, "fsdp2", steps=4), tmp_path / "logs")
+        published = hashes(run / "checkpoints")
+        room = os.statvfs(disk)
+        left = (run / "vae.safetensors").stat().st_size + 20_000  # which a start writes anew
+        (disk / "filler").write_bytes(b"0" * (room.f_bavail * room.f_frsize - left))
+        both = processes.ranks(2, "trainer", argv_of(sprites, vae, run, "fsdp2"), tmp_path / "full")
+        assert [rank.wait(120) for rank in both] == [2, 2]
+        assert "no space left on the device" in both[0].err
+        assert f"{checkpoint.steps(run)[0].name} is kept" in both[0].err
+        assert "Traceback" not in both[0].err + both[1].err
+        assert hashes(run / "checkpoints") == published
+        (disk / "filler").unlink()
+        finish(argv_of(sprites, vae, run, "fsdp2"), tmp_path / "again")
+        assert_same_end(straight, run)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_once(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """RUN's parent is a read-only disk."""
+    disk = tmp_path / "disk"
+    if not mounted(disk, 1000):
+        pytest.skip("may not mount a small disk here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        both = processes.ranks(2, "trainer", argv_of(sprites, vae, disk / "run", "ddp"), tmp_path / "logs")
+        assert [rank.wait(120) for rank in both] == [2, 2]
+        assert "read-only" in both[0].err
+        assert str(disk / "run") in both[0].err
+        assert "Traceback" not in both[0].err + both[1].err
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def truncate(step: Path) -> None:

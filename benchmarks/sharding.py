@@ -1,0 +1,117 @@
+"""What each strategy holds in a process and what it costs in time, on processes of this machine's CPU.
+
+    python benchmarks/sharding.py [CONFIG] [key.path=value ...] [--processes 2] [--at PX]
+
+One process a strategy and rank trains two iterations with R1 on random images: bytes are those of living storages
+(trainer/live.py) at the worst moment of the second, beside what `trainer plan` says; seconds are those of a third.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from data_shards.loader import TWIN, Batch
+from models import Encoder, freeze
+from trainer import settings
+from trainer.batches import micro
+from trainer.config import GanConfig
+from trainer.config_parts import Strategy
+from trainer.live import Live
+from trainer.plan import CHANNELS, STRATEGIES, Paper
+from trainer.schedule import Now, Phase
+from trainer.stages import GanTraining
+from trainer.world import connect, disconnect
+
+Found = dict[str, float]
+
+
+def batch_of(count: int, side: int) -> Batch:
+    numbers = torch.arange(count)
+    images, twin = (torch.randint(256, (count, CHANNELS, s, s), dtype=torch.uint8) for s in (max(side, TWIN), TWIN))
+    return Batch(numbers, numbers, numbers, images, images if side <= TWIN else twin)
+
+
+def measure(config: GanConfig, phase: Phase, rank: int, processes: int, port: int, answers: Queue[Found]) -> None:
+    """One rank; the first answers."""
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    os.environ |= {name: str(value) for name, value in places.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    world = connect("cpu", processes)
+    encoder = freeze(Encoder(CHANNELS, config.c_dim)) if config.code_source == "posterior" else None
+    pieces = micro(batch_of(phase.batch_size // processes, phase.resolution), config.micro_batch)
+    now = Now(phase.resolution, phase.batch_size, 0.5 if phase.fades else None)
+    with Live() as live:
+        training = GanTraining(config, world, CHANNELS, encoder)
+        kept = live.now
+        for _ in range(2):
+            live.restart()
+            training.step([pieces], now, 0)
+        peak = live.peak
+    world.barrier()
+    start = time.perf_counter()
+    training.step([pieces], now, 0)
+    world.barrier()
+    if world.is_main:
+        answers.put({"kept": kept, "peak": peak, "seconds": time.perf_counter() - start})
+    disconnect()
+
+
+def run(config: GanConfig, phase: Phase, strategy: Strategy, processes: int) -> Found:
+    context = multiprocessing.get_context("spawn")
+    answers: Any = context.Queue()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = config.model_copy(update={"strategy": strategy})
+    ranks = [
+        context.Process(target=measure, args=(config, phase, rank, processes, port, answers))
+        for rank in range(processes)
+    ]
+    for one in ranks:
+        one.start()
+    found: Found = answers.get()
+    for one in ranks:
+        one.join()
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", type=Path, default=Path("configs/celeba_hq/1024.yaml"))
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--at", type=int, help="px of a stage that grows; default: the last")
+    options = parser.parse_args(argv)
+    config = settings.load(GanConfig, options.config, ["vae=none", *options.overrides])
+    paper = Paper(config, options.processes)
+    phase = next(p for p in paper.phases if p.resolution == (options.at or config.resolution))
+    (needs,) = paper.estimator.needs(config, [phase], STRATEGIES)
+    print(f"{options.config}, {phase.resolution} px, {options.processes} processes of one thread")
+    print(f"{'':8} {'kept, GB':>9} {'peak, GB':>9} {'plan says':>10} {'of ddp':>7} {'s/iteration':>12} {'x ddp':>6}")
+    first: Found = {}
+    for strategy in STRATEGIES:
+        found = run(config, phase, strategy, options.processes)
+        first = first or found
+        print(
+            f"{strategy:8} {found['kept'] / 1e9:9.3f} {found['peak'] / 1e9:9.3f} {needs[strategy].bytes / 1e9:10.3f} "
+            f"{found['peak'] / first['peak']:7.0%} {found['seconds']:12.2f} {found['seconds'] / first['seconds']:6.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
