@@ -1,6 +1,6 @@
 """What each strategy holds in a process and what it costs in time, on processes of this machine's CPU.
 
-    python benchmarks/sharding.py [CONFIG] [key.path=value ...] [--processes 2] [--at PX]
+    python benchmarks/sharding.py [CONFIG] [key.path=value ...] [--processes 2] [--at PX] [--strategies LIST]
 
 One process a strategy and rank trains two iterations with R1 on random images: bytes are those of living storages
 (trainer/live.py) at the worst moment of the second, beside what `trainer plan` says; seconds are those of a third.
@@ -95,20 +95,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--at", type=int, help="px of a stage that grows; default: the last")
+    parser.add_argument(
+        "--strategies", default=",".join(STRATEGIES), help="the first is what the others are compared with"
+    )
     options = parser.parse_args(argv)
+    strategies: list[Strategy] = [s for s in STRATEGIES if s in options.strategies.split(",")]
     config = settings.load(GanConfig, options.config, ["vae=none", *options.overrides])
     paper = Paper(config, options.processes)
     phase = next(p for p in paper.phases if p.resolution == (options.at or config.resolution))
-    (needs,) = paper.estimator.needs(config, [phase], STRATEGIES)
+    (needs,) = paper.estimator.needs(config, [phase], strategies)
     print(f"{options.config}, {phase.resolution} px, {options.processes} processes of one thread")
-    print(f"{'':8} {'kept, GB':>9} {'peak, GB':>9} {'plan says':>10} {'of ddp':>7} {'s/iteration':>12} {'x ddp':>6}")
+    print(
+        f"{'':8} {'kept, GB':>9} {'peak, GB':>9} {'plan says':>10} {'of first':>9} {'s/iteration':>12} {'x first':>8}"
+    )
     first: Found = {}
-    for strategy in STRATEGIES:
+    for strategy in strategies:
         found = run(config, phase, strategy, options.processes)
         first = first or found
         print(
             f"{strategy:8} {found['kept'] / 1e9:9.3f} {found['peak'] / 1e9:9.3f} {needs[strategy].bytes / 1e9:10.3f} "
-            f"{found['peak'] / first['peak']:7.0%} {found['seconds']:12.2f} {found['seconds'] / first['seconds']:6.2f}",
+            f"{found['peak'] / first['peak']:9.0%} {found['seconds']:12.2f} {found['seconds'] / first['seconds']:8.2f}",
             flush=True,
         )
 

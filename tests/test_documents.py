@@ -53,6 +53,14 @@ def tiny(command: str) -> list[str]:
     if "--step" in args:  # the first of a tiny run
         at = args.index("--step")
         args[at : at + 2] = ["--step=16"]
+    if "plan" in args:
+        return [*args, "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
+    if "benchmarks/step.py" in args:
+        return [*args, "--rounds", "1", "--batch", "1"]
+    if "benchmarks/saving.py" in args:
+        return [*args, "--rounds", "1"]
+    if "benchmarks/sharding.py" in args:
+        return [*args, "network.nf_max=128", "resolution=16", "--strategies", "ddp,fsdp2"]
     if {"fid", "alignment", "compare"} & set(args) and "evaluation" in args:
         args = [a for a in args if not a.isdigit() and a != "--samples"]
         return [*args, "--samples", "48"]

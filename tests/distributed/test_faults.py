@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,20 @@ def test_a_signal_waits_for_one_iteration_and_a_save(straight: Path, sprites: Pa
     assert_same_end(straight, tmp_path / "run")
 
 
+def filling(argv: list[str], disk: str) -> None:
+    """`python -m trainer ARGV`, whose main process fills the disk just before a save."""
+    write = checkpoint.dcp.save
+
+    def save(*args: Any, **kwargs: Any) -> Any:
+        if os.environ["RANK"] == "0":
+            room = os.statvfs(disk)
+            (Path(disk) / "filler").write_bytes(b"0" * (room.f_bavail * room.f_frsize - 20_000))
+        return write(*args, **kwargs)
+
+    checkpoint.dcp.save = save  # type: ignore[assignment]
+    processes.module("trainer", argv)
+
+
 def test_a_full_disk_ends_both_ranks_with_one_message(straight: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     if not mounted(disk, 20_000):
@@ -60,10 +75,11 @@ def test_a_full_disk_ends_both_ranks_with_one_message(straight: Path, sprites: P
         run = disk / "run"
         finish(argv_of(sprites, vae, run, "fsdp2", steps=4), tmp_path / "logs")
         published = hashes(run / "checkpoints")
-        room = os.statvfs(disk)
-        left = (run / "vae.safetensors").stat().st_size + 20_000  # which a start writes anew
-        (disk / "filler").write_bytes(b"0" * (room.f_bavail * room.f_frsize - left))
-        both = processes.ranks(2, "trainer", argv_of(sprites, vae, run, "fsdp2"), tmp_path / "full")
+        argv, port = argv_of(sprites, vae, run, "fsdp2"), str(processes.free_port())
+        both = [
+            processes.start(filling, (argv, str(disk)), tmp_path / f"full{r}", processes.rank_env(r, 2, port))
+            for r in range(2)
+        ]
         assert [rank.wait(120) for rank in both] == [2, 2]
         assert "no space left on the device" in both[0].err
         assert f"{checkpoint.steps(run)[0].name} is kept" in both[0].err

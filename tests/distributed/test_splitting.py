@@ -79,13 +79,11 @@ def child(folder: str) -> None:
             with Live() as live:
                 real = GanTraining(config, world, CHANNELS, settings.encoder_of(config))
                 share = Phase(phase.resolution, phase.batch_size // RANKS, phase.fades, 0, None)
-                for _ in range(2):
-                    live.restart()
-                    settings.iterate(real, config, share)
-                peak = live.peak
-            with Flops() as counted, Sent() as sending:
                 settings.iterate(real, config, share)
-            found[f"{case}, {strategy}"] = {"peak": peak, "flops": counted.total, "sent": sending.bytes}
+                live.restart()
+                with Flops() as counted, Sent() as sending:
+                    settings.iterate(real, config, share)
+            found[f"{case}, {strategy}"] = {"peak": live.peak, "flops": counted.total, "sent": sending.bytes}
             del real
     (Path(folder) / f"rank{world.rank}.json").write_text(json.dumps(found))
     disconnect()
