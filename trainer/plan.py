@@ -163,16 +163,15 @@ class Paper:
         phase = max(plan.stages, key=lambda stage: stage.memory["ddp"].bytes).worst
         if self.processes == 1:
             return "One process has nothing to shard."
-        now, first = self._saving(self.config, phase), next(self._wide_enough(phase), None)
+        now = self._saving(self.config, phase)
         told = f"fsdp2 takes {abs(now):.0%} {'less' if now > 0 else 'more'} memory than ddp in the largest stage"
         if now >= GAIN:
             return f"Sharding pays here: {told}."
-        where = (
-            f"no width up to nf_max={WIDEST}"
-            if first is None
-            else f"network.nf={first.nf} network.nf_max={first.nf_max}"
-        )
-        return f"Sharding gains nothing here: {told}; {GAIN:.0%} less needs {where} or wider."
+        first = next(self._wide_enough(phase), None)
+        if first is None:
+            return f"Sharding gains nothing here: {told}, and no width up to nf_max={WIDEST} makes it {GAIN:.0%}."
+        width = f"network.nf={first.nf} network.nf_max={first.nf_max}"
+        return f"Sharding gains nothing here: {told}; {GAIN:.0%} less needs {width} or wider."
 
     def _wide_enough(self, phase: Phase) -> Iterator[ResNetConfig]:
         network = self.config.network

@@ -122,7 +122,14 @@ def connect(device: str, processes: int | None) -> World:
             )
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    state = PartialState(cpu=on_cpu, timeout=TIMEOUT)
+    try:
+        state = PartialState(cpu=on_cpu, timeout=TIMEOUT)
+    except dist.DistNetworkError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        why = "in use" if "EADDRINUSE" in str(error) else "not to be reached"
+        raise UserError(
+            f"MASTER_PORT: {where} is {why}; choose another with --main_process_port, or look at the main node"
+        ) from None
     size = int(state.num_processes)
     if processes is not None and processes != size:
         raise UserError(

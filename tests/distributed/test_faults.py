@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -138,3 +140,12 @@ def test_a_damaged_newest_step_is_skipped_by_all_ranks(
     assert f"resuming {run} at {int(before.name[5:])} images" in told
     assert_same_end(straight, run)
     shutil.rmtree(run)
+
+
+def test_a_port_in_use_is_told(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        env = processes.rank_env(0, 2, str(taken.getsockname()[1]))
+        main = processes.start(processes.module, ("trainer", argv_of(sprites, vae, tmp_path, "ddp")), tmp_path, env)
+        assert main.wait(60) == 2
+    assert re.search(r"error: MASTER_PORT: \S+:\d+ is in use; choose another with --main_process_port", main.err)
+    assert "Traceback" not in main.err

@@ -50,6 +50,27 @@ def test_changes_in_place_make_nothing(live: Live) -> None:
     assert (live.now, live.peak) == (KB, KB)
 
 
+def test_what_fully_shard_does_to_storages_is_seen() -> None:
+    """It frees a gathered weight by resizing its storage, and holds parts of whole shapes."""
+    with Live() as live:
+        a = torch.zeros(256)
+        a.untyped_storage().resize_(0)
+        assert (live.now, live.peak) == (0, KB)
+        a.untyped_storage().resize_(KB)
+        assert live.now == KB
+    assert torch.UntypedStorage.resize_.__name__ == "resize_"
+    a.untyped_storage().resize_(0)
+    assert live.now == KB, "nothing is followed after the mode"
+
+
+def test_the_meta_device_has_no_memory(live: Live) -> None:
+    a = torch.zeros(256, device="meta")
+    b = a + 1
+    assert live.now == 0
+    del a, b
+    assert live.peak == 0
+
+
 def test_a_storage_that_grows_in_place_counts_its_new_size() -> None:
     with Live() as live:
         a = torch.zeros(256)
