@@ -117,7 +117,7 @@ class GanConfig(RunConfig):
     linked: ClassVar = frozenset(
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
-        | {"compile", "strategy", "ema", "evaluation"}
+        | {"compile", "strategy"}
     )
 
     @property

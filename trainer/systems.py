@@ -21,20 +21,11 @@ SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
 
 def contradictions(c: GanConfig) -> list[str]:
     """Settings that cannot be meant together, with a remedy each. No setting may do nothing."""
-    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c), *_evaluation(c)]
+    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
 Rule = tuple[bool, str]
-
-
-def _evaluation(c: GanConfig) -> list[Rule]:
-    return [
-        (
-            c.evaluation.submit and c.ema.snapshot_kimg is None,
-            "evaluation.submit: true, but nothing is kept for it; set ema.snapshot_kimg, or evaluation.submit=false",
-        )
-    ]
 
 
 def _code(c: GanConfig) -> list[Rule]:

@@ -13,8 +13,8 @@ from trainer import submitting
 from trainer.config_parts import EvaluationConfig
 from trainer.submitting import Submitter
 
-from .helpers import CONFIGS, finish, train
-from .test_config import GanConfig, refusal
+from .helpers import finish, train
+from .test_bad_input import refused
 from .test_snapshots import MANY
 
 
@@ -91,6 +91,6 @@ def test_a_program_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> 
         submitter(tmp_path, "nosuchbatch x.sh")
 
 
-def test_without_snapshots_there_is_nothing_to_submit() -> None:
-    message = refusal(GanConfig, CONFIGS / "gan.yaml", "evaluation.submit=true")
-    assert "evaluation.submit: true, but nothing is kept for it; set ema.snapshot_kimg" in message
+def test_without_snapshots_there_is_nothing_to_submit(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    running = train("gan", sprites, tmp_path / "run", 1, vae=vae, evaluation="{submit: true}")
+    refused(running, "evaluation.submit: true, but nothing is kept for it; set ema.snapshot_kimg")
