@@ -51,9 +51,7 @@ class Loop:
         state.add_tensor("images_seen", self.clock)
         state.add_tensor("stats.sums", self.stats.sums)
         state.add_tensor("stats.count", self.stats.count)
-        self.submitter: Submitter | None = None
-        if isinstance(config, GanConfig) and config.evaluation.submit and world.is_main:
-            self.submitter = Submitter(run, config.evaluation)
+        self.submitter = world.together(self._submitter)
         self._resume(accept_changes)
         plan = config.schedule
         self.total = schedule.interval(plan.total_kimg)
@@ -76,6 +74,11 @@ class Loop:
     def iteration(self) -> int:
         """Iterations of the present settings that the clock stands for."""
         return schedule.iteration(self.stage.plan, self.images_seen, self.stage.batches_per_step)
+
+    def _submitter(self) -> Submitter | None:
+        if self.world.is_main and isinstance(self.config, GanConfig) and self.config.evaluation.submit:
+            return Submitter(self.run, self.config.evaluation)
+        return None
 
     def _resume(self, accept_changes: bool) -> None:
         """Go on from the newest usable checkpoint, unless something that matters has changed since."""

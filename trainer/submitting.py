@@ -57,7 +57,10 @@ class Submitter:
             del self.waiting[name]
             if process.returncode == 0:
                 self.done.append(name)
-                publish(self.path, json.dumps(self.done, indent=1).encode())
+                try:
+                    publish(self.path, json.dumps(self.done, indent=1).encode())
+                except OSError as error:
+                    self._warn(name, f"was submitted, and could not be noted ({error.strerror})")
             else:
                 self._warn(name, f"ended with {process.returncode}")
 
@@ -73,8 +76,8 @@ class Submitter:
             self._warn(name, "has not answered yet")
 
     def _start(self, file: Path) -> None:
-        self.folder.mkdir(exist_ok=True)
         try:
+            self.folder.mkdir(exist_ok=True)
             with (self.folder / "submit.log").open("ab") as out:
                 self.waiting[file.name] = subprocess.Popen(
                     self._words(file), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True

@@ -11,6 +11,7 @@ import torch
 from trainer import schedule
 from trainer.config import GanConfig, VaeConfig
 from trainer.config_parts import AdamConfig, RMSpropConfig
+from trainer.loop import SHAPING
 
 from . import plain
 from .helpers import VAE, differences, finish, newest, train
@@ -89,3 +90,10 @@ def test_a_course_that_cannot_be_is_refused(course: str, words: str) -> None:
 
 def test_the_papers_rates_are_constant() -> None:
     assert GanConfig.model_fields["optimizer_g"].default.lr_course == ()
+
+
+def test_a_course_may_come_on_the_way_and_another_optimizer_may_not() -> None:
+    """With --accept-changes, which does not let through what shapes a checkpoint's tensors."""
+    assert not SHAPING.match("optimizer_g.lr_course: was null, now []")
+    assert SHAPING.match('optimizer_g.name: was "adam", now "rmsprop"')
+    assert SHAPING.match('optimizer_q.name: was null, now "adam"')
