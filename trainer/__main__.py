@@ -138,7 +138,8 @@ def _train(
             disconnect()
             code, reason = EXIT_OK, "complete"
             if stopped:
-                code, reason = EXIT_RESUME, f"{stopped} at {loop.images_seen} images, saved"
+                kept = "saved" if loop.images_seen else "nothing to save yet"
+                code, reason = EXIT_RESUME, f"{stopped} at {loop.images_seen} images, {kept}"
         except BaseException as error:
             code, message = explain(error)
             reason = message or repr(error)

@@ -149,3 +149,13 @@ def test_a_port_in_use_is_told(sprites: Path, vae: Path, tmp_path: Path) -> None
         assert main.wait(60) == 2
     assert re.search(r"error: MASTER_PORT: \S+:\d+ is in use; choose another with --main_process_port", main.err)
     assert "Traceback" not in main.err
+
+
+def test_what_the_main_process_alone_finds_at_the_start_ends_both(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """A submit command that is not there: the other rank waits in no collective of its own."""
+    argv = argv_of(sprites, vae, tmp_path / "run", "ddp")
+    argv += ["ema.averages=[{sigma_rel: 0.05}, {sigma_rel: 0.1}]", "ema.snapshot_kimg=1"]
+    argv += ["evaluation={submit: true, command: nosuchbatch}"]
+    both = processes.ranks(2, "trainer", argv, tmp_path / "logs")
+    assert [rank.wait(60) for rank in both] == [2, 2]
+    assert "evaluation.command: 'nosuchbatch': no such program" in both[0].err
