@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,23 +40,23 @@ class Lock:
         """Raises a UserError that names the holder where the folder is in use."""
         if self.held:
             return
-        while not self._create():
-            holder = self._read()
+        while not self._create(self.path):
+            holder = _read(self.path)
             if holder is None:  # it was released meanwhile
                 continue
-            age = self._age()
+            age = self._age(self.path)
             if not self._may_take(holder, age):
                 raise UserError(
                     f"{self.path.parent}: is in use by {_who(holder)}, last heard of {age:.0f} s ago; let it end or "
                     f"stop it (what is silent for {SILENCE:.0f} s counts as dead), or choose another run=FOLDER"
                 )
-            self._remove(holder["token"])
+            self._remove(self.path, holder["token"])
         self.held = True
         threading.Thread(target=self._keep_beating, daemon=True).start()
 
     def check(self) -> None:
         """Raise a UserError where another job has taken over meanwhile: this process was silent for too long."""
-        holder = self._read() if self.held else None
+        holder = _read(self.path) if self.held else None
         if self.held and (holder is None or holder["token"] != self.token):
             self.held = False
             self._ended.set()
@@ -66,48 +67,40 @@ class Lock:
         """Leave the folder to others, if it is still held."""
         self._ended.set()
         if self.held:
-            self._remove(self.token)
+            self._remove(self.path, self.token)
             self.held = False
 
-    def _create(self) -> bool:
+    def _create(self, path: Path) -> bool:
         """The file, complete from the start: written aside, then linked under its name, which fails where one is."""
         aside = self.path.with_name(f"lock.{self.token}")
         try:
             aside.write_text(json.dumps(self.me) + "\n")
-            os.link(aside, self.path)
+            os.link(aside, path)
         except FileExistsError:
             return False
         except OSError as error:
             raise UserError(
-                f"{self.path}: {error.strerror}; a run folder must be writable, and on a file system with hard links"
+                f"{path}: {error.strerror}; a run folder must be writable, and on a file system with hard links"
             ) from None
         finally:
             aside.unlink(missing_ok=True)
         return True
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = json.loads(self.path.read_text())
-            return found
-        except FileNotFoundError:
-            return None
-        except ValueError:  # not one of ours: nobody that we know
-            return {"token": "", "job": None, "host": "?", "pid": -1, "started": None}
-
-    def _remove(self, token: str) -> None:
-        """The lock of one holder and no other's: moved aside first, so that of two only one gets it."""
-        aside = self.path.with_name(f"lock.{self.token}.old")
-        try:
-            os.rename(self.path, aside)
-            moved = json.loads(aside.read_text())["token"]
-        except FileNotFoundError:
+    def _remove(self, path: Path, token: str) -> None:
+        """The file of one holder and no other's. Who removes it holds the right to, a file that only one can create:
+        while one has it, the holder's file stays, and nobody else's takes its place between the look and the unlink."""
+        right = self.path.with_name(f"lock.{token}.over")
+        if self._create(right):
+            holder = _read(path)
+            if holder is not None and holder["token"] == token:
+                path.unlink(missing_ok=True)
+            right.unlink(missing_ok=True)
             return
-        except (ValueError, KeyError):
-            moved = ""
-        if moved != token:  # somebody else was quicker, and holds it: give it back
-            os.replace(aside, self.path)
+        other = _read(right)
+        if other is not None and self._may_take(other, self._age(right)):  # it died on the way
+            self._remove(right, other["token"])
         else:
-            aside.unlink()
+            time.sleep(0.01)  # whoever has it will soon be done
 
     def _may_take(self, holder: Mapping[str, Any], age: float) -> bool:
         if age > SILENCE:
@@ -117,12 +110,12 @@ class Lock:
         here = holder["host"] == self.me["host"]
         return here and (_start_of(holder["pid"]) is None or _start_of(holder["pid"]) != holder["started"])
 
-    def _age(self) -> float:
+    def _age(self, path: Path) -> float:
         """Seconds since the last touch, by the file system's clock."""
         probe = self.path.with_name(f"lock.{self.token}.now")
         try:
             probe.touch()
-            return probe.stat().st_mtime - self.path.stat().st_mtime
+            return probe.stat().st_mtime - path.stat().st_mtime
         except FileNotFoundError:
             return 0.0
         finally:
@@ -131,12 +124,26 @@ class Lock:
     def _keep_beating(self) -> None:
         while not self._ended.wait(self.beat):
             try:
-                holder = self._read()
+                holder = _read(self.path)
                 if holder is None or holder["token"] != self.token:
                     return
                 os.utime(self.path)
             except OSError:  # a file system that hiccups: the next beat may do
                 continue
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The holder that a file names; None where there is no file."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        found = None
+    known = isinstance(found, dict) and "token" in found
+    return (
+        found if known else {"token": "", "job": None, "host": "?", "pid": -1, "started": None}
+    )  # nobody that we know
 
 
 def _start_of(pid: int) -> str | None:

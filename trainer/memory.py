@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -103,15 +104,13 @@ class Estimator:
         return [{s: found[s] for s in of} for found in map(operator.or_, whole, parts)]
 
     def _replicated(self, config: GanConfig, phases: Sequence[Phase]) -> list[Need]:
-        with fake_tensors(), Live() as live:
-            training = self.training(config)
+        with self.training(config) as (training, live):
             kept = live.now  # with the optimizers' state, which the registry makes
             return [self._need(live, training, config, phase, kept) for phase in phases]
 
     def _split(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
         """Activations as one process alone has them; weights, gradients and optimizer are on paper."""
-        with fake_tensors(), Live() as live:
-            training = self.training(config, alone=True)
+        with self.training(config, alone=True) as (training, live):
             networks = [Network.of(training.g, len(training.averages.settings)), Network.of(training.d, 0)]
             rest, found = live.now - splitting.kept("ddp", networks, 1), []
             for engine in (training.g, training.d):
@@ -133,11 +132,15 @@ class Estimator:
         images = self.iterate(training, phase, config)
         return Need(phase.resolution, images, kept, live.peak - before)
 
-    def training(self, config: GanConfig, alone: bool = False) -> Training:
-        """Of fake tensors, which run as they are (not compiled). alone: as one process, with nothing to average."""
+    @contextmanager
+    def training(self, config: GanConfig, alone: bool = False) -> Iterator[tuple[Training, Live]]:
+        """Of fake tensors, which run as they are (not compiled), with the count of what is alive. alone: as one
+        process, with nothing to average."""
         config = config.model_copy(update={"compile": False, "strategy": "ddp"})
-        encoder = copy.deepcopy(self.encoder)  # what was made fake once is of no use to the next
-        return self.build(config, _Silent(0, 1 if alone else self.world.size, torch.device("cpu"), None), encoder)
+        world = _Silent(0, 1 if alone else self.world.size, torch.device("cpu"), None)
+        encoder = copy.deepcopy(self.encoder)  # here, as what was made fake is of no use, nor is its copy made of fakes
+        with fake_tensors(), Live() as live:
+            yield self.build(config, world, encoder), live
 
     def iterate(self, training: Training, phase: Phase, config: GanConfig, images_seen: int = 0) -> int:
         """One iteration on a fake batch, of no more than two micro-batches: the others are as the second. Returns the

@@ -24,8 +24,7 @@ from . import schedule, settings
 from .config import GanConfig
 from .config_parts import ResNetConfig, Strategy
 from .flops import Flops
-from .live import fake_tensors
-from .memory import Estimator, Need, gb
+from .memory import Estimator, Need, Training, gb
 from .schedule import Phase
 from .splitting import Network, kept
 from .stages import GanTraining, split_problems
@@ -112,8 +111,7 @@ class Paper:
 
     def networks(self) -> tuple[dict[str, Network], int]:
         """Sizes of G and D, and the bytes of everything that a checkpoint holds."""
-        with fake_tensors():
-            training = self.estimator.training(self.config)
+        with self.estimator.training(self.config) as (training, _):
             followers = len(training.averages.settings)
             state = sum(tensor.nbytes for tensor in training.state.tensors().values())
             return {"G": Network.of(training.g, followers), "D": Network.of(training.d, 0)}, state
@@ -143,19 +141,20 @@ class Paper:
     @functools.cached_property
     def flops(self) -> dict[Phase, float]:
         """Of one image in each phase, R1 at its interval: products and convolutions, as torch counts them."""
-        every, found = self.config.r1_interval, {}
-        for phase in self.phases:
-            due = self.iteration_flops(phase, 0)
-            rest = self.iteration_flops(phase, self.phases[0].batch_size) if every > 1 else due
-            found[phase] = (due + (every - 1) * rest) / every
-        return found
+        every = self.config.r1_interval
+        return {p: (due + (every - 1) * rest) / every for p, (due, rest) in self.iteration_flops.items()}
 
-    def iteration_flops(self, phase: Phase, images_seen: int) -> float:
-        """R1 is due in the first iteration of a run, and not in its second."""
-        with fake_tensors():
-            training = self.estimator.training(self.config, alone=True)
-            with Flops() as counted:
-                images = self.estimator.iterate(training, phase, self.config, images_seen)
+    @functools.cached_property
+    def iteration_flops(self) -> dict[Phase, tuple[float, float]]:
+        """Of one image in each phase: in an iteration with R1, which is due in the first of a run, and in one without
+        (as in its second), where R1 is not due in every one."""
+        second = self.phases[0].batch_size if self.config.r1_interval > 1 else 0
+        with self.estimator.training(self.config, alone=True) as (training, _):
+            return {p: (self._image(training, p, 0), self._image(training, p, second)) for p in self.phases}
+
+    def _image(self, training: Training, phase: Phase, images_seen: int) -> float:
+        with Flops() as counted:
+            images = self.estimator.iterate(training, phase, self.config, images_seen)
         return counted.total / min(2 * images, phase.batch_size // self.processes)
 
     def gain(self, plan: Plan) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,24 +88,63 @@ def test_a_holder_that_was_replaced_stops_and_leaves_the_new_lock(tmp_path: Path
     assert json.loads((tmp_path / "lock").read_text())["token"] == "other"
 
 
+RACERS = 8
+
+
 def race(run: str, out: str) -> None:
+    """Held until all have tried: the lock of a process that is gone is free."""
     mine = Lock(Path(run))
     try:
         mine.acquire()
     except UserError:
-        return
-    Path(out, mine.me["token"]).touch()
-    time.sleep(3)
+        Path(out, f"refused-{mine.token}").touch()
+    else:
+        Path(out, f"got-{mine.token}").touch()
+        while len(list(Path(out).iterdir())) < RACERS:
+            time.sleep(0.01)
 
 
 def test_of_many_that_start_at_once_one_gets_it(tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir(), out.mkdir()
     held_by(run, 61)
-    started = [processes.start(race, (str(run), str(out)), tmp_path / f"logs{i}") for i in range(8)]
+    started = [processes.start(race, (str(run), str(out)), tmp_path / f"logs{i}") for i in range(RACERS)]
     for process in started:
         assert process.wait(60) == 0, process.err
-    assert len(list(out.iterdir())) == 1
+    assert len(list(out.glob("got-*"))) == 1
+    assert [path.name for path in run.iterdir()] == ["lock"]
+
+
+def test_of_many_that_take_over_at_once_one_gets_it(tmp_path: Path) -> None:
+    """Again and again: one that looked at the dead holder and then stood still must not remove who came after it."""
+    for turn in range(100):
+        run = tmp_path / f"{turn}"
+        run.mkdir()
+        held_by(run, 61)
+        locks, start = [Lock(run) for _ in range(RACERS)], threading.Barrier(RACERS)
+        with ThreadPoolExecutor(RACERS) as pool:
+            list(pool.map(lambda mine, start=start: (start.wait(), suppressed(mine)), locks))
+        assert sum(mine.held for mine in locks) == 1
+        next(mine for mine in locks if mine.held).release()
+        assert list(run.iterdir()) == []
+
+
+def suppressed(mine: Lock) -> None:
+    with suppress(UserError):
+        mine.acquire()
+
+
+@pytest.mark.parametrize("age", [0, 61])
+def test_one_that_died_while_it_took_over_is_in_nobodys_way(age: float, tmp_path: Path) -> None:
+    held_by(tmp_path, 61)
+    dead = {"token": "dead", "job": None, "host": lock.socket.gethostname(), "pid": 2**22 + 1, "started": "1"}
+    right = tmp_path / "lock.other.over"
+    right.write_text(json.dumps(dead if age == 0 else dead | {"host": "elsewhere"}))
+    os.utime(right, (time.time() - age, time.time() - age))
+    mine = Lock(tmp_path)
+    mine.acquire()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    mine.release()
 
 
 def test_a_second_job_is_refused_and_spoils_nothing(sprites: Path, tmp_path: Path) -> None:

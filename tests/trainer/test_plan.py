@@ -51,7 +51,7 @@ def test_flops_are_those_of_real_iterations(images_seen: int) -> None:
         real = GanTraining(config, ALONE, CHANNELS, encoder_of(config))
         with Flops() as counted:
             really(real, config, phase, images_seen)
-        assert paper.iteration_flops(phase, images_seen) * phase.batch_size == counted.total
+        assert paper.iteration_flops[phase][images_seen > 0] * phase.batch_size == counted.total
 
 
 @pytest.fixture(scope="module")
