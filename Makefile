@@ -56,7 +56,7 @@ compare: setup
 	@echo "open $(COMPARE)/page/index.html"
 
 test: setup
-	$(RUN) pytest
+	$(RUN) pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # A fault in every phase of an iteration, by each signal, under a replicated and a sharded strategy.
 test-faults: setup

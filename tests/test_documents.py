@@ -49,7 +49,8 @@ def tiny(command: str) -> list[str]:
         return [*args, "--count", "128", "--workers", "1"]
     if "trainer" in args and {"vae", "gan"} & set(args):
         stored = ["ema.snapshot_kimg=0.016"] if any(a.startswith("ema.snapshot_kimg=") for a in args) else []
-        return [*args, *TINY, *stored]
+        thin = ["network.nf=1", "network.nf_max=8"] if any(a.endswith("/1024.yaml") for a in args) else []
+        return [*args, *TINY, *stored, *thin]
     if "--step" in args:  # the first of a tiny run
         at = args.index("--step")
         args[at : at + 2] = ["--step=16"]

@@ -112,7 +112,7 @@ class Estimator:
         """Activations as one process alone has them; weights, gradients and optimizer are on paper."""
         with self.training(config, alone=True) as (training, live):
             networks = [Network.of(training.g, len(training.averages.settings)), Network.of(training.d, 0)]
-            rest, found = live.now - splitting.kept("ddp", networks, 1), []
+            rest, found = live.now - sum(splitting.kept("ddp", networks, 1)), []
             for engine in (training.g, training.d):
                 set_gradients_apart(live, engine.network.parameters())
                 engine.optimizer.register_step_pre_hook(_forget_gradients)
@@ -122,7 +122,7 @@ class Estimator:
         return found
 
     def _under(self, strategy: Strategy, alone: Need, networks: list[Network], rest: int) -> Need:
-        kept = rest + splitting.kept(strategy, networks, self.world.size)
+        kept = rest + sum(splitting.kept(strategy, networks, self.world.size))
         passing = splitting.passing(strategy, networks, self.world.size)
         return replace(alone, kept=kept, activations=alone.activations + passing)
 

@@ -231,6 +231,7 @@ def show(plan: Plan, gain: str, title: str, speed: str) -> None:
         table.add_row(name, *cells)
     console.print(table)
     console.print(
+        f"{' and '.join(f'{name} has {gb(n.weights)}' for name, n in plan.networks.items())} of weights.\n"
         f"{plan.days:,.1f} days at {speed}, if {plan.processes} processes are as many times as fast as one.\n"
         f"A checkpoint has {gb(plan.state)}; all processes writing their part take {plan.saving:.1f} s.\n"
         f"{gain}",
@@ -239,12 +240,17 @@ def show(plan: Plan, gain: str, title: str, speed: str) -> None:
 
 
 def _kept(plan: Plan) -> dict[str, list[str]]:
-    """Rows of the second table."""
+    """Rows of the second table: what stays is the same in every stage, what comes and goes is not."""
     networks = list(plan.networks.values())
-    rows = {f"{name}, weights": [gb(n.weights)] * len(plan.sent) for name, n in plan.networks.items()}
-    rows["weights, optimizer, averages kept"] = [gb(kept(s, networks, plan.processes)) for s in plan.sent]
-    worst = [max((stage.memory[s] for stage in plan.stages), key=lambda need: need.bytes) for s in plan.sent]
-    rows["activations, gradients, buffers at most"] = [gb(need.activations) for need in worst]
+    of = [kept(s, networks, plan.processes) for s in plan.sent]
+    rows = {
+        "weights": [gb(k.weights) for k in of],
+        "optimizer": [gb(k.optimizer) for k in of],
+        "averages": [gb(k.averages) for k in of],
+    }
+    for stage in plan.stages:
+        name = f"activations, gradients, buffers at {stage.worst.resolution} px"
+        rows[name] = [gb(stage.memory[s].activations) for s in plan.sent]
     rows["sent in one iteration (rings)"] = [gb(count) for count in plan.sent.values()]
     return rows
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -38,20 +39,26 @@ class Network:
         return cls(weights, sum(t.nbytes for t in state), averages * weights, tuple(blocks[-2:]) or (weights,))
 
 
-def kept(strategy: Strategy, networks: list[Network], processes: int) -> int:
-    """Bytes that stay between iterations."""
-    weights, optimizer, averages = (
-        sum(getattr(n, part) for n in networks) for part in ("weights", "optimizer", "averages")
-    )
+class Kept(NamedTuple):
+    """Bytes of one process that stay between iterations. weights: with the copies and buffers of a strategy."""
+
+    weights: int
+    optimizer: int
+    averages: int
+
+
+def kept(strategy: Strategy, networks: list[Network], processes: int) -> Kept:
+    """Of networks together."""
+    whole = Kept(*(sum(getattr(n, part) for n in networks) for part in Kept._fields))
+    split = Kept(*(part // processes for part in whole))
     if strategy == "ddp":
-        return weights + optimizer + averages
+        return whole
     if strategy == "fsdp2":
-        return (weights + optimizer + averages) // processes
+        return split
     if strategy == "zero3":  # weights, their fp32 copy and gradients in pieces, and a buffer of each network
-        return (3 * weights + optimizer + averages) // processes + len(networks) * _buffer(
-            strategy, "reduce_bucket_size"
-        )
-    return weights + averages + (weights + optimizer) // processes  # with an fp32 copy of a piece of the weights
+        buffers = len(networks) * _buffer(strategy, "reduce_bucket_size")
+        return split._replace(weights=3 * split.weights + buffers)
+    return Kept(whole.weights + split.weights, split.optimizer, whole.averages)  # with an fp32 copy of a piece
 
 
 def passing(strategy: Strategy, networks: list[Network], processes: int) -> int:

@@ -42,11 +42,15 @@ def test_flops_are_those_of_the_closed_form(every: int) -> None:
     assert paper.flops[paper.phases[0]] == expected
 
 
+@pytest.fixture(scope="module")
+def alone() -> Paper:
+    return Paper(config_of(**GROWN), 1)
+
+
 @pytest.mark.parametrize("images_seen", [0, 8], ids=["R1 due", "not due"])
-def test_flops_are_those_of_real_iterations(images_seen: int) -> None:
+def test_flops_are_those_of_real_iterations(images_seen: int, alone: Paper) -> None:
     """In every phase of a run that grows, with checkpoints and micro-batches: the 24 images are each passed once."""
-    config = config_of(**GROWN)
-    paper = Paper(config, 1)
+    config, paper = alone.config, alone
     for phase in paper.phases:
         real = GanTraining(config, ALONE, CHANNELS, encoder_of(config))
         with Flops() as counted:
