@@ -1,0 +1,120 @@
+"""The Inception networks that published FIDs are made with, as functions from uint8 images to features [B, 2048].
+
+Both files hold the weights of 2015-12-05. `clean` is that of Parmar et al., "On Aliased Resizing and Surprising
+Subtleties in GAN Evaluation" (clean-fid): TorchScript, after a bicubic, antialiased resize without rounding.
+`legacy_pytorch` is that of pytorch-fid, which the ID-GAN paper used: a state dict for torchvision's Inception with
+other pooling, after a bilinear resize without antialiasing.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
+
+from data_shards.errors import UserError
+from models import freeze
+
+SIDE, FEATURES = 299, 2048  # px that Inception takes; features that it gives
+Features = Callable[[Tensor], Tensor]
+
+
+def clean(path: Path) -> Features:
+    """inception-2015-12-05.pt. Raises a UserError where the file is no such network."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated")  # the published file is what it is
+            layers = torch.jit.load(path, map_location="cpu").eval().layers
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: is not the TorchScript Inception of clean-fid ({_first(error)})") from None
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        found: Tensor = layers((for_clean(images) - 128) / 128)
+        return found.reshape(len(images), -1)
+
+    return features
+
+
+def legacy_pytorch(path: Path) -> Features:
+    """pt_inception-2015-12-05-6726825d.pth. Raises a UserError where the file is no such network."""
+    network = PytorchFid()
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, ValueError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: does not hold the weights of pytorch-fid's Inception ({_first(error)})") from None
+    network.fc = nn.Identity()  # features are what it classifies by
+    freeze(network)
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        found: Tensor = network(for_legacy_pytorch(images) / 255 * 2 - 1)
+        return found
+
+    return features
+
+
+def for_clean(images: Tensor) -> Tensor:
+    """uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255], as clean-fid resizes with PIL."""
+    resized = F.interpolate(_rgb(images), (SIDE, SIDE), mode="bicubic", antialias=True)
+    return resized.clamp(0, 255)
+
+
+def for_legacy_pytorch(images: Tensor) -> Tensor:
+    """uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255]."""
+    return F.interpolate(_rgb(images), (SIDE, SIDE), mode="bilinear", align_corners=False)
+
+
+class _OwnPool(nn.Module):
+    """A block of torchvision whose pooled branch, the last one, pools as TensorFlow's network does."""
+
+    branch_pool: nn.Module
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        *others, _ = super()._forward(x)  # type: ignore[misc]
+        return [*others, self.branch_pool(self.pool(x))]
+
+    def pool(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
+
+
+class _A(_OwnPool, InceptionA):
+    pass
+
+
+class _C(_OwnPool, InceptionC):
+    pass
+
+
+class _E(_OwnPool, InceptionE):
+    pass
+
+
+class _LastE(_OwnPool, InceptionE):
+    def pool(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 3, 1, padding=1)
+
+
+class PytorchFid(Inception3):
+    """torchvision's Inception but for its pooling: the padding of a mean does not count, and the last is a maximum."""
+
+    def __init__(self) -> None:
+        super().__init__(num_classes=1008, aux_logits=False, init_weights=False)
+        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = _A(192, 32), _A(256, 64), _A(288, 64)
+        self.Mixed_6b, self.Mixed_6c = _C(768, 128), _C(768, 160)
+        self.Mixed_6d, self.Mixed_6e = _C(768, 160), _C(768, 192)
+        self.Mixed_7b, self.Mixed_7c = _E(1280), _LastE(2048)
+
+
+def _rgb(images: Tensor) -> Tensor:
+    return images.float().expand(-1, 3, -1, -1)
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

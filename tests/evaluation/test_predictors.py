@@ -1,0 +1,89 @@
+"""DCI, SAP and modularity against closed forms and brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from evaluation.predictors import Labelled, dci, modularity, modularity_of, sap, spread
+
+SIZES = (3, 4, 5)
+
+
+def factors(count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.integers(size, size=count) for size in SIZES], 1)
+
+
+def perfect(count: int, seed: int) -> Labelled:
+    found = factors(count, seed)
+    return Labelled(found.astype(float), found)
+
+
+def rotated(count: int, seed: int) -> Labelled:
+    """The factors, of one spread, turned by a matrix that mixes all of them."""
+    found = factors(count, seed)
+    turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
+    return Labelled((found - found.mean(0)) / found.std(0) @ turn, found)
+
+
+def noise(count: int, seed: int) -> Labelled:
+    return Labelled(np.random.default_rng(seed + 9).normal(size=(count, 6)), factors(count, seed))
+
+
+def test_dci_of_the_factors_themselves_of_noise_and_of_a_rotation() -> None:
+    found = dci(perfect(600, 0), perfect(300, 1), trees=10)
+    assert found == pytest.approx((1, 1, 1), abs=1e-3)
+    found = dci(noise(600, 0), noise(300, 1), trees=10)
+    assert found.disentanglement < 0.1
+    assert found.completeness < 0.1
+    assert found.informativeness == pytest.approx(np.mean([1 / size for size in SIZES]), abs=0.06)
+    found = dci(rotated(600, 0), rotated(300, 1), trees=10)
+    assert found.disentanglement < 0.7
+    assert found.informativeness > 0.6
+
+
+def test_the_spread_of_importances_is_that_of_the_definition() -> None:
+    importance = np.random.default_rng(0).random((4, 3))
+
+    def score(rows: list[list[float]]) -> float:
+        total = sum(map(sum, rows))
+        weighted = 0.0
+        for row in rows:
+            shares = [value / sum(row) for value in row]
+            entropy = -sum(p * math.log(p, len(row)) for p in shares)
+            weighted += sum(row) / total * (1 - entropy)
+        return weighted
+
+    expected = score(importance.tolist()), score(importance.T.tolist())
+    assert spread(importance) == pytest.approx(expected, rel=1e-6)
+    assert spread(np.ones((4, 3))) == pytest.approx((0, 0), abs=1e-9)
+    assert spread(np.eye(3)) == pytest.approx((1, 1), abs=1e-8)
+    assert spread(np.zeros((4, 3))) == (0, 0)
+
+
+def test_sap_of_two_classes_each_in_one_latent() -> None:
+    """A latent alone tells its own factor perfectly, another by chance."""
+    rng = np.random.default_rng(0)
+
+    def some(count: int) -> Labelled:
+        found = rng.integers(2, size=(count, 3))
+        return Labelled(2.0 * found - 1, found)
+
+    score, accuracy = sap(some(2000), some(2000))
+    assert np.diag(accuracy) == pytest.approx(1)
+    assert accuracy[~np.eye(3, dtype=bool)] == pytest.approx(0.5, abs=0.05)
+    assert score == pytest.approx(0.5, abs=0.05)
+    twice = Labelled(np.repeat(some(500).codes, 2, axis=1), factors(500, 0))
+    assert sap(twice, twice)[0] == pytest.approx(0, abs=1e-9)  # a twin is the runner-up
+    assert sap(noise(1000, 0), noise(1000, 1))[0] < 0.05
+
+
+def test_modularity() -> None:
+    assert modularity(perfect(20_000, 0)) == pytest.approx(1, abs=1e-3)
+    assert modularity_of(np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])) == pytest.approx((1 - 1 / 8 + 1) / 2)
+    assert modularity_of(np.ones((2, 3))) == 0
+    assert modularity_of(np.array([[1.0, 0.0], [0.0, 0.0]])) == 0.5  # a latent that tells nothing
+    assert modularity(rotated(5000, 0)) < 0.99
