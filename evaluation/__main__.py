@@ -74,16 +74,11 @@ def disentanglement_command(
     seed: Seed = 0,
     step: Step = None,
 ) -> None:
-    """MIG and the FactorVAE metric of the run's encoder: its VAE, its frozen q, or InfoGAN's own q."""
+    """FactorVAE metric, MIG, SAP, modularity and DCI of the run's encoder: its VAE, frozen q, or InfoGAN's own q."""
     opened = open_run(run, step)
     record = measure.disentanglement(opened, protocol, seed)
-    fvm, mig = record["fvm"], record["mig"]
-    rows = [["MIG", mig["protocol"], f"{mig['score']:.3f}"]]
-    for name in ("train", "eval"):
-        if fvm[f"{name}_accuracy"] is not None:
-            rows.append([f"FVM ({name} accuracy)", protocol, f"{fvm[f'{name}_accuracy']:.3f}"])
-    rows.append(["pruned latents", protocol, ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"])
     title = f"encoder: {record['encoder']}"
+    rows = measure.disentanglement_rows(record)
     _answer(opened, "disentanglement", record, title, ["metric", "protocol", "value"], rows)
 
 

@@ -71,10 +71,10 @@ def _measure(run: Run, plan: Plan, metrics: dict[str, dict[str, Any]]) -> Measur
     disentanglement = _once(
         run,
         "disentanglement",
-        lambda r: r["seed"] == plan.seed and r["fvm"]["protocol"] == plan.protocol,
+        lambda r: r["seed"] == plan.seed and r["fvm"]["protocol"] == plan.protocol and set(measure.SCORES) <= set(r),
         lambda: known | {"encoder": run.encoder} if known else measure.disentanglement(run, plan.protocol, plan.seed),
     )
-    metrics[encoder] = {"encoder_sha256": encoder} | {name: disentanglement[name] for name in ("seed", "fvm", "mig")}
+    metrics[encoder] = {"encoder_sha256": encoder} | {n: disentanglement[n] for n in ("seed", *measure.SCORES)}
     return Measured(run, fid, disentanglement, _alignment(run, plan))
 
 

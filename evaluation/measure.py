@@ -11,14 +11,16 @@ from data_shards.sources.dsprites import index_of
 from . import alignment as alignments
 from . import control as controls
 from . import disentanglement as metrics
-from . import encoding
+from . import encoding, predictors
 from . import latents as movements
 from .disentanglement import Protocol
 from .factors import Extractor
 from .fid import fid as frechet
 from .images import Kind, code_source
+from .predictors import Labelled
 from .run import Run
 
+SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
 Asked = Literal["posterior", "prior"] | None
 
 
@@ -32,19 +34,46 @@ def fid(
 
 
 def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, Any]:
-    """MIG and FVM of the run's encoder, and which encoder that is."""
+    """SCORES of the run's encoder, and which encoder that is. protocol: of FVM; DCI and SAP are short with it."""
     represent = encoding.representation(run, seed, whole_grid=protocol != "short")
     rng = np.random.default_rng(seed)
+
+    def some(count: int) -> Labelled:
+        factors = metrics.random_factors(rng, count)
+        return Labelled(represent(index_of(factors)), factors)
+
     fvm = metrics.fvm(represent, metrics.FVM_PROTOCOLS[protocol], rng)
-    factors = metrics.random_factors(rng, metrics.MIG_SAMPLES)
-    score, information = metrics.mig(represent(index_of(factors)), factors)
+    data = some(metrics.MIG_SAMPLES)
+    score, information = metrics.mig(*data)
+    name = "short" if protocol == "short" else "dlib"
+    train, test, trees = predictors.PROTOCOLS[name]
+    known, asked = some(train), some(test)
+    gap, accuracies = predictors.sap(known, asked, seed)
     return {
         "encoder": run.encoder,
         "encoder_sha256": run.encoder_sha256,
         "seed": seed,
         "fvm": {"protocol": protocol, **fvm},
         "mig": {"protocol": "dlib", "score": score, "information": information.round(4).tolist()},
+        "dci": {"protocol": name, **predictors.dci(known, asked, trees, seed)._asdict()},
+        "sap": {"protocol": name, "score": gap, "accuracies": accuracies.round(4).tolist()},
+        "modularity": {"protocol": "dlib", "score": predictors.modularity(data)},
     }
+
+
+def disentanglement_rows(record: dict[str, Any]) -> list[list[str]]:
+    """(metric, protocol, value) of a record, for a reader. One of an earlier version has fewer metrics."""
+    fvm, rows = record["fvm"], list[list[str]]()
+    for name in ("train", "eval"):
+        if fvm[f"{name}_accuracy"] is not None:
+            rows.append([f"FactorVAE metric, {name} accuracy", fvm["protocol"], f"{fvm[f'{name}_accuracy']:.3f}"])
+    rows.append(["pruned latents", fvm["protocol"], ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"])
+    for name, key in (("MIG", "mig"), ("SAP", "sap"), ("modularity", "modularity")):
+        if key in record:
+            rows.append([name, record[key]["protocol"], f"{record[key]['score']:.3f}"])
+    for part in predictors.Dci._fields if "dci" in record else ():
+        rows.append([f"DCI, {part}", record["dci"]["protocol"], f"{record['dci'][part]:.3f}"])
+    return rows
 
 
 def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> dict[str, Any]:

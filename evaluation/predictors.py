@@ -11,13 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.svm import LinearSVC
 
 from .disentanglement import bins, mutual_information
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
+
+
+class Protocol(NamedTuple):
+    """Images that predictors learn from and are asked about; boosted trees of each class of a factor."""
+
+    train: int
+    test: int
+    trees: int
+
+
+PROTOCOLS = {"dlib": Protocol(10_000, 5_000, 100), "short": Protocol(1_000, 500, 10)}
 
 
 class Labelled(NamedTuple):
@@ -36,8 +45,10 @@ class Dci(NamedTuple):
     informativeness: float
 
 
-def dci(train: Labelled, test: Labelled, trees: int = 100, seed: int = 0) -> Dci:
+def dci(train: Labelled, test: Labelled, trees: int, seed: int = 0) -> Dci:
     """From the importances that boosted trees give to latents, a classifier for each factor."""
+    from sklearn.ensemble import GradientBoostingClassifier  # two seconds, for this alone
+
     importances, accuracies = [], []
     for known, asked in zip(train.factors.T, test.factors.T, strict=True):
         model = GradientBoostingClassifier(n_estimators=trees, random_state=seed).fit(train.codes, known)
@@ -66,6 +77,8 @@ def sap(train: Labelled, test: Labelled, seed: int = 0) -> tuple[float, Float]:
 
     A linear support vector machine (C 0.01, classes weighted alike) sees one latent at a time.
     """
+    from sklearn.svm import LinearSVC
+
     accuracy = np.zeros((train.codes.shape[1], train.factors.shape[1]))
     for j in range(accuracy.shape[0]):
         for k in range(accuracy.shape[1]):

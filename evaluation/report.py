@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from trainer.preemption import read_command
 from trainer.status import read_stats
 
-from . import control, records
+from . import control, measure, records
 from .latents import BASES, STEPS
 from .page import image, publish_page, section, table
 from .run import Run
@@ -188,15 +188,9 @@ def _control(run: Run, record: dict[str, Any] | None) -> str:
 def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
-    fvm, mig = record["fvm"], record["mig"]
-    rows = [
-        ("MIG", mig["protocol"], f"{mig['score']:.3f}"),
-        ("FactorVAE metric, train accuracy", fvm["protocol"], f"{fvm['train_accuracy']:.3f}"),
-        ("pruned latents", fvm["protocol"], ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"),
-    ]
     return section(
         "Disentanglement",
-        table(("metric", "protocol", "value"), rows),
+        table(("metric", "protocol", "value"), measure.disentanglement_rows(record)),
         f"Of {record['encoder']}. {_origin(run, record)}",
     )
 

@@ -22,10 +22,11 @@ def quickly(folder: Path, *argv: object) -> processes.Running:
 
 
 def _quick(argv: list[str]) -> None:
-    from evaluation import control, disentanglement, latents
+    from evaluation import control, disentanglement, latents, predictors
 
     disentanglement.FVM_PROTOCOLS["short"] = disentanglement.FvmProtocol(500, 0.0, 16, 40, 0)
     disentanglement.MIG_SAMPLES = 500
+    predictors.PROTOCOLS["short"] = predictors.Protocol(100, 50, 1)
     latents.BASES = 4
     control.GRID = 8
     processes.module("evaluation", argv)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation import measure
 from tests.trainer.helpers import finish, train
 
 from .helpers import answer, evaluate, self_contained
@@ -64,7 +65,7 @@ def test_disentanglement_names_the_encoder_it_measured(runs: dict[str, Path], tm
     }
     assert found["gan"]["encoder"] == "the frozen VAE of this run (vae.safetensors)"
     assert found["vae"]["encoder"] == "the beta-VAE of this run"
-    for key in ("fvm", "mig"):
+    for key in measure.SCORES:
         assert found["gan"][key] == found["vae"][key], "the GAN's encoder is its VAE's"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from evaluation import measure
 from tests import processes
 from tests.data_shards.helpers import hashes
 from tests.trainer.helpers import finish, train_system
@@ -175,7 +176,7 @@ def test_runs_on_one_frozen_encoder_get_the_numbers_that_each_alone_gets(
     measured = answer(finish(quickly(tmp_path, "disentanglement", alone, "--protocol", "short")))
     shared = [json.loads(first[2][name, "disentanglement"][0]) for name in ("cgan", "idgan", "factor_vae")]
     for record in shared:
-        for key in ("encoder_sha256", "seed", "fvm", "mig"):
+        for key in ("encoder_sha256", "seed", *measure.SCORES):
             assert record[key] == measured[key]
     assert [record["run"] for record in shared[:2]] == [rows_of(first[1])[row]["run"] for row in (4, 1)]
     assert [record["encoder"] for record in shared] == [measured["encoder"]] * 2 + ["the FactorVAE of this run"]
