@@ -1,0 +1,155 @@
+"""FID of given images: our pass over them against writing PNG files and calling clean-fid on the two folders.
+
+    python benchmarks/fid.py [--count 10000] [--rounds 3] [--memory]
+
+Both see the same uint8 images of 64 px in memory and the same small TorchScript network of 2,048 features, which
+stands in for Inception so that the pipelines are compared and not the network; both use two processor cores. --memory
+prints the peak of our pass alone, in processes of their own, at --count and at four times as many images, made as they
+are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from cleanfid.fid import compute_fid
+from cleanfid.inception_torchscript import InceptionV3W
+from PIL import Image
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from evaluation import frechet, inception
+from evaluation.sums import Store, Sums, pass_over
+from trainer.world import World
+
+SIDE, CORES = 64, 2
+ALONE = World(0, 1, torch.device("cpu"), None)
+
+
+class Layers(nn.Module):
+    """A convolution and a mean of what it finds: cheap, and of as many features as Inception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, inception.FEATURES, 16, stride=32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).relu().mean((2, 3))
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = Layers()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def network(folder: Path) -> Path:
+    """The file that both load."""
+    torch.manual_seed(0)
+    path = folder / "inception-2015-12-05.pt"
+    torch.jit.script(Small()).save(str(path))
+    return path
+
+
+def images(positions: Tensor, brightness: int) -> Tensor:
+    """Each a function of its position: uint8 [b, 3, 64, 64], coarse squares, so that PNG files are not all noise."""
+    rng = [np.random.default_rng([int(i), brightness]) for i in positions]
+    coarse = np.stack([r.integers(brightness, 256, (3, 8, 8), np.uint8) for r in rng])
+    return torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3))
+
+
+def ours(sets: list[Tensor], weights: Path) -> float:
+    features = inception.clean(weights)
+    with tempfile.TemporaryDirectory() as folder:
+        found = [
+            one_pass(len(given), lambda at, given=given: features(given[at]), Path(folder) / str(i))  # type: ignore[misc]
+            for i, given in enumerate(sets)
+        ]
+    return frechet.distance(found[0].moments, found[1].moments)
+
+
+def one_pass(count: int, look: Callable[[Tensor], Tensor], folder: Path) -> Sums:
+    """With the features kept on the disk, as a job keeps them."""
+    return pass_over(count, look, inception.FEATURES, Store(folder, {}, features=True), ALONE)
+
+
+def clean_fid(sets: list[Tensor], weights: Path) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        folders = [Path(folder) / str(i) for i in range(2)]
+        for given, place in zip(sets, folders, strict=True):
+            place.mkdir()
+            for i, image in enumerate(given.permute(0, 2, 3, 1).numpy()):
+                Image.fromarray(image).save(place / f"{i:06d}.png")
+        model = InceptionV3W(str(weights.parent), download=False)
+        more = {"num_workers": CORES, "batch_size": 64, "device": torch.device("cpu"), "verbose": False}
+        return float(compute_fid(*map(str, folders), custom_feat_extractor=model, use_dataparallel=False, **more))
+
+
+def peak_of_a_pass(count: int) -> None:
+    """Print this process's peak memory, in bytes, before and after a pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        features = inception.clean(network(Path(folder)))
+        features(images(torch.arange(64), 0))
+        before = _peak()
+        one_pass(count, lambda at: features(images(at, 0)), Path(folder) / "sums")
+    print(json.dumps([before, _peak()]))
+
+
+def _peak() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def compare(count: int, rounds: int) -> None:
+    positions = torch.arange(count)
+    sets = [images(positions, 0), images(positions, 40)]
+    with tempfile.TemporaryDirectory() as folder:
+        weights, found = network(Path(folder)), dict[str, list[tuple[float, float]]]()
+        for _ in range(rounds):
+            for name, side in (("ours", ours), ("clean-fid", clean_fid)):
+                start = time.perf_counter()
+                value = side(sets, weights)
+                found.setdefault(name, []).append((time.perf_counter() - start, value))
+    times = {name: statistics.median(t for t, _ in runs) for name, runs in found.items()}
+    for name, runs in found.items():
+        every = ", ".join(f"{t:.1f}" for t, _ in runs)
+        print(f"{name:10} {times[name]:8.1f} s, median of {every}; FID {runs[0][1]:.6f}")
+    ours_fid, theirs = found["ours"][0][1], found["clean-fid"][0][1]
+    print(f"{times['clean-fid'] / times['ours']:.2f}x; the two FIDs differ by {abs(ours_fid - theirs) / theirs:.1e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(CORES)
+    if options.peak:
+        peak_of_a_pass(options.count)
+    elif options.memory:
+        for count in (options.count, 4 * options.count):
+            command = [sys.executable, __file__, "--peak", "--count", str(count)]
+            before, after = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            print(f"{count:8,} images: peak {after / 1e6:,.0f} MB, {before / 1e6:,.0f} MB before the pass")
+    else:
+        compare(options.count, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
