@@ -140,10 +140,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except ValueError:
         found = None
-    known = isinstance(found, dict) and "token" in found
-    return (
-        found if known else {"token": "", "job": None, "host": "?", "pid": -1, "started": None}
-    )  # nobody that we know
+    if isinstance(found, dict) and "token" in found:
+        return found
+    return {"token": "", "job": None, "host": "?", "pid": -1, "started": None}  # not one of ours: nobody that we know
 
 
 def _start_of(pid: int) -> str | None:

@@ -12,6 +12,7 @@ from cleanfid.inception_torchscript import InceptionV3W
 from cleanfid.resize import build_resizer
 from torch import Tensor, nn
 
+from benchmarks.fid import network
 from data_shards.errors import UserError
 from evaluation import inception
 
@@ -75,35 +76,14 @@ def test_features_are_pytorch_fids(weights: Path, monkeypatch: pytest.MonkeyPatc
     assert (centred[0] - centred[1]).norm() < 1e-4 * centred[1].norm()
 
 
-class Layers(nn.Module):
-    """A small network in place of the TorchScript Inception's layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 2048, 3, stride=64)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).relu().mean((2, 3))
-
-
-class TorchScript(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = Layers()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
-
-
 def test_features_are_clean_fids(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    torch.jit.script(TorchScript()).save(tmp_path / "inception-2015-12-05.pt")
+    file = network(tmp_path)
     theirs = InceptionV3W(str(tmp_path), download=False)
     given, resize = images(8, 64), build_resizer("clean")
     files = np.stack([resize(image.permute(1, 2, 0).numpy()) for image in given])
     with torch.no_grad():
         expected = theirs(torch.from_numpy(files).permute(0, 3, 1, 2))
-    found = inception.clean(tmp_path / "inception-2015-12-05.pt")(given)
+    found = inception.clean(file)(given)
     assert found.shape == expected.shape
     assert (found - expected).norm() < 1e-4 * expected.norm()
 
