@@ -66,7 +66,8 @@ def slurm() -> Iterator[dict[str, str]]:
     assert done.returncode == 0, done.stderr
     binaries = ROOT / ".venv" / "bin"
     path = f"{binaries}:{os.environ['PATH']}"
-    env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path, "OMP_NUM_THREADS": "1"}
+    here = {key: value for key, value in os.environ.items() if not key.endswith("_SOCKET_IFNAME")}  # site.env's to set
+    env = here | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path, "OMP_NUM_THREADS": "1"}
     yield env
     subprocess.run(["bash", SCRIPT, "down", folder], capture_output=True, timeout=60)
     shutil.rmtree(folder, ignore_errors=True)

@@ -234,8 +234,13 @@ def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -
     boxed = (cluster.place / "boxed").read_text()
     assert boxed.count("accelerate launch --config_file configs/accelerate/cpu.yaml") == 2
     assert "python -m trainer settle" in boxed
-    ways = [path.read_text() for path in cluster.place.glob("set-up-*")]
-    assert sum("GLOO_SOCKET_IFNAME=lo" in way for way in ways) == 2
+    ways = [path.read_text().splitlines() for path in cluster.place.glob("set-up-*")]
+    on_nodes = [way for way in ways if any(line.startswith("SLURM_STEP_ID=") for line in way)]
+    assert len(ways) == 3
+    assert len(on_nodes) == 2
+    for way in on_nodes:
+        assert "GLOO_SOCKET_IFNAME=lo" in way
+        assert "NCCL_SOCKET_IFNAME=lo" in way
 
 
 def test_a_port_in_use_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
