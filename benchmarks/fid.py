@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evaluation import frechet, inception
-from evaluation.sums import Store, Sums, pass_over
+from evaluation.fid import frechet, inception
+from evaluation.fid.sums import Store, Sums, pass_over
 from trainer.world import World
 
 SIDE, CORES = 64, 2

@@ -20,11 +20,13 @@ from data_shards.cli import run as run_app
 from data_shards.errors import UserError
 from trainer.config import GanConfig
 
-from . import comparison, comparison_page, control, figures, latents, measure, reconstruction, records, report
-from .disentanglement import Protocol
-from .factors import load_extractor
-from .fid import KINDS
+from . import measure, reconstruction, records
+from .disentanglement.scores import Protocol
+from .factors import control, latents
+from .factors.network import load_extractor
+from .fid.compute import KINDS
 from .images import Kind, code_source, own_kind
+from .pages import comparison, comparison_page, figures, report
 from .run import Run, open_run
 
 WIDTH, SHOWN_COLUMNS = 130, 13

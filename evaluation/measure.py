@@ -8,16 +8,16 @@ import numpy as np
 
 from data_shards.sources.dsprites import index_of
 
-from . import alignment as alignments
-from . import control as controls
-from . import disentanglement as metrics
-from . import encoding, predictors
-from . import latents as movements
-from .disentanglement import Protocol
-from .factors import Extractor
-from .fid import fid as frechet
+from .disentanglement import alignment as alignments
+from .disentanglement import encoding, predictors
+from .disentanglement import scores as metrics
+from .disentanglement.predictors import Labelled
+from .disentanglement.scores import Protocol
+from .factors import control as controls
+from .factors import latents as movements
+from .factors.network import Extractor
+from .fid.compute import fid as frechet
 from .images import Kind, code_source
-from .predictors import Labelled
 from .run import Run
 
 SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder

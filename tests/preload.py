@@ -4,5 +4,11 @@ import os
 from importlib import import_module
 
 os.environ["OMP_NUM_THREADS"] = "1"
-for name in ("data_shards.commands", "trainer.stages", "trainer.loop", "evaluation.report", "evaluation.factors"):
+for name in (
+    "data_shards.commands",
+    "trainer.stages",
+    "trainer.loop",
+    "evaluation.pages.report",
+    "evaluation.factors.network",
+):
     import_module(name)

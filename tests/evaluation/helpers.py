@@ -22,7 +22,9 @@ def quickly(folder: Path, *argv: object) -> processes.Running:
 
 
 def _quick(argv: list[str]) -> None:
-    from evaluation import control, disentanglement, latents, predictors
+    from evaluation.disentanglement import predictors
+    from evaluation.disentanglement import scores as disentanglement
+    from evaluation.factors import control, latents
 
     disentanglement.FVM_PROTOCOLS["short"] = disentanglement.FvmProtocol(500, 0.0, 16, 40, 0)
     disentanglement.MIG_SAMPLES = 500

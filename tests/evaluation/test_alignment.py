@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from data_shards.errors import UserError
 from data_shards.sources.dsprites import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
-from evaluation.alignment import VALUES, alignment, r_squared, sources
-from evaluation.factors import load_extractor
+from evaluation.disentanglement.alignment import VALUES, alignment, r_squared, sources
+from evaluation.factors.network import load_extractor
 from evaluation.run import Run
 from trainer.config import GanConfig
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import figures
 from evaluation.images import codes, generate, nuisance, of_codes
+from evaluation.pages import figures
 from evaluation.run import open_run
 
 

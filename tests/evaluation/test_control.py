@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from data_shards.noise import Purpose, normal
 from data_shards.sources.dsprites import Factors, render, render_factors
-from evaluation import control as module
-from evaluation.control import Float, Shares, control, readings, shares, sprite_colour
-from evaluation.factors import load_extractor
+from evaluation.factors import control as module
+from evaluation.factors.control import Float, Shares, control, readings, shares, sprite_colour
+from evaluation.factors.network import load_extractor
 from evaluation.run import Run
 from tests import processes
 from tests.trainer.helpers import finish

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_shards.sources.dsprites import COUNT, FACTOR_SIZES, classes, factors_of
-from evaluation import disentanglement as metrics
+from evaluation.disentanglement import scores as metrics
 
 Array = Any
 

@@ -13,8 +13,8 @@ from data_shards.errors import UserError
 from data_shards.noise import Purpose, integers
 from data_shards.sources.dsprites import COUNT, Factors, classes, factors_of, render, render_factors
 from data_shards.variants import Variant, draw, load_painting
-from evaluation.factors import WEIGHTS, load_extractor, sprite_iou, to_factors
-from evaluation.train_factor_net import held_out
+from evaluation.factors.network import WEIGHTS, load_extractor, sprite_iou, to_factors
+from evaluation.factors.train import held_out
 from models import FactorPrediction
 
 EXTRACTOR = load_extractor()

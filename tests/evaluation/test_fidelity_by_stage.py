@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from data_shards.loader import TWIN, Level, open_dataset
 from data_shards.sources.dsprites import classes, factors_of
 from data_shards.variants import Variant, draw
-from evaluation.factors import at_64_px, load_extractor, sprite_iou, sprite_mask
-from evaluation.fid import Measured, measure
-from evaluation.frechet import distance
+from evaluation.factors.network import at_64_px, load_extractor, sprite_iou, sprite_mask
+from evaluation.fid.compute import Measured, measure
+from evaluation.fid.frechet import distance
 from evaluation.images import Maker, generate
 from evaluation.run import AtStage
 from tests.data_shards.helpers import make_dsprites

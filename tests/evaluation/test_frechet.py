@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from evaluation.frechet import Moments, distance
+from evaluation.fid.frechet import Moments, distance
 
 
 def moments(x: np.ndarray, block: int = 64) -> Moments:

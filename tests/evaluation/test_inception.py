@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.fid import network
 from data_shards.errors import UserError
-from evaluation import inception
+from evaluation.fid import inception
 
 
 def images(count: int, side: int, channels: int = 3) -> Tensor:

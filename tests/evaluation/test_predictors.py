@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.predictors import Labelled, dci, modularity, modularity_of, sap, spread
+from evaluation.disentanglement.predictors import Labelled, dci, modularity, modularity_of, sap, spread
 
 SIZES = (3, 4, 5)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_shards.errors import UserError
-from evaluation.sums import BLOCK, ROUND, Store, Sums, pass_over
+from evaluation.fid.sums import BLOCK, ROUND, Store, Sums, pass_over
 from tests import processes
 from tests.distributed import contract
 from trainer.world import World, connect, disconnect

@@ -17,10 +17,11 @@ from matplotlib import pyplot as plt
 from trainer.preemption import read_command
 from trainer.status import read_stats
 
-from . import control, measure, records
-from .latents import BASES, STEPS
+from .. import measure, records
+from ..factors import control
+from ..factors.latents import BASES, STEPS
+from ..run import Run
 from .page import image, publish_page, section, table
-from .run import Run
 
 Record = dict[str, Any] | None
 

@@ -14,10 +14,10 @@ from data_shards.cli import progress_bar
 from data_shards.errors import UserError
 from models.factor_net import FEATURES
 
-from .factors import Extractor, at_64_px, sprite_iou
+from ..factors.network import Extractor, at_64_px, sprite_iou
+from ..images import BLOCK, Codes, Kind, Maker, maker, reals
+from ..run import Run
 from .frechet import Moments, distance
-from .images import BLOCK, Codes, Kind, Maker, maker, reals
-from .run import Run
 
 FIDELITY_IOU, FIDELITY_OF_REALS = 0.8, 0.95
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .disentanglement import bins, mutual_information
+from .scores import bins, mutual_information
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

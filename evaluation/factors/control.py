@@ -17,9 +17,9 @@ from torch import Tensor
 from data_shards.cli import progress_bar
 from data_shards.errors import UserError
 
-from .factors import FULL_RANGE, Extractor, at_64_px, sprite_mask
-from .images import Codes, codes, generate, nuisance
-from .run import Run
+from ..images import Codes, codes, generate, nuisance
+from ..run import Run
+from .network import FULL_RANGE, Extractor, at_64_px, sprite_mask
 
 Float = NDArray[np.float64]
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image

@@ -14,8 +14,8 @@ from data_shards.errors import UserError
 from data_shards.sources.dsprites import COUNT, render
 from data_shards.variants import draw
 
-from .images import signed
-from .run import Run
+from ..images import signed
+from ..run import Run
 
 BATCH = 512
 Represent = Callable[[NDArray[np.int64]], NDArray[np.float64]]

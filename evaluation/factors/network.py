@@ -41,7 +41,7 @@ class Extractor:
 def load_extractor(path: Path = WEIGHTS) -> Extractor:
     """The shipped network; a file that is not the one its .json records is refused."""
     if not path.is_file():
-        raise UserError(f"{path}: is missing; make it with `python -m evaluation.train_factor_net {path}`")
+        raise UserError(f"{path}: is missing; make it with `python -m evaluation.factors.train {path}`")
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     recorded = json.loads(path.with_suffix(".json").read_text())["sha256"]

@@ -9,11 +9,11 @@ from typing import Any
 
 from data_shards.errors import UserError, joined
 
-from . import measure, records
-from .disentanglement import Protocol
-from .factors import Extractor
-from .images import Kind, code_source
-from .run import Run, open_run
+from .. import measure, records
+from ..disentanglement.scores import Protocol
+from ..factors.network import Extractor
+from ..images import Kind, code_source
+from ..run import Run, open_run
 
 
 @dataclass(frozen=True)

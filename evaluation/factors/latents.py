@@ -13,9 +13,9 @@ from torch import Tensor
 
 from trainer.losses import kl_per_latent
 
-from .factors import FULL_RANGE, Extractor
-from .images import code_source, codes, nuisance, of_codes, own_kind, reals, signed
-from .run import Run
+from ..images import code_source, codes, nuisance, of_codes, own_kind, reals, signed
+from ..run import Run
+from .network import FULL_RANGE, Extractor
 
 BASES, STEPS = 64, 7
 COLLAPSED = 0.01  # nats

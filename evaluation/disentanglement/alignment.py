@@ -17,10 +17,10 @@ from data_shards.cli import progress_bar
 from data_shards.noise import Purpose, integers
 from data_shards.sources.dsprites import COUNT, Factors, classes, factors_of
 
+from ..factors.network import Extractor
+from ..images import BLOCK, Kind, nuisance, of_codes, own_kind, signed
+from ..run import Run
 from .encoding import images_at
-from .factors import Extractor
-from .images import BLOCK, Kind, nuisance, of_codes, own_kind, signed
-from .run import Run
 
 Float = NDArray[np.float64]
 VALUES = ("x", "y", "scale")

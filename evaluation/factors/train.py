@@ -1,4 +1,4 @@
-"""Trains the factor network that is shipped: `python -m evaluation.train_factor_net OUT.safetensors`.
+"""Trains the factor network that is shipped: `python -m evaluation.factors.train OUT.safetensors`.
 
 Deterministic on one machine (one thread). Batches mix the four variants; images are made soft and contrast-scaled
 now and then, since generated sprites are grey at their edges.
@@ -104,7 +104,7 @@ def train(out: Path) -> None:
     weights = save({name: t.half().contiguous() for name, t in net.state_dict().items()})
     recipe = {
         "sha256": hashlib.sha256(weights).hexdigest(),
-        "command": "python -m evaluation.train_factor_net evaluation/weights/factor_net.safetensors",
+        "command": "python -m evaluation.factors.train evaluation/factors/weights/factor_net.safetensors",
         "seed": SEED,
         "iterations": ITERATIONS,
         "batch_size": BATCH,
@@ -116,5 +116,5 @@ def train(out: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m evaluation.train_factor_net OUT.safetensors")
+        raise SystemExit("usage: python -m evaluation.factors.train OUT.safetensors")
     train(Path(sys.argv[1]))

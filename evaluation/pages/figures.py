@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..factors.latents import STEPS, decoded, traversal_rows
+from ..images import Codes, codes, generate, maker, nuisance, own_kind, reals
+from ..run import Run
 from .grids import TEXT, beside, grid, headed, labelled, save
-from .images import Codes, codes, generate, maker, nuisance, own_kind, reals
-from .latents import STEPS, decoded, traversal_rows
-from .run import Run
 
 SAMPLES, PANE = 64, 5
 TEXT_SHARE, LABEL = 8, 3  # letters have at least an 8th of an image; a label has the room of 3

@@ -15,12 +15,12 @@ from PIL import Image
 from data_shards.publish import publish
 from trainer.preemption import read_command
 
+from ..factors.latents import STEPS, traversal_rows
+from ..images import code_source, maker, own_kind, reals
+from ..run import Run
 from .comparison import Measured, Plan
 from .grids import beside, grid, labelled, save
-from .images import code_source, maker, own_kind, reals
-from .latents import STEPS, traversal_rows
 from .page import image, publish_page, section, table
-from .run import Run
 
 SAMPLES, SAMPLE_COLUMNS, SHOWN_LATENTS = 40, 8, 5
 COLUMNS = {
