@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,38 +30,37 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evaluation.fid import frechet, inception
-from evaluation.fid.sums import Store, Sums, pass_over
-from trainer.world import World
+from evaluation.fid.sums import Look, Seen, Store, Sums, pass_over
+from trainer.world import ALONE
 
 SIDE, CORES = 64, 2
-ALONE = World(0, 1, torch.device("cpu"), None)
 
 
 class Layers(nn.Module):
-    """A convolution and a mean of what it finds: cheap, and of as many features as Inception."""
+    """A convolution and a mean of what it finds: cheap."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, inception.FEATURES, 16, stride=32)
+        self.conv = nn.Conv2d(3, features, 16, stride=32)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).relu().mean((2, 3))
 
 
 class Small(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        self.layers = Layers()
+        self.layers = Layers(features)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
 
-def network(folder: Path) -> Path:
+def network(folder: Path, features: int = inception.FEATURES) -> Path:
     """The file that both load."""
     torch.manual_seed(0)
     path = folder / "inception-2015-12-05.pt"
-    torch.jit.script(Small()).save(str(path))
+    torch.jit.script(Small(features)).save(str(path))
     return path
 
 
@@ -77,15 +75,15 @@ def ours(sets: list[Tensor], weights: Path) -> float:
     features = inception.clean(weights)
     with tempfile.TemporaryDirectory() as folder:
         found = [
-            one_pass(len(given), lambda at, given=given: features(given[at]), Path(folder) / str(i))  # type: ignore[misc]
+            one_pass(len(given), lambda at, given=given: Seen(features(given[at])), Path(folder) / str(i))  # type: ignore[misc]
             for i, given in enumerate(sets)
         ]
     return frechet.distance(found[0].moments, found[1].moments)
 
 
-def one_pass(count: int, look: Callable[[Tensor], Tensor], folder: Path) -> Sums:
+def one_pass(count: int, look: Look, folder: Path) -> Sums:
     """With the features kept on the disk, as a job keeps them."""
-    return pass_over(count, look, inception.FEATURES, Store(folder, {}, features=True), ALONE)
+    return pass_over(count, look, inception.FEATURES, Store(folder, {}, None), ALONE)
 
 
 def clean_fid(sets: list[Tensor], weights: Path) -> float:
@@ -106,7 +104,7 @@ def peak_of_a_pass(count: int) -> None:
         features = inception.clean(network(Path(folder)))
         features(images(torch.arange(64), 0))
         before = _peak()
-        one_pass(count, lambda at: features(images(at, 0)), Path(folder) / "sums")
+        one_pass(count, lambda at: Seen(features(images(at, 0))), Path(folder) / "sums")
     print(json.dumps([before, _peak()]))
 
 

@@ -21,6 +21,7 @@ from .sources.celeba_hq import celeba_hq
 from .sources.chairs import chairs
 from .sources.dsprites_source import dsprites
 from .sources.folder import folder
+from .sources.grids import CARS3D, MPI3D, SHAPES3D, Grid, grid
 
 log = logging.getLogger(__name__)
 maker = typer.Typer(help="Images -> tar shards.")
@@ -37,13 +38,14 @@ Crop = Annotated[
     Literal["paper", "square", "centre-148", "centre-108", "pggan"],
     typer.Option(help="centre 160, 178, 148 or 108 px; pggan: 128 px around (89, 121)"),
 ]
+Count = Annotated[int | None, typer.Option(help="images: the same subset every time")]
 CORES = os.cpu_count() or 1
 
 
 @maker.command("dsprites")
 def make_dsprites(
     out: Out,
-    count: Annotated[int | None, typer.Option(help="images: the same subset every time")] = None,
+    count: Count = None,
     every: Annotated[bool, typer.Option("--all", help="all 737,280 images")] = False,
     resolutions: Resolutions = "64",
     npz: Annotated[Path | None, typer.Option(help="read the published npz or hdf5 instead of drawing")] = None,
@@ -149,6 +151,59 @@ def make_cars(
     levels = parse_resolutions(resolutions)
     source = cars(src, levels[0])
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
+
+
+@maker.command("shapes3d")
+def make_shapes3d(
+    src: Annotated[Path, typer.Argument(help="3dshapes.h5")],
+    out: Out,
+    count: Count = None,
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: PerShard = None,
+) -> None:
+    """3D Shapes, 480,000 images of 64 px with six known factors."""
+    _make_grid(grid(src, SHAPES3D, count), out, codec, quality, samples_per_shard, workers)
+
+
+@maker.command("mpi3d")
+def make_mpi3d(
+    src: Annotated[Path, typer.Argument(help="mpi3d_toy.npz, or another of the family")],
+    out: Out,
+    count: Count = None,
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: PerShard = None,
+) -> None:
+    """MPI3D, 1,036,800 (460,800 complex) images of 64 px with seven known factors."""
+    _make_grid(grid(src, MPI3D, count), out, codec, quality, samples_per_shard, workers)
+
+
+@maker.command("cars3d")
+def make_cars3d(
+    src: Annotated[Path, typer.Argument(help="cars3d.npz")],
+    out: Out,
+    count: Count = None,
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: PerShard = None,
+) -> None:
+    """Cars3D, 17,568 images of 64 px with three known factors."""
+    _make_grid(grid(src, CARS3D, count), out, codec, quality, samples_per_shard, workers)
+
+
+def _make_grid(
+    source: Grid,
+    out: Path,
+    codec: Literal["png", "webp", "jpeg"],
+    quality: int,
+    samples_per_shard: int | None,
+    workers: int,
+) -> None:
+    _make(source, out, _settings((64,), source, codec, quality, samples_per_shard), workers)
 
 
 def parse_resolutions(text: str) -> tuple[int, ...]:

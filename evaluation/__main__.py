@@ -6,67 +6,32 @@ Each prints a short table; its last line on standard output is one JSON object, 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from data_shards.cli import run as run_app
-from data_shards.errors import UserError
 from trainer.config import GanConfig
 
 from . import measure, reconstruction, records
+from .answers import answer, argv, show
 from .disentanglement.scores import Protocol
 from .factors import control, latents
 from .factors.network import load_extractor
-from .fid.compute import KINDS
-from .images import Kind, code_source, own_kind
+from .fid import commands
+from .fid.extractors import factor_net
+from .images import code_source
+from .options import CodesOption, EmaOption, RunFolder, Seed, Step
 from .pages import comparison, comparison_page, figures, report
 from .run import Run, open_run
 
-WIDTH, SHOWN_COLUMNS = 130, 13
+SHOWN_COLUMNS = 13
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are looked at")]
-Step = Annotated[str | None, typer.Option(help="a checkpoint, by name or by images seen [default: the newest]")]
-CodesOption = Annotated[
-    Literal["posterior", "prior"] | None,
-    typer.Option(help="c from the aggregated posterior or from N(0, I) [default: as in training]"),
-]
-EmaOption = Annotated[
-    str | None,
-    typer.Option(help="an average of the config, or a file that `ema` wrote [default: the config's first average]"),
-]
-
-
-@app.command("fid")
-def fid_command(
-    run: RunFolder,
-    samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
-    of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)}")] = "",
-    codes: CodesOption = None,
-    ema: EmaOption = None,
-    seed: Seed = 0,
-    step: Step = None,
-) -> None:
-    """FID (factor-net features) and sprite fidelity of the run's images and of what they are compared with."""
-    opened, extractor = open_run(run, step, ema), load_extractor()
-    record = measure.fid(opened, extractor, _kinds(of or own_kind(opened)), samples, codes, seed)
-    found = record["kinds"]
-    rows = [
-        [kind, f"{found[kind]['fid']:.4g}", f"{found[kind]['count']:,}", _percent(found[kind]["fidelity"])]
-        for kind in KINDS
-        if kind in found
-    ]
-    title = (
-        f"FID against {found['reference_count']:,} reals (factor-net {extractor.sha256[:12]}, codes: {record['codes']})"
-    )
-    _answer(opened, "fid", record, title, ["images", "FID", "count", "sprites with IoU >= 0.8"], rows)
+app.command("fid")(commands.fid_command)
+app.command("reference")(commands.reference_command)
+app.command("weights")(commands.weights_command)
 
 
 @app.command("disentanglement")
@@ -95,9 +60,9 @@ def alignment_command(
     """How well the factors of an image are found in what is generated from its code (R^2; shape: accuracy)."""
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.alignment(opened, extractor, samples, seed)
-    rows = [[kind, *(f"{v:.3f}" for v in found.values())] for kind, found in record["kinds"].items()]
+    rows = [[kind, *measure.alignment_row(found)] for kind, found in record["kinds"].items()]
     title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
-    _answer(opened, "alignment", record, title, ["images", "R2 of x", "R2 of y", "R2 of scale", "shape"], rows)
+    _answer(opened, "alignment", record, title, ["images", *measure.ALIGNMENT], rows)
 
 
 @app.command("latents")
@@ -180,12 +145,12 @@ def compare_command(
 ) -> None:
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
     opened = comparison.open_all(runs)
-    plan = comparison.Plan(load_extractor(), samples, protocol, seed)
+    plan = comparison.Plan(load_extractor(), factor_net(), samples, protocol, seed)
     found = comparison.measure_all(opened, plan)
     made = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), found)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
-    _print(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
-    print(json.dumps({"command": "compare", "argv": _argv(), "files": [str(path) for path in made.files]}))
+    show(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
+    print(json.dumps({"command": "compare", "argv": argv(), "files": [str(path) for path in made.files]}))
 
 
 def _suffix(run: Run) -> str:
@@ -196,36 +161,10 @@ def _suffix(run: Run) -> str:
     return f"-{Path(name).name.removesuffix('.safetensors')}"
 
 
-def _kinds(text: str) -> list[Kind]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    wrong = [name for name in names if name not in KINDS]
-    if wrong or not names:
-        raise UserError(f"--of: {text!r}: unknown {', '.join(wrong) or 'value'}; choose from {', '.join(KINDS)}")
-    return [kind for kind in KINDS if kind in names]
-
-
-def _percent(share: float | None) -> str:
-    return "not defined" if share is None else f"{share:.1%}"
-
-
 def _answer(
     run: Run, command: str, record: dict[str, Any], title: str, columns: Sequence[str], rows: list[list[str]]
 ) -> None:
-    """The table, then the record as one line of JSON; the record is kept beside the run."""
-    _print(title, columns, rows)
-    print(json.dumps(records.append(run.path, command, {"argv": _argv()} | run.describe() | record)))
-
-
-def _argv() -> str:
-    """The command as the user typed it."""
-    return shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
-
-
-def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=WIDTH).print(table)
+    answer(run.path, command, run.describe() | record, title, columns, rows)
 
 
 if __name__ == "__main__":

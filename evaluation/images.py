@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data_shards.errors import UserError
+from data_shards.loader import TWIN
 from data_shards.noise import Purpose, normal
 from models import sample_posterior
 from trainer.config import GanConfig
@@ -23,7 +24,9 @@ Maker = Callable[[Tensor], Tensor]
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] as a saved file would hold them."""
+    """Images in [0, 1] as a saved file would hold them. Raises UserError where one is not finite."""
+    if not torch.isfinite(images).all():
+        raise UserError("the network makes images that are not finite: it has diverged; take an earlier checkpoint")
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -40,26 +43,18 @@ def code_source(run: Run, asked: Literal["posterior", "prior"] | None) -> Codes:
     return asked or trained
 
 
-def reals(run: Run, seed: int, positions: Tensor) -> Tensor:
-    """Real images in the evaluation's order, at 64 px, variants drawn at epoch 0 of the evaluation's seed.
-
-    positions: int64 [b]. Returns uint8 [b, C, 64, 64]. The order is a permutation that starts again after its end.
-    """
-    return run.data.at(run.data.mixed(seed, positions), seed)
-
-
 def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) -> Tensor:
     """c for generated image i: a posterior sample of the real image at offset + i, or N(0, I). Returns [b, c_dim]."""
-    eps = normal(seed, Purpose.EVAL_CODE, positions, (run.c_dim,))
+    eps = normal(seed, Purpose.EVAL_CODE, positions, (run.c_dim,)).to(run.device)
     if source != "posterior":
         return eps
-    mean, logvar = run.look()(signed(reals(run, seed, positions + offset)))
+    mean, logvar = run.look()(signed(run.reals.at(seed, positions + offset).to(run.device)))
     return sample_posterior(mean, logvar, eps)
 
 
 def nuisance(run: Run, seed: int, positions: Tensor) -> Tensor:
     """s of each position: [b, s_dim]."""
-    return normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,))
+    return normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,)).to(run.device)
 
 
 @torch.no_grad()
@@ -69,13 +64,16 @@ def generate(network: nn.Module, s: Tensor, c: Tensor) -> Tensor:
     return torch.cat([to_uint8((network(z) + 1) / 2) for z in torch.cat((s, c), 1).split(at_once)])
 
 
-def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int) -> Maker:
-    """positions int64 [b] -> uint8 images of one kind. offset: where the reals that are not the reference begin."""
+def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolution: int = TWIN) -> Maker:
+    """positions int64 [b] -> uint8 images of one kind. offset: where the reals that are not the reference begin.
+
+    resolution: of reals.
+    """
 
     @torch.no_grad()
     def make(positions: Tensor) -> Tensor:
         if kind == "reals":
-            return reals(run, seed, positions + offset)
+            return run.reals.at(seed, positions + offset, resolution).to(run.device)
         return of_codes(run, kind, codes(run, seed, positions, source, offset), nuisance(run, seed, positions))
 
     return make

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from data_shards.sources.dsprites import index_of
+from trainer.world import World
 
 from .disentanglement import alignment as alignments
 from .disentanglement import encoding, predictors
@@ -16,33 +16,42 @@ from .disentanglement.scores import Protocol
 from .factors import control as controls
 from .factors import latents as movements
 from .factors.network import Extractor
-from .fid.compute import fid as frechet
-from .images import Kind, code_source
+from .fid import compute
+from .fid.compute import Plan
+from .images import code_source
 from .run import Run
+from .subject import Asked, Subject
 
+ALIGNMENT = (*(f"R2 of {name}" for name in alignments.VALUES), *alignments.FACTORS)  # columns
 SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
-Asked = Literal["posterior", "prior"] | None
 
 
-def fid(
-    run: Run, extractor: Extractor, kinds: list[Kind], samples: int, asked: Asked = None, seed: int = 0
-) -> dict[str, Any]:
-    """FID and sprite fidelity by kind of images. asked: where codes come from, None is as in training."""
-    source = code_source(run, asked)
-    settings = {"protocol": "factor-net", "extractor": extractor.sha256, "samples": samples}
-    return {**settings, "codes": source, "seed": seed, "kinds": frechet(run, extractor, kinds, samples, source, seed)}
+def fid(subject: Subject, plan: Plan, world: World) -> dict[str, Any]:
+    """FID and its kin by kind of images."""
+    return {
+        "protocol": plan.net.protocol,
+        "extractor": plan.net.sha256,
+        "resolution": plan.net.at or subject.resolution,
+        "samples": plan.samples,
+        "codes": plan.codes,
+        "seed": plan.seed,
+        "seeds": plan.seeds,
+        "world_size": world.size,
+        "kinds": compute.fid(subject, plan, world),
+    }
 
 
 def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, Any]:
     """SCORES of the run's encoder, and which encoder that is. protocol: of FVM; DCI and SAP are short with it."""
-    represent = encoding.representation(run, seed, whole_grid=protocol != "short")
+    space = encoding.space_of(run, seed)
+    represent = encoding.representation(run, space, whole_grid=protocol != "short")
     rng = np.random.default_rng(seed)
 
     def some(count: int) -> Labelled:
-        factors = metrics.random_factors(rng, count)
-        return Labelled(represent(index_of(factors)), factors)
+        factors = metrics.random_factors(rng, count, space.sizes)
+        return Labelled(represent(metrics.places(factors, space.sizes)), factors)
 
-    fvm = metrics.fvm(represent, metrics.FVM_PROTOCOLS[protocol], rng)
+    fvm = metrics.fvm(represent, space.sizes, metrics.FVM_PROTOCOLS[protocol], rng)
     data = some(metrics.MIG_SAMPLES)
     score, information = metrics.mig(*data)
     name = "short" if protocol == "short" else "dlib"
@@ -52,6 +61,7 @@ def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, An
     return {
         "encoder": run.encoder,
         "encoder_sha256": run.encoder_sha256,
+        "factors": dict(zip(space.names, space.sizes, strict=True)),
         "seed": seed,
         "fvm": {"protocol": protocol, **fvm},
         "mig": {"protocol": "dlib", "score": score, "information": information.round(4).tolist()},
@@ -87,6 +97,13 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> di
         "seed": seed,
         "kinds": found,
     }
+
+
+def alignment_row(found: dict[str, Any]) -> list[str]:
+    """Under ALIGNMENT, of one kind of images. A record of an earlier version has the accuracy of shape alone."""
+    accuracy = found.get("accuracy", {"shape": found["shape"]})
+    values = [f"{found[name]:.3f}" for name in alignments.VALUES]
+    return values + [f"{accuracy[name]:.1%}" if name in accuracy else "" for name in alignments.FACTORS]
 
 
 def control(run: Run, extractor: Extractor, asked: Asked = None, seed: int = 0) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from trainer.data import Data, open_data
 from trainer.frozen import weights_sha256 as weights
 from trainer.loop import versions
 from trainer.own_encoder import Exported
+
+from .reals import Reals
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,23 @@ class Run:
     encoder: str | None
     facts: dict[str, str | int]
     average: dict[str, str] = field(default_factory=dict)
+    device: torch.device = CPU
+
+    @property
+    def resolution(self) -> int:
+        """Of the images that it is about, as encoders see them: of the checkpoint's stage, at least 64 px."""
+        return max(TWIN, int(self.manifest.get("resolution", TWIN)))
+
+    @cached_property
+    def reals(self) -> Reals:
+        return Reals(self.config.data.path, self.data, {})
+
+    def to(self, device: torch.device) -> Run:
+        """With its networks there."""
+        for network in (self.generator, self.untrained, self.q, self.vae):
+            if isinstance(network, nn.Module):
+                network.to(device)
+        return replace(self, device=device)
 
     @property
     def images_seen(self) -> int:
@@ -111,8 +133,12 @@ class AtStage(nn.Module):
         self.alpha = None if "alpha" not in manifest else torch.tensor(float(manifest["alpha"]))
 
     def forward(self, z: Tensor) -> Tensor:
-        images = self.network(z, self.resolution, self.alpha)
-        return images if self.resolution >= TWIN else F.interpolate(images, (TWIN, TWIN), mode="bilinear")
+        return at_least_64_px(self.network(z, self.resolution, None if self.alpha is None else self.alpha.to(z.device)))
+
+
+def at_least_64_px(images: Tensor) -> Tensor:
+    """[B, C, R, R]; smaller ones are enlarged."""
+    return images if images.shape[-1] >= TWIN else F.interpolate(images, (TWIN, TWIN), mode="bilinear")
 
 
 def open_run(path: Path, step: str | None = None, average: str | None = None) -> Run:

@@ -42,11 +42,9 @@ def tiny(command: str) -> list[str]:
     """The command's arguments at a size that takes a second."""
     args = shlex.split(command)
     if "make" in args and "dsprites" in args and "data_shards" in args:
-        args = [a for a in args if a != "--all"]
-        if "--count" in args:
-            at = args.index("--count")
-            del args[at : at + 2]
-        return [*args, "--count", "128", "--workers", "1"]
+        return [*without([a for a in args if a != "--all"], "--count"), "--count", "128", "--workers", "1"]
+    if {"shapes3d", "mpi3d", "cars3d"} & set(args):
+        return [*args, "--count", "8", "--workers", "1"]
     if "trainer" in args and {"vae", "gan"} & set(args):
         stored = ["ema.snapshot_kimg=0.016"] if any(a.startswith("ema.snapshot_kimg=") for a in args) else []
         thin = ["network.nf=1", "network.nf_max=8"] if any(a.endswith("/1024.yaml") for a in args) else []
@@ -62,12 +60,17 @@ def tiny(command: str) -> list[str]:
         return [*args, "--rounds", "1"]
     if "benchmarks/sharding.py" in args:
         return [*args, "network.nf_max=128", "resolution=16", "--strategies", "ddp,fsdp2"]
-    if {"fid", "alignment", "compare"} & set(args) and "evaluation" in args:
-        args = [a for a in args if not a.isdigit() and a != "--samples"]
-        return [*args, "--samples", "48"]
+    if {"fid", "alignment", "compare", "reference"} & set(args) and "evaluation" in args:
+        return [*without(args, "--samples"), "--samples", "48"]
     if "disentanglement" in args and "--protocol" not in args:
         return [*args, "--protocol", "short"]
     return args
+
+
+def without(args: list[str], option: str) -> list[str]:
+    """Arguments without an option and its value."""
+    at = args.index(option) if option in args else len(args)
+    return args[:at] + args[at + 2 :]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replicas.image_list(place / "image_list.txt", [replicas.hq_image(i, 1024) for i in range(2)])
     replicas.chairs(place, 1)
     replicas.cars(place / "CARS", 4)
+    for name, array, count in (("3dshapes.h5", "images", 480_000), ("mpi3d_toy.npz", "images", 1_036_800)):
+        replicas.black(place / name, array, count)
+    replicas.black(place / "cars3d.npz", "imgs", 17_568)
     return place
 
 

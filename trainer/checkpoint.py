@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from data_shards.errors import DISK_ERRORS, UserError
 from data_shards.publish import publish, sync_folder
 
+from . import held
 from .retention import Keep
 from .state import State
 from .world import World
@@ -41,6 +42,11 @@ def folder(run: Path) -> Path:
 def name_of(images_seen: int) -> str:
     """Steps are named by the clock, so their order is that of training whatever the batch size was."""
     return f"{STEP}{images_seen:012d}"
+
+
+def full_name(step: str) -> str:
+    """The name of a step that a user gave by its name or by images seen."""
+    return name_of(int(step)) if step.isdecimal() else step
 
 
 def pointed(run: Path, pointer: str) -> int | None:
@@ -99,7 +105,8 @@ def _publish(run: Path, temporary: Path, target: Path, manifest: dict[str, Any],
         raise _explained(run, error) from None
     valid = {int(path.name.removeprefix(STEP)): path for path in steps(run) if problem(path) is None}
     for clock in valid.keys() - keep.of(list(valid), pointed(run, "best")):
-        _delete(valid[clock])
+        if valid[clock].name not in held.waiting(run):
+            _delete(valid[clock])
 
 
 def _delete(path: Path) -> None:
@@ -247,11 +254,18 @@ def read_newest(run: Path, like: Callable[[dict[str, Any]], dict[str, Tensor]]) 
 
 
 def read_named(run: Path, name: str, like: Mapping[str, Tensor]) -> tuple[Path, dict[str, Tensor]]:
-    """Some tensors of one step, named as its folder or by images seen: (step, tensors).
+    """Some tensors of one step, named as its folder, by images seen, or `best`: (step, tensors).
 
     Raises a UserError, which lists the others, where there is no such step or it cannot be used.
     """
-    wanted = name_of(int(name)) if name.isdecimal() else name
+    wanted = full_name(name)
+    if name == "best":
+        clock = pointed(run, "best")
+        if clock is None:
+            raise UserError(
+                f"{folder(run)}: no checkpoint is the best yet; run `python -m evaluation fid` on some first"
+            )
+        wanted = name_of(clock)
     there = {path.name: path for path in steps(run)}
     why = problem(there[wanted]) if wanted in there else "is not there"
     if why is None:

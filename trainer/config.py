@@ -21,6 +21,7 @@ from .config_parts import (
     EvaluationConfig,
     GanDataConfig,
     GrowthConfig,
+    InceptionConfig,
     NetworkConfig,
     NonNegative,
     OptimizerConfig,
@@ -43,6 +44,7 @@ class RunConfig(Settings):
     precision: Literal["float32", "float64"] = Field("float32", description="float64 is for exact comparisons")
     data: DataConfig
     schedule: ScheduleConfig
+    inception: InceptionConfig = InceptionConfig()
 
 
 class VaeConfig(RunConfig):

@@ -77,13 +77,24 @@ class RMSpropConfig(_Rate):
 OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="name")]
 
 
+class InceptionConfig(Settings):
+    """Files of the two Inception networks that published FIDs are made with; they are not shipped."""
+
+    clean: Path = may_change(Path("weights/inception-2015-12-05.pt"), description="of `fid --protocol clean`")
+    clean_sha256: str | None = may_change(None, description="of that file; null takes any, and the same ever after")
+    legacy_pytorch: Path = may_change(
+        Path("weights/pt_inception-2015-12-05-6726825d.pth"),
+        description="of `fid --protocol legacy_pytorch`; its name ends with the first digits of its sha256",
+    )
+
+
 class EvaluationConfig(Settings):
     """Evaluation jobs while the run trains."""
 
-    submit: bool = may_change(False, description="after each save, a job for every new moment of ema.snapshot_kimg")
+    submit: bool = may_change(False, description="after each save, a job that evaluates the new checkpoint")
     command: str = may_change(
         "sbatch slurm/eval_fid.sh",
-        description="submits one, from the folder that the run was started in: + RUN --ema FILE",
+        description="submits one, from the folder that the run was started in: + RUN --step STEP",
     )
 
 

@@ -66,9 +66,9 @@ class Data:
     def _draw(self, sprites: Tensor, samples: Tensor, epochs: Tensor) -> Tensor:
         return draw(self.variant, sprites, samples, epochs, self.seed, self.painting)
 
-    def at(self, samples: Tensor, seed: int) -> Tensor:
-        """The 64 px images of sample ids int64 [N], drawn as at epoch 0 of `seed`: uint8 [N, C, 64, 64]."""
-        images = self.levels[TWIN].read_samples(samples.numpy())
+    def at(self, samples: Tensor, seed: int, level: Level | None = None) -> Tensor:
+        """Images of sample ids int64 [N], drawn as at epoch 0 of `seed`: uint8 [N, C, R, R], at 64 px or of a level."""
+        images = (level or self.levels[TWIN]).read_samples(samples.numpy())
         return draw(self.variant, images, samples, torch.zeros_like(samples), seed, self.painting)
 
     def mixed(self, seed: int, positions: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ bank.safetensors       mean and logvar [N, c_dim] of q for every training image,
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,15 +71,18 @@ class Model:
         made = [self.generator(z, self.facts.resolution, alpha) for z in torch.cat((s, c), 1).split(at_once)]
         return (torch.cat(made) + 1) / 2
 
-    def nuisance(self, count: int, seed: int = 0) -> Tensor:
-        """s ~ N(0, I): [count, s_dim]."""
-        return normal(seed, Purpose.EVAL_NUISANCE, torch.arange(count), (self.facts.s_dim,))
+    def nuisance(self, count: int | Tensor, seed: int = 0) -> Tensor:
+        """s ~ N(0, I): [count, s_dim]; or [b, s_dim], those of positions int64 [b]."""
+        return normal(seed, Purpose.EVAL_NUISANCE, _positions(count), (self.facts.s_dim,))
 
-    def codes(self, count: int, seed: int = 0) -> Tensor:
-        """c as in training: of the aggregated posterior (the bank), or N(0, I). [count, c_dim]"""
-        at = torch.arange(count)
+    def codes(self, count: int | Tensor, seed: int = 0, prior: bool = False) -> Tensor:
+        """c as in training: of the aggregated posterior (the bank), or N(0, I), which `prior` asks for.
+
+        [count, c_dim]; see `nuisance`.
+        """
+        at = _positions(count)
         eps = normal(seed, Purpose.EVAL_CODE, at, (self.facts.c_dim,))
-        if self.bank is None:
+        if self.bank is None or prior:
             return eps
         mean, logvar = self.bank
         chosen = integers(seed, Purpose.EVAL_ORDER, at, (), len(mean))
@@ -103,6 +107,10 @@ class Model:
         return self.vae.decode(c)
 
 
+def _positions(count: int | Tensor) -> Tensor:
+    return torch.arange(count) if isinstance(count, int) else count
+
+
 def build_generator(facts: Facts) -> nn.Module:
     return (ConvGenerator if facts.network == "conv" else Generator)(**facts.generator)
 
@@ -121,6 +129,15 @@ def load(folder: str | Path) -> Model:
         bank = _tensors(folder / BANK)
         model.bank = bank["mean"], bank["logvar"]
     return model
+
+
+def sha256(folder: Path) -> str:
+    """The identity of an export: of all that it holds."""
+    whole = hashlib.sha256()
+    for name in (FACTS, GENERATOR, ENCODER, OWN_ENCODER, BANK):
+        if (folder / name).is_file():
+            whole.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    return whole.hexdigest()
 
 
 def _facts(folder: Path) -> Facts:

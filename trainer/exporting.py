@@ -44,7 +44,7 @@ def export(run: Path, out: Path, step: str | None = None, average: str | None = 
         if differs:
             raise UserError(f"{run}: {'; '.join(differs)}: not what it was trained on; mend {run / 'config.yaml'}")
     origin = {"run": str(run), "step": at.name, "images_seen": manifest["images_seen"], **which, "seed": config.seed}
-    origin |= {"inputs": manifest["facts"], "versions": versions()}
+    origin |= {"inputs": manifest["facts"], "variant": config.data.variant, "versions": versions()}
     facts = Facts(
         network=config.network.name,
         generator=_arguments(config, channels),

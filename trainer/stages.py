@@ -205,10 +205,6 @@ def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tupl
         )
     if data and not problems.found:  # else the step cannot be tried
         problems.found += _memory_problems(config, data.channels, q, world)
-    if config.evaluation.submit and config.ema.snapshot_kimg is None:
-        problems.add(
-            "evaluation.submit: true, but nothing is kept for it; set ema.snapshot_kimg, or evaluation.submit=false"
-        )
     if data and data.main.manifest.data_set == "dsprites":
         for key in ("flip", "dequantise"):
             if getattr(config.data, key):

@@ -1,4 +1,4 @@
-"""Evaluation jobs while a run trains: one for each of RUN/ema's moments, handed to the scheduler and not waited for."""
+"""Evaluation jobs while a run trains: one for each checkpoint, handed to the scheduler and not waited for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from data_shards.errors import UserError
 from data_shards.publish import publish
 
-from . import snapshots
+from . import checkpoint, held
 from .config_parts import EvaluationConfig
 
 log = logging.getLogger(__name__)
@@ -20,9 +20,9 @@ PATIENCE = 10  # seconds at the end of a run, for what was submitted last to be 
 
 
 class Submitter:
-    """The main process's. COMMAND RUN --ema FILE, with the first average's file of each moment.
+    """The main process's. COMMAND RUN --step STEP for each checkpoint, which is held until that evaluation has ended.
 
-    RUN/evaluation/submitted.json has the files whose command ended with 0: a resume does not submit them again, and
+    RUN/evaluation/submitted.json has the steps whose command ended with 0: a resume does not submit them again, and
     does submit the others. What the commands print goes to RUN/evaluation/submit.log.
     """
 
@@ -39,15 +39,16 @@ class Submitter:
         self.done: list[str] = json.loads(self.path.read_bytes()) if self.path.exists() else []
         self.asked = set(self.done)
         self.waiting: dict[str, subprocess.Popen[bytes]] = {}
+        self.warned = False
 
     def submit(self) -> None:
-        """Every moment that is not submitted yet. Returns at once, whatever the scheduler does."""
+        """Every checkpoint that is not submitted yet. Returns at once, whatever the scheduler does."""
         self.look()
-        first = {file.name.partition("-")[0]: file for file in reversed(snapshots.files(self.run))}
-        for file in sorted(first.values()):
-            if file.name not in self.asked:
-                self.asked.add(file.name)
-                self._start(file)
+        for step in reversed(checkpoint.steps(self.run)):
+            if step.name not in self.asked and checkpoint.problem(step) is None:
+                self.asked.add(step.name)
+                self._hold(step.name)
+                self._start(step.name)
 
     def look(self) -> None:
         """Note which commands have ended, and warn of those that failed."""
@@ -62,6 +63,7 @@ class Submitter:
                 except OSError as error:
                     self._warn(name, f"was submitted, and could not be noted ({error.strerror})")
             else:
+                held.release(self.run, name)
                 self._warn(name, f"ended with {process.returncode}")
 
     def finish(self) -> None:
@@ -75,19 +77,29 @@ class Submitter:
         for name in self.waiting:
             self._warn(name, "has not answered yet")
 
-    def _start(self, file: Path) -> None:
+    def _hold(self, step: str) -> None:
+        if not held.hold(self.run, step) and not self.warned:
+            self.warned = True
+            log.warning(
+                "warning: %d checkpoints wait for their evaluation (%s): later ones are not held for theirs",
+                held.MOST,
+                ", ".join(held.waiting(self.run)),
+            )
+
+    def _start(self, step: str) -> None:
         try:
             self.folder.mkdir(exist_ok=True)
             with (self.folder / "submit.log").open("ab") as out:
-                self.waiting[file.name] = subprocess.Popen(
-                    self._words(file), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                self.waiting[step] = subprocess.Popen(
+                    self._words(step), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
                 )
         except OSError as error:
-            self._warn(file.name, f"could not be started ({error.strerror})")
+            held.release(self.run, step)
+            self._warn(step, f"could not be started ({error.strerror})")
 
-    def _words(self, file: Path) -> list[str]:
-        return [*self.command, str(self.run), "--ema", str(file)]
+    def _words(self, step: str) -> list[str]:
+        return [*self.command, str(self.run), "--step", step]
 
     def _warn(self, name: str, why: str) -> None:
-        words = shlex.join(self._words(snapshots.folder(self.run) / name))
+        words = shlex.join(self._words(name))
         log.warning("warning: %s %s: see %s; training goes on", words, why, self.folder / "submit.log")

@@ -107,6 +107,9 @@ class World:
         return box
 
 
+ALONE = World(0, 1, torch.device("cpu"), None)
+
+
 def connect(device: str, processes: int | None) -> World:
     """Join the processes that the launcher started. device: auto, cpu or cuda; processes: the number wanted, or None.
 

@@ -1,8 +1,10 @@
-"""Posterior means of dSprites images by dataset index: the representation that disentanglement metrics look at."""
+"""Posterior means of images with known factors: the representation that disentanglement metrics look at."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from data_shards.cli import progress_bar
 from data_shards.errors import UserError
-from data_shards.sources.dsprites import COUNT, render
+from data_shards.sources.dsprites import FACTOR_NAMES, FACTOR_SIZES, render
 from data_shards.variants import draw
 
 from ..images import signed
@@ -21,34 +23,71 @@ BATCH = 512
 Represent = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
-def images_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
+@dataclass(frozen=True)
+class Space:
+    """Every combination of a set's known factors. names and sizes of the factors, the last one the fastest.
+
+    images: int64 [N] places in the grid -> uint8 [N, C, 64, 64].
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    images: Callable[[NDArray[np.int64]], Tensor]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.sizes)
+
+
+def space_of(run: Run, seed: int) -> Space:
+    """The factors of a run's data. Raises UserError where it knows none, or holds a part of their combinations."""
+    manifest, data = run.data.main.manifest, run.data
+    if manifest.data_set == "dsprites":
+        return Space(FACTOR_NAMES, FACTOR_SIZES, lambda index: sprites_at(run, index, seed))
+    space = Space(
+        tuple(factor.name for factor in manifest.factors),
+        tuple(factor.size for factor in manifest.factors),
+        lambda index: data.at(torch.from_numpy(index), seed),
+    )
+    if not space.names:
+        raise UserError(f"{run.path}: trained on {manifest.data_set}, which has no known factors")
+    if manifest.count != space.count:
+        raise UserError(
+            f"{run.path}: {run.config.data.path} holds {manifest.count:,} of {space.count:,} combinations of its "
+            "factors; make the set without --count, and train on that"
+        )
+    return space
+
+
+def sprites_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
     """The run's variant of dSprites images by index: uint8 [B, C, 64, 64]. Each index has one draw, at epoch 0."""
-    if run.data.main.manifest.data_set != "dsprites":
-        raise UserError(f"{run.path}: trained on {run.data.main.manifest.data_set}, which has no known factors")
+    data_set = run.data.main.manifest.data_set
+    if data_set != "dsprites":
+        raise UserError(f"{run.path}: trained on {data_set}, whose factors the factor network does not know")
     ids = torch.from_numpy(index)
     sprites = torch.from_numpy(render(index)).unsqueeze(1) * 255
     return draw(run.data.variant, sprites, ids, torch.zeros_like(ids), seed, run.data.painting)
 
 
 @torch.no_grad()
-def means(run: Run, index: NDArray[np.int64], seed: int, label: str = "encode") -> NDArray[np.float64]:
-    """Posterior means [N, c_dim] of images by dataset index [N]."""
+def means(run: Run, space: Space, index: NDArray[np.int64], label: str = "encode") -> NDArray[np.float64]:
+    """Posterior means [N, c_dim] of images by their places in the grid [N]."""
     out = np.empty((len(index), run.c_dim))
     encoder = run.look()
     with progress_bar() as bar:
         task = bar.add_task(label, total=len(index))
         for start in range(0, len(index), BATCH):
             rows = slice(start, start + BATCH)
-            mean, _ = encoder(signed(images_at(run, index[rows], seed)))
+            mean, _ = encoder(signed(space.images(index[rows])))
             out[rows] = mean.double().numpy()
             bar.advance(task, len(mean))
     return out
 
 
-def representation(run: Run, seed: int, whole_grid: bool) -> Represent:
-    """index [N] -> posterior means [N, c_dim]; whole_grid encodes all 737,280 images first and then looks them up."""
+def representation(run: Run, space: Space, whole_grid: bool) -> Represent:
+    """place [N] -> posterior means [N, c_dim]; whole_grid encodes all images first and then looks them up."""
     run.look()
     if not whole_grid:
-        return lambda index: means(run, index, seed)
-    table = means(run, np.arange(COUNT), seed, "encode the grid")
+        return lambda index: means(run, space, index)
+    table = means(run, space, np.arange(space.count), "encode the grid")
     return lambda index: table[index]

@@ -1,4 +1,4 @@
-"""MIG and the FactorVAE metric (FVM). A representation maps factor classes to codes; the five factors are dSprites'.
+"""MIG and the FactorVAE metric (FVM). A representation maps images, by their places in the grid of factors, to codes.
 
 Sources: appendix C.1 of the ID-GAN paper; Locatello et al., "Challenging common assumptions" (disentanglement_lib).
 """
@@ -6,13 +6,13 @@ Sources: appendix C.1 of the ID-GAN paper; Locatello et al., "Challenging common
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from data_shards.sources.dsprites import COUNT, FACTOR_SIZES, index_of
 
 from .encoding import Represent
 
@@ -70,16 +70,25 @@ def mig(codes: Float, factors: Int) -> tuple[float, Float]:
     return float(((ordered[:, -1] - second) / entropy).mean()), information / entropy[:, None]
 
 
-def random_factors(rng: np.random.Generator, count: int) -> Int:
-    """Factor classes [N, 5], uniform."""
-    return np.stack([rng.integers(size, size=count) for size in FACTOR_SIZES], 1)
+def random_factors(rng: np.random.Generator, count: int, sizes: Sequence[int]) -> Int:
+    """Factor classes [N, F], uniform."""
+    return np.stack([rng.integers(size, size=count) for size in sizes], 1)
 
 
-def fvm(represent: Represent, protocol: FvmProtocol, rng: np.random.Generator) -> dict[str, Any]:
-    """Accuracy of the majority vote "which factor is fixed, given the latent that varies least"."""
+def places(classes: Int, sizes: Sequence[int]) -> Int:
+    """Of factor classes [N, F] in the grid of all combinations, the last factor the fastest."""
+    return np.asarray(np.ravel_multi_index(tuple(classes.T), tuple(sizes)), np.int64)
+
+
+def fvm(represent: Represent, sizes: Sequence[int], protocol: FvmProtocol, rng: np.random.Generator) -> dict[str, Any]:
+    """Accuracy of the majority vote "which factor is fixed, given the latent that varies least".
+
+    sizes: of the factors.
+    """
     samples = protocol.variance_samples
-    index = np.arange(COUNT) if samples is None else index_of(random_factors(rng, samples))
-    variance = represent(index).var(0, ddof=0 if samples is None else 1)
+    whole = samples is None
+    index = np.arange(math.prod(sizes)) if samples is None else places(random_factors(rng, samples, sizes), sizes)
+    variance = represent(index).var(0, ddof=0 if whole else 1)
     active = variance >= protocol.prune_variance
     pruned = np.flatnonzero(~active).tolist()
     if not active.any():
@@ -89,11 +98,12 @@ def fvm(represent: Represent, protocol: FvmProtocol, rng: np.random.Generator) -
             "eval_accuracy": 0.0 if protocol.eval_votes else None,
             "pruned": pruned,
         }
-    train = _votes(represent, protocol.train_votes, protocol.batch, variance, active, rng)
+    train = _votes(represent, sizes, protocol.train_votes, protocol.batch, variance, active, rng)
     majority = train.argmax(0)
     held_out = None
     if protocol.eval_votes:
-        held_out = _accuracy(_votes(represent, protocol.eval_votes, protocol.batch, variance, active, rng), majority)
+        others = _votes(represent, sizes, protocol.eval_votes, protocol.batch, variance, active, rng)
+        held_out = _accuracy(others, majority)
     return {"train_accuracy": _accuracy(train, majority), "eval_accuracy": held_out, "pruned": pruned}
 
 
@@ -103,19 +113,20 @@ def _accuracy(votes: Int, majority: Int) -> float:
 
 def _votes(
     represent: Represent,
+    sizes: Sequence[int],
     count: int,
     batch: int,
     variance: Float,
     active: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> Int:
-    """How often each (fixed factor, least varying latent) came up: [5, c]."""
-    fixed = rng.integers(len(FACTOR_SIZES), size=count)
-    factors = random_factors(rng, count * batch).reshape(count, batch, -1)
+    """How often each (fixed factor, least varying latent) came up: [F, c]."""
+    fixed = rng.integers(len(sizes), size=count)
+    factors = random_factors(rng, count * batch, sizes).reshape(count, batch, -1)
     rows = np.arange(count)
     factors[rows, :, fixed] = factors[rows, :1, fixed]
-    codes = represent(index_of(factors.reshape(count * batch, -1))).reshape(count, batch, -1)
+    codes = represent(places(factors.reshape(count * batch, -1), sizes)).reshape(count, batch, -1)
     ratio = np.where(active, codes.var(1, ddof=1) / np.maximum(variance, 1e-300), np.inf)
-    table = np.zeros((len(FACTOR_SIZES), len(variance)), np.int64)
+    table = np.zeros((len(sizes), len(variance)), np.int64)
     np.add.at(table, (fixed, ratio.argmin(1)), 1)
     return table

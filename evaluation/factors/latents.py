@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.losses import kl_per_latent
 
-from ..images import code_source, codes, nuisance, of_codes, own_kind, reals, signed
+from ..images import code_source, codes, nuisance, of_codes, own_kind, signed
 from ..run import Run
 from .network import FULL_RANGE, Extractor
 
@@ -99,7 +99,7 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
 @torch.no_grad()
 def kl(run: Run, seed: int, count: int = 2048) -> Tensor:
     """KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]. Collapsed latents have none."""
-    mean, logvar = run.look()(signed(reals(run, seed, torch.arange(count))))
+    mean, logvar = run.look()(signed(run.reals.at(seed, torch.arange(count))))
     return kl_per_latent(mean, logvar)
 
 

@@ -33,9 +33,10 @@ class Extractor:
 
     @torch.no_grad()
     def look(self, images: Tensor) -> tuple[Tensor, FactorPrediction]:
-        """uint8 [B, 1 or 3, R, R], R of at least 64 -> (features [B, 128], predicted factors)."""
+        """uint8 [B, 1 or 3, R, R], R of at least 64 -> (features [B, 128], predicted factors), both on the CPU."""
         features = self.network.features(at_64_px(images).float() / 255)
-        return features, self.network.predict(features)
+        predicted = self.network.predict(features)
+        return features.cpu(), FactorPrediction(*(part.cpu() for part in predicted))
 
 
 def load_extractor(path: Path = WEIGHTS) -> Extractor:
@@ -53,18 +54,23 @@ def load_extractor(path: Path = WEIGHTS) -> Extractor:
     return Extractor(network.to(memory_format=torch.channels_last), digest)
 
 
-def to_factors(prediction: FactorPrediction) -> Factors:
-    """The predicted factor values, kept within what dSprites can draw."""
+def to_factors(prediction: FactorPrediction, within: bool = True) -> Factors:
+    """The predicted factor values; within: what dSprites can draw."""
     shape = prediction.shape.argmax(1)
     angle = prediction.angle[torch.arange(len(shape)), shape]
     theta = torch.atan2(angle[:, 1], angle[:, 0]) / torch.tensor(SYMMETRY)[shape]
     return Factors(
         shape.numpy(),
-        prediction.scale.clamp(*FULL_RANGE["scale"]).numpy(),
+        _kept(prediction.scale, "scale", within),
         theta.double().numpy(),
-        prediction.x.clamp(0, 1).numpy(),
-        prediction.y.clamp(0, 1).numpy(),
+        _kept(prediction.x, "x", within),
+        _kept(prediction.y, "y", within),
     )
+
+
+def _kept(value: Tensor, name: str, within: bool) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = (value.clamp(*FULL_RANGE[name]) if within else value).numpy()
+    return found
 
 
 def at_64_px(images: Tensor) -> Tensor:
@@ -90,7 +96,7 @@ def sprite_iou(images: Tensor, prediction: FactorPrediction) -> NDArray[np.float
     images: uint8 [B, C, R, R]. The image's mask is that of `sprite_mask` at 64 px; an image without anything has
     overlap 0.
     """
-    mask = sprite_mask(at_64_px(images)).numpy()
+    mask = sprite_mask(at_64_px(images)).cpu().numpy()
     drawn = render_factors(to_factors(prediction)).astype(bool)
     union = (mask | drawn).sum((1, 2))
     return np.asarray((mask & drawn).sum((1, 2)) / np.maximum(union, 1))

@@ -1,107 +1,242 @@
-"""FID and sprite fidelity of a run's images against its reals."""
+"""FID and what else features tell of a run's images against its reals."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
 from data_shards.cli import progress_bar
 from data_shards.errors import UserError
-from models.factor_net import FEATURES
+from trainer.world import World
 
-from ..factors.network import Extractor, at_64_px, sprite_iou
-from ..images import BLOCK, Codes, Kind, Maker, maker, reals
-from ..run import Run
-from .frechet import Moments, distance
+from ..images import Codes, Kind
+from ..subject import Subject
+from . import kernel, references
+from .extractors import FeatureNet
+from .frechet import distance
+from .neighbours import K, reach
+from .references import KEPT, Reference
+from .sums import Look, Seen, Store, Sums, pass_over
 
-FIDELITY_IOU, FIDELITY_OF_REALS = 0.8, 0.95
-log = logging.getLogger(__name__)
+FIDELITY_OF_REALS = 0.95
+SPRITES = ("plain", "color")  # the variants of which sprite fidelity is defined
 KINDS: tuple[Kind, ...] = ("reals", "gan", "vae", "untrained")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One set of images: moments of its features and, where it is defined, the share of faithful sprites."""
+class Plan:
+    """What is measured. samples: images of each kind; seeds: how many, from `seed` on, of every kind but reals.
 
-    moments: Moments
-    fidelity: float | None
+    reference: a file of statistics, or None for the first `samples` reals of the data; keep_images: a folder for
+    KIND-SEED/000000.png; keep_features: of all images, in RUN/evaluation/partial.
+    """
 
-
-def measure(make: Maker, count: int, extractor: Extractor, faithful: bool, advance: Callable[[int], None]) -> Measured:
-    """Look at images 0 to count - 1 in blocks."""
-    moments, overlaps = Moments.empty(FEATURES), []
-    for start in range(0, count, BLOCK):
-        positions = torch.arange(start, min(start + BLOCK, count))
-        images = at_64_px(make(positions))  # once for both looks
-        features, prediction = extractor.look(images)
-        if not torch.isfinite(features).all():
-            raise UserError(
-                f"images {start} to {int(positions[-1])} give features that are not finite: it has diverged"
-            )
-        moments.add(features)
-        if faithful:
-            overlaps.append(sprite_iou(images, prediction))
-        advance(len(positions))
-    assert moments.count == count
-    fidelity = float((np.concatenate(overlaps) >= FIDELITY_IOU).mean()) if faithful else None
-    return Measured(moments, fidelity)
+    net: FeatureNet
+    kinds: tuple[Kind, ...]
+    samples: int
+    codes: Codes
+    seed: int
+    seeds: int = 1
+    reference: Path | None = None
+    keep_images: Path | None = None
+    keep_features: bool = False
 
 
-def fid(run: Run, extractor: Extractor, kinds: list[Kind], samples: int, source: Codes, seed: int) -> dict[str, Any]:
-    """FID of each kind of images against the same reference reals. Returns the record's numbers by kind.
+def fid(subject: Subject, plan: Plan, world: World) -> dict[str, Any]:
+    """Everything by kind of images: FID, sprite fidelity, KID, precision, recall, density, coverage; `reference_count`.
 
     The reference is the first `samples` reals of the evaluation's order (all where there are fewer); "reals" are those
-    after it, and so are the reals that give the codes, which start again at the order's end.
+    after it, and so are the reals that give the codes, which start again at the order's end. It goes on from what an
+    earlier, interrupted call left in RUN/evaluation/partial; `forget` removes it once the numbers are recorded.
     """
-    count = run.data.main.count
-    reference = min(samples, count)
-    _check(run, kinds, samples, count - reference)
-    counts: dict[Kind, int] = {kind: min(samples, count - reference) if kind == "reals" else samples for kind in kinds}
-    faithful = run.data.variant in ("plain", "color")
-    with progress_bar() as bar:
-        task = bar.add_task("fid", total=reference + sum(counts.values()))
-        base = measure(lambda at: reals(run, seed, at), reference, extractor, False, lambda n: bar.advance(task, n))
-        found = {
-            kind: measure(
-                maker(run, kind, seed, source, reference),
-                n,
-                extractor,
-                faithful,
-                lambda n: bar.advance(task, n),
-            )
-            for kind, n in counts.items()
-        }
-    if faithful and "reals" in found and (found["reals"].fidelity or 0) < FIDELITY_OF_REALS:
-        log.warning(
-            "warning: only %.1f %% of the reals are faithful sprites: the measure is broken here",
-            100 * (found["reals"].fidelity or 0),
-        )
-    return {
-        "reference_count": reference,
-        **{
-            kind: {"fid": distance(m.moments, base.moments), "count": counts[kind], "fidelity": m.fidelity}
-            for kind, m in found.items()
-        },
+    given = plan.reference
+    known = world.together(lambda: references.read(given)) if given else None
+    size = known.facts["count"] if known else _reference_size(subject, plan)
+    _check(subject, plan, size)
+    passes, found = _passes(subject, plan, size), dict[str, list[Numbers]]()
+    with progress_bar(world.is_main) as bar:
+        task = bar.add_task("fid", total=sum(each.count for each in passes) + (0 if known else size))
+
+        def advance(images: int) -> None:
+            bar.advance(task, images)
+
+        base = known or _reference(subject, plan, size, world, advance)
+        if given:
+            wanted = references.facts_of(subject.data, plan.net, subject.resolution, size, base.facts["seed"])
+            references.check(given, base, wanted)
+        for each in passes:
+            sums = pass_over(each.count, _look(subject, plan, each), plan.net.dim, each.store, world, advance)
+            faithful = sums.faithful / each.count if _has_fidelity(subject, plan) else None
+            numbers = world.from_main(_numbers(each, sums, base, faithful) if world.is_main else None)
+            found.setdefault(each.kind, []).append(numbers)
+    counts: dict[str, int] = {each.kind: each.count for each in passes}
+    kinds = {kind: {"count": counts[kind], **over_seeds(numbers)} for kind, numbers in found.items()}
+    _warn_of_reals(kinds)
+    return {"reference_count": size, **kinds}
+
+
+def keep_features(subject: Subject, plan: Plan, reference_count: int) -> list[Path]:
+    """The features of all images, where they are asked for, in RUN/evaluation/features/KIND-SEED-KEY/BLOCK.npy."""
+    folders = []
+    for each in _passes(subject, plan, reference_count) if plan.keep_features else ():
+        folder = subject.path / "evaluation" / "features" / f"{each.kind}-{each.seed}-{each.store.features.name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(each.store.features, folder, copy_function=os.link)
+        folders.append(folder)
+    return folders
+
+
+def forget(subject: Subject, plan: Plan, reference_count: int) -> None:
+    """Remove partial sums whose numbers are recorded."""
+    for each in _passes(subject, plan, reference_count):
+        each.store.remove()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One kind of images of one seed. offset: where the reals that are not the reference begin."""
+
+    kind: Kind
+    seed: int
+    count: int
+    offset: int
+    store: Store
+
+
+Numbers = dict[str, float | None]
+
+
+def _passes(subject: Subject, plan: Plan, size: int) -> list[Pass]:
+    """Reals have one seed: those of another would be among the reference."""
+    found = []
+    for kind in plan.kinds:
+        count = plan.samples
+        if kind == "reals":
+            assert subject.reals is not None
+            count = min(count, subject.reals.count - size)
+        for seed in range(plan.seed, plan.seed + (1 if kind == "reals" else plan.seeds)):
+            found.append(Pass(kind, seed, count, size, _store(subject, plan, kind, seed, count, size)))
+    return found
+
+
+def _store(subject: Subject, plan: Plan, kind: Kind, seed: int, count: int, offset: int) -> Store:
+    facts = {
+        **subject.identity(kind),
+        **subject.data,
+        "protocol": plan.net.protocol,
+        "extractor": plan.net.sha256,
+        "resolution": plan.net.at or subject.resolution,
+        "codes": plan.codes,
+        "seed": seed,
+        "count": count,
+        "offset": offset,
+        "images": str(plan.keep_images),
     }
+    return Store(subject.path / "evaluation" / "partial", facts, None if plan.keep_features else KEPT)
 
 
-def _check(run: Run, kinds: list[Kind], samples: int, others: int) -> None:
-    run.need_factor_net()
-    if samples < 2:
-        raise UserError(f"--samples: {samples} is too few; FID needs at least 2, and 50000 to be comparable")
-    if "reals" in kinds and others < 2:
+def _reference_size(subject: Subject, plan: Plan) -> int:
+    if subject.reals is None:
         raise UserError(
-            f"--of reals: all {run.data.main.count} images of the set are the reference; "
+            f"{subject.path}: an export has no reals to compare with; name their statistics with --reference FILE, "
+            "which `python -m evaluation reference DATA` makes"
+        )
+    return min(plan.samples, subject.reals.count)
+
+
+def _reference(subject: Subject, plan: Plan, size: int, world: World, advance: Callable[[int], None]) -> Reference:
+    assert subject.reals is not None
+    facts = references.facts_of(subject.data, plan.net, subject.resolution, size, plan.seed)
+    path = references.path_of(facts, subject.reals, subject.path / "evaluation" / references.FOLDER)
+    partial = subject.path / "evaluation" / "partial"
+    return references.make(subject.reals, plan.net, facts, path, partial, world, advance)
+
+
+def _look(subject: Subject, plan: Plan, each: Pass) -> Look:
+    make = subject.make(each.kind, each.seed, plan.codes, each.offset, plan.net.at or subject.resolution)
+    faithful = _has_fidelity(subject, plan)
+
+    def look(positions: Tensor) -> Seen:
+        images = make(positions)
+        if plan.keep_images:
+            save_images(images, positions, plan.keep_images / f"{each.kind}-{each.seed}")
+        return plan.net.look(images, faithful)
+
+    return look
+
+
+def save_images(images: Tensor, positions: Tensor, folder: Path) -> None:
+    """FOLDER/POSITION.png. images: uint8 [b, 1 or 3, R, R]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, position in zip(images.cpu().permute(0, 2, 3, 1).numpy(), positions.tolist(), strict=True):
+        Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(folder / f"{position:06d}.png")
+
+
+def _has_fidelity(subject: Subject, plan: Plan) -> bool:
+    return plan.net.protocol == "factor-net" and subject.data["variant"] in SPRITES
+
+
+def _numbers(each: Pass, sums: Sums, base: Reference, fidelity: float | None) -> Numbers:
+    """Of one pass. What looks at neighbours needs more than K images on both sides."""
+    reals, images = base.features.astype(np.float64), each.store.first(KEPT).astype(np.float64)
+    if np.ptp(images, axis=0).max() == 0:
+        log.warning("warning: all %s images are the same to the network: %s", each.kind, "the generator has collapsed")
+    kids = kernel.kid(reals, images, np.random.default_rng(each.seed))
+    found: Numbers = {"fid": distance(sums.moments, base.moments), "fidelity": fidelity}
+    found |= {"kid": float(np.mean(kids)), "kid_std": float(np.std(kids))}
+    if min(len(reals), len(images)) > K:
+        found |= asdict(reach(torch.from_numpy(reals), torch.from_numpy(images)))
+    return found
+
+
+def over_seeds(numbers: Sequence[Numbers]) -> dict[str, Any]:
+    """The mean of each number; where there are several seeds also their spread (ddof 1) and each one's."""
+    mean: dict[str, Any] = {name: _mean([each[name] for each in numbers]) for name in numbers[0]}
+    if len(numbers) > 1:
+        defined = [name for name, value in mean.items() if value is not None]
+        mean["spread"] = {name: float(np.std(np.array([n[name] for n in numbers], float), ddof=1)) for name in defined}
+        mean["by_seed"] = list(numbers)
+    return mean
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else float(np.mean(np.array(values, np.float64)))
+
+
+def _warn_of_reals(kinds: dict[str, dict[str, Any]]) -> None:
+    share = kinds.get("reals", {}).get("fidelity")
+    if share is not None and share < FIDELITY_OF_REALS:
+        log.warning("warning: only %.1f %% of the reals are faithful sprites: the measure is broken here", 100 * share)
+
+
+def _check(subject: Subject, plan: Plan, size: int) -> None:
+    if plan.samples < 2:
+        raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")
+    if plan.net.protocol == "factor-net" and subject.data.get("data_set", "dsprites") != "dsprites":
+        raise UserError(
+            f"{subject.path}: of {subject.data['data_set']}; the factor network knows the dSprites family only; "
+            "use --protocol clean"
+        )
+    for kind in plan.kinds:
+        if kind not in subject.kinds:
+            raise UserError(f"--of {kind}: {subject.path} has none; choose from {', '.join(subject.kinds)}")
+    if "reals" in plan.kinds and subject.reals is not None and subject.reals.count - size < 2:
+        raise UserError(
+            f"--of reals: all {subject.reals.count} images of the set are the reference; "
             "leave reals out or lower --samples"
         )
-    if samples <= FEATURES:
-        log.warning("warning: %d images are no more than the %d features: the number means little", samples, FEATURES)
-    if run.generator is None and {"gan", "untrained"} & set(kinds):
-        raise UserError(f"{run.path}: is a run of stage 1; measure it with --of vae or --of reals")
-    if run.vae is None and "vae" in kinds:
-        raise UserError(f"--of vae: {run.path} has no VAE that could decode a code; measure it with --of gan")
+    if plan.samples <= plan.net.dim:
+        log.warning(
+            "warning: %d images are no more than the %d features: the number means little", plan.samples, plan.net.dim
+        )

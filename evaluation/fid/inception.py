@@ -8,12 +8,17 @@ other pooling, after a bilinear resize without antialiasing.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
 import warnings
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
+from cleanfid.downloads_helper import inception_url
+from cleanfid.inception_pytorch import FID_WEIGHTS_URL
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
@@ -22,15 +27,17 @@ from data_shards.errors import UserError
 from models import freeze
 
 SIDE, FEATURES = 299, 2048  # px that Inception takes; features that it gives
+FILES = {"clean": "inception-2015-12-05.pt", "legacy_pytorch": "pt_inception-2015-12-05-6726825d.pth"}
+CPU = torch.device("cpu")
 Features = Callable[[Tensor], Tensor]
 
 
-def clean(path: Path) -> Features:
+def clean(path: Path, device: torch.device = CPU) -> Features:
     """inception-2015-12-05.pt. Raises a UserError where the file is no such network."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated")  # the published file is what it is
-            layers = torch.jit.load(path, map_location="cpu").eval().layers
+            layers = torch.jit.load(path, map_location=device).eval().layers
     except (RuntimeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: is not the TorchScript Inception of clean-fid ({_first(error)})") from None
 
@@ -42,7 +49,7 @@ def clean(path: Path) -> Features:
     return features
 
 
-def legacy_pytorch(path: Path) -> Features:
+def legacy_pytorch(path: Path, device: torch.device = CPU) -> Features:
     """pt_inception-2015-12-05-6726825d.pth. Raises a UserError where the file is no such network."""
     network = PytorchFid()
     try:
@@ -50,7 +57,7 @@ def legacy_pytorch(path: Path) -> Features:
     except (RuntimeError, ValueError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: does not hold the weights of pytorch-fid's Inception ({_first(error)})") from None
     network.fc = nn.Identity()  # features are what it classifies by
-    freeze(network)
+    freeze(network).to(device)
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
@@ -69,6 +76,24 @@ def for_clean(images: Tensor) -> Tensor:
 def for_legacy_pytorch(images: Tensor) -> Tensor:
     """uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255]."""
     return F.interpolate(_rgb(images), (SIDE, SIDE), mode="bilinear", align_corners=False)
+
+
+def fetch(protocol: str, path: Path) -> str:
+    """Download the weights that clean-fid and pytorch-fid publish; their sha256. Raises UserError without a network."""
+    url = inception_url if protocol == "clean" else FID_WEIGHTS_URL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        torch.hub.download_url_to_file(url, str(temporary))
+        (clean if protocol == "clean" else legacy_pytorch)(temporary)
+        os.replace(temporary, path)
+    except (OSError, HTTPException) as error:  # of urllib
+        raise UserError(
+            f"{path}: cannot be fetched ({error}); on a machine with a network run the same command, and copy the file"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _OwnPool(nn.Module):

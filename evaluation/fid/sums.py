@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -20,43 +22,58 @@ from data_shards.errors import UserError
 from data_shards.publish import publish
 from trainer.world import World
 
+from ..images import BLOCK
 from .frechet import Moments
 
-BLOCK = 64  # positions; a block's images do not depend on which process makes it
 ROUND = 8  # blocks of each process between two saves
-Look = Callable[[Tensor], Tensor]
+
+
+class Seen(NamedTuple):
+    """What is seen in some images. features: [b, dim]; faithful: bool [b], where that is asked."""
+
+    features: Tensor
+    faithful: Tensor | None = None
+
+
+Look = Callable[[Tensor], Seen]
 
 
 @dataclass
 class Sums:
-    """Of the first `blocks` blocks."""
+    """Of the first `blocks` blocks. faithful: images that are."""
 
     blocks: int
     moments: Moments
+    faithful: int = 0
 
     @classmethod
     def empty(cls, dim: int) -> Sums:
         return cls(0, Moments.empty(dim))
 
+    def add(self, seen: Seen) -> None:
+        self.moments.add(seen.features)
+        if seen.faithful is not None:
+            self.faithful += int(seen.faithful.sum())
+
 
 class Store:
-    """FOLDER/KEY.safetensors, the sums so far, and FOLDER/KEY/, the features of every block as BLOCK.npy.
+    """FOLDER/KEY.safetensors, the sums so far, and FOLDER/KEY/, the features of the first blocks as BLOCK.npy.
 
     facts: everything that the images and their features depend on; the key is its hash, so that another pass never
-    goes on from these sums.
+    goes on from these sums. features: of so many images are kept; None of all.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], features: bool) -> None:
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        self.path, self.features = folder / f"{key}.safetensors", folder / key if features else None
+    def __init__(self, folder: Path, facts: Mapping[str, Any], features: int | None) -> None:
+        key = hashlib.sha256(json.dumps([facts, features], sort_keys=True).encode()).hexdigest()[:16]
+        self.path, self.features, self.kept = folder / f"{key}.safetensors", folder / key, features
 
     def open(self, dim: int) -> Sums:
         """The sums that are there, or none. A file that is not whole counts as none: it is made again."""
-        (self.features or self.path.parent).mkdir(parents=True, exist_ok=True)
+        self.features.mkdir(parents=True, exist_ok=True)
         try:
             found = load(self.path.read_bytes())
             moments = Moments(int(found["count"]), found["total"].numpy(), found["outer"].numpy())
-            return Sums(int(found["blocks"]), moments)
+            return Sums(int(found["blocks"]), moments, int(found["faithful"]))
         except (FileNotFoundError, SafetensorError, KeyError):
             return Sums.empty(dim)
 
@@ -66,6 +83,7 @@ class Store:
         tensors = {
             "blocks": torch.tensor(sums.blocks),
             "count": torch.tensor(moments.count),
+            "faithful": torch.tensor(sums.faithful),
             "total": torch.from_numpy(moments.total),
             "outer": torch.from_numpy(moments.outer),
         }
@@ -73,14 +91,25 @@ class Store:
 
     def keep(self, block: int, features: Tensor) -> None:
         """A block that is made again, after a kill, gives the same file."""
-        if self.features is not None:
+        if self.kept is None or block * BLOCK < self.kept:
             np.save(self.features / f"{block:06d}.npy", features.float().cpu().numpy())
+
+    def first(self, count: int) -> NDArray[np.float32]:
+        """The features of images 0 to count - 1, or of as many as are kept: [N, dim]."""
+        files = [self.features / f"{block:06d}.npy" for block in range(-(-count // BLOCK))]
+        found: NDArray[np.float32] = np.concatenate([np.load(file) for file in files if file.exists()])
+        return found[:count]
+
+    def remove(self) -> None:
+        """The sums and the features, when they have become a number."""
+        self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.features, ignore_errors=True)
 
 
 def pass_over(
     count: int, look: Look, dim: int, store: Store, world: World, advance: Callable[[int], None] = lambda n: None
 ) -> Sums:
-    """Moments of look(positions), [b, dim], for positions 0 to count - 1, each once.
+    """Sums of look(positions) for positions 0 to count - 1, each once.
 
     On 1, 2 or 3 processes they are the same but for the order of sums. Raises UserError where a feature is not finite.
     advance: told how many images are done.
@@ -91,34 +120,36 @@ def pass_over(
         before, last = sums.moments.count, min(sums.blocks + ROUND * world.size, blocks)
         mine = range(sums.blocks + world.rank, last, world.size)
         new = world.together(lambda mine=mine: _look_at(mine, count, look, dim, store))  # type: ignore[misc]
-        sums = Sums(last, _together(sums.moments, new, world))
+        sums = _together(last, sums, new, world)
         world.together(lambda sums=sums: store.save(sums) if world.is_main else None)  # type: ignore[misc]
         advance(sums.moments.count - before)
     assert sums.moments.count == count
     return sums
 
 
-def _look_at(blocks: range, count: int, look: Look, dim: int, store: Store) -> Moments:
-    found = Moments.empty(dim)
+def _look_at(blocks: range, count: int, look: Look, dim: int, store: Store) -> Sums:
+    found = Sums.empty(dim)
     for block in blocks:
         positions = torch.arange(block * BLOCK, min((block + 1) * BLOCK, count))
-        features = look(positions)
-        if not torch.isfinite(features).all():
+        seen = look(positions)
+        if not torch.isfinite(seen.features).all():
             raise UserError(
                 f"images {positions[0]} to {positions[-1]} give features that are not finite: it has diverged"
             )
-        found.add(features)
-        store.keep(block, features)
+        found.add(seen)
+        store.keep(block, seen.features)
     return found
 
 
-def _together(old: Moments, new: Moments, world: World) -> Moments:
+def _together(blocks: int, old: Sums, new: Sums, world: World) -> Sums:
     """old, the same everywhere, and what each process added."""
-    count = torch.tensor([new.count], dtype=torch.float64)
-    whole = torch.cat((count, torch.from_numpy(new.total), torch.from_numpy(new.outer).flatten())).to(world.device)
-    found, dim = world.sum_(whole).cpu().numpy(), len(new.total)
-    return Moments(
-        old.count + int(found[0]),
-        old.total + found[1 : dim + 1],
-        old.outer + found[dim + 1 :].reshape(dim, dim),
+    counts = torch.tensor([new.moments.count, new.faithful], dtype=torch.float64)
+    total, outer = torch.from_numpy(new.moments.total), torch.from_numpy(new.moments.outer)
+    whole = torch.cat((counts, total, outer.flatten())).to(world.device)
+    found, dim = world.sum_(whole).cpu().numpy(), len(total)
+    moments = Moments(
+        old.moments.count + int(found[0]),
+        old.moments.total + found[2 : dim + 2],
+        old.moments.outer + found[dim + 2 :].reshape(dim, dim),
     )
+    return Sums(blocks, moments, old.faithful + int(found[1]))

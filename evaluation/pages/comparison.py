@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import UserError, joined
+from trainer.world import ALONE
 
 from .. import measure, records
 from ..disentanglement.scores import Protocol
 from ..factors.network import Extractor
+from ..fid import compute
+from ..fid.extractors import FeatureNet
 from ..images import Kind, code_source
 from ..run import Run, open_run
+from ..subject import of_run
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Plan:
     """How every run is measured. samples: images behind each FID and each alignment; protocol: of FVM."""
 
     extractor: Extractor
+    net: FeatureNet
     samples: int
     protocol: Protocol
     seed: int
@@ -62,7 +67,7 @@ def measure_all(runs: list[Run], plan: Plan) -> list[Measured]:
 
 
 def _measure(run: Run, plan: Plan, metrics: dict[str, dict[str, Any]]) -> Measured:
-    kinds: list[Kind] = ["vae"] if run.generator is None else ["gan", "untrained"]
+    kinds: tuple[Kind, ...] = ("vae",) if run.generator is None else ("gan", "untrained")
     fid = _fid(run, plan, kinds, plan.samples)
     if run.q is None:
         return Measured(run, fid, None, None)
@@ -81,23 +86,23 @@ def _measure(run: Run, plan: Plan, metrics: dict[str, dict[str, Any]]) -> Measur
 def measure_reals(runs: list[Run], plan: Plan) -> Measured:
     """What the same measures say of the runs' reals: the floor of FID and the ceiling of the rest."""
     run = next((run for run in runs if run.q is not None), runs[0])
-    fid = _fid(run, plan, ["reals"], min(plan.samples, run.data.main.count // 2))
+    fid = _fid(run, plan, ("reals",), min(plan.samples, run.data.main.count // 2))
     return Measured(run, fid, None, _alignment(run, plan) if run.q is not None else None)
 
 
-def _fid(run: Run, plan: Plan, kinds: list[Kind], samples: int) -> dict[str, Any]:
-    wanted = {
-        "extractor": plan.extractor.sha256,
-        "samples": samples,
-        "seed": plan.seed,
-        "codes": code_source(run, None),
-    }
-    return _once(
+def _fid(run: Run, plan: Plan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
+    codes = code_source(run, None)
+    wanted = {"extractor": plan.extractor.sha256, "samples": samples, "seed": plan.seed, "codes": codes}
+    asked = compute.Plan(plan.net, kinds, samples, codes, plan.seed)
+    subject = of_run(run)
+    record = _once(
         run,
         "fid",
         lambda r: wanted.items() <= r.items() and set(kinds) <= r["kinds"].keys(),
-        lambda: measure.fid(run, plan.extractor, kinds, samples, seed=plan.seed),
+        lambda: measure.fid(subject, asked, ALONE),
     )
+    compute.forget(subject, asked, record["kinds"]["reference_count"])
+    return record
 
 
 def _alignment(run: Run, plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from data_shards.publish import publish
 from trainer.preemption import read_command
 
 from ..factors.latents import STEPS, traversal_rows
-from ..images import code_source, maker, own_kind, reals
+from ..images import code_source, maker, own_kind
 from ..run import Run
 from .comparison import Measured, Plan
 from .grids import beside, grid, labelled, save
@@ -120,7 +120,7 @@ def _markdown(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -
 
 def picture(runs: Sequence[Run], seed: int) -> Image.Image:
     """Samples and traversals side by side, a run below the other, the reals on top."""
-    blocks = [("reals", grid(reals(runs[0], seed, torch.arange(SAMPLES)), SAMPLE_COLUMNS))]
+    blocks = [("reals", grid(runs[0].reals.at(seed, torch.arange(SAMPLES)), SAMPLE_COLUMNS))]
     for run in runs:
         samples = maker(run, own_kind(run), seed, code_source(run, None), 0)(torch.arange(SAMPLES))
         blocks.append((_wrapped(run.config.system), beside([grid(samples, SAMPLE_COLUMNS), traversals(run, seed)])))

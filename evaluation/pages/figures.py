@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ..factors.latents import STEPS, decoded, traversal_rows
-from ..images import Codes, codes, generate, maker, nuisance, own_kind, reals
+from ..images import Codes, codes, generate, maker, nuisance, own_kind
 from ..run import Run
 from .grids import TEXT, beside, grid, headed, labelled, save
 
@@ -19,7 +19,7 @@ TEXT_SHARE, LABEL = 8, 3  # letters have at least an 8th of an image; a label ha
 def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
     """Write the figures to `out`; the paths of those that the run can have."""
     made = {
-        "reals.png": grid(reals(run, seed, torch.arange(SAMPLES)), 8),
+        "reals.png": grid(run.reals.at(seed, torch.arange(SAMPLES)), 8),
         "samples.png": grid(maker(run, own_kind(run), seed, source, 0)(torch.arange(SAMPLES)), 8),
         "traversals.png": traversals(run, seed),
     }

@@ -199,13 +199,14 @@ def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
 def _alignment(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
-    rows = [(_names(run)[kind], *(f"{v:.3f}" for v in found.values())) for kind, found in record["kinds"].items()]
+    rows = [(_names(run)[kind], *measure.alignment_row(found)) for kind, found in record["kinds"].items()]
     note = (
         f"How well the factors of {record['samples']:,} source images are found, by the factor network, in what is "
-        "made from their codes: R^2 of x, y and scale, accuracy of shape; the sources themselves are the ceiling. "
+        "made from their codes: R^2 of x, y and scale, and how often each factor is nearest to its true class; the "
+        "sources themselves are the ceiling. "
         f"Codes are posterior means of {record['encoder']}. {_origin(run, record)}"
     )
-    return section("Code alignment", table(("images", "x", "y", "scale", "shape"), rows), note)
+    return section("Code alignment", table(("images", *measure.ALIGNMENT), rows), note)
 
 
 def _curves(run: Run) -> str:

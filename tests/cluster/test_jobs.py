@@ -16,7 +16,7 @@ import yaml
 
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import differences, finish, largest_gap, newest, overrides, train
-from trainer import checkpoint
+from trainer import checkpoint, held
 
 from .conftest import Cluster, site
 
@@ -201,20 +201,19 @@ def test_an_evaluation_told_by_usr1_starts_again(cluster: Cluster, inputs: tuple
 
 
 def test_a_run_submits_its_evaluations(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
-    """From within its job, with the shipped script; each is a job of its own and evaluates one snapshot."""
-    averages = "[{sigma_rel: 0.05}, {sigma_rel: 0.1}]"
-    more = {"ema__averages": averages, "ema__snapshot_kimg": 0.048, "evaluation__submit": "true"}
-    argv = settings(cluster, inputs, 6, **more)
+    """From within its job, with the shipped script; each is a job of its own and evaluates one checkpoint."""
+    argv = settings(cluster, inputs, 6, schedule__save_kimg=0.032, evaluation__submit="true")
     with open(cluster.place / "site.env", "a") as stream:
         stream.write("EVALUATION='--samples 48'\n")
     job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
     assert cluster.code(job) == 0, cluster.output(job)
     run, deadline = run_of(cluster), time.monotonic() + 120
-    while len(records_of(run)) < 2:
+    while len(records_of(run)) < 3:
         assert time.monotonic() < deadline, (run / "evaluation" / "submit.log").read_text() + cluster.output(job)
         time.sleep(0.5)
-    evaluated = {Path(record["ema"]).name for record in records_of(run)}
-    assert evaluated == {f"{images:012d}-sigma_rel_0.05.safetensors" for images in (48, 96)}
+    assert {record["step"] for record in records_of(run)} == {checkpoint.name_of(images) for images in (32, 64, 96)}
+    assert not held.waiting(run)
+    assert checkpoint.pointed(run, "best") in (32, 64, 96)
 
 
 def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -> None:

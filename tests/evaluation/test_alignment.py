@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import UserError
 from data_shards.sources.dsprites import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
-from evaluation.disentanglement.alignment import VALUES, alignment, r_squared, sources
+from evaluation.disentanglement.alignment import FACTORS, VALUES, accuracies, alignment, r_squared, sources
 from evaluation.factors.network import load_extractor
 from evaluation.run import Run
 from trainer.config import GanConfig
@@ -73,7 +73,7 @@ def run_of(generator: nn.Module | None, vae: nn.Module | None = None, data_set: 
     return Run(Path("run"), Path("step"), {}, config, data, generator, None, oracle, shown, "an oracle", {})
 
 
-def measured(generator: nn.Module | None, vae: nn.Module | None = None) -> dict[str, dict[str, float]]:
+def measured(generator: nn.Module | None, vae: nn.Module | None = None) -> dict[str, dict[str, Any]]:
     return alignment(run_of(generator, vae), EXTRACTOR, SAMPLES, SEED)
 
 
@@ -87,6 +87,22 @@ def test_r_squared_of_known_predictions() -> None:
     found = truth + rng.normal(size=1000)
     line = linregress(found, truth)
     assert r_squared(truth, line.intercept + line.slope * found) == pytest.approx(line.rvalue**2)
+
+
+def test_accuracies_count_nearest_classes_and_the_symmetry_of_shapes() -> None:
+    truth = factors_of(classes(sources(2000, 0)))
+    rng = np.random.default_rng(0)
+    assert set(accuracies(truth, truth).values()) == {1.0}
+    quarter, half = truth.theta + np.pi / 2, truth.theta - np.pi
+    assert accuracies(truth, truth._replace(theta=quarter))["orientation"] == (truth.shape == 0).mean()
+    assert accuracies(truth, truth._replace(theta=half))["orientation"] == (truth.shape < 2).mean()
+    for name, step in (("x", 1 / 31), ("y", 1 / 31), ("scale", 0.1), ("theta", 2 * np.pi / 39)):
+        values = getattr(truth, name) + rng.choice([-0.51, 0.49], 2000) * step
+        found = accuracies(truth, truth._replace(**{name: values}))
+        assert found["orientation" if name == "theta" else name] == pytest.approx(0.5, abs=0.04)
+        assert sorted(found.values())[1:] == [1.0] * 4
+    other = truth._replace(shape=(truth.shape + 1) % 3)
+    assert accuracies(truth, other)["shape"] == accuracies(truth, other)["orientation"] == 0
 
 
 def test_sources_are_uniform_over_every_factor() -> None:
@@ -106,7 +122,9 @@ def test_a_perfect_generator_scores_what_the_reals_score() -> None:
     found = measured(Painter(), Decoder())
     assert list(found) == ["reals", "vae", "gan"]
     assert found["gan"] == found["reals"] == found["vae"]
-    assert list(found["reals"]) == [*VALUES, "shape"]
+    assert list(found["reals"]) == [*VALUES, "shape", "accuracy"]
+    assert list(found["reals"]["accuracy"]) == [*FACTORS]
+    assert found["reals"]["accuracy"]["scale"] > 0.9
     assert min(found["reals"][name] for name in VALUES) > 0.9
     assert found["reals"]["shape"] > 0.99
 
@@ -156,5 +174,5 @@ def test_a_generator_that_ignores_the_code_scores_nothing(what: str) -> None:
 
 
 def test_images_without_known_factors_are_refused() -> None:
-    with pytest.raises(UserError, match="trained on photos, which has no known factors"):
+    with pytest.raises(UserError, match="trained on photos, whose factors the factor network does not know"):
         alignment(run_of(Painter(), data_set="photos"), EXTRACTOR, 8, SEED)

@@ -26,7 +26,7 @@ def noise(index: Array) -> Array:
 
 def test_a_code_equal_to_the_class_indices() -> None:
     rng = np.random.default_rng(0)
-    factors = metrics.random_factors(rng, 200_000)
+    factors = metrics.random_factors(rng, 200_000, FACTOR_SIZES)
     score, _ = metrics.mig(factors.astype(float), factors)
     exact = []
     for size in FACTOR_SIZES:  # the code's bins against the factor: the entropy of the binned factor
@@ -34,10 +34,10 @@ def test_a_code_equal_to_the_class_indices() -> None:
         shares = Counter(metrics.bins(values.astype(float)).tolist())
         exact.append(-sum(n / size * math.log(n / size) for n in shares.values()) / math.log(size))
     assert score == pytest.approx(np.mean(exact), abs=2e-3)  # the runner-up's information vanishes with N
-    few = metrics.random_factors(rng, metrics.MIG_SAMPLES)
+    few = metrics.random_factors(rng, metrics.MIG_SAMPLES, FACTOR_SIZES)
     assert metrics.mig(few.astype(float), few)[0] == pytest.approx(0.896, abs=3e-3)
     for name in ("paper", "short"):
-        found = metrics.fvm(perfect, metrics.FVM_PROTOCOLS[name], np.random.default_rng(1))
+        found = metrics.fvm(perfect, FACTOR_SIZES, metrics.FVM_PROTOCOLS[name], np.random.default_rng(1))
         assert found["train_accuracy"] == 1
         assert found["pruned"] == []
 
@@ -47,22 +47,24 @@ def test_factor_values_lose_scale_to_pruning() -> None:
         f = factors_of(classes(index))
         return np.stack([f.shape, f.scale, f.theta, f.x, f.y], 1).astype(float)
 
-    found = metrics.fvm(values, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    found = metrics.fvm(values, FACTOR_SIZES, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
     assert found["pruned"] == [1]
     assert found["train_accuracy"] == pytest.approx(0.80, abs=0.04)
 
 
 def test_independent_noise() -> None:
     rng = np.random.default_rng(0)
-    factors = metrics.random_factors(rng, 10_000)
+    factors = metrics.random_factors(rng, 10_000, FACTOR_SIZES)
     score, _ = metrics.mig(rng.normal(size=(10_000, 10)), factors)
     assert score < 0.01
-    found = metrics.fvm(noise, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    found = metrics.fvm(noise, FACTOR_SIZES, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
     assert 0.2 < found["train_accuracy"] < 0.32
 
 
 def test_no_active_latent_scores_zero_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    found = metrics.fvm(lambda i: np.zeros((len(i), 4)), metrics.FVM_PROTOCOLS["dlib"], np.random.default_rng(0))
+    found = metrics.fvm(
+        lambda i: np.zeros((len(i), 4)), FACTOR_SIZES, metrics.FVM_PROTOCOLS["dlib"], np.random.default_rng(0)
+    )
     assert found == {"train_accuracy": 0.0, "eval_accuracy": 0.0, "pruned": [0, 1, 2, 3]}
     assert "no active latent" in caplog.text
 
@@ -93,7 +95,7 @@ def test_fvm_equals_a_brute_force_version() -> None:
         return classes(index) @ mix
 
     protocol = metrics.FvmProtocol(2_000, 0.0, 32, 300, 200)
-    found = metrics.fvm(represent, protocol, np.random.default_rng(9))
+    found = metrics.fvm(represent, FACTOR_SIZES, protocol, np.random.default_rng(9))
 
     rng = np.random.default_rng(9)
     draw = lambda n: np.stack([rng.integers(size, size=n) for size in FACTOR_SIZES], 1)  # noqa: E731

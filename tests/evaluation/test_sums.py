@@ -12,40 +12,40 @@ import torch
 from torch import Tensor
 
 from data_shards.errors import UserError
-from evaluation.fid.sums import BLOCK, ROUND, Store, Sums, pass_over
+from evaluation.fid.sums import BLOCK, ROUND, Seen, Store, Sums, pass_over
 from tests import processes
 from tests.distributed import contract
-from trainer.world import World, connect, disconnect
+from trainer.world import ALONE, connect, disconnect
 
 DIM, COUNT = 5, 30 * BLOCK - 11
-ALONE = World(0, 1, torch.device("cpu"), None)
 
 
-def look(positions: Tensor) -> Tensor:
+def look(positions: Tensor) -> Seen:
     """Features that are a function of the position, far from 0."""
     at = positions.double()[:, None] * torch.arange(1, DIM + 1)
-    return (at.sin() + 3).float()
+    return Seen((at.sin() + 3).float(), positions % 3 == 0)
 
 
 def of_all() -> np.ndarray:
-    return look(torch.arange(COUNT)).double().numpy()
+    return look(torch.arange(COUNT)).features.double().numpy()
 
 
 def assert_right(found: Sums) -> None:
     everything = of_all()
     assert found.moments.count == COUNT
+    assert found.faithful == -(-COUNT // 3)
     assert found.moments.mean == pytest.approx(everything.mean(0), rel=1e-12)
     assert found.moments.covariance == pytest.approx(np.cov(everything, rowvar=False), rel=1e-9)
 
 
-def store(folder: Path, features: bool = True, **more: int) -> Store:
+def store(folder: Path, features: int | None = None, **more: int) -> Store:
     return Store(folder, {"seed": 0} | more, features)
 
 
 def child(folder: str, fatal: int | None = None) -> None:
     """One rank; it kills itself where it looks at the block `fatal`."""
 
-    def deadly(positions: Tensor) -> Tensor:
+    def deadly(positions: Tensor) -> Seen:
         if fatal is not None and int(positions[0]) == fatal * BLOCK:
             os.kill(os.getpid(), signal.SIGKILL)
         return look(positions)
@@ -89,7 +89,7 @@ def test_what_is_done_is_not_looked_at_again(tmp_path: Path) -> None:
     pass_over(COUNT, look, DIM, store(tmp_path), ALONE)
     told: list[int] = []
 
-    def never(positions: Tensor) -> Tensor:
+    def never(positions: Tensor) -> Seen:
         raise AssertionError(f"looked at {positions[0]} again")
 
     assert_right(pass_over(COUNT, never, DIM, store(tmp_path), ALONE, told.append))
@@ -117,18 +117,20 @@ def test_a_kill_inside_a_save_costs_one_round(tmp_path: Path, monkeypatch: pytes
 
 
 def test_sums_that_are_no_longer_whole_are_made_again(tmp_path: Path) -> None:
-    mine = store(tmp_path, features=False)
+    mine = store(tmp_path, features=100)
     pass_over(COUNT, look, DIM, mine, ALONE)
-    assert mine.features is None
-    assert [path.name for path in tmp_path.iterdir()] == [mine.path.name]
+    assert sorted(path.name for path in mine.features.iterdir()) == ["000000.npy", "000001.npy"]  # the first 100
+    assert mine.first(100) == pytest.approx(of_all()[:100], rel=1e-6)
     mine.path.write_bytes(mine.path.read_bytes()[:-9])
     assert mine.open(DIM).blocks == 0
     assert_right(pass_over(COUNT, look, DIM, mine, ALONE))
+    mine.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_features_that_are_not_finite_end_the_pass(tmp_path: Path) -> None:
-    def diverged(positions: Tensor) -> Tensor:
-        return look(positions) / (positions != 700)[:, None]
+    def diverged(positions: Tensor) -> Seen:
+        return Seen(look(positions).features / (positions != 700)[:, None])
 
     with pytest.raises(UserError, match=r"images 640 to 703 give features that are not finite"):
         pass_over(COUNT, diverged, DIM, store(tmp_path), ALONE)

@@ -1,4 +1,4 @@
-"""Evaluation jobs of a run: each moment once, whatever the scheduler does, and training never waits."""
+"""Evaluation jobs of a run: each checkpoint once, whatever the scheduler does, and training never waits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import UserError
-from trainer import submitting
+from trainer import checkpoint, held, submitting
 from trainer.config_parts import EvaluationConfig
 from trainer.submitting import Submitter
 
-from .helpers import finish, train
-from .test_bad_input import refused
-from .test_snapshots import MANY
+from .helpers import BATCH, finish, train
 
 
 def command(folder: Path, body: str) -> str:
@@ -26,10 +24,12 @@ def command(folder: Path, body: str) -> str:
     return f"{script} eval_fid.sh"
 
 
-def snapshot(run: Path, images_seen: int) -> None:
-    (run / "ema").mkdir(parents=True, exist_ok=True)
-    for width in (0.05, 0.1):
-        (run / "ema" / f"{images_seen:012d}-sigma_rel_{width}.safetensors").touch()
+def saved(run: Path, images_seen: int) -> str:
+    """A whole checkpoint, as far as retention looks."""
+    step = checkpoint.folder(run) / checkpoint.name_of(images_seen)
+    step.mkdir(parents=True)
+    (step / "manifest.json").write_text(json.dumps({"format": checkpoint.FORMAT, "files": {}}))
+    return step.name
 
 
 def submitter(run: Path, command: str) -> Submitter:
@@ -42,22 +42,51 @@ def settled(one: Submitter) -> None:
     one.look()
 
 
-def test_a_run_submits_each_moment_once_over_resumes(sprites: Path, vae: Path, tmp_path: Path) -> None:
+def test_a_run_submits_each_checkpoint_once_over_resumes(sprites: Path, vae: Path, tmp_path: Path) -> None:
     told, run = tmp_path / "told", tmp_path / "run"
     evaluation = f"{{submit: true, command: {command(tmp_path, f'echo $@ >> {told}')}}}"
-    for steps in (5, 8, 12):  # snapshots at 64, 128 and 192 images, and of each end at 80
-        finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation, **MANY))
-    moments = sorted({file.name[:12] for file in (run / "ema").iterdir()})
-    words = [f"eval_fid.sh {run} --ema {run}/ema/{moment}-sigma_rel_0.05.safetensors" for moment in moments]
-    assert sorted(told.read_text().splitlines()) == words
-    assert {int(moment) for moment in moments} >= {64, 128, 192}
-    assert len(json.loads((run / "evaluation" / "submitted.json").read_bytes())) == len(moments)
+    for steps in (2, 3, 5):
+        finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation, schedule__save_kimg=0.016))
+    names = [checkpoint.name_of(BATCH * step) for step in (1, 2, 3, 4, 5)]
+    assert sorted(told.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name}" for name in names]
+    assert json.loads((run / "evaluation" / "submitted.json").read_bytes()) == names
+    assert held.waiting(run) == names[:3]
+    there = sorted(path.name for path in checkpoint.steps(run))
+    assert there == names, "three are held and the last two are kept anyway"
+
+
+def test_held_checkpoints_outlive_retention_until_they_are_evaluated(
+    sprites: Path, vae: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path
+    names = [saved(run, images) for images in (10, 20, 30, 40, 50)]
+    one = submitter(run, command(run, "exit 0"))
+    one.submit()
+    settled(one)
+    warned = [record.message for record in caplog.records]
+    assert warned == [
+        f"warning: 3 checkpoints wait for their evaluation ({', '.join(names[:3])}): later ones are not held for theirs"
+    ], "once"
+    assert held.waiting(run) == names[:3]
+    held.release(run, names[0])
+    assert held.hold(run, saved(run, 60))
+    assert held.waiting(run) == [*names[1:3], "step-000000000060"]
+
+
+def test_a_held_checkpoint_whose_job_was_lost_is_let_go(tmp_path: Path) -> None:
+    lost, done = saved(tmp_path, 10), [saved(tmp_path, images) for images in (20, 30, 40)]
+    assert held.hold(tmp_path, lost)
+    record = tmp_path / "evaluation" / "fid.jsonl"
+    for n in (2, 3):
+        record.write_text("".join(json.dumps({"step": name}) + "\n" for name in done[:n]))
+        held.sweep(tmp_path)
+        assert held.waiting(tmp_path) == ([lost] if n < 3 else [])
 
 
 def test_a_scheduler_that_hangs_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    snapshot(tmp_path, 64)
+    saved(tmp_path, 64)
     one = submitter(tmp_path, command(tmp_path, "exec sleep 30"))
     start = time.monotonic()
     one.submit()
@@ -65,13 +94,13 @@ def test_a_scheduler_that_hangs_holds_nothing_up(
     monkeypatch.setattr(submitting, "PATIENCE", 0.1)
     one.finish()
     assert time.monotonic() - start < 10
-    assert "000000000064-sigma_rel_0.05.safetensors has not answered yet" in caplog.text
+    assert "--step step-000000000064 has not answered yet" in caplog.text
     for process in one.waiting.values():
         process.kill()
 
 
 def test_a_refusal_is_told_and_a_resume_tries_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    snapshot(tmp_path, 64)
+    saved(tmp_path, 64)
     one = submitter(tmp_path, command(tmp_path, "echo no such partition >&2; exit 1"))
     one.submit()
     settled(one)
@@ -89,8 +118,3 @@ def test_a_refusal_is_told_and_a_resume_tries_again(tmp_path: Path, caplog: pyte
 def test_a_program_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"evaluation.command: 'nosuchbatch x.sh': no such program"):
         submitter(tmp_path, "nosuchbatch x.sh")
-
-
-def test_without_snapshots_there_is_nothing_to_submit(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    running = train("gan", sprites, tmp_path / "run", 1, vae=vae, evaluation="{submit: true}")
-    refused(running, "evaluation.submit: true, but nothing is kept for it; set ema.snapshot_kimg")

@@ -1,0 +1,144 @@
+"""Published sets whose images are every combination of known factors, in order, the last factor the fastest.
+
+3D Shapes (Burgess and Kim, 2018): 3dshapes.h5. MPI3D (Gondal et al., 2019): mpi3d_toy.npz, mpi3d_realistic.npz and
+mpi3d_real.npz, and mpi3d_real_complex.npz of four colours and shapes. Cars3D (Reed et al., 2015): cars3d.npz.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from ..manifest import Factor, Label
+from ..noise import Purpose
+from ..order import permutation
+from ..tars import sha256
+from .arrays import open_arrays
+from .base import Offender, Sample, listing_hash
+
+Int64 = NDArray[np.int64]
+Sizes = Mapping[str, int]
+_MPI3D = {"size": 2, "camera_height": 3, "background": 3, "horizontal": 40, "vertical": 40}
+
+
+@dataclass(frozen=True)
+class Published:
+    """name: of the data set; file: as it is published; array: of its images; grids: the factors that it may have."""
+
+    name: str
+    file: str
+    array: str
+    grids: tuple[Sizes, ...]
+
+
+_SHAPES3D = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
+SHAPES3D = Published("shapes3d", "3dshapes.h5", "images", (_SHAPES3D,))
+MPI3D = Published(
+    "mpi3d", "mpi3d_toy.npz", "images", ({"color": 6, "shape": 6, **_MPI3D}, {"color": 4, "shape": 4, **_MPI3D})
+)
+CARS3D = Published("cars3d", "cars3d.npz", "imgs", ({"elevation": 4, "azimuth": 24, "object": 183},))
+
+
+@dataclass(frozen=True)
+class GridPart:
+    """Rows of the file, sorted."""
+
+    path: Path
+    published: Published
+    sizes: tuple[tuple[str, int], ...]
+    index: Int64
+
+    def __iter__(self) -> Iterator[Sample]:
+        if not len(self.index):
+            return
+        start, names = int(self.index[0]), [name for name, _ in self.sizes]
+        with open_arrays(self.path, _remedy(self.published)) as arrays:
+            for piece in arrays.pieces(self.published.array, start, int(self.index[-1]) + 1):
+                low, high = np.searchsorted(self.index, (start, start + len(piece)))
+                for row in self.index[low:high]:
+                    classes = np.unravel_index(int(row), [size for _, size in self.sizes])
+                    factors = dict(zip(names, map(int, classes), strict=True))
+                    yield Sample(f"{row:07d}", piece[row - start], {"index": int(row)}, factors)
+                start += len(piece)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A sorted choice of a published file's images."""
+
+    path: Path
+    published: Published
+    sizes: tuple[tuple[str, int], ...]
+    index: Int64
+    file_sha256: str
+    channels: int = field(default=3, init=False)
+    labels: tuple[Label, ...] = field(default=(Label(name="index"),), init=False)
+    notes: tuple[str, ...] = field(default=(), init=False)
+
+    @property
+    def data_set(self) -> str:
+        return self.published.name
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [f"{i:07d}" for i in self.index]
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return tuple(Factor(name=name, size=size) for name, size in self.sizes)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return {"source": self.data_set, "images": f"file {self.file_sha256}"}
+
+    @property
+    def listing_sha256(self) -> str:
+        return listing_hash([self.file_sha256, *self.names])
+
+    def part(self, start: int, stop: int) -> GridPart:
+        return GridPart(self.path, self.published, self.sizes, self.index[start:stop])
+
+    def scan(self, workers: int) -> Iterator[Offender | None]:
+        return iter(())
+
+    def without(self, offenders: Sequence[Offender]) -> Grid:
+        return self
+
+    def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
+        return ()
+
+
+def grid(path: Path, published: Published, count: int | None) -> Grid:
+    """The images of a published file, or the same `count` of them every time.
+
+    Raises UserError where it is no such file.
+    """
+    with open_arrays(path, _remedy(published)) as arrays:
+        shape, dtype = arrays.header(published.array)
+    known = {math.prod(sizes.values()): sizes for sizes in published.grids}
+    if shape[1:] != (64, 64, 3) or dtype != np.uint8 or shape[0] not in known:
+        counts = " or ".join(map(str, known))
+        raise UserError(
+            f"{path}: {published.array} is {dtype} {shape}, not uint8 ({counts}, 64, 64, 3); {_remedy(published)}"
+        )
+    return Grid(path, published, tuple(known[shape[0]].items()), choose(count, shape[0]), sha256(path))
+
+
+def choose(count: int | None, total: int) -> Int64:
+    """The same `count` of `total` every time, sorted."""
+    if count is None or count == total:
+        return np.arange(total)
+    if not 1 <= count <= total:
+        raise UserError(f"--count is {count}; choose 1 to {total}")
+    return np.sort(permutation(0, 0, total, purpose=Purpose.SUBSET)[:count])
+
+
+def _remedy(published: Published) -> str:
+    return f"name the published {published.file}"

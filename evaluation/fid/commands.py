@@ -1,0 +1,179 @@
+"""fid, reference, weights."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+
+from data_shards.cli import progress_bar
+from data_shards.errors import UserError
+from data_shards.variants import Variant
+from trainer.config_parts import DataConfig, InceptionConfig
+from trainer.data import open_data
+from trainer.world import World, connect, disconnect
+
+from .. import measure
+from ..answers import answer, show
+from ..images import Codes, Kind
+from ..options import EmaOption, Seed, Step
+from ..reals import Reals
+from ..subject import Subject, open_subject
+from . import compute, extractors, inception, references, trajectory
+from .compute import KINDS, Plan
+from .extractors import Protocol
+
+Subjects = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
+ProtocolOption = Annotated[
+    Protocol | None, typer.Option(help="whose features [default: factor-net for dSprites, clean for all else]")
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="file of the Inception network [default: inception.* of the config]")
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where networks run")]
+SHARES = ("precision", "recall", "density", "coverage")
+COLUMNS = ("images", "FID", "count", "sprites with IoU >= 0.8", "KID x 1000", *SHARES)
+ReferenceOption = Annotated[Path | None, typer.Option(help="statistics that `reference` made [default: of the data]")]
+KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="of all images, in RUN/evaluation/features")]
+
+
+def fid_command(
+    run: Subjects,
+    samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
+    protocol: ProtocolOption = None,
+    of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)} [default: the run's own]")] = "",
+    codes: Annotated[
+        Literal["posterior", "prior", "both"] | None,
+        typer.Option(help="c from the aggregated posterior, from N(0, I), or each in turn [default: as in training]"),
+    ] = None,
+    ema: EmaOption = None,
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="repeat with so many seeds: mean and spread")] = 1,
+    step: Step = None,
+    reference: ReferenceOption = None,
+    weights: Weights = None,
+    keep_images: Annotated[Path | None, typer.Option(help="write every image to DIR/KIND-SEED/000000.png")] = None,
+    keep_features: KeepFeatures = False,
+    device: Device = "auto",
+) -> None:
+    """FID, KID, precision, recall, density and coverage; for sprites, fidelity. Goes on where it was stopped."""
+    with processes(device) as world, trajectory.told(run, step, world):
+        subject = world.together(lambda: open_subject(run, step, ema, world.device))
+        net = world.together(lambda: _network(subject, protocol, weights, world))
+        for source in _sources(subject, codes):
+            plan = Plan(net, _kinds(subject, of), samples, source, seed, seeds, reference, keep_images, keep_features)
+            record = subject.facts | measure.fid(subject, plan, world)
+            if world.is_main:
+                _conclude(subject, plan, record)
+
+
+def _conclude(subject: Subject, plan: Plan, record: dict[str, Any]) -> None:
+    """Keep and print the record; then its partial sums may go."""
+    found, net = record["kinds"], plan.net
+    rows = [_row(kind, found[kind]) for kind in KINDS if kind in found]
+    seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
+    title = f"against {found['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
+    extractors.record(subject.path, net)
+    if plan.keep_features:
+        record["features"] = [str(folder) for folder in compute.keep_features(subject, plan, found["reference_count"])]
+    trajectory.add(subject.path, answer(subject.path, "fid", record, title, COLUMNS, rows))
+    compute.forget(subject, plan, found["reference_count"])
+
+
+def _row(kind: Kind, found: dict[str, Any]) -> list[str]:
+    spread = found.get("spread", {})
+
+    def cell(name: str, form: str, scale: float = 1.0) -> str:
+        if found.get(name) is None:
+            return "not defined"
+        text = format(found[name] * scale, form)
+        return f"{text} +- {spread[name] * scale:.2g}" if name in spread else text
+
+    shares = [cell(name, ".3f") for name in SHARES]
+    fidelity = "not defined" if found["fidelity"] is None else f"{found['fidelity']:.1%}"
+    return [kind, cell("fid", ".4g"), f"{found['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares]
+
+
+def reference_command(
+    data: Annotated[Path, typer.Argument(help="a folder of shards", metavar="DATA")],
+    resolution: Annotated[int | None, typer.Option(help="px [default: the largest level]")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="reals, at most all")] = 50_000,
+    protocol: ProtocolOption = None,
+    variant: Annotated[Variant, typer.Option(help="dSprites: how its sprites are drawn")] = "plain",
+    painting: Annotated[Path | None, typer.Option(help="scream: an image file")] = None,
+    seed: Seed = 0,
+    weights: Weights = None,
+    out: Annotated[Path | None, typer.Option(help="folder [default: DATA/references]")] = None,
+    device: Device = "auto",
+) -> None:
+    """Statistics of the reals, ahead of time: every `fid` with the same settings takes them from there."""
+    with processes(device) as world:
+        config = DataConfig(path=data, variant=variant, painting=painting)
+        reals = world.together(lambda: Reals(data, open_data(config, seed), {}))
+        known = protocol or default_protocol(reals.identity())
+        net = world.together(lambda: extractors.load(known, InceptionConfig(), weights, None, world.device))
+        size = resolution or max(reals.data.main.manifest.resolutions)
+        facts = references.facts_of(reals.identity(), net, size, min(samples, reals.count), seed)
+        folder = out or data / references.FOLDER
+        path = folder / references.path_of(facts, reals, folder).name
+        with progress_bar(world.is_main) as bar:
+            task = bar.add_task("reference", total=facts["count"])
+            references.make(reals, net, facts, path, folder / "partial", world, lambda n: bar.advance(task, n))
+        if world.is_main:
+            show("reference", ["fact", "value"], [[name, str(value)] for name, value in facts.items()])
+            print(json.dumps({"command": "reference", "file": str(path), **facts}))
+
+
+def weights_command(
+    protocol: Annotated[Literal["clean", "legacy_pytorch"], typer.Argument(help="whose")],
+    out: Annotated[Path | None, typer.Option(help="file [default: weights/ and its own name]")] = None,
+) -> None:
+    """Fetch the weights of a published Inception network, where there is a network."""
+    path = out or Path("weights") / inception.FILES[protocol]
+    if path.exists():
+        raise UserError(f"{path}: is there already; remove it, or name another place with --out")
+    digest = inception.fetch(protocol, path)
+    print(json.dumps({"command": "weights", "file": str(path), "sha256": digest}))
+
+
+def default_protocol(data: dict[str, Any]) -> Protocol:
+    """data: `Reals.identity`."""
+    return "factor-net" if data.get("data_set", "dsprites") == "dsprites" else "clean"
+
+
+def _network(subject: Subject, protocol: Protocol | None, weights: Path | None, world: World) -> extractors.FeatureNet:
+    known = protocol or default_protocol(subject.data)
+    return extractors.load(known, subject.inception, weights, subject.path, world.device)
+
+
+def _sources(subject: Subject, asked: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
+    return [subject.source(one) for one in (("posterior", "prior") if asked == "both" else (asked,))]
+
+
+def _kinds(subject: Subject, text: str) -> tuple[Kind, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()] if text else [subject.kinds[0]]
+    wrong = [name for name in names if name not in get_args(Kind)]
+    if wrong or not names:
+        raise UserError(f"--of: {text!r}: unknown {', '.join(wrong) or 'value'}; choose from {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in names)
+
+
+@contextmanager
+def processes(device: str) -> Iterator[World]:
+    """Those that the launcher started, or this one alone. SIGTERM stops them as Ctrl-C does: what was saved stays."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield connect(device, None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        disconnect()

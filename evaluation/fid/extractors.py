@@ -1,0 +1,125 @@
+"""The networks whose features are compared, by protocol, each a function of uint8 images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from data_shards.errors import UserError
+from data_shards.loader import TWIN
+from data_shards.publish import publish
+from models.factor_net import FEATURES
+from trainer.config_parts import InceptionConfig
+
+from ..factors.network import at_64_px, load_extractor, sprite_iou
+from . import inception
+from .sums import Seen
+
+Protocol = Literal["factor-net", "clean", "legacy_pytorch"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+FIDELITY_IOU = 0.8
+RECORDED = "extractors.json"
+
+
+@dataclass(frozen=True)
+class FeatureNet:
+    """FIDs compare only under the same sha256. at: px of the reals that it looks at, None is the run's own.
+
+    look(images, faithful): uint8 [B, C, R, R] -> features [B, dim]; faithful asks for sprite fidelity too.
+    """
+
+    protocol: Protocol
+    sha256: str
+    dim: int
+    at: int | None
+    device: torch.device
+    look: Callable[[Tensor, bool], Seen]
+
+
+def factor_net(device: torch.device = inception.CPU) -> FeatureNet:
+    """The shipped factor network, for the dSprites family."""
+    extractor = load_extractor()
+    extractor.network.to(device)
+
+    def look(images: Tensor, faithful: bool) -> Seen:
+        small = at_64_px(images)  # once for both looks
+        features, prediction = extractor.look(small)
+        if not faithful:
+            return Seen(features)
+        return Seen(features, torch.from_numpy(sprite_iou(small, prediction) >= FIDELITY_IOU))
+
+    return FeatureNet("factor-net", extractor.sha256, FEATURES, TWIN, device, look)
+
+
+def load(
+    protocol: Protocol, config: InceptionConfig, weights: Path | None, run: Path | None, device: torch.device
+) -> FeatureNet:
+    """The network of a protocol. weights: the file, None is the config's.
+
+    Its sha256 must be the config's, or the one in the file's name, and the one that RUN's first evaluation recorded.
+    Raises UserError where it is another, or the file is not there or no such network.
+    """
+    if protocol == "factor-net":
+        return factor_net(device)
+    path = weights or getattr(config, protocol)
+    digest = _digest(protocol, path, config.clean_sha256)
+    if run is not None:
+        _same_as_before(run / "evaluation" / RECORDED, protocol, path, digest)
+    found = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
+    dim = found(torch.zeros(1, 3, TWIN, TWIN, dtype=torch.uint8, device=device)).shape[1]
+    return FeatureNet(protocol, digest, dim, None, device, lambda images, faithful: Seen(found(images)))
+
+
+def record(run: Path, net: FeatureNet) -> None:
+    """Remember a network of weights that are not shipped: a run's numbers are of one."""
+    path = run / "evaluation" / RECORDED
+    known = _known(path)
+    if net.protocol != "factor-net" and net.protocol not in known:
+        path.parent.mkdir(exist_ok=True)
+        publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
+
+
+def _digest(protocol: Protocol, path: Path, wanted: str | None) -> str:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: the weights of --protocol {protocol} are not there; put {inception.FILES[protocol]} there (where "
+            f"there is a network, `python -m evaluation weights {protocol} --out {path}` fetches it), or name another "
+            f"place with --weights or inception.{protocol}"
+        )
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name) if protocol == "legacy_pytorch" else None
+    if named and not digest.startswith(named[1]):
+        raise UserError(f"{path}: sha256 is {digest}, its name says {named[1]}...: it is damaged; fetch it again")
+    if protocol == "clean" and wanted not in (None, digest):
+        raise UserError(
+            f"{path}: sha256 is {digest}, inception.clean_sha256 is {wanted}; use that file, or mend the key"
+        )
+    return digest
+
+
+def _same_as_before(recorded: Path, protocol: Protocol, path: Path, digest: str) -> None:
+    before = _known(recorded).get(protocol, digest)
+    if before != digest:
+        raise UserError(
+            f"{path}: sha256 is {digest}, but this run's first numbers of {protocol} are of {before}: they would not "
+            f"compare; use that file, or remove {recorded}"
+        )
+
+
+def _known(path: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged ({error}); remove it") from None
+    return found

@@ -1,0 +1,125 @@
+"""Statistics of the reals that images are compared with, made once for all runs on a data set.
+
+DATA/references/NAME.safetensors, or RUN/evaluation/references where DATA cannot be written. The name ends with a hash
+of everything that the numbers depend on; the file's header says it in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from data_shards.errors import UserError
+from data_shards.publish import publish
+from trainer.world import World
+
+from ..reals import Reals
+from .extractors import FeatureNet
+from .frechet import Moments
+from .sums import Seen, Store, pass_over
+
+FOLDER = "references"
+KEPT = 10_000  # first images whose features KID, precision, recall, density and coverage look at
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """facts: what the numbers depend on; features: of the first KEPT images, [N, dim]."""
+
+    facts: dict[str, Any]
+    moments: Moments
+    features: NDArray[np.float32]
+
+
+def facts_of(data: Facts, net: FeatureNet, resolution: int, count: int, seed: int) -> dict[str, Any]:
+    """Of the first `count` reals of a seed's order. data: `Reals.identity`."""
+    looked_at = {"resolution": net.at or resolution, "protocol": net.protocol, "extractor": net.sha256}
+    return {**data, **looked_at, "count": count, "seed": seed}
+
+
+def path_of(facts: Facts, reals: Reals, otherwise: Path) -> Path:
+    """Where the statistics lie or will lie. otherwise: a folder for data that cannot be written."""
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    name = f"{facts['protocol']}-{facts['resolution']}px-{facts['count']}-{key}.safetensors"
+    shared = reals.path / FOLDER / name
+    writable = os.access(shared.parent if shared.parent.exists() else reals.path, os.W_OK)
+    return shared if shared.exists() or writable else otherwise / name
+
+
+def make(
+    reals: Reals,
+    net: FeatureNet,
+    facts: Facts,
+    path: Path,
+    partial: Path,
+    world: World,
+    advance: Callable[[int], None],
+) -> Reference:
+    """The statistics in `path`, or new ones, published there. partial: folder of the sums until they are complete."""
+    if world.from_main(not path.exists()):
+        store = Store(partial, {"reference": dict(facts)}, KEPT)
+
+        def look(positions: Tensor) -> Seen:
+            return net.look(reals.at(facts["seed"], positions, facts["resolution"]).to(net.device), False)
+
+        sums = pass_over(facts["count"], look, net.dim, store, world, advance)
+        world.together(lambda: _publish(path, facts, sums.moments, store) if world.is_main else None)
+    else:
+        advance(facts["count"])
+    return world.together(lambda: read(path))
+
+
+def read(path: Path) -> Reference:
+    """Statistics that `make` wrote. Raises UserError where they are not there or damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            found = {name: file.get_tensor(name) for name in ("total", "outer", "features")}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: is no reference, or a damaged one ({why}); remove it, and make it again with "
+            "`python -m evaluation reference DATA`"
+        ) from None
+    moments = Moments(facts["count"], found["total"].numpy(), found["outer"].numpy())
+    return Reference(facts, moments, found["features"].numpy())
+
+
+def check(path: Path, reference: Reference, wanted: Facts) -> None:
+    """Refuse a reference that is of another data set, variant, resolution, protocol or network than is wanted."""
+    differs = [
+        f"{name}: {reference.facts.get(name)} there, {value} here"
+        for name, value in wanted.items()
+        if reference.facts.get(name) != value
+    ]
+    if differs:
+        raise UserError(
+            f"--reference: {path} does not fit these images: {'; '.join(differs)}; name another, or leave it out where "
+            "the data are at hand"
+        )
+
+
+def _publish(path: Path, facts: Facts, moments: Moments, store: Store) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "total": torch.from_numpy(moments.total),
+        "outer": torch.from_numpy(moments.outer),
+        "features": torch.from_numpy(store.first(KEPT)),
+    }
+    own = path.with_name(f"{path.name}.{os.getpid()}")  # another run's job may be making the same
+    publish(own, save(tensors, {"facts": json.dumps(dict(facts))}))
+    os.replace(own, path)
+    store.remove()

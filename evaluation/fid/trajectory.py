@@ -1,0 +1,72 @@
+"""All evaluations of a run in the order of training, and which checkpoint is its best."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_shards.publish import publish
+from trainer import checkpoint, held
+from trainer.world import World
+
+from .. import records
+
+FILE = "trajectory.csv"
+FACTS = ("images_seen", "step", "resolution", "ema", "protocol", "extractor", "codes", "samples", "seed", "seeds")
+NUMBERS = ("fid", "kid", "fidelity", "precision", "recall", "density", "coverage")
+SAME = ("protocol", "extractor", "resolution", "codes", "samples", "seed", "seeds", "ema")  # else FIDs do not compare
+
+
+def add(run: Path, record: dict[str, Any]) -> None:
+    """After a record was kept: RUN/evaluation/trajectory.csv anew, and `best` where it changes."""
+    known = records.every(run, "fid")
+    publish(run / records.FOLDER / FILE, table(known).encode())
+    if checkpoint.folder(run).is_dir() and "ema_sha256" not in record:
+        best = best_of([other for other in known if "ema_sha256" not in other], record, run)
+        if best is not None:
+            publish(checkpoint.folder(run) / "best", f"{best}\n".encode())
+
+
+def table(known: list[dict[str, Any]]) -> str:
+    """CSV: a row for every kind of images of every record, in the order of images seen."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow((*FACTS, "images", "count", *NUMBERS))
+    for record in sorted(known, key=lambda r: int(r["images_seen"])):
+        facts = [record.get(name, "") for name in FACTS]
+        for kind, found in record["kinds"].items():
+            if isinstance(found, dict):
+                numbers = ["" if found.get(name) is None else found[name] for name in NUMBERS]
+                writer.writerow((*facts, kind, found["count"], *numbers))
+    return out.getvalue()
+
+
+def best_of(known: list[dict[str, Any]], record: dict[str, Any], run: Path) -> str | None:
+    """The step with the lowest FID among the records that compare with this one and whose checkpoints are there."""
+    kind = "vae" if record["stage"] == "vae" else "gan"
+    there = {step.name for step in checkpoint.steps(run) if checkpoint.problem(step) is None}
+    alike = [r for r in known if all(r.get(name) == record.get(name) for name in SAME)]
+    found = [r for r in alike if r["step"] in there and kind in r["kinds"]]
+    return min(found, key=lambda r: float(r["kinds"][kind]["fid"]))["step"] if found else None
+
+
+@contextmanager
+def told(run: Path, step: str | None, world: World) -> Iterator[None]:
+    """A checkpoint that is held for this evaluation is let go when it is done or has failed, not when it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _let_go(run, step, world)
+        raise
+    _let_go(run, step, world)
+
+
+def _let_go(run: Path, step: str | None, world: World) -> None:
+    if step is not None and world.is_main:
+        held.release(run, checkpoint.full_name(step))

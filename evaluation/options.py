@@ -1,0 +1,22 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are looked at")]
+Step = Annotated[
+    str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")
+]
+CodesOption = Annotated[
+    Literal["posterior", "prior"] | None,
+    typer.Option(help="c from the aggregated posterior or from N(0, I) [default: as in training]"),
+]
+EmaOption = Annotated[
+    str | None,
+    typer.Option(help="an average of the config, or a file that `ema` wrote [default: the config's first average]"),
+]

@@ -1,0 +1,55 @@
+"""The real images of a data set as training sees them, but for flip and dequantisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from data_shards.loader import TWIN, Level, open_dataset
+from trainer.data import Data
+
+
+@dataclass(frozen=True)
+class Reals:
+    """path: the folder of shards; `opened` holds levels besides those of data."""
+
+    path: Path
+    data: Data
+    opened: dict[int, Level]
+
+    @property
+    def count(self) -> int:
+        return self.data.main.count
+
+    @property
+    def has_sprites(self) -> bool:
+        """Whether sprite fidelity is defined."""
+        return self.data.main.manifest.data_set == "dsprites" and self.data.variant in ("plain", "color")
+
+    def at(self, seed: int, positions: Tensor, resolution: int = TWIN) -> Tensor:
+        """Images in the evaluation's order, variants drawn at epoch 0 of the evaluation's seed.
+
+        positions: int64 [b]. Returns uint8 [b, C, R, R]. The order is a permutation that starts again after its end.
+        Raises UserError where the set has no level of this resolution.
+        """
+        return self.data.at(self.data.mixed(seed, positions), seed, self._level(resolution))
+
+    def identity(self) -> dict[str, Any]:
+        """What the images depend on, besides seed and resolution."""
+        painting = self.data.painting
+        return {
+            "data_set": self.data.main.manifest.data_set,
+            "data": self.data.main.manifest.hash,
+            "variant": self.data.variant,
+            **({} if painting is None else {"painting_sha256": painting.sha256}),
+        }
+
+    def _level(self, resolution: int) -> Level:
+        if resolution in self.data.levels:
+            return self.data.levels[resolution]
+        if resolution not in self.opened:
+            self.opened[resolution] = open_dataset(self.path, resolution)
+        return self.opened[resolution]
