@@ -19,8 +19,8 @@ from trainer import checkpoint, frozen, networks, settings, trained
 from trainer.config import GanConfig, VaeConfig, kind_of
 from trainer.data import Data, open_data
 from trainer.frozen import weights_sha256 as weights
-from trainer.loop import versions
 from trainer.own_encoder import Exported
+from trainer.provenance import versions
 
 from .reals import Reals
 

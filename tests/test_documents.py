@@ -16,6 +16,7 @@ import pytest
 
 from tests import processes, replicas
 from tests.data_shards.helpers import photos
+from tests.evaluation.helpers import quickly
 from tests.trainer.helpers import finish
 from trainer import settings
 from trainer.config import GanConfig, VaeConfig
@@ -93,6 +94,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_in(place: Path, command: str) -> None:
     args = tiny(command)
+    if args[:3] == ["python", "-m", "evaluation"]:
+        finish(quickly(place / "logs", *args[3:], place=place))
+        return
     if args[:2] == ["python", "-m"]:
         finish(processes.start(processes.module_in, (str(place), args[2], args[3:]), place / "logs"))
         return

@@ -14,7 +14,7 @@ from data_shards.publish import publish
 
 from . import settings
 from .config import RunConfig
-from .loop import versions
+from .provenance import versions
 from .world import World
 
 PACKAGES = ("data_shards", "models", "trainer")

@@ -21,7 +21,7 @@ from .config import GanConfig, kind_of
 from .config_parts import ResNetConfig
 from .data import Data, open_data
 from .exported import Facts
-from .loop import versions
+from .provenance import versions
 
 BATCH = 512  # images that q looks at in one go
 

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from .config import GanConfig, RunConfig
 from .divergence import Diverged
 from .lock import Lock
 from .preemption import StopRequest
+from .provenance import hardware, versions
 from .retention import Keep
 from .stages import Stage
 from .stats import NonFinite, Stats
@@ -212,6 +212,7 @@ class Loop:
             "config": settings.fixed(self.config),
             "facts": dict(self.stage.facts),
             "versions": versions(),
+            "hardware": hardware(self.world.device),
         }
         keep = Keep(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
         checkpoint.save(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
@@ -268,8 +269,3 @@ def refuse_changes(
                 ]
             )
         )
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that decide a number."""
-    return {name: metadata.version(name) for name in ("idgan", "torch", "numpy")}

@@ -230,7 +230,7 @@ def _check(subject: Subject, plan: Plan, size: int) -> None:
         )
     for kind in plan.kinds:
         if kind not in subject.kinds:
-            raise UserError(f"--of {kind}: {subject.path} has none; choose from {', '.join(subject.kinds)}")
+            raise UserError(f"--of {kind}: {subject.path} has no such images; choose from {', '.join(subject.kinds)}")
     if "reals" in plan.kinds and subject.reals is not None and subject.reals.count - size < 2:
         raise UserError(
             f"--of reals: all {subject.reals.count} images of the set are the reference; "

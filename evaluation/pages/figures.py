@@ -1,4 +1,4 @@
-"""The paper's figures for a run: random samples, traversals of every latent, c against s."""
+"""The paper's figures for a run: random samples, traversals of every latent, c against s, detail, interpolation."""
 
 from __future__ import annotations
 
@@ -6,44 +6,73 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ..factors.latents import STEPS, decoded, traversal_rows
 from ..images import Codes, codes, generate, maker, nuisance, own_kind
 from ..run import Run
+from . import interpolation, sheet, zoom
 from .grids import TEXT, beside, grid, headed, labelled, save
+from .sheet import Panel
 
-SAMPLES, PANE = 64, 5
+SAMPLES, ACROSS, PANE, ZOOMED = 64, 8, 5, 4
 TEXT_SHARE, LABEL = 8, 3  # letters have at least an 8th of an image; a label has the room of 3
 
 
 def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
-    """Write the figures to `out`; the paths of those that the run can have."""
-    made = {
-        "reals.png": grid(run.reals.at(seed, torch.arange(SAMPLES)), 8),
-        "samples.png": grid(maker(run, own_kind(run), seed, source, 0)(torch.arange(SAMPLES)), 8),
-        "traversals.png": traversals(run, seed),
-    }
+    """Write the figures to `out`: PNG, the video as WebP, and all on the pages of a PDF. The paths of those that the
+    run can have."""
+    samples = maker(run, own_kind(run), seed, source, 0)(torch.arange(SAMPLES))
+    reals = run.reals.at(seed, torch.arange(SAMPLES))
+    panels = {"reals": _sheet_of("Reals", reals), "samples": _sheet_of("Random samples", samples)}
+    panels["traversals"] = traversals(run, seed)
+    pictures = {"reals": grid(reals, ACROSS), "samples": grid(samples, ACROSS)}
+    pictures["traversals"] = _two_columns(panels["traversals"], 2 if _has_both(run) else 1)
     if run.generator is not None and run.s_dim and run.c_dim:
-        made["code_and_nuisance.png"] = code_and_nuisance(run, source, seed)
-    for name, picture in made.items():
-        save(picture, out / name)
-    return [out / name for name in made]
+        panels["code_and_nuisance"] = code_and_nuisance(run, source, seed)
+        pictures["code_and_nuisance"] = pane(panels["code_and_nuisance"])
+    if samples.shape[-1] >= zoom.SMALLEST:
+        panels["zoom"] = zoomed(samples[:ZOOMED])
+        pictures["zoom"] = labelled([(words, grid(row, len(row))) for words, row in panels["zoom"].rows], 8)
+    for name, picture in pictures.items():
+        save(picture, out / f"{name}.png")
+    interpolation.video(run, source, seed, out / "interpolation.webp")
+    sheet.write(out / "figures.pdf", list(panels.values()))
+    return [*(out / f"{name}.png" for name in pictures), out / "interpolation.webp", out / "figures.pdf"]
 
 
-def traversals(run: Run, seed: int) -> Image.Image:
-    """The traversals of every latent. Where a generator has a VAE's code, the VAE's decoding stands above its image."""
-    rows = []
+def _sheet_of(title: str, images: Tensor) -> Panel:
+    return Panel(title, "", [("", row) for row in images.split(ACROSS)])
+
+
+def traversals(run: Run, seed: int) -> Panel:
+    """Every latent. Where a generator has a VAE's code, the VAE's decodings stand above its images."""
+    rows, both = [], _has_both(run)
     for row in traversal_rows(run, seed):
-        images = row.images
-        if run.generator is not None and run.vae is not None:
-            images = torch.cat((decoded(run, row.c, images.shape[-1]), images))
-        rows.append((f"{row.name}\n{row.note}", grid(images, STEPS)))
-    half = (len(rows) + 1) // 2
-    return beside([labelled(part) for part in (rows[:half], rows[half:]) if part])
+        words = f"{row.name}\n{row.note}"
+        if both:
+            rows.append((words, decoded(run, row.c, row.images.shape[-1])))
+        rows.append(("" if both else words, row.images))
+    note = f"linspace(-3, 3, {STEPS}) along each latent from one base"
+    note += ", the largest KL first" if run.q is not None else ""
+    return Panel("Traversals", note + ("; the VAE's decodings above the generator's images" if both else ""), rows)
+
+
+def _has_both(run: Run) -> bool:
+    return run.generator is not None and run.vae is not None
+
+
+def _two_columns(panel: Panel, of_latent: int) -> Image.Image:
+    """Traversals as a picture, `of_latent` rows of images a latent."""
+    whole = panel.rows
+    latents = [whole[at : at + of_latent] for at in range(0, len(whole), of_latent)]
+    rows = [(part[0][0], grid(torch.cat([images for _, images in part]), STEPS)) for part in latents]
+    half, text = (len(rows) + 1) // 2, max(TEXT, whole[0][1].shape[-1] // TEXT_SHARE)
+    return beside([labelled(part, 9 * text, text=text) for part in (rows[:half], rows[half:]) if part])
 
 
 @torch.no_grad()
-def code_and_nuisance(run: Run, source: Codes, seed: int) -> Image.Image:
+def code_and_nuisance(run: Run, source: Codes, seed: int) -> Panel:
     """Rows c1, c2, ... share c, columns s1, s2, ... share s; where there is a VAE, its decoding of c comes first
     (Figures A.5, A.7)."""
     assert run.generator is not None
@@ -54,7 +83,19 @@ def code_and_nuisance(run: Run, source: Codes, seed: int) -> Image.Image:
         images = generate(run.generator, s, code.expand(PANE, -1))
         if run.vae is not None:
             images = torch.cat((decoded(run, code[None], images.shape[-1]), images))
-        rows.append((f"c{i + 1}", grid(images, len(images))))
-    text = max(TEXT, images.shape[-1] // TEXT_SHARE)
-    titles = titles if run.vae is None else ["VAE", *titles]
-    return headed(titles, labelled(rows, LABEL * text, text=text), LABEL * text, text)
+        rows.append((f"c{i + 1}", images))
+    return Panel("c against s", "Rows share c, columns share s.", rows, titles if run.vae is None else ["VAE", *titles])
+
+
+def pane(panel: Panel) -> Image.Image:
+    """c against s as a picture."""
+    text = max(TEXT, panel.rows[0][1].shape[-1] // TEXT_SHARE)
+    rows = [(words, grid(images, len(images))) for words, images in panel.rows]
+    return headed(panel.columns, labelled(rows, LABEL * text, text=text), LABEL * text, text)
+
+
+def zoomed(images: Tensor) -> Panel:
+    """Of large images, see `zoom.strip`."""
+    panels = zoom.strip(images)
+    note = f"Each whole, then half of the side of the square before, around the most detail; {zoom.PANEL} px each."
+    return Panel("Detail", note, [("", row) for row in panels])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from data_shards.publish import publish
+
+WIDEST = 2400  # px of a picture
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -24,6 +29,8 @@ th, td { text-align: right; padding: 4px 12px; border-bottom: 1px solid #e3e7ec;
 th:first-child, td:first-child { text-align: left; padding-left: 0; } th { font-weight: 600; color: #4a5563; }
 pre { background: #f4f6f8; padding: 12px; overflow-x: auto; font-size: 13px; border-radius: 6px; }
 code { overflow-wrap: anywhere; }
+.slider input { width: min(100%, 420px); display: block; } .slider img { width: 100%; } [hidden] { display: none; }
+summary { cursor: pointer; color: #2b6cb0; margin: 8px 0; } h1 { overflow-wrap: anywhere; }
 """
 
 
@@ -50,6 +57,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def image(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img class="pixels" alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
+def image(path: Path, widest: int = WIDEST) -> str:
+    """A picture in the page; a wider one is shrunk by a whole number."""
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as picture:
+        kind = (picture.format or "PNG").lower()
+        if picture.width > widest and kind == "png":
+            buffer = io.BytesIO()
+            picture.reduce(-(-picture.width // widest)).save(buffer, "PNG")
+            content = buffer.getvalue()
+    data = base64.b64encode(content).decode()
+    return f'<img class="pixels" alt="{html.escape(path.stem)}" src="data:image/{kind};base64,{data}">'

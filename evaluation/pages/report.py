@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import shlex
 from pathlib import Path
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 from trainer.preemption import read_command
 from trainer.status import read_stats
@@ -21,6 +14,8 @@ from .. import measure, records
 from ..factors import control
 from ..factors.latents import BASES, STEPS
 from ..run import Run
+from . import history
+from .charts import curves
 from .page import image, publish_page, section, table
 
 Record = dict[str, Any] | None
@@ -46,8 +41,13 @@ def write(run: Run, out: Path) -> Path:
     parts = [
         _head(run),
         _targets(_newest(run, "fid"), _newest(run, "latents"), _newest(run, "control")),
+        history.settings(run),
         _quality(run, _newest(run, "fid")),
+        history.fid_curve(run),
         _samples(run, _newest(run, "figures")),
+        history.samples_over_time(run),
+        _zoom(run),
+        _figure(run, "interpolation.webp", "Interpolation", "Walks from one random code and s to the next, and back."),
         _traversals(run),
         _movement(run, _newest(run, "latents")),
         _figure(
@@ -61,6 +61,7 @@ def write(run: Run, out: Path) -> Path:
         _disentanglement(run, _newest(run, "disentanglement")),
         _alignment(run, _newest(run, "alignment")),
         _curves(run),
+        history.cost(run),
         _commands(run),
     ]
     return publish_page(out / "index.html", str(run.path), parts)
@@ -114,23 +115,37 @@ def _targets(fid: Record, latents: Record, shares: Record) -> str:
 def _quality(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
-    rows = [
-        (
-            words,
-            f"{m['fid']:.3g}",
-            f"{m['count']:,}",
-            "not defined" if m["fidelity"] is None else f"{m['fidelity']:.1%}",
-        )
-        for name, words in _names(run).items()
-        if (m := record["kinds"].get(name))
-    ]
+    found, names = record["kinds"], _names(run)
+    rows = [(names[kind], *numbers(found[kind])) for kind in names if kind in found]
+    protocol = record["protocol"]
     note = (
-        f"FID against {record['kinds']['reference_count']:,} reals with the features of the shipped factor network "
-        f"{record['extractor'][:12]}: comparable only with numbers of the same hash. Codes: {record['codes']}. "
-        "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
-        f"prediction draws. {_origin(run, record)}"
+        f"FID against {found['reference_count']:,} reals, protocol {protocol}, network {record['extractor'][:12]}: "
+        f"comparable only with numbers of the same protocol, network and counts. Codes: {record['codes']}. "
     )
-    return section("Quality", table(("images", "FID", "count", "fidelity"), rows), note)
+    if any(found[kind].get("fidelity") is not None for kind in names if kind in found):
+        note += (
+            "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
+            "prediction draws. "
+        )
+    return section("Quality", table(("images", *NUMBERS), rows), note + _origin(run, record))
+
+
+NUMBERS = ("FID", "count", "fidelity", "KID x 1000", "precision", "recall", "density", "coverage")
+
+
+def numbers(found: dict[str, Any]) -> list[str]:
+    """Under NUMBERS, of one kind of images. A record of an earlier version has the first three alone."""
+    spread = found.get("spread", {})
+
+    def cell(name: str, form: str, scale: float = 1) -> str:
+        if found.get(name) is None:
+            return ""
+        text = format(found[name] * scale, form)
+        return f"{text} \u00b1 {spread[name] * scale:.2g}" if name in spread else text
+
+    shares = [cell(name, ".3f") for name in NUMBERS[4:]]
+    fidelity = "not defined" if found["fidelity"] is None else f"{found['fidelity']:.1%}"
+    return [cell("fid", ".3g"), f"{found['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares]
 
 
 def _samples(run: Run, record: dict[str, Any] | None) -> str:
@@ -151,6 +166,11 @@ def _traversals(run: Run) -> str:
     note += ", sorted by KL" if run.q is not None else ""
     note += ": the VAE's decoding above, the generator's image below." if both else "."
     return _figure(run, "traversals.png", "Traversals", note)
+
+
+def _zoom(run: Run) -> str:
+    note = "Each whole, then half of the side of the square before, around the most detail; the last enlarges pixels."
+    return _figure(run, "zoom.png", "Detail", note)
 
 
 def _figure(run: Run, name: str, title: str, note: str) -> str:
@@ -223,27 +243,9 @@ _TIMING = ("images_seen", "seconds_per_kimg", "eta_seconds", "data_wait", "memor
 
 def _curve(title: str, ticks: list[dict[str, Any]]) -> str:
     terms = [name for name in ticks[0] if name not in _TIMING]
-    columns = 4
-    rows = -(-len(terms) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(11, 2.1 * rows), layout="constrained", squeeze=False)
-    for axis, name in zip(axes.flat, terms, strict=False):
-        axis.plot([t["images_seen"] / 1000 for t in ticks], [t[name] for t in ticks], color="#2b6cb0", linewidth=1.2)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes.flat[len(terms) :]:
-        axis.set_visible(False)
-    figure.supxlabel("kimg", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    plt.close(figure)
-    picture = base64.b64encode(buffer.getvalue()).decode()
-    cost = ticks[-1]["images_seen"] / 1000
-    return (
-        f'<figure><img alt="{title}" src="data:image/svg+xml;base64,{picture}">'
-        f"<figcaption>{title}: every term over {cost:,.0f} kimg, {ticks[-1]['seconds_per_kimg']:.2f} s/kimg at the end"
-        "</figcaption></figure>"
-    )
+    kimg, rate = ticks[-1]["images_seen"] / 1000, ticks[-1]["seconds_per_kimg"]
+    words = f"{title}: every term over {kimg:,.0f} kimg, {rate:.2f} s/kimg at the end"
+    return f"<figure>{curves(title, ticks, terms)}<figcaption>{words}</figcaption></figure>"
 
 
 def _commands(run: Run) -> str:

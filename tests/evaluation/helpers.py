@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ def evaluate(folder: Path, *argv: object, code: int = 0) -> processes.Running:
     return finish(processes.command("evaluation", argv, folder), code)
 
 
-def quickly(folder: Path, *argv: object) -> processes.Running:
-    """Start `python -m evaluation ARGV` with few images behind MIG, FVM, latents and control; no pruning."""
-    return processes.start(_quick, ([str(a) for a in argv],), folder)
+def quickly(folder: Path, *argv: object, place: Path | None = None) -> processes.Running:
+    """Start `python -m evaluation ARGV` with few images behind MIG, FVM, latents and control; no pruning.
+
+    place: the folder to run it in.
+    """
+    return processes.start(_quick, ([str(a) for a in argv], None if place is None else str(place)), folder)
 
 
-def _quick(argv: list[str]) -> None:
+def _quick(argv: list[str], place: str | None) -> None:
     from evaluation.disentanglement import predictors
     from evaluation.disentanglement import scores as disentanglement
     from evaluation.factors import control, latents
@@ -31,6 +35,8 @@ def _quick(argv: list[str]) -> None:
     predictors.PROTOCOLS["short"] = predictors.Protocol(100, 50, 1)
     latents.BASES = 4
     control.GRID = 8
+    if place is not None:
+        os.chdir(place)
     processes.module("evaluation", argv)
 
 

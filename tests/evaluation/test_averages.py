@@ -16,7 +16,7 @@ from evaluation.run import open_run
 from tests.trainer.helpers import finish, newest, train
 from trainer import snapshots
 
-from .helpers import answer, evaluate, refused
+from .helpers import answer, evaluate, quickly, refused
 
 SHAPE = {
     "network": "{name: resnet, nf: 2, nf_max: 8}",
@@ -100,7 +100,7 @@ def test_pages_and_comparisons_keep_to_the_first_average(grown: Path, tmp_path: 
     assert f"{first['kinds']['gan']['fid']:.3g}</td>" in page
     assert "average decay_0.9" in page
     assert "--ema" not in page
-    evaluate(tmp_path / "logs", "compare", run, "--samples", 48, "--out", tmp_path / "page")
+    finish(quickly(tmp_path / "logs", "compare", run, "--samples", 48, "--out", tmp_path / "page"))
     told = [json.loads(line) for line in (run / "evaluation" / "fid.jsonl").read_text().splitlines()]
     compared = [r for r in told if r["argv" if "argv" in r else "command"] and "untrained" in r["kinds"]]
     assert [r["ema"] for r in compared] == ["sigma_rel_0.1", "decay_0.9"], "the other average's record was not taken"

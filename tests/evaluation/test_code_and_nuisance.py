@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from evaluation.images import codes, generate, nuisance, of_codes
@@ -14,20 +12,15 @@ from evaluation.pages import figures
 from evaluation.run import open_run
 
 
-def test_rows_and_columns_of_the_figure_are_counted_from_1(
-    systems: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(figures, "headed", lambda titles, picture, left, text: titles)
-    monkeypatch.setattr(figures, "labelled", lambda rows, width, text: names.extend(name for name, _ in rows))
-    names: list[str] = []
-    titles: Any = figures.code_and_nuisance(open_run(systems["idgan"]), "posterior", 0)
-    assert titles == ["VAE", "s1", "s2", "s3", "s4", "s5"]
-    assert names == ["c1", "c2", "c3", "c4", "c5"]
+def test_rows_and_columns_of_the_figure_are_counted_from_1(systems: dict[str, Path]) -> None:
+    panel = figures.code_and_nuisance(open_run(systems["idgan"]), "posterior", 0)
+    assert panel.columns == ["VAE", "s1", "s2", "s3", "s4", "s5"]
+    assert [name for name, _ in panel.rows] == ["c1", "c2", "c3", "c4", "c5"]
 
 
 def test_the_figure_shows_the_first_pairs_of_the_grid_under_their_names(systems: dict[str, Path]) -> None:
     run = open_run(systems["idgan"])
-    picture = np.asarray(figures.code_and_nuisance(run, "posterior", 0)).astype(int)
+    picture = np.asarray(figures.pane(figures.code_and_nuisance(run, "posterior", 0))).astype(int)
     left, top, cell = 39, 26, 66
     assert picture.shape == (top + 5 * (cell + 2), left + 6 * cell + 2, 3)
     at = torch.arange(5)

@@ -16,7 +16,7 @@ from PIL import Image
 from evaluation import measure
 from tests.trainer.helpers import finish, train
 
-from .helpers import answer, evaluate, self_contained
+from .helpers import answer, evaluate, quickly, self_contained
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_reals_are_faithful_sprites_and_an_untrained_generator_is_not(runs: dict
 
 def test_disentanglement_names_the_encoder_it_measured(runs: dict[str, Path], tmp_path: Path) -> None:
     found = {
-        name: answer(evaluate(tmp_path, "disentanglement", runs[name], "--protocol", "short"))
+        name: answer(finish(quickly(tmp_path, "disentanglement", runs[name], "--protocol", "short")))
         for name in ("gan", "vae")
     }
     assert found["gan"]["encoder"] == "the frozen VAE of this run (vae.safetensors)"
@@ -76,14 +76,15 @@ def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> No
     assert share.shape == (10, 3)
     assert ((share >= 0) & (share <= 1)).all()
     evaluate(tmp_path / "logs", "fid", run, "--samples", 64, "--of", "reals,gan,vae,untrained")
-    evaluate(tmp_path / "logs", "disentanglement", run, "--protocol", "short")
+    finish(quickly(tmp_path / "logs", "disentanglement", run, "--protocol", "short"))
     files = [Path(p) for p in answer(evaluate(tmp_path / "logs", "figures", run))["files"]]
-    sizes = {path.name: Image.open(path).size for path in files}
+    sizes = {path.name: Image.open(path).size for path in files if path.suffix != ".pdf"}
     assert sizes == {
         "reals.png": (8 * 66 + 2, 8 * 66 + 2),
         "samples.png": (8 * 66 + 2, 8 * 66 + 2),
-        "traversals.png": (2 * (120 + 7 * 66 + 2) + 16, 5 * (2 * 66 + 2)),
+        "traversals.png": (2 * (117 + 7 * 66 + 2) + 16, 5 * (2 * 66 + 2)),
         "code_and_nuisance.png": (39 + 6 * 66 + 2, 26 + 5 * (66 + 2)),
+        "interpolation.webp": (4 * 66 + 2, 68),
     }
     page = Path(str(answer(evaluate(tmp_path / "logs", "report", run))["page"]))
     text = page.read_text()
@@ -99,8 +100,8 @@ def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> No
     for command in ("data_shards make dsprites", "trainer vae", "trainer gan", "evaluation fid", "evaluation latents"):
         assert command in text
     assert self_contained(text)
-    pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    assert len(pictures) == 4
+    pictures = re.findall(r"data:image/(?:png|webp);base64,([A-Za-z0-9+/=]+)", text)
+    assert len(pictures) == 6  # with the moment of the samples over time
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture))).load()
 
@@ -108,7 +109,8 @@ def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", ["vae", "color"])
 def test_figures_of_every_kind_of_run(kind: str, runs: dict[str, Path], tmp_path: Path) -> None:
     files = answer(evaluate(tmp_path, "figures", runs[kind]))["files"]
-    assert {Path(p).name for p in files} == {"reals.png", "samples.png", "traversals.png"}
+    pictures = {"reals.png", "samples.png", "traversals.png"}
+    assert {Path(p).name for p in files} == pictures | {"interpolation.webp", "figures.pdf"}
     evaluate(tmp_path, "report", runs[kind])
 
 
@@ -124,7 +126,7 @@ def test_what_is_refused(runs: dict[str, Path], sprites: Path, tmp_path: Path) -
         (("fid", tmp_path), ("no run here", "config.yaml")),
         (("fid", empty), ("no usable checkpoint", "empty")),
         (("fid", moved), ("gone", "no such folder")),
-        (("fid", runs["vae"], "--of", "gan"), ("is a run of stage 1", "--of vae")),
+        (("fid", runs["vae"], "--of", "gan"), ("--of gan", "has no such images; choose from vae, reals")),
         (("fid", runs["gan"], "--of", "gna"), ("gna", "reals, gan, vae, untrained")),
         (("fid", runs["gan"], "--samples", 0), ("--samples: 0", "at least 2")),
         (("disentanglement", runs["gan"], "--protocol", "long"), ("long", "paper")),

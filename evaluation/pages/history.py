@@ -1,0 +1,112 @@
+"""Sections of a run's page that follow its training: settings, cost, FID over images seen, samples over time."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.status import read_stats
+
+from .. import records
+from ..run import Run
+from .charts import Line, chart
+from .page import image, section, table
+
+MOMENTS = 24  # samples that the slider holds, spread evenly
+SAMPLES_WIDE = 1056  # px that they are shrunk to
+
+_SLIDER = """
+<div class="slider"><label>kimg <output></output>
+<input type="range" min="0" value="{last}" max="{last}" aria-label="images seen"></label>{figures}</div>
+<script>
+for (const box of document.querySelectorAll(".slider")) {{
+  const [range, word, all] = [box.querySelector("input"), box.querySelector("output"), box.querySelectorAll("figure")];
+  const show = () => all.forEach((figure, i) => {{
+    figure.hidden = i != range.value;
+    if (i == range.value) word.textContent = figure.dataset.kimg;
+  }});
+  range.addEventListener("input", show);
+  show();
+}}
+</script>
+"""
+
+
+def settings(run: Run) -> str:
+    """What was run: the checkpoint's facts, and the whole config."""
+    manifest, data = run.manifest, run.data.main.manifest
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items())
+    rows = [
+        ("checkpoint", f"{run.step.name} ({run.images_seen:,} images, iteration {manifest['iteration']:,})"),
+        ("resolution", f"{run.resolution} px of {getattr(run.config, 'resolution', run.resolution)} px"),
+        ("data", f"{data.data_set} ({run.config.data.variant}), {data.count:,} images, hash {data.hash[:12]}"),
+        ("hardware", f"{manifest.get('hardware', 'not recorded')}, {manifest['world_size']} process(es)"),
+        ("versions", versions or "not recorded"),
+    ]
+    config = html.escape((run.path / "config.yaml").read_text())
+    folded = f"<details><summary>config.yaml</summary><pre>{config}</pre></details>"
+    return section("What was run", table(("", ""), rows) + folded)
+
+
+def cost(run: Run) -> str:
+    """Time that the run took, from its ticks."""
+    ticks = read_stats(run.path)
+    if not ticks:
+        return ""
+    processes, on_cpu = int(run.manifest["world_size"]), run.manifest.get("hardware", "CPU").startswith("CPU")
+    seconds, seen = spent(ticks)
+    rows = [
+        ("images seen in the ticks that are kept", f"{seen:,}"),
+        ("hours", f"{seconds / 3600:,.2f}"),
+        (f"{'process' if on_cpu else 'GPU'} hours (of {processes})", f"{seconds * processes / 3600:,.2f}"),
+        ("images/s", f"{seen / seconds:,.1f}"),
+        ("highest memory of a process", f"{max(tick['memory_gb'] for tick in ticks):.1f} GB"),
+    ]
+    return section("Cost", table(("", "measured"), rows), "Of training alone; loading included, evaluation not.")
+
+
+def spent(ticks: Sequence[dict[str, Any]]) -> tuple[float, int]:
+    """(seconds, images) of ticks. A tick's rate is that since the one before."""
+    seconds, seen, before = 0.0, 0, 0
+    for tick in ticks:
+        images = tick["images_seen"] - before
+        if images > 0:  # else a resume went back
+            seconds += images * tick["seconds_per_kimg"] / 1000
+            seen += images
+        before = tick["images_seen"]
+    return seconds, seen
+
+
+def fid_curve(run: Run) -> str:
+    """FID of every evaluation over images seen, a line for each kind of images measured alike."""
+    lines: dict[str, dict[int, float]] = {}
+    for record in records.every(run.path, "fid"):
+        for kind in ("gan", "vae") if record["stage"] != "vae" else ("vae",):
+            if kind in record["kinds"] and (kind == "gan" or record["stage"] == "vae"):
+                name = f"{record['protocol']}, {record['samples']:,} samples, codes: {record['codes']}"
+                lines.setdefault(name, {})[record["images_seen"] / 1000] = record["kinds"][kind]["fid"]
+    found = [Line(name, sorted(points.items())) for name, points in lines.items() if len(points) > 1]
+    if not found:
+        return ""
+    note = "Of every checkpoint that was evaluated, by how it was measured."
+    return section("FID over images seen", chart("FID", found), note)
+
+
+def samples_over_time(run: Run) -> str:
+    """RUN/samples with a slider."""
+    files = sorted((run.path / "samples").glob("*.png"))
+    if not files:
+        return ""
+    last = len(files) - 1
+    chosen = [files[i] for i in sorted({round(last * k / (MOMENTS - 1)) for k in range(MOMENTS)})]
+    figures = "".join(_moment(file, file == chosen[-1]) for file in chosen)
+    slider = _SLIDER.format(last=len(chosen) - 1, figures=figures)
+    return section("Samples over time", slider, "The same codes at every moment.")
+
+
+def _moment(file: Path, shown: bool) -> str:
+    kimg = f"{int(file.stem) / 1000:,.1f}"
+    hidden = "" if shown else " hidden"
+    return f'<figure data-kimg="{kimg}"{hidden}>{image(file, SAMPLES_WIDE)}</figure>'
