@@ -31,7 +31,7 @@ def fid(subject: Subject, plan: Plan, world: World) -> dict[str, Any]:
     return {
         "protocol": plan.net.protocol,
         "extractor": plan.net.sha256,
-        "resolution": plan.net.at or subject.resolution,
+        "reals_resolution": plan.net.at or subject.resolution,
         "samples": plan.samples,
         "codes": plan.codes,
         "seed": plan.seed,

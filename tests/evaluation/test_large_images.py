@@ -36,6 +36,7 @@ def test_every_command_works_at_every_size(name: str, runs: dict[str, Path], tmp
     size = 128 if name == "full" else 64  # smaller stages are enlarged to what the networks look at
     record = answer(evaluate(tmp_path, "fid", runs[name], "--samples", 48, "--of", "reals,gan,vae,untrained"))
     assert record["resolution"] == {"stage": 32, "fade": 64, "full": 128}[name]
+    assert record["reals_resolution"] == 64, "of the factor network"
     assert ("alpha" in record) == (name == "fade")
     files = {Path(p).name: Path(p) for p in answer(evaluate(tmp_path, "figures", runs[name]))["files"]}
     assert Image.open(files["samples.png"]).size == (8 * (size + 2) + 2,) * 2
@@ -43,7 +44,7 @@ def test_every_command_works_at_every_size(name: str, runs: dict[str, Path], tmp
     pane = (3 * text + 6 * (size + 2) + 2, 2 * text + 5 * (size + 4))
     assert Image.open(files["code_and_nuisance.png"]).size == pane
     pair = 2 * (size + 2) + 2  # the VAE's 64 px decoding, enlarged, above the image
-    assert Image.open(files["traversals.png"]).size == (2 * (120 + 7 * (size + 2) + 2) + 16, 5 * pair)
+    assert Image.open(files["traversals.png"]).size == (2 * (9 * text + 7 * (size + 2) + 2) + 16, 5 * pair)
     evaluate(tmp_path, "alignment", runs[name], "--samples", 48)
     evaluate(tmp_path, "latents", runs[name])
     evaluate(tmp_path, "report", runs[name])
