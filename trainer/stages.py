@@ -29,6 +29,7 @@ from .schedule import Now, Phase
 from .snapshots import Snapshots
 from .state import State
 from .stats import Terms
+from .submitting import weights_problem
 from .vae_step import VaeStep
 from .world import World
 
@@ -205,6 +206,8 @@ def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tupl
         )
     if data and not problems.found:  # else the step cannot be tried
         problems.found += _memory_problems(config, data.channels, q, world)
+    if data and (missing := weights_problem(config, data.main.manifest.data_set)):
+        problems.add(missing)
     if data and data.main.manifest.data_set == "dsprites":
         for key in ("flip", "dequantise"):
             if getattr(config.data, key):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 import shlex
 import shutil
 import subprocess
@@ -13,10 +15,27 @@ from data_shards.errors import UserError
 from data_shards.publish import publish
 
 from . import checkpoint, held
+from .config import GanConfig
 from .config_parts import EvaluationConfig
 
 log = logging.getLogger(__name__)
 PATIENCE = 10  # seconds at the end of a run, for what was submitted last to be answered
+
+
+def weights_problem(config: GanConfig, data_set: str) -> str | None:
+    """Why the jobs of a run would find no network to look with; None where they do, or choose one themselves."""
+    chosen = os.environ.get("EVALUATION", "") + config.evaluation.command  # of slurm/site.env; the command
+    if not config.evaluation.submit or data_set == "dsprites" or "--protocol" in chosen or "--weights" in chosen:
+        return None
+    path, wanted = config.inception.clean, config.inception.clean_sha256
+    if not path.is_file():
+        return (
+            f"inception.clean: {path}, which every evaluation job needs, is not there; put clean-fid's "
+            "inception-2015-12-05.pt there, or set evaluation.submit=false"
+        )
+    if wanted is not None and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != wanted:
+        return f"inception.clean_sha256: {wanted}, but {path} has {found}; use that file, or mend the key"
+    return None
 
 
 class Submitter:

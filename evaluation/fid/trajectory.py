@@ -18,7 +18,16 @@ from .. import records
 FILE = "trajectory.csv"
 FACTS = ("images_seen", "step", "resolution", "ema", "protocol", "extractor", "codes", "samples", "seed", "seeds")
 NUMBERS = ("fid", "kid", "fidelity", "precision", "recall", "density", "coverage")
-SAME = ("protocol", "extractor", "reals_resolution", "codes", "samples", "seed", "seeds", "ema")  # else FIDs do not compare
+SAME = (
+    "protocol",
+    "extractor",
+    "reals_resolution",
+    "codes",
+    "samples",
+    "seed",
+    "seeds",
+    "ema",
+)  # else FIDs do not compare
 
 
 def add(run: Path, record: dict[str, Any]) -> None:

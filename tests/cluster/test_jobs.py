@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
+from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import differences, finish, largest_gap, newest, overrides, train
 from trainer import checkpoint, held
@@ -106,11 +109,6 @@ def test_an_interrupted_job_goes_on_and_ends_the_same(how: str, cluster: Cluster
     assert [n for n in differences(newest(straight), newest(run)) if not n.startswith("stats.")] == []
 
 
-def commands_of(job: str) -> list[str]:
-    """Of all processes of a job."""
-    return [Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_with(f"SLURM_JOB_ID={job}")]
-
-
 def processes_of(job: str, node: str) -> list[int]:
     """Of a job's step on a node."""
     return processes_with(f"SLURM_JOB_ID={job}", f"SLURMD_NODENAME={node}", "SLURM_STEP_ID=0")
@@ -186,18 +184,35 @@ def records_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_an_evaluation_told_by_usr1_starts_again(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
-    run = run_of(cluster)
+def test_an_evaluation_told_by_usr1_goes_on_from_its_sums(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    run, straight = run_of(cluster), cluster.place / "straight"
     site(cluster)
     finish(train("gan", inputs[0], run, 2, vae=inputs[1], s_dim=4))
-    job = cluster.submit("slurm/eval_fid.sh", run, "--samples", "256", nodes=1)
+    shutil.copytree(run, straight)
+    job = cluster.submit("slurm/eval_fid.sh", run, "--samples", "6400", nodes=1)
     cluster.wait(job, "RUNNING")
-    while not any("evaluation" in command for command in commands_of(job)):
-        time.sleep(0.05)
+    while blocks_done(run) < 16:
+        assert not records_of(run), "too late to stop it"
+        time.sleep(0.02)
     cluster.run("scancel", "--signal=USR1", "--batch", job)
     assert cluster.code(job) == 0, cluster.output(job)
     assert cluster.field(job, "Restarts") == "1"
-    assert len(records_of(run)) == 1
+    (record,) = records_of(run)
+    (whole,) = records_of(evaluated(straight, 6400))
+    numbers = [[r["kinds"]["gan"][name] for name in ("fid", "kid", "fidelity")] for r in (record, whole)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-9)
+    assert record["kinds"]["gan"]["count"] == 6400
+
+
+def blocks_done(run: Path) -> int:
+    """Of the images that are generated; the reference's sums are gone by then."""
+    files = list((run / "evaluation" / "partial").glob("*.safetensors"))
+    return max((int(load_file(file)["blocks"]) for file in files), default=0)
+
+
+def evaluated(run: Path, samples: int) -> Path:
+    finish(processes.command("evaluation", ("fid", run, "--samples", samples), run / "logs"))
+    return run
 
 
 def test_a_run_submits_its_evaluations(cluster: Cluster, inputs: tuple[Path, Path]) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 import trainer
 from benchmarks.fid import network
 from data_shards.errors import UserError
-from evaluation.fid import compute, extractors, inception
+from evaluation.fid import compute, extractors, inception, references
 from evaluation.fid.kernel import squared_distance
 from evaluation.run import open_run
 from tests import processes
@@ -180,6 +180,20 @@ def test_the_reference_is_made_once_and_ahead_of_time(sprites: Path, run: Path, 
     named = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100, "--reference", file))
     assert by_itself["kinds"] == named["kinds"]
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
+
+
+def test_where_the_data_cannot_be_written_the_reference_lies_in_the_run(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reals, facts = open_run(copy).reals, {"protocol": "clean", "resolution": 64, "count": 9}
+    beside = references.path_of(facts, reals, tmp_path)
+    assert beside.parent == reals.path / "references"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert references.path_of(facts, reals, tmp_path) == tmp_path / beside.name
+    beside.parent.mkdir(exist_ok=True)
+    beside.touch()
+    assert references.path_of(facts, reals, tmp_path) == beside, "one that is there is taken"
+    beside.unlink()
 
 
 def test_a_reference_of_something_else_is_refused_with_both_named(sprites: Path, run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 from data_shards.errors import UserError
 from trainer import checkpoint, held, submitting
+from trainer.config import GanConfig
 from trainer.config_parts import EvaluationConfig
-from trainer.submitting import Submitter
+from trainer.submitting import Submitter, weights_problem
 
 from .helpers import BATCH, finish, train
 
@@ -113,6 +115,28 @@ def test_a_refusal_is_told_and_a_resume_tries_again(tmp_path: Path, caplog: pyte
     settled(again)
     assert not submitter(tmp_path, command(tmp_path, "exit 0")).submit()
     assert json.loads((tmp_path / "evaluation" / "submitted.json").read_bytes()) == again.done
+
+
+def test_weights_that_every_job_needs_are_looked_for_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "inception.pt"
+
+    def problem(data_set: str = "celeba_hq", **more: object) -> str | None:
+        values = {"data": {"path": "data"}, "schedule": {"total_kimg": 1}, "evaluation": {"submit": True}}
+        return weights_problem(GanConfig.model_validate(values | {"inception": {"clean": path}} | more), data_set)
+
+    assert "is not there" in (problem() or "")
+    assert problem("dsprites") is None
+    assert problem(evaluation={"submit": False}) is None
+    monkeypatch.setenv("EVALUATION", "--protocol legacy_pytorch")
+    assert problem() is None
+    monkeypatch.delenv("EVALUATION")
+    path.write_bytes(b"weights")
+    assert problem() is None
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert problem(inception={"clean": path, "clean_sha256": digest}) is None
+    assert f"has {digest}" in (problem(inception={"clean": path, "clean_sha256": "0" * 64}) or "")
 
 
 def test_a_program_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
