@@ -21,7 +21,7 @@ from .sources.celeba_hq import celeba_hq
 from .sources.chairs import chairs
 from .sources.dsprites_source import dsprites
 from .sources.folder import folder
-from .sources.grids import CARS3D, MPI3D, SHAPES3D, Grid, grid
+from .sources.grids import CARS3D, MPI3D, SHAPES3D, Published, grid
 
 log = logging.getLogger(__name__)
 maker = typer.Typer(help="Images -> tar shards.")
@@ -153,57 +153,29 @@ def make_cars(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
-@maker.command("shapes3d")
-def make_shapes3d(
-    src: Annotated[Path, typer.Argument(help="3dshapes.h5")],
-    out: Out,
-    count: Count = None,
-    workers: Workers = CORES,
-    codec: CodecName = "png",
-    quality: Quality = 95,
-    samples_per_shard: PerShard = None,
-) -> None:
-    """3D Shapes, 480,000 images of 64 px with six known factors."""
-    _make_grid(grid(src, SHAPES3D, count), out, codec, quality, samples_per_shard, workers)
+def _grid_command(published: Published, words: str) -> None:
+    """`make NAME FILE` for a published set with known factors."""
+
+    @maker.command(published.name, help=words)
+    def make_grid(
+        src: Annotated[Path, typer.Argument(help="the published file")],
+        out: Out,
+        count: Count = None,
+        workers: Workers = CORES,
+        codec: CodecName = "png",
+        quality: Quality = 95,
+        samples_per_shard: PerShard = None,
+    ) -> None:
+        source = grid(src, published, count)
+        _make(source, out, _settings((64,), source, codec, quality, samples_per_shard), workers)
 
 
-@maker.command("mpi3d")
-def make_mpi3d(
-    src: Annotated[Path, typer.Argument(help="mpi3d_toy.npz, or another of the family")],
-    out: Out,
-    count: Count = None,
-    workers: Workers = CORES,
-    codec: CodecName = "png",
-    quality: Quality = 95,
-    samples_per_shard: PerShard = None,
-) -> None:
-    """MPI3D, 1,036,800 (460,800 complex) images of 64 px with seven known factors."""
-    _make_grid(grid(src, MPI3D, count), out, codec, quality, samples_per_shard, workers)
-
-
-@maker.command("cars3d")
-def make_cars3d(
-    src: Annotated[Path, typer.Argument(help="cars3d.npz")],
-    out: Out,
-    count: Count = None,
-    workers: Workers = CORES,
-    codec: CodecName = "png",
-    quality: Quality = 95,
-    samples_per_shard: PerShard = None,
-) -> None:
-    """Cars3D, 17,568 images of 64 px with three known factors."""
-    _make_grid(grid(src, CARS3D, count), out, codec, quality, samples_per_shard, workers)
-
-
-def _make_grid(
-    source: Grid,
-    out: Path,
-    codec: Literal["png", "webp", "jpeg"],
-    quality: int,
-    samples_per_shard: int | None,
-    workers: int,
-) -> None:
-    _make(source, out, _settings((64,), source, codec, quality, samples_per_shard), workers)
+_grid_command(SHAPES3D, "3D Shapes (3dshapes.h5), 480,000 images of 64 px with six known factors.")
+_grid_command(
+    MPI3D,
+    "MPI3D (mpi3d_toy.npz and its family), 1,036,800 (complex: 460,800) images of 64 px with seven known factors.",
+)
+_grid_command(CARS3D, "Cars3D (cars3d.npz), 17,568 images of 64 px with three known factors.")
 
 
 def parse_resolutions(text: str) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from ..subject import Subject, open_subject
 from . import compute, extractors, inception, references, trajectory
 from .compute import KINDS, Plan
 from .extractors import Protocol
+from .rows import COLUMNS, row
 
 Subjects = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[
@@ -37,8 +38,6 @@ Weights = Annotated[
     Path | None, typer.Option(help="file of the Inception network [default: inception.* of the config]")
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where networks run")]
-SHARES = ("precision", "recall", "density", "coverage")
-COLUMNS = ("images", "FID", "count", "sprites with IoU >= 0.8", "KID x 1000", *SHARES)
 ReferenceOption = Annotated[Path | None, typer.Option(help="statistics that `reference` made [default: of the data]")]
 KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="of all images, in RUN/evaluation/features")]
 
@@ -76,28 +75,14 @@ def fid_command(
 def _conclude(subject: Subject, plan: Plan, record: dict[str, Any]) -> None:
     """Keep and print the record; then its partial sums may go."""
     found, net = record["kinds"], plan.net
-    rows = [_row(kind, found[kind]) for kind in KINDS if kind in found]
+    rows = [[kind, *row(found[kind])] for kind in KINDS if kind in found]
     seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
     title = f"against {found['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
     extractors.record(subject.path, net)
     if plan.keep_features:
         record["features"] = [str(folder) for folder in compute.keep_features(subject, plan, found["reference_count"])]
-    trajectory.add(subject.path, answer(subject.path, "fid", record, title, COLUMNS, rows))
+    trajectory.add(subject.path, answer(subject.path, "fid", record, title, ("images", *COLUMNS), rows))
     compute.forget(subject, plan, found["reference_count"])
-
-
-def _row(kind: Kind, found: dict[str, Any]) -> list[str]:
-    spread = found.get("spread", {})
-
-    def cell(name: str, form: str, scale: float = 1.0) -> str:
-        if found.get(name) is None:
-            return "not defined"
-        text = format(found[name] * scale, form)
-        return f"{text} +- {spread[name] * scale:.2g}" if name in spread else text
-
-    shares = [cell(name, ".3f") for name in SHARES]
-    fidelity = "not defined" if found["fidelity"] is None else f"{found['fidelity']:.1%}"
-    return [kind, cell("fid", ".4g"), f"{found['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares]
 
 
 def reference_command(

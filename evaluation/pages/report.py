@@ -13,6 +13,7 @@ from trainer.status import read_stats
 from .. import measure, records
 from ..factors import control
 from ..factors.latents import BASES, STEPS
+from ..fid.rows import COLUMNS, row
 from ..run import Run
 from . import history
 from .charts import curves
@@ -116,7 +117,7 @@ def _quality(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
     found, names = record["kinds"], _names(run)
-    rows = [(names[kind], *numbers(found[kind])) for kind in names if kind in found]
+    rows = [(names[kind], *row(found[kind])) for kind in names if kind in found]
     protocol = record["protocol"]
     note = (
         f"FID against {found['reference_count']:,} reals, protocol {protocol}, network {record['extractor'][:12]}: "
@@ -127,25 +128,7 @@ def _quality(run: Run, record: dict[str, Any] | None) -> str:
             "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
             "prediction draws. "
         )
-    return section("Quality", table(("images", *NUMBERS), rows), note + _origin(run, record))
-
-
-NUMBERS = ("FID", "count", "fidelity", "KID x 1000", "precision", "recall", "density", "coverage")
-
-
-def numbers(found: dict[str, Any]) -> list[str]:
-    """Under NUMBERS, of one kind of images. A record of an earlier version has the first three alone."""
-    spread = found.get("spread", {})
-
-    def cell(name: str, form: str, scale: float = 1) -> str:
-        if found.get(name) is None:
-            return ""
-        text = format(found[name] * scale, form)
-        return f"{text} \u00b1 {spread[name] * scale:.2g}" if name in spread else text
-
-    shares = [cell(name, ".3f") for name in NUMBERS[4:]]
-    fidelity = "not defined" if found["fidelity"] is None else f"{found['fidelity']:.1%}"
-    return [cell("fid", ".3g"), f"{found['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares]
+    return section("Quality", table(("images", *COLUMNS), rows), note + _origin(run, record))
 
 
 def _samples(run: Run, record: dict[str, Any] | None) -> str:

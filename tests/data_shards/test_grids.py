@@ -52,10 +52,8 @@ def make(name: str, argv: list[str], folder: Path) -> processes.Running:
 
 
 def _made(name: str, argv: list[str]) -> None:
-    from data_shards import make as module
-
-    small = dataclasses.replace(PUBLISHED[name], grids=(SMALL[name],))
-    setattr(module, name.upper(), small)
+    PUBLISHED[name].grids[0].clear()  # type: ignore[attr-defined]
+    PUBLISHED[name].grids[0].update(SMALL[name])  # type: ignore[attr-defined]
     processes.module("data_shards", ["make", name, *argv, "--workers", "1"])
 
 

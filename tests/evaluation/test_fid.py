@@ -223,7 +223,7 @@ def test_several_seeds_give_mean_and_spread(copy: Path, tmp_path: Path) -> None:
     assert each[1] == pytest.approx(single[0]["kinds"]["gan"]["fid"], rel=1e-9)
     assert found["fid"] == pytest.approx(np.mean(each))
     assert found["spread"]["fid"] == pytest.approx(np.std(each, ddof=1))
-    assert f"{np.mean(each):.4g} +-" in running.out
+    assert f"{np.mean(each):.4g} \u00b1" in running.out
 
 
 def reference_of(run: Path) -> Path:
