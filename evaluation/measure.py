@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,10 @@ ALIGNMENT = (*(f"R2 of {name}" for name in alignments.VALUES), *alignments.FACTO
 SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
 
 
-def fid(subject: Subject, plan: Plan, world: World) -> dict[str, Any]:
-    """FID and its kin by kind of images."""
-    return {
+@contextmanager
+def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+    """FID and its kin by kind of images. The context is to keep the record in; see compute.fid."""
+    facts = {
         "protocol": plan.net.protocol,
         "extractor": plan.net.sha256,
         "reals_resolution": plan.net.at or subject.resolution,
@@ -36,9 +39,11 @@ def fid(subject: Subject, plan: Plan, world: World) -> dict[str, Any]:
         "codes": plan.codes,
         "seed": plan.seed,
         "seeds": plan.seeds,
+        "reference_file": None if plan.reference is None else str(plan.reference),
         "world_size": world.size,
-        "kinds": compute.fid(subject, plan, world),
     }
+    with compute.fid(subject, plan, world) as kinds:
+        yield facts | {"kinds": kinds}
 
 
 def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, Any]:

@@ -24,11 +24,6 @@ class Reals:
     def count(self) -> int:
         return self.data.main.count
 
-    @property
-    def has_sprites(self) -> bool:
-        """Whether sprite fidelity is defined."""
-        return self.data.main.manifest.data_set == "dsprites" and self.data.variant in ("plain", "color")
-
     def at(self, seed: int, positions: Tensor, resolution: int = TWIN) -> Tensor:
         """Images in the evaluation's order, variants drawn at epoch 0 of the evaluation's seed.
 

@@ -61,10 +61,13 @@ class Run:
 
     def to(self, device: torch.device) -> Run:
         """With its networks there."""
-        for network in (self.generator, self.untrained, self.q, self.vae):
-            if isinstance(network, nn.Module):
+        q = self.q
+        if q is not None and isinstance(q.encoder, Exported) and device != self.device:
+            q = CodeEncoder(q.encoder.on(device))
+        for network in (self.generator, self.untrained, q, self.vae):
+            if network is not None:
                 network.to(device)
-        return replace(self, device=device)
+        return replace(self, device=device, q=q)
 
     @property
     def images_seen(self) -> int:

@@ -61,7 +61,7 @@ def of_run(run: Run) -> Subject:
     facts = run.describe()
 
     def identity(kind: Kind) -> dict[str, Any]:
-        names = ("step_sha256", "ema", "ema_sha256") if kind in ("gan", "vae") else ()
+        names = () if kind == "reals" else ("step_sha256", "ema", "ema_sha256")
         return {"kind": kind, "run": str(run.path.resolve())} | {name: facts[name] for name in names if name in facts}
 
     return Subject(
@@ -104,7 +104,8 @@ def of_export(path: Path, model: exported.Model, device: torch.device) -> Subjec
     return Subject(
         path,
         described | {name: origin[name] for name in ("images_seen", "ema") if name in origin},
-        {"data": origin["inputs"]["data"], "variant": origin.get("variant")},
+        {name: origin[name] for name in ("data_set", "variant", "painting_sha256") if name in origin}
+        | {"data": origin["inputs"]["data"]},
         ("gan", "vae") if model.vae is not None else ("gan",),
         None,
         max(TWIN, facts.resolution),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# FID and its kin of a run, on 50,000 samples; a process a GPU. Started again, it goes on from its partial sums:
+# FID and its kin of a run, on 50,000 samples; a process a GPU (--gpus-per-node=N). Started again, it goes on from its partial sums:
 #   sbatch slurm/eval_fid.sh [RUN [OPTION ...]]
 # RUN is slurm/site.env's where none is given; options are those of `python -m evaluation fid`.
 #SBATCH --job-name=idgan-fid
@@ -17,12 +17,14 @@ load_site
 run=${1:-${RUN:-}}
 [ -n "$run" ] || fail "RUN: not set; name a run folder, or set it in $SITE_ENV"
 [ $# -eq 0 ] || shift
-[ "$DEVICE" = gpu ] && device=cuda || device=cpu
-processes=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
+case $DEVICE in # site.env's PROCESSES_PER_NODE and PORT are those of training jobs
+  gpu) device=cuda processes=${SLURM_GPUS_ON_NODE:-1} ;;
+  *) device=cpu processes=1 ;;
+esac
 launcher=(python)
 if [ "$processes" -gt 1 ]; then
   launcher=(accelerate launch --config_file "configs/accelerate/$DEVICE.yaml" --num_processes "$processes"
-    --main_process_port "${PORT:-$((20000 + SLURM_JOB_ID % 20000))}")
+    --main_process_port "$((20000 + SLURM_JOB_ID % 20000))")
 fi
 # shellcheck disable=SC2086
 again_on_usr1 "${launcher[@]}" -m evaluation fid "$run" --device "$device" ${EVALUATION:-} "$@"

@@ -45,6 +45,9 @@ def export(run: Path, out: Path, step: str | None = None, average: str | None = 
             raise UserError(f"{run}: {'; '.join(differs)}: not what it was trained on; mend {run / 'config.yaml'}")
     origin = {"run": str(run), "step": at.name, "images_seen": manifest["images_seen"], **which, "seed": config.seed}
     origin |= {"inputs": manifest["facts"], "variant": config.data.variant, "versions": versions()}
+    if data:
+        origin["data_set"] = data.main.manifest.data_set
+        origin |= {} if data.painting is None else {"painting_sha256": data.painting.sha256}
     facts = Facts(
         network=config.network.name,
         generator=_arguments(config, channels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from .status import read_lines
@@ -31,7 +32,8 @@ def hold(run: Path, step: str) -> bool:
 
 def release(run: Path, step: str) -> None:
     """Let go of a step, held or not."""
-    (folder(run) / step).unlink(missing_ok=True)
+    if re.fullmatch(r"step-\d{12}", step):  # of what a user typed, nothing else
+        (folder(run) / step).unlink(missing_ok=True)
 
 
 def sweep(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -24,8 +25,9 @@ PATIENCE = 10  # seconds at the end of a run, for what was submitted last to be 
 
 def weights_problem(config: GanConfig, data_set: str) -> str | None:
     """Why the jobs of a run would find no network to look with; None where they do, or choose one themselves."""
-    chosen = os.environ.get("EVALUATION", "") + config.evaluation.command  # of slurm/site.env; the command
-    if not config.evaluation.submit or data_set == "dsprites" or "--protocol" in chosen or "--weights" in chosen:
+    options = shlex.split(os.environ.get("EVALUATION", ""))  # of slurm/site.env
+    ours = "eval_fid.sh" in config.evaluation.command and not {"--protocol", "--weights"} & set(options)
+    if not config.evaluation.submit or data_set == "dsprites" or not ours:
         return None
     path, wanted = config.inception.clean, config.inception.clean_sha256
     if not path.is_file():
@@ -82,7 +84,7 @@ class Submitter:
                 except OSError as error:
                     self._warn(name, f"was submitted, and could not be noted ({error.strerror})")
             else:
-                held.release(self.run, name)
+                self._let_go(name)
                 self._warn(name, f"ended with {process.returncode}")
 
     def finish(self) -> None:
@@ -96,8 +98,17 @@ class Submitter:
         for name in self.waiting:
             self._warn(name, "has not answered yet")
 
+    def _let_go(self, step: str) -> None:
+        with contextlib.suppress(OSError):  # then it stays a while longer
+            held.release(self.run, step)
+
     def _hold(self, step: str) -> None:
-        if not held.hold(self.run, step) and not self.warned:
+        try:
+            done = held.hold(self.run, step)
+        except OSError as error:
+            self._warn(step, f"is not held for its evaluation ({error.strerror})")
+            return
+        if not done and not self.warned:
             self.warned = True
             log.warning(
                 "warning: %d checkpoints wait for their evaluation (%s): later ones are not held for theirs",
@@ -113,7 +124,7 @@ class Submitter:
                     self._words(step), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
                 )
         except OSError as error:
-            held.release(self.run, step)
+            self._let_go(step)
             self._warn(step, f"could not be started ({error.strerror})")
 
     def _words(self, step: str) -> list[str]:

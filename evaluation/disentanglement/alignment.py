@@ -17,7 +17,7 @@ from data_shards.noise import Purpose, integers
 from data_shards.sources.dsprites import COUNT, THETAS, Factors, classes, factors_of
 from models.factor_net import SYMMETRY
 
-from ..factors.network import Extractor, to_factors
+from ..factors.network import FULL_RANGE, Extractor, to_factors
 from ..images import BLOCK, Kind, nuisance, of_codes, own_kind, signed
 from ..run import Run
 from .encoding import sprites_at
@@ -79,6 +79,7 @@ def accuracies(truth: Factors, found: Factors) -> dict[str, float]:
     """
     period = 2 * np.pi / np.array(SYMMETRY)[truth.shape]
     turned = np.abs((found.theta - truth.theta + period / 2) % period - period / 2)
+    found = found._replace(**{name: _double(found, name).clip(*FULL_RANGE[name]) for name in VALUES})
     right = {
         "shape": truth.shape == found.shape,
         "scale": np.abs(_double(truth, "scale") - _double(found, "scale")) < SCALE_STEP / 2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, get_args
@@ -17,7 +17,7 @@ from data_shards.errors import UserError
 from data_shards.variants import Variant
 from trainer.config_parts import DataConfig, InceptionConfig
 from trainer.data import open_data
-from trainer.world import World, connect, disconnect
+from trainer.world import ALONE, World, connect, disconnect
 
 from .. import measure
 from ..answers import answer, show
@@ -25,7 +25,8 @@ from ..images import Codes, Kind
 from ..options import EmaOption, Seed, Step
 from ..reals import Reals
 from ..subject import Subject, open_subject
-from . import compute, extractors, inception, references, trajectory
+from ..turns import turn
+from . import extractors, inception, references, trajectory
 from .compute import KINDS, Plan
 from .extractors import Protocol
 from .rows import COLUMNS, row
@@ -57,32 +58,43 @@ def fid_command(
     step: Step = None,
     reference: ReferenceOption = None,
     weights: Weights = None,
-    keep_images: Annotated[Path | None, typer.Option(help="write every image to DIR/KIND-SEED/000000.png")] = None,
+    keep_images: Annotated[
+        Path | None, typer.Option(help="write every image to DIR/KIND-CODES-SEED/000000.png")
+    ] = None,
     keep_features: KeepFeatures = False,
     device: Device = "auto",
 ) -> None:
     """FID, KID, precision, recall, density and coverage; for sprites, fidelity. Goes on where it was stopped."""
-    with processes(device) as world, trajectory.told(run, step, world):
-        subject = world.together(lambda: open_subject(run, step, ema, world.device))
-        net = world.together(lambda: _network(subject, protocol, weights, world))
+    with processes(device) as world, trajectory.told(run, step, world), ExitStack() as measured:
+        subject = opened(run, step, ema, world)
+        net = world.together(lambda: _network(subject, protocol, weights, reference, world))
         for source in _sources(subject, codes):
             plan = Plan(net, _kinds(subject, of), samples, source, seed, seeds, reference, keep_images, keep_features)
-            record = subject.facts | measure.fid(subject, plan, world)
+            found = measured.enter_context(measure.fid(subject, plan, world))
             if world.is_main:
-                _conclude(subject, plan, record)
+                _conclude(subject, plan, subject.facts | found)
+
+
+def opened(path: Path, step: str | None, average: str | None, world: World) -> Subject:
+    """The same checkpoint on every process: `best` or the newest may change in between."""
+    first = world.together(lambda: open_subject(path, step, average, world.device) if world.is_main else None)
+    name = world.from_main(first.facts["step"] if first else None)
+    exported = world.from_main(first is not None and first.reals is None)
+    if first is not None:
+        world.together(lambda: None)
+        return first
+    return world.together(lambda: open_subject(path, None if exported else name, average, world.device))
 
 
 def _conclude(subject: Subject, plan: Plan, record: dict[str, Any]) -> None:
-    """Keep and print the record; then its partial sums may go."""
+    """Keep and print the record."""
     found, net = record["kinds"], plan.net
     rows = [[kind, *row(found[kind])] for kind in KINDS if kind in found]
     seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
     title = f"against {found['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
-    extractors.record(subject.path, net)
-    if plan.keep_features:
-        record["features"] = [str(folder) for folder in compute.keep_features(subject, plan, found["reference_count"])]
-    trajectory.add(subject.path, answer(subject.path, "fid", record, title, ("images", *COLUMNS), rows))
-    compute.forget(subject, plan, found["reference_count"])
+    with turn(subject.path / "evaluation" / "lock", ALONE, "a record of this run"):
+        extractors.record(subject.path, net)
+        trajectory.add(subject.path, answer(subject.path, "fid", record, title, ("images", *COLUMNS), rows))
 
 
 def reference_command(
@@ -102,6 +114,8 @@ def reference_command(
         config = DataConfig(path=data, variant=variant, painting=painting)
         reals = world.together(lambda: Reals(data, open_data(config, seed), {}))
         known = protocol or default_protocol(reals.identity())
+        if known == "factor-net" and reals.data.main.manifest.data_set != "dsprites":
+            raise UserError(f"{data}: the factor network knows the dSprites family only; use --protocol clean")
         net = world.together(lambda: extractors.load(known, InceptionConfig(), weights, None, world.device))
         size = resolution or max(reals.data.main.manifest.resolutions)
         facts = references.facts_of(reals.identity(), net, size, min(samples, reals.count), seed)
@@ -132,8 +146,11 @@ def default_protocol(data: dict[str, Any]) -> Protocol:
     return "factor-net" if data.get("data_set", "dsprites") == "dsprites" else "clean"
 
 
-def _network(subject: Subject, protocol: Protocol | None, weights: Path | None, world: World) -> extractors.FeatureNet:
-    known = protocol or default_protocol(subject.data)
+def _network(
+    subject: Subject, protocol: Protocol | None, weights: Path | None, reference: Path | None, world: World
+) -> extractors.FeatureNet:
+    of_reference = references.read(reference).facts["protocol"] if reference else None
+    known = protocol or of_reference or default_protocol(subject.data)
     return extractors.load(known, subject.inception, weights, subject.path, world.device)
 
 

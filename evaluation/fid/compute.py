@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from trainer.world import World
 
 from ..images import Codes, Kind
 from ..subject import Subject
+from ..turns import turn
 from . import kernel, references
 from .extractors import FeatureNet
 from .frechet import distance
@@ -39,7 +40,7 @@ class Plan:
     """What is measured. samples: images of each kind; seeds: how many, from `seed` on, of every kind but reals.
 
     reference: a file of statistics, or None for the first `samples` reals of the data; keep_images: a folder for
-    KIND-SEED/000000.png; keep_features: of all images, in RUN/evaluation/partial.
+    KIND-CODES-SEED/000000.png; keep_features: of all images, in RUN/evaluation/features/KIND-SEED-KEY/BLOCK.npy.
     """
 
     net: FeatureNet
@@ -53,19 +54,24 @@ class Plan:
     keep_features: bool = False
 
 
-def fid(subject: Subject, plan: Plan, world: World) -> dict[str, Any]:
-    """Everything by kind of images: FID, sprite fidelity, KID, precision, recall, density, coverage; `reference_count`.
+@contextmanager
+def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+    """Everything by kind of images: FID, sprite fidelity, KID, precision, recall, density, coverage.
+
+    With `reference_count` and `reference_seed`.
 
     The reference is the first `samples` reals of the evaluation's order (all where there are fewer); "reals" are those
-    after it, and so are the reals that give the codes, which start again at the order's end. It goes on from what an
-    earlier, interrupted call left in RUN/evaluation/partial; `forget` removes it once the numbers are recorded.
+    after it, and so are the reals that give the codes of the same seed, which start again at the order's end. It goes
+    on from what an earlier, interrupted call left in RUN/evaluation/partial, which is removed at the end of the
+    context, when the numbers are recorded, unless that ends with an error. Jobs that measure the same take turns.
     """
     given = plan.reference
     known = world.together(lambda: references.read(given)) if given else None
     size = known.facts["count"] if known else _reference_size(subject, plan)
     _check(subject, plan, size)
-    passes, found = _passes(subject, plan, size), dict[str, list[Numbers]]()
-    with progress_bar(world.is_main) as bar:
+    seed = known.facts["seed"] if known else plan.seed
+    passes, found = _passes(subject, plan, size, seed), dict[str, list[Numbers]]()
+    with ExitStack() as turns, progress_bar(world.is_main) as bar:
         task = bar.add_task("fid", total=sum(each.count for each in passes) + (0 if known else size))
 
         def advance(images: int) -> None:
@@ -76,31 +82,34 @@ def fid(subject: Subject, plan: Plan, world: World) -> dict[str, Any]:
             wanted = references.facts_of(subject.data, plan.net, subject.resolution, size, base.facts["seed"])
             references.check(given, base, wanted)
         for each in passes:
+            turns.enter_context(turn(each.store.lock, world, f"the same {each.kind} images"))
             sums = pass_over(each.count, _look(subject, plan, each), plan.net.dim, each.store, world, advance)
             faithful = sums.faithful / each.count if _has_fidelity(subject, plan) else None
             numbers = world.from_main(_numbers(each, sums, base, faithful) if world.is_main else None)
             found.setdefault(each.kind, []).append(numbers)
-    counts: dict[str, int] = {each.kind: each.count for each in passes}
-    kinds = {kind: {"count": counts[kind], **over_seeds(numbers)} for kind, numbers in found.items()}
-    _warn_of_reals(kinds)
-    return {"reference_count": size, **kinds}
+        bar.stop()
+        counts: dict[str, int] = {each.kind: each.count for each in passes}
+        kinds = {kind: {"count": counts[kind], **over_seeds(numbers)} for kind, numbers in found.items()}
+        _warn_of_reals(kinds)
+        folders = [_features(subject, each) for each in passes] if plan.keep_features else []
+        yield {"reference_count": size, "reference_seed": seed, **kinds} | (
+            {"features": [str(folder) for folder in folders]} if folders else {}
+        )
+        if world.is_main:
+            for each, folder in zip(passes, folders, strict=False):
+                _keep(each.store.features, folder)
+            for each in passes:
+                each.store.remove()
 
 
-def keep_features(subject: Subject, plan: Plan, reference_count: int) -> list[Path]:
-    """The features of all images, where they are asked for, in RUN/evaluation/features/KIND-SEED-KEY/BLOCK.npy."""
-    folders = []
-    for each in _passes(subject, plan, reference_count) if plan.keep_features else ():
-        folder = subject.path / "evaluation" / "features" / f"{each.kind}-{each.seed}-{each.store.features.name}"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(each.store.features, folder, copy_function=os.link)
-        folders.append(folder)
-    return folders
+def _features(subject: Subject, each: Pass) -> Path:
+    return subject.path / "evaluation" / "features" / f"{each.kind}-{each.seed}-{each.store.features.name}"
 
 
-def forget(subject: Subject, plan: Plan, reference_count: int) -> None:
-    """Remove partial sums whose numbers are recorded."""
-    for each in _passes(subject, plan, reference_count):
-        each.store.remove()
+def _keep(features: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
+    features.rename(folder)
 
 
 @dataclass(frozen=True)
@@ -117,15 +126,15 @@ class Pass:
 Numbers = dict[str, float | None]
 
 
-def _passes(subject: Subject, plan: Plan, size: int) -> list[Pass]:
-    """Reals have one seed: those of another would be among the reference."""
+def _passes(subject: Subject, plan: Plan, size: int, reference_seed: int) -> list[Pass]:
+    """Reals have the reference's seed: some of another's would be among the reference."""
     found = []
     for kind in plan.kinds:
         count = plan.samples
         if kind == "reals":
             assert subject.reals is not None
             count = min(count, subject.reals.count - size)
-        for seed in range(plan.seed, plan.seed + (1 if kind == "reals" else plan.seeds)):
+        for seed in [reference_seed] if kind == "reals" else range(plan.seed, plan.seed + plan.seeds):
             found.append(Pass(kind, seed, count, size, _store(subject, plan, kind, seed, count, size)))
     return found
 
@@ -166,11 +175,14 @@ def _reference(subject: Subject, plan: Plan, size: int, world: World, advance: C
 def _look(subject: Subject, plan: Plan, each: Pass) -> Look:
     make = subject.make(each.kind, each.seed, plan.codes, each.offset, plan.net.at or subject.resolution)
     faithful = _has_fidelity(subject, plan)
+    name = (
+        f"{each.kind}-{each.seed}" if each.kind in ("reals", "untrained") else f"{each.kind}-{plan.codes}-{each.seed}"
+    )
 
     def look(positions: Tensor) -> Seen:
         images = make(positions)
         if plan.keep_images:
-            save_images(images, positions, plan.keep_images / f"{each.kind}-{each.seed}")
+            save_images(images, positions, plan.keep_images / name)
         return plan.net.look(images, faithful)
 
     return look
@@ -184,12 +196,12 @@ def save_images(images: Tensor, positions: Tensor, folder: Path) -> None:
 
 
 def _has_fidelity(subject: Subject, plan: Plan) -> bool:
-    return plan.net.protocol == "factor-net" and subject.data["variant"] in SPRITES
+    return plan.net.protocol == "factor-net" and subject.data.get("variant") in SPRITES
 
 
 def _numbers(each: Pass, sums: Sums, base: Reference, fidelity: float | None) -> Numbers:
     """Of one pass. What looks at neighbours needs more than K images on both sides."""
-    reals, images = base.features.astype(np.float64), each.store.first(KEPT).astype(np.float64)
+    reals, images = base.features.astype(np.float64), each.store.first(min(each.count, KEPT)).astype(np.float64)
     if np.ptp(images, axis=0).max() == 0:
         log.warning("warning: all %s images are the same to the network: %s", each.kind, "the generator has collapsed")
     kids = kernel.kid(reals, images, np.random.default_rng(each.seed))
@@ -234,7 +246,7 @@ def _check(subject: Subject, plan: Plan, size: int) -> None:
     if "reals" in plan.kinds and subject.reals is not None and subject.reals.count - size < 2:
         raise UserError(
             f"--of reals: all {subject.reals.count} images of the set are the reference; "
-            "leave reals out or lower --samples"
+            f"leave reals out or {'name a --reference of fewer' if plan.reference else 'lower --samples'}"
         )
     if plan.samples <= plan.net.dim:
         log.warning(

@@ -26,6 +26,7 @@ from data_shards.publish import publish
 from trainer.world import World
 
 from ..reals import Reals
+from ..turns import turn
 from .extractors import FeatureNet
 from .frechet import Moments
 from .sums import Seen, Store, pass_over
@@ -69,16 +70,20 @@ def make(
     advance: Callable[[int], None],
 ) -> Reference:
     """The statistics in `path`, or new ones, published there. partial: folder of the sums until they are complete."""
-    if world.from_main(not path.exists()):
-        store = Store(partial, {"reference": dict(facts)}, KEPT)
-
-        def look(positions: Tensor) -> Seen:
-            return net.look(reals.at(facts["seed"], positions, facts["resolution"]).to(net.device), False)
-
-        sums = pass_over(facts["count"], look, net.dim, store, world, advance)
-        world.together(lambda: _publish(path, facts, sums.moments, store) if world.is_main else None)
-    else:
+    if world.from_main(path.exists()):
         advance(facts["count"])
+        return world.together(lambda: read(path))
+    store = Store(partial, {"reference": dict(facts)}, KEPT)
+
+    def look(positions: Tensor) -> Seen:
+        return net.look(reals.at(facts["seed"], positions, facts["resolution"]).to(net.device), False)
+
+    with turn(store.lock, world, "the same statistics of reals"):
+        if world.from_main(path.exists()):  # by whom this one waited for
+            advance(facts["count"])
+        else:
+            sums = pass_over(facts["count"], look, net.dim, store, world, advance)
+            world.together(lambda: _publish(path, facts, sums.moments, store) if world.is_main else None)
     return world.together(lambda: read(path))
 
 
@@ -117,7 +122,7 @@ def _publish(path: Path, facts: Facts, moments: Moments, store: Store) -> None:
     tensors = {
         "total": torch.from_numpy(moments.total),
         "outer": torch.from_numpy(moments.outer),
-        "features": torch.from_numpy(store.first(KEPT)),
+        "features": torch.from_numpy(store.first(min(facts["count"], KEPT))),
     }
     own = path.with_name(f"{path.name}.{os.getpid()}")  # another run's job may be making the same
     publish(own, save(tensors, {"facts": json.dumps(dict(facts))}))

@@ -95,14 +95,24 @@ class Store:
             np.save(self.features / f"{block:06d}.npy", features.float().cpu().numpy())
 
     def first(self, count: int) -> NDArray[np.float32]:
-        """The features of images 0 to count - 1, or of as many as are kept: [N, dim]."""
-        files = [self.features / f"{block:06d}.npy" for block in range(-(-count // BLOCK))]
-        found: NDArray[np.float32] = np.concatenate([np.load(file) for file in files if file.exists()])
-        return found[:count]
+        """The features of images 0 to count - 1: [count, dim]. Raises UserError where some are gone."""
+        try:
+            blocks = [np.load(self.features / f"{block:06d}.npy") for block in range(-(-count // BLOCK))]
+        except (OSError, ValueError) as error:
+            self.remove()
+            raise UserError(f"{self.features}: features are gone ({error}); run the same command again") from None
+        found: NDArray[np.float32] = np.concatenate(blocks)[:count]
+        return found
+
+    @property
+    def lock(self) -> Path:
+        """A file for jobs that make the same sums."""
+        return self.path.with_suffix(".lock")
 
     def remove(self) -> None:
         """The sums and the features, when they have become a number."""
         self.path.unlink(missing_ok=True)
+        self.lock.unlink(missing_ok=True)
         shutil.rmtree(self.features, ignore_errors=True)
 
 

@@ -55,12 +55,23 @@ def table(known: list[dict[str, Any]]) -> str:
 
 
 def best_of(known: list[dict[str, Any]], record: dict[str, Any], run: Path) -> str | None:
-    """The step with the lowest FID among the records that compare with this one and whose checkpoints are there."""
+    """The step with the lowest FID among the records that compare with this one and whose checkpoints are there.
+
+    None where the run was measured with more samples before: a quick look does not decide.
+    """
     kind = "vae" if record["stage"] == "vae" else "gan"
     there = {step.name for step in checkpoint.steps(run) if checkpoint.problem(step) is None}
-    alike = [r for r in known if all(r.get(name) == record.get(name) for name in SAME)]
-    found = [r for r in alike if r["step"] in there and kind in r["kinds"]]
+    of_kind = [r for r in known if kind in r["kinds"]]
+    if record["samples"] < max((r["samples"] for r in of_kind), default=0):
+        return None
+    found = [r for r in of_kind if r["step"] in there and alike(r) == alike(record)]
     return min(found, key=lambda r: float(r["kinds"][kind]["fid"]))["step"] if found else None
+
+
+def alike(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What must be the same for two FIDs to compare."""
+    reference = (record["kinds"].get("reference_count"), record["kinds"].get("reference_seed", record["seed"]))
+    return (*(record.get(name) for name in SAME), *reference)
 
 
 @contextmanager

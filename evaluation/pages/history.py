@@ -10,6 +10,8 @@ from typing import Any
 from trainer.status import read_stats
 
 from .. import records
+from ..fid.trajectory import SAME, alike
+from ..images import own_kind
 from ..run import Run
 from .charts import Line, chart
 from .page import image, section, table
@@ -80,18 +82,25 @@ def spent(ticks: Sequence[dict[str, Any]]) -> tuple[float, int]:
 
 
 def fid_curve(run: Run) -> str:
-    """FID of every evaluation over images seen, a line for each kind of images measured alike."""
-    lines: dict[str, dict[int, float]] = {}
+    """FID of the run's own images over images seen, a line for each way that they were measured."""
+    kind, lines = own_kind(run), dict[tuple[Any, ...], dict[float, float]]()
     for record in records.every(run.path, "fid"):
-        for kind in ("gan", "vae") if record["stage"] != "vae" else ("vae",):
-            if kind in record["kinds"] and (kind == "gan" or record["stage"] == "vae"):
-                name = f"{record['protocol']}, {record['samples']:,} samples, codes: {record['codes']}"
-                lines.setdefault(name, {})[record["images_seen"] / 1000] = record["kinds"][kind]["fid"]
-    found = [Line(name, sorted(points.items())) for name, points in lines.items() if len(points) > 1]
+        if kind in record["kinds"] and record.get("ema") == run.average.get("ema") and "ema_sha256" not in record:
+            lines.setdefault(alike(record), {})[record["images_seen"] / 1000] = record["kinds"][kind]["fid"]
+    found = [Line(_how(how), sorted(points.items())) for how, points in lines.items() if len(points) > 1]
     if not found:
         return ""
     note = "Of every checkpoint that was evaluated, by how it was measured."
     return section("FID over images seen", chart("FID", found), note)
+
+
+def _how(alike: tuple[Any, ...]) -> str:
+    """In words; see trajectory.SAME."""
+    facts = dict(zip((*SAME, "reference"), alike, strict=False))
+    return (
+        f"{facts['protocol']} {str(facts['extractor'])[:8]}, {facts['samples']:,} samples against "
+        f"{facts['reference']:,} reals, codes: {facts['codes']}, seed {facts['seed']}"
+    )
 
 
 def samples_over_time(run: Run) -> str:
@@ -107,6 +116,6 @@ def samples_over_time(run: Run) -> str:
 
 
 def _moment(file: Path, shown: bool) -> str:
-    kimg = f"{int(file.stem) / 1000:,.1f}"
+    kimg = f"{int(file.stem) / 1000:,.3f}".rstrip("0").rstrip(".")
     hidden = "" if shown else " hidden"
     return f'<figure data-kimg="{kimg}"{hidden}>{image(file, SAMPLES_WIDE)}</figure>'

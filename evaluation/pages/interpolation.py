@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data_shards.codec import box_mean
 from data_shards.publish import publish
 
 from ..images import Codes, codes, nuisance, of_codes, own_kind
@@ -16,7 +17,7 @@ from ..run import Run
 from .grids import grid
 
 KEYS, STEPS, FRAMES_A_SECOND = 5, 12, 12
-WIDTH = 512  # px that are filled with walks beside each other
+WIDTH = 256  # px: so many walks beside each other as fit; larger images are shrunk to it
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
@@ -35,7 +36,7 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
 def frames(run: Run, source: Codes, seed: int) -> Iterator[Tensor]:
     """Images of every moment: uint8 [walks, C, R, R]. s walks with c."""
-    walks = max(1, WIDTH // run.resolution // 2)
+    walks = max(1, WIDTH // run.resolution)
     at = torch.arange(walks * KEYS)
     c, s = (v.unflatten(0, (KEYS, walks)) for v in (codes(run, seed, at, source, 0), nuisance(run, seed, at)))
     for key in range(KEYS):
@@ -47,7 +48,7 @@ def frames(run: Run, source: Codes, seed: int) -> Iterator[Tensor]:
 
 def video(run: Run, source: Codes, seed: int, path: Path) -> None:
     """Write a lossless, endless WebP."""
-    pictures = [grid(images.cpu(), len(images)) for images in frames(run, source, seed)]
+    pictures = [grid(_small(images.cpu()), len(images)) for images in frames(run, source, seed)]
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,
@@ -60,3 +61,7 @@ def video(run: Run, source: Codes, seed: int, path: Path) -> None:
         method=4,
     )
     publish(path, buffer.getvalue())
+
+
+def _small(images: Tensor) -> Tensor:
+    return box_mean(images, WIDTH) if images.shape[-1] > WIDTH else images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,6 +21,7 @@ from .grids import grid
 LARGEST = 128  # px of an image on a page; larger ones are box means
 A4 = 8.27, 11.69  # inches
 MARGIN, LABEL, GAP = 0.6, 0.9, 0.04  # inches
+ROWS = 40  # of a page
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class Panel:
 
 
 def write(path: Path, panels: Sequence[Panel]) -> None:
-    """One page a panel; it appears complete or not at all."""
+    """A page for every ROWS rows of a panel; it appears complete or not at all."""
     buffer = io.BytesIO()
     with mpl.rc_context({"pdf.fonttype": 42}), PdfPages(buffer, metadata={"CreationDate": None}) as pages:
         for panel in panels:
-            pages.savefig(_page(panel))
+            for at in range(0, len(panel.rows), ROWS):
+                pages.savefig(_page(replace(panel, rows=panel.rows[at : at + ROWS])))
     publish(path, buffer.getvalue())
 
 

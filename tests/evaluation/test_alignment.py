@@ -96,10 +96,12 @@ def test_accuracies_count_nearest_classes_and_the_symmetry_of_shapes() -> None:
     quarter, half = truth.theta + np.pi / 2, truth.theta - np.pi
     assert accuracies(truth, truth._replace(theta=quarter))["orientation"] == (truth.shape == 0).mean()
     assert accuracies(truth, truth._replace(theta=half))["orientation"] == (truth.shape < 2).mean()
-    for name, step in (("x", 1 / 31), ("y", 1 / 31), ("scale", 0.1), ("theta", 2 * np.pi / 39)):
+    steps = {"x": (1 / 31, 32), "y": (1 / 31, 32), "scale": (0.1, 6), "theta": (2 * np.pi / 39, None)}
+    for name, (step, size) in steps.items():
         values = getattr(truth, name) + rng.choice([-0.51, 0.49], 2000) * step
         found = accuracies(truth, truth._replace(**{name: values}))
-        assert found["orientation" if name == "theta" else name] == pytest.approx(0.5, abs=0.04)
+        right = 0.5 + (0.5 / size if size else 0)  # below the lowest class there is none that is nearer
+        assert found["orientation" if name == "theta" else name] == pytest.approx(right, abs=0.04)
         assert sorted(found.values())[1:] == [1.0] * 4
     other = truth._replace(shape=(truth.shape + 1) % 3)
     assert accuracies(truth, other)["shape"] == accuracies(truth, other)["orientation"] == 0

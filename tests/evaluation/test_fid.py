@@ -61,7 +61,7 @@ def test_the_number_is_clean_fids_on_the_same_files(copy: Path, tmp_path: Path) 
         Image.fromarray(image[0].numpy()).convert("RGB").save(tmp_path / "reals" / f"{i}.png")
     layers = torch.jit.load(weights).layers
     expected = compute_fid(
-        str(tmp_path / "images" / "gan-0"),
+        str(tmp_path / "images" / "gan-posterior-0"),
         str(tmp_path / "reals"),
         custom_feat_extractor=lambda x: layers((x - 128) / 128),  # as its InceptionV3W does, which insists on 2,048
         use_dataparallel=False,
@@ -227,9 +227,10 @@ def test_several_seeds_give_mean_and_spread(copy: Path, tmp_path: Path) -> None:
 
 
 def reference_of(run: Path) -> Path:
-    """The newest of its data."""
-    data = open_run(run).config.data.path
-    return max((data / "references").glob("factor-net-64px-64-*"), key=lambda path: path.stat().st_mtime)
+    """The one that the run's own number of 64 samples was made with."""
+    opened = open_run(run)
+    facts = references.facts_of(opened.reals.identity(), extractors.factor_net(), 64, 64, 0)
+    return references.path_of(facts, opened.reals, run)
 
 
 def test_both_sources_of_codes_are_two_records(copy: Path, tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_kept_features_are_those_of_the_numbers(copy: Path, tmp_path: Path) -> N
     record = answer(evaluate(tmp_path / "logs", *argv))
     (folder,) = record["features"]
     features = np.concatenate([np.load(file) for file in sorted(Path(folder).iterdir())])
-    files = sorted((tmp_path / "images" / "gan-0").iterdir())
+    files = sorted((tmp_path / "images" / "gan-posterior-0").iterdir())
     assert [file.name for file in files] == [f"{i:06d}.png" for i in range(150)]
     images = torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files]))[:, None]
     expected = extractors.factor_net().look(images, False).features

@@ -113,7 +113,9 @@ def test_a_refusal_is_told_and_a_resume_tries_again(tmp_path: Path, caplog: pyte
     again = submitter(tmp_path, command(tmp_path, "exit 0"))
     again.submit()
     settled(again)
-    assert not submitter(tmp_path, command(tmp_path, "exit 0")).submit()
+    third = submitter(tmp_path, command(tmp_path, "exit 0"))
+    third.submit()
+    assert not third.waiting
     assert json.loads((tmp_path / "evaluation" / "submitted.json").read_bytes()) == again.done
 
 

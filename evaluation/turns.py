@@ -1,0 +1,46 @@
+"""Jobs that would write the same files take turns."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from trainer.world import World
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def turn(path: Path, world: World, what: str) -> Iterator[None]:
+    """Hold a lock file, which the system lets go when its process ends. Waits, and says so, while another job has it.
+
+    The main process holds it for all.
+    """
+    file = world.together(lambda: _held(path, what) if world.is_main else None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _held(path: Path, what: str) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting: another job makes %s", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:  # whoever had it removed it
+            pass
+        file.close()
