@@ -43,7 +43,8 @@ def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
         "world_size": world.size,
     }
     with compute.fid(subject, plan, world) as kinds:
-        yield facts | {"kinds": kinds}
+        features = {"features": kinds.pop("features")} if "features" in kinds else {}
+        yield facts | features | {"kinds": kinds}
 
 
 def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, Any]:

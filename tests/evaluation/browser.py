@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 import json
 import os
+import queue
 import re
 import shutil
 import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,7 +26,8 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--enable-logging=stderr",
-    "--virtual-time-budget=20000",
+    "--remote-debugging-port=0",  # so that it stays until it is told to end
+    "--window-size=1700,1000",
 )
 _MEASURE = """
 <script>
@@ -33,7 +37,7 @@ const log = console.error; console.error = (...words) => { faults.push(words.joi
 </script>
 """
 _WRAPPER = """<!doctype html><meta charset="utf-8"><body style="margin:0">
-<iframe style="border:0;width:WIDTHpx;height:900px" srcdoc="PAGE"></iframe><pre id="found"></pre>
+<iframe style="border:0;width:WIDTHpx;height:900px" srcdoc="PAGE"></iframe>
 <script>
 addEventListener("load", async () => {
   const frame = document.querySelector("iframe"), page = frame.contentDocument, found = {};
@@ -50,7 +54,7 @@ addEventListener("load", async () => {
   found.shown = [...page.querySelectorAll(".slider figure")].filter(figure => !figure.hidden).length;
   found.word = page.querySelector(".slider output")?.textContent;
   found.requests = performance.getEntriesByType("resource").length;
-  document.querySelector("#found").textContent = JSON.stringify(found);
+  await fetch("/", {method: "POST", body: JSON.stringify(found)});
 });
 </script>
 """
@@ -69,13 +73,39 @@ def chromium() -> str:
 def look(page: Path, width: int, folder: Path) -> dict[str, Any]:
     """What a page of `width` px finds: its widths, faults, images and the slider's first moment."""
     text = page.read_text().replace("<head>", f"<head>{_MEASURE}", 1)
-    wrapper = folder / f"{width}.html"
-    wrapper.write_text(_WRAPPER.replace("WIDTH", str(width)).replace("PAGE", html.escape(text, quote=True)))
-    command = [chromium(), *_FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1700,1000", "--dump-dom"]
-    done = subprocess.run([*command, wrapper.as_uri()], capture_output=True, text=True, timeout=120)
-    match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert match, done.stderr[-2000:]
-    assert match[1], done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(html.unescape(match[1]))
-    found["console"] = re.findall(r"CONSOLE.*", done.stderr)
+    wrapper = _WRAPPER.replace("WIDTH", str(width)).replace("PAGE", html.escape(text, quote=True)).encode()
+    answers: queue.Queue[bytes] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._send(wrapper if self.path == "/" else b"")
+
+        def do_POST(self) -> None:
+            answers.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self._send(b"")
+
+        def _send(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    log = folder / f"{width}.log"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, log.open("wb") as out:
+        Thread(target=server.serve_forever, daemon=True).start()
+        command = [chromium(), *_FLAGS, f"--user-data-dir={folder / 'profile'}"]
+        running = subprocess.Popen([*command, f"http://127.0.0.1:{server.server_port}/"], stdout=out, stderr=out)
+        try:
+            found: dict[str, Any] = json.loads(answers.get(timeout=120))
+        except queue.Empty:
+            raise AssertionError(log.read_text()[-2000:]) from None
+        finally:
+            running.terminate()
+            running.wait(30)
+            server.shutdown()
+    found["console"] = re.findall(r"CONSOLE.*", log.read_text())
     return found
