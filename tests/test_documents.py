@@ -164,7 +164,7 @@ def test_the_comparison_at_a_tiny_size_and_again(workplace: Path) -> None:
     names = ["VAE", "beta-VAE", "FactorVAE", "GAN", "InfoGAN", "cGAN", "ID-GAN without distillation", "ID-GAN"]
     assert [row["system"] for row in rows] == ["reals", *names]
     assert len({row["batch"] for row in rows[1:]}) == 1
-    records = {path: path.read_bytes() for run in runs for path in (workplace / run / "evaluation").iterdir()}
+    records = {path: path.read_bytes() for run in runs for path in (workplace / run / "evaluation").glob("*.jsonl")}
     for command in steps:  # the second time everything is there already
         run_in(workplace, command)
     assert trained == {run: (workplace / run / "checkpoints" / "latest").stat().st_mtime_ns for run in runs}

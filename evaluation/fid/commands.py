@@ -26,7 +26,7 @@ from ..options import EmaOption, Seed, Step
 from ..reals import Reals
 from ..subject import Subject, open_subject
 from ..turns import turn
-from . import extractors, inception, references, trajectory
+from . import extractors, inception, references, sums, trajectory
 from .compute import KINDS, Plan
 from .extractors import Protocol
 from .rows import COLUMNS, row
@@ -171,11 +171,13 @@ def processes(device: str) -> Iterator[World]:
     """Those that the launcher started, or this one alone. SIGTERM stops them as Ctrl-C does: what was saved stays."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        sums.STOPPED.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield connect(device, None)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         disconnect()

@@ -20,4 +20,4 @@ def row(found: dict[str, Any]) -> list[str]:
 
     fidelity = "not defined" if found["fidelity"] is None else f"{found['fidelity']:.1%}"
     shares = [cell(name, ".3f") for name in SHARES]
-    return [cell("fid", ".4g"), f"{found['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares]
+    return [cell("fid", ".3g"), f"{found['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares]

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..images import BLOCK
 from .frechet import Moments
 
 ROUND = 8  # blocks of each process between two saves
+STOPPED = Event()  # by a signal: its KeyboardInterrupt is lost where it falls into a callback of C
 
 
 class Seen(NamedTuple):
@@ -133,6 +135,8 @@ def pass_over(
         sums = _together(last, sums, new, world)
         world.together(lambda sums=sums: store.save(sums) if world.is_main else None)  # type: ignore[misc]
         advance(sums.moments.count - before)
+        if STOPPED.is_set():
+            raise KeyboardInterrupt
     assert sums.moments.count == count
     return sums
 

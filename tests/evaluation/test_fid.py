@@ -141,7 +141,7 @@ def test_it_goes_on_from_where_it_was_stopped(how: signal.Signals, code: int, co
     told = processes.start(_counting, (str(copy),), tmp_path / "logs")
     assert told.wait() == 0, told.err
     *_, record, generated = told.out.splitlines()
-    assert int(generated) == 2, "of four blocks"
+    assert int(generated) in (1, 2), "of four blocks; the one under way may have ended"
     resumed = json.loads(record)["kinds"]["gan"]
     assert [resumed[name] for name in NUMBERS] == pytest.approx(
         [straight["kinds"]["gan"][n] for n in NUMBERS], rel=1e-9
@@ -224,7 +224,7 @@ def test_several_seeds_give_mean_and_spread(copy: Path, tmp_path: Path) -> None:
     assert each[1] == pytest.approx(single[0]["kinds"]["gan"]["fid"], rel=1e-9)
     assert found["fid"] == pytest.approx(np.mean(each))
     assert found["spread"]["fid"] == pytest.approx(np.std(each, ddof=1))
-    assert f"{np.mean(each):.4g} \u00b1" in running.out
+    assert f"{np.mean(each):.3g} \u00b1" in running.out
 
 
 def reference_of(run: Path) -> Path:

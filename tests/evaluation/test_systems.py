@@ -76,7 +76,7 @@ def test_codes_are_by_default_those_of_the_training(system: str, asked: Asked) -
     assert fid["codes"] == CODES[system]
     assert f"codes: {CODES[system]}" in asked[system, "fid"].out
     kind = "vae" if system == "factor_vae" else "gan"
-    assert fid["kinds"].keys() == {"reference_count", kind}
+    assert fid["kinds"].keys() == {"reference_count", "reference_seed", kind}
     assert fid["kinds"][kind]["fid"] > 0
 
 
