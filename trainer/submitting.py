@@ -7,9 +7,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from data_shards.errors import UserError
@@ -20,7 +22,14 @@ from .config import GanConfig
 from .config_parts import EvaluationConfig
 
 log = logging.getLogger(__name__)
+_OF_GROUP = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|MASTER_|TORCHELASTIC_|ACCELERATE_|PET_")
 PATIENCE = 10  # seconds at the end of a run, for what was submitted last to be answered
+
+
+def outside(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what torchrun and accelerate tell this process of its group: sbatch hands it on, and a
+    job that took it for its own would wait for processes that never come."""
+    return {name: value for name, value in env.items() if not _OF_GROUP.match(name)}
 
 
 def weights_problem(config: GanConfig, data_set: str) -> str | None:
@@ -121,7 +130,12 @@ class Submitter:
             self.folder.mkdir(exist_ok=True)
             with (self.folder / "submit.log").open("ab") as out:
                 self.waiting[step] = subprocess.Popen(
-                    self._words(step), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                    self._words(step),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                    env=outside(os.environ),
                 )
         except OSError as error:
             self._let_go(step)

@@ -80,10 +80,7 @@ def opened(path: Path, step: str | None, average: str | None, world: World) -> S
     first = world.together(lambda: open_subject(path, step, average, world.device) if world.is_main else None)
     name = world.from_main(first.facts["step"] if first else None)
     exported = world.from_main(first is not None and first.reals is None)
-    if first is not None:
-        world.together(lambda: None)
-        return first
-    return world.together(lambda: open_subject(path, None if exported else name, average, world.device))
+    return world.together(lambda: first or open_subject(path, None if exported else name, average, world.device))
 
 
 def _conclude(subject: Subject, plan: Plan, record: dict[str, Any]) -> None:

@@ -85,8 +85,12 @@ def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
             turns.enter_context(turn(each.store.lock, world, f"the same {each.kind} images"))
             sums = pass_over(each.count, _look(subject, plan, each), plan.net.dim, each.store, world, advance)
             faithful = sums.faithful / each.count if _has_fidelity(subject, plan) else None
-            numbers = world.from_main(_numbers(each, sums, base, faithful) if world.is_main else None)
-            found.setdefault(each.kind, []).append(numbers)
+            numbers = world.together(
+                lambda each=each, sums=sums, faithful=faithful: (  # type: ignore[misc]
+                    _numbers(each, sums, base, faithful) if world.is_main else None
+                )
+            )
+            found.setdefault(each.kind, []).append(world.from_main(numbers))
         bar.stop()
         counts: dict[str, int] = {each.kind: each.count for each in passes}
         kinds = {kind: {"count": counts[kind], **over_seeds(numbers)} for kind, numbers in found.items()}
@@ -175,9 +179,7 @@ def _reference(subject: Subject, plan: Plan, size: int, world: World, advance: C
 def _look(subject: Subject, plan: Plan, each: Pass) -> Look:
     make = subject.make(each.kind, each.seed, plan.codes, each.offset, plan.net.at or subject.resolution)
     faithful = _has_fidelity(subject, plan)
-    name = (
-        f"{each.kind}-{each.seed}" if each.kind in ("reals", "untrained") else f"{each.kind}-{plan.codes}-{each.seed}"
-    )
+    name = f"{each.kind}-{each.seed}" if each.kind == "reals" else f"{each.kind}-{plan.codes}-{each.seed}"
 
     def look(positions: Tensor) -> Seen:
         images = make(positions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,18 @@ SAME = (
 
 def add(run: Path, record: dict[str, Any]) -> None:
     """After a record was kept: RUN/evaluation/trajectory.csv anew, and `best` where it changes."""
-    known = records.every(run, "fid")
-    publish(run / records.FOLDER / FILE, table(known).encode())
+    known = write(run)
     if checkpoint.folder(run).is_dir() and "ema_sha256" not in record:
         best = best_of([other for other in known if "ema_sha256" not in other], record, run)
         if best is not None:
             publish(checkpoint.folder(run) / "best", f"{best}\n".encode())
+
+
+def write(run: Path) -> list[dict[str, Any]]:
+    """RUN/evaluation/trajectory.csv from all records, which are returned."""
+    known = records.every(run, "fid")
+    publish(run / records.FOLDER / FILE, table(known).encode())
+    return known
 
 
 def table(known: list[dict[str, Any]]) -> str:
@@ -89,4 +95,5 @@ def told(run: Path, step: str | None, world: World) -> Iterator[None]:
 
 def _let_go(run: Path, step: str | None, world: World) -> None:
     if step is not None and world.is_main:
-        held.release(run, checkpoint.full_name(step))
+        with suppress(OSError):  # then it stays a while longer
+            held.release(run, checkpoint.full_name(step))

@@ -13,7 +13,7 @@ from trainer.world import ALONE
 from .. import measure, records
 from ..disentanglement.scores import Protocol
 from ..factors.network import Extractor
-from ..fid import compute
+from ..fid import compute, trajectory
 from ..fid.extractors import FeatureNet
 from ..images import Kind, code_source
 from ..run import Run, open_run
@@ -105,7 +105,9 @@ def _fid(run: Run, plan: Plan, kinds: tuple[Kind, ...], samples: int) -> dict[st
         with measure.fid(subject, asked, ALONE) as found:
             return found
 
-    return _once(run, "fid", fits, made)
+    record = _once(run, "fid", fits, made)
+    trajectory.write(run.path)
+    return record
 
 
 def _alignment(run: Run, plan: Plan) -> dict[str, Any]:

@@ -85,6 +85,22 @@ def test_a_held_checkpoint_whose_job_was_lost_is_let_go(tmp_path: Path) -> None:
         assert held.waiting(tmp_path) == ([lost] if n < 3 else [])
 
 
+def test_a_job_does_not_take_the_group_of_the_run_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchrun 2.14 and accelerate set; sbatch hands on the environment that it is called in."""
+    of_group = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK"]
+    of_group += ["ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"]
+    of_group += ["TORCHELASTIC_RESTART_COUNT", "ACCELERATE_MIXED_PRECISION", "PET_SHUTDOWN_TIMEOUT"]
+    for name in (*of_group, "SITE_ENV", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    saved(tmp_path, 64)
+    one = submitter(tmp_path, command(tmp_path, f"env > {tmp_path}/told"))
+    one.submit()
+    settled(one)
+    told = {line.partition("=")[0] for line in (tmp_path / "told").read_text().splitlines()}
+    assert not told & set(of_group)
+    assert told >= {"SITE_ENV", "OMP_NUM_THREADS", "PATH"}
+
+
 def test_a_scheduler_that_hangs_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
