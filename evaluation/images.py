@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from data_shards.errors import UserError
 from data_shards.loader import TWIN
 from data_shards.noise import Purpose, normal
-from models import sample_posterior
+from models import in_passes, sample_posterior
 from trainer.config import GanConfig
 
 from .run import Run
@@ -19,7 +19,6 @@ from .run import Run
 Codes = Literal["posterior", "prior", "none"]
 Kind = Literal["gan", "vae", "untrained", "reals"]
 BLOCK = 64  # positions; a block's images do not depend on which process makes it
-AT_ONCE_PX = 64 * 64**2  # pixels that a generator makes in one pass
 Maker = Callable[[Tensor], Tensor]
 
 
@@ -60,8 +59,8 @@ def nuisance(run: Run, seed: int, positions: Tensor) -> Tensor:
 @torch.no_grad()
 def generate(network: nn.Module, s: Tensor, c: Tensor) -> Tensor:
     """Images of a generator: uint8 [b, C, R, R]. Large ones are made few at a time."""
-    at_once = max(1, AT_ONCE_PX // getattr(network, "resolution", 64) ** 2)
-    return torch.cat([to_uint8((network(z) + 1) / 2) for z in torch.cat((s, c), 1).split(at_once)])
+    passes = in_passes(torch.cat((s, c), 1), getattr(network, "resolution", TWIN))
+    return torch.cat([to_uint8((network(z) + 1) / 2) for z in passes])
 
 
 def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolution: int = TWIN) -> Maker:

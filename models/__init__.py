@@ -3,6 +3,7 @@
 from .convnet import ConvDiscriminator, ConvGenerator
 from .factor_net import FactorNet, FactorPrediction
 from .judge import DiscriminatorOutput
+from .passes import in_passes
 from .resnet import Discriminator, Generator
 from .vae import VAE, CodeEncoder, Critic, Encoder, VaeOutput, freeze, sample_posterior
 
@@ -20,5 +21,6 @@ __all__ = [
     "Generator",
     "VaeOutput",
     "freeze",
+    "in_passes",
     "sample_posterior",
 ]

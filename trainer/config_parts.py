@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, 
 
 from data_shards.variants import Variant
 
+from .inception_files import CLEAN, LEGACY_PYTORCH
 from .settings import Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -80,10 +81,10 @@ OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="nam
 class InceptionConfig(Settings):
     """Files of the two Inception networks that published FIDs are made with; they are not shipped."""
 
-    clean: Path = may_change(Path("weights/inception-2015-12-05.pt"), description="of `fid --protocol clean`")
+    clean: Path = may_change(Path("weights", CLEAN), description="of `fid --protocol clean`")
     clean_sha256: str | None = may_change(None, description="of that file; null takes any, and the same ever after")
     legacy_pytorch: Path = may_change(
-        Path("weights/pt_inception-2015-12-05-6726825d.pth"),
+        Path("weights", LEGACY_PYTORCH),
         description="of `fid --protocol legacy_pytorch`; its name ends with the first digits of its sha256",
     )
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import UserError
 from data_shards.noise import Purpose, integers, normal
-from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, sample_posterior
+from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_passes, sample_posterior
 
 FORMAT = 1
 FACTS, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
@@ -31,7 +31,6 @@ FACTS, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
     "encoder.pt2",
     "bank.safetensors",
 )
-AT_ONCE_PX = 64 * 64**2  # pixels of one pass through G
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,9 @@ class Model:
     @torch.no_grad()
     def generate(self, s: Tensor, c: Tensor) -> Tensor:
         """G(s, c). s: [B, s_dim]; c: [B, c_dim]."""
-        alpha = None if self.facts.alpha is None else torch.tensor(self.facts.alpha)
-        at_once = max(1, AT_ONCE_PX // self.facts.resolution**2)
-        made = [self.generator(z, self.facts.resolution, alpha) for z in torch.cat((s, c), 1).split(at_once)]
-        return (torch.cat(made) + 1) / 2
+        alpha = None if self.facts.alpha is None else torch.tensor(self.facts.alpha, device=s.device)
+        passes = in_passes(torch.cat((s, c), 1), self.facts.resolution)
+        return (torch.cat([self.generator(z, self.facts.resolution, alpha) for z in passes]) + 1) / 2
 
     def nuisance(self, count: int | Tensor, seed: int = 0) -> Tensor:
         """s ~ N(0, I): [count, s_dim]; or [b, s_dim], those of positions int64 [b]."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +20,7 @@ from data_shards.publish import publish
 from . import checkpoint, held
 from .config import GanConfig
 from .config_parts import EvaluationConfig
+from .inception_files import FILES, checked
 
 log = logging.getLogger(__name__)
 _OF_GROUP = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|MASTER_|TORCHELASTIC_|ACCELERATE_|PET_")
@@ -34,18 +35,25 @@ def outside(env: Mapping[str, str]) -> dict[str, str]:
 
 def weights_problem(config: GanConfig, data_set: str) -> str | None:
     """Why the jobs of a run would find no network to look with; None where they do, or choose one themselves."""
-    options = shlex.split(os.environ.get("EVALUATION", ""))  # of slurm/site.env
-    ours = "eval_fid.sh" in config.evaluation.command and not {"--protocol", "--weights"} & set(options)
-    if not config.evaluation.submit or data_set == "dsprites" or not ours:
+    if not config.evaluation.submit or "eval_fid.sh" not in config.evaluation.command:
         return None
-    path, wanted = config.inception.clean, config.inception.clean_sha256
-    if not path.is_file():
-        return (
-            f"inception.clean: {path}, which every evaluation job needs, is not there; put clean-fid's "
-            "inception-2015-12-05.pt there, or set evaluation.submit=false"
+    options = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    options.add_argument("--protocol", default="factor-net" if data_set == "dsprites" else "clean")
+    options.add_argument("--weights", type=Path)
+    options.add_argument("--reference")  # tells the protocol itself
+    words = os.environ.get("EVALUATION", "")
+    try:
+        asked, _ = options.parse_known_args(shlex.split(words))
+    except (argparse.ArgumentError, ValueError) as error:
+        return f"EVALUATION: {words!r}: {error}; mend it in slurm/site.env"
+    if asked.protocol not in FILES or asked.reference:
+        return None
+    try:
+        checked(
+            asked.protocol, asked.weights or getattr(config.inception, asked.protocol), config.inception.clean_sha256
         )
-    if wanted is not None and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != wanted:
-        return f"inception.clean_sha256: {wanted}, but {path} has {found}; use that file, or mend the key"
+    except UserError as error:
+        return f"evaluation.submit: its jobs cannot run: {error}; or set evaluation.submit=false"
     return None
 
 

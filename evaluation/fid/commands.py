@@ -17,6 +17,7 @@ from data_shards.errors import UserError
 from data_shards.variants import Variant
 from trainer.config_parts import DataConfig, InceptionConfig
 from trainer.data import open_data
+from trainer.inception_files import FILES, Inception
 from trainer.world import ALONE, World, connect, disconnect
 
 from .. import measure
@@ -127,11 +128,11 @@ def reference_command(
 
 
 def weights_command(
-    protocol: Annotated[Literal["clean", "legacy_pytorch"], typer.Argument(help="whose")],
+    protocol: Annotated[Inception, typer.Argument(help="whose")],
     out: Annotated[Path | None, typer.Option(help="file [default: weights/ and its own name]")] = None,
 ) -> None:
     """Fetch the weights of a published Inception network, where there is a network."""
-    path = out or Path("weights") / inception.FILES[protocol]
+    path = out or Path("weights") / FILES[protocol]
     if path.exists():
         raise UserError(f"{path}: is there already; remove it, or name another place with --out")
     digest = inception.fetch(protocol, path)

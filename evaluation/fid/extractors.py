@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from data_shards.loader import TWIN
 from data_shards.publish import publish
 from models.factor_net import FEATURES
 from trainer.config_parts import InceptionConfig
+from trainer.inception_files import checked
 
 from ..factors.network import at_64_px, load_extractor, sprite_iou
 from . import inception
@@ -70,7 +69,7 @@ def load(
     if protocol == "factor-net":
         return factor_net(device)
     path = weights or getattr(config, protocol)
-    digest = _digest(protocol, path, config.clean_sha256)
+    digest = checked(protocol, path, config.clean_sha256)
     if run is not None:
         _same_as_before(run / "evaluation" / RECORDED, protocol, path, digest)
     found = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
@@ -85,25 +84,6 @@ def record(run: Path, net: FeatureNet) -> None:
     if net.protocol != "factor-net" and net.protocol not in known:
         path.parent.mkdir(exist_ok=True)
         publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
-
-
-def _digest(protocol: Protocol, path: Path, wanted: str | None) -> str:
-    if not path.is_file():
-        raise UserError(
-            f"{path}: the weights of --protocol {protocol} are not there; put {inception.FILES[protocol]} there (where "
-            f"there is a network, `python -m evaluation weights {protocol} --out {path}` fetches it), or name another "
-            f"place with --weights or inception.{protocol}"
-        )
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name) if protocol == "legacy_pytorch" else None
-    if named and not digest.startswith(named[1]):
-        raise UserError(f"{path}: sha256 is {digest}, its name says {named[1]}...: it is damaged; fetch it again")
-    if protocol == "clean" and wanted not in (None, digest):
-        raise UserError(
-            f"{path}: sha256 is {digest}, inception.clean_sha256 is {wanted}; use that file, or mend the key"
-        )
-    return digest
 
 
 def _same_as_before(recorded: Path, protocol: Protocol, path: Path, digest: str) -> None:

@@ -8,7 +8,6 @@ other pooling, after a bilinear resize without antialiasing.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import warnings
@@ -25,9 +24,9 @@ from torchvision.models.inception import Inception3, InceptionA, InceptionC, Inc
 
 from data_shards.errors import UserError
 from models import freeze
+from trainer.inception_files import Inception, sha256
 
 SIDE, FEATURES = 299, 2048  # px that Inception takes; features that it gives
-FILES = {"clean": "inception-2015-12-05.pt", "legacy_pytorch": "pt_inception-2015-12-05-6726825d.pth"}
 CPU = torch.device("cpu")
 Features = Callable[[Tensor], Tensor]
 
@@ -78,7 +77,7 @@ def for_legacy_pytorch(images: Tensor) -> Tensor:
     return F.interpolate(_rgb(images), (SIDE, SIDE), mode="bilinear", align_corners=False)
 
 
-def fetch(protocol: str, path: Path) -> str:
+def fetch(protocol: Inception, path: Path) -> str:
     """Download the weights that clean-fid and pytorch-fid publish; their sha256. Raises UserError without a network."""
     url = inception_url if protocol == "clean" else FID_WEIGHTS_URL
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +92,7 @@ def fetch(protocol: str, path: Path) -> str:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path)
 
 
 class _OwnPool(nn.Module):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.flops import Size
-from tests.gpu import checks, exact
+from tests.gpu import checks, exact, numbers
 from trainer import world
 
 CPU = torch.device("cpu")
@@ -55,6 +55,10 @@ def test_an_own_encoder_on_its_device(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", checks.RESUMED)
 def test_a_resume_on_a_named_device(stage: str, sprites: Path, vae: Path, tmp_path: Path) -> None:
     checks.a_resume_is_bit_for_bit(stage, CPU, sprites, vae, tmp_path)
+
+
+def test_the_numbers_of_an_evaluation(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    numbers.fid_is_the_cpus(CPU, sprites, vae, tmp_path)
 
 
 def test_the_speed_of_an_iteration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,41 @@
+"""The weights of the Inception networks as files: what they are called and whether one is the right one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Literal
+
+from data_shards.errors import UserError
+
+Inception = Literal["clean", "legacy_pytorch"]
+CLEAN, LEGACY_PYTORCH = "inception-2015-12-05.pt", "pt_inception-2015-12-05-6726825d.pth"
+FILES: dict[Inception, str] = {"clean": CLEAN, "legacy_pytorch": LEGACY_PYTORCH}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def checked(protocol: Inception, path: Path, wanted: str | None) -> str:
+    """Its sha256. wanted: inception.clean_sha256; that of legacy_pytorch begins with the digits in the file's name.
+
+    Raises UserError where it is not there or another.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path}: the weights of --protocol {protocol} are not there; put {FILES[protocol]} there (where there is "
+            f"a network, `python -m evaluation weights {protocol} --out {path}` fetches it), or name another place "
+            f"with --weights or inception.{protocol}"
+        )
+    digest = sha256(path)
+    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name) if protocol == "legacy_pytorch" else None
+    if named and not digest.startswith(named[1]):
+        raise UserError(f"{path}: sha256 is {digest}, its name says {named[1]}...: it is damaged; fetch it again")
+    if protocol == "clean" and wanted not in (None, digest):
+        raise UserError(
+            f"{path}: sha256 is {digest}, inception.clean_sha256 is {wanted}; use that file, or mend the key"
+        )
+    return digest
