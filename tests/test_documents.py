@@ -57,6 +57,8 @@ def tiny(command: str) -> list[str]:
         return [*args, "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
     if "benchmarks/step.py" in args:
         return [*args, "--rounds", "1", "--batch", "1"]
+    if "benchmarks/fid.py" in args:
+        return [*args, "--count", "128", "--rounds", "1"]
     if "benchmarks/saving.py" in args:
         return [*args, "--rounds", "1"]
     if "benchmarks/sharding.py" in args:
