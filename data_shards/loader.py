@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import index, manifest
-from .codec import box_mean, decode
+from .codec import UInt8, box_mean, decode
 from .errors import UserError
 from .manifest import Manifest
 from .order import samples_at
@@ -25,6 +27,7 @@ Int64 = NDArray[np.int64]
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 TWIN = 64  # px: the resolution at which the code c is defined
 _MAX_OPEN = 128
+_THREADED_FROM = 256  # px
 
 
 class Level:
@@ -54,21 +57,25 @@ class Level:
         return index.labels_of(self._top)
 
     def read_samples(self, samples: Int64) -> Tensor:
-        """Images of sample ids int64 [B]: uint8 [B, C, R, R]."""
+        """Images of sample ids int64 [B]: uint8 [B, C, R, R].
+
+        Large ones are decoded by as many threads as torch has: one in a loader's worker.
+        """
         images = torch.empty((len(samples), self.channels, self.resolution, self.resolution), dtype=torch.uint8)
-        for row, sample in enumerate(samples.tolist()):
-            image = self._decoded(sample)
-            if image.shape != images.shape[1:]:
-                raise self._broken(sample, f"is {tuple(image.shape)}, not {tuple(images.shape[1:])}")
-            images[row] = image
+        stored = ((self.read_bytes(i), i, image) for i, image in zip(samples.tolist(), images.numpy(), strict=True))
+        threads = torch.get_num_threads() if self.resolution >= _THREADED_FROM else 1
+        with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+            list((pool.map if pool else map)(lambda one: self._decode_into(*one), stored))
         return images
 
-    def _decoded(self, sample: int) -> Tensor:
-        data = self.read_bytes(sample)
+    def _decode_into(self, data: bytes, sample: int, image: UInt8) -> None:
         try:
-            return decode(data, self.channels)
+            found = decode(data, self.channels)
         except (RuntimeError, ValueError) as error:
             raise self._broken(sample, f"cannot be decoded ({str(error).splitlines()[0]})") from None
+        if found.shape != image.shape:
+            raise self._broken(sample, f"is {tuple(found.shape)}, not {image.shape}")
+        image[...] = found.numpy()
 
     def read_bytes(self, sample: int) -> bytes:
         """The stored file of one sample."""

@@ -3,9 +3,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from data_shards import codec, loader
+from data_shards.errors import UserError
 from data_shards.loader import Batch, Level, batches, open_dataset
 from data_shards.variants import draw
 
@@ -54,6 +58,35 @@ def test_images_are_those_of_their_samples(level: Level) -> None:
     for batch in take(6, level, batch_size=12):
         assert torch.equal(batch.images, everything[batch.samples])
         assert batch.images.dtype == torch.uint8
+
+
+def test_large_images_are_decoded_on_threads_where_torch_has_several(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, decoders = torch.get_num_threads(), set()
+    expected = open_dataset(root, 128).read_samples(np.arange(50))
+
+    def decode(data: bytes, channels: int) -> Tensor:
+        decoders.add(threading.get_ident())
+        return codec.decode(data, channels)
+
+    monkeypatch.setattr(loader, "decode", decode)
+    shutil.copytree(root, tmp_path / "set")
+    level = open_dataset(tmp_path / "set", 128)
+    with open(tmp_path / "set/128/00001.tar", "r+b") as tar:
+        tar.seek(int(level._table["offset"][20]))
+        tar.write(b"broken")
+    try:
+        for threads, from_px, pooled in ((1, 256, False), (3, 256, False), (1, 128, False), (3, 128, True)):
+            torch.set_num_threads(threads)
+            monkeypatch.setattr(loader, "_THREADED_FROM", from_px)
+            decoders.clear()
+            assert torch.equal(level.read_samples(np.arange(16)), expected[:16])
+            assert (threading.get_ident() not in decoders) == pooled
+            with pytest.raises(UserError, match=r"00001.tar: sample 20 at byte \d+ cannot be decoded"):
+                level.read_samples(np.arange(50))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_workers_and_start_change_nothing(level: Level, root: Path) -> None:
