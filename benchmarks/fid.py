@@ -3,9 +3,9 @@
     python benchmarks/fid.py [--count 10000] [--rounds 3] [--memory]
 
 Both see the same uint8 images of 64 px in memory and the same small TorchScript network of 2,048 features, which
-stands in for Inception so that the pipelines are compared and not the network; both use two processor cores. --memory
-prints the peak of our pass alone, in processes of their own, at --count and at four times as many images, made as they
-are needed.
+stands in for Inception so that the pipelines are compared and not the network; both use two processor cores, each time
+in a process of its own, in turns. --memory prints the peak of our pass alone at --count and at four times as many
+images, made as they are needed.
 """
 
 from __future__ import annotations
@@ -31,20 +31,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evaluation.fid import frechet, inception
 from evaluation.fid.sums import Look, Seen, Store, Sums, pass_over
+from trainer.allocator import keep_freed_memory
 from trainer.world import ALONE
 
 SIDE, CORES = 64, 2
 
 
 class Layers(nn.Module):
-    """A convolution and a mean of what it finds: cheap."""
+    """What it sees, coarsely, through one layer: cheap."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, features, 16, stride=32)
+        self.seen = nn.AdaptiveAvgPool2d(26)
+        self.linear = nn.Linear(3 * 26**2, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).relu().mean((2, 3))
+        return self.linear(self.seen(x).flatten(1)).relu()
 
 
 class Small(nn.Module):
@@ -72,6 +74,7 @@ def images(positions: Tensor, brightness: int) -> Tensor:
 
 
 def ours(sets: list[Tensor], weights: Path) -> float:
+    keep_freed_memory()  # as `python -m evaluation fid` does
     features = inception.clean(weights)
     with tempfile.TemporaryDirectory() as folder:
         found = [
@@ -98,8 +101,12 @@ def clean_fid(sets: list[Tensor], weights: Path) -> float:
         return float(compute_fid(*map(str, folders), custom_feat_extractor=model, use_dataparallel=False, **more))
 
 
+SIDES = {"ours": ours, "clean-fid": clean_fid}
+
+
 def peak_of_a_pass(count: int) -> None:
     """Print this process's peak memory, in bytes, before and after a pass."""
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         features = inception.clean(network(Path(folder)))
         features(images(torch.arange(64), 0))
@@ -112,16 +119,21 @@ def _peak() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def compare(count: int, rounds: int) -> None:
-    positions = torch.arange(count)
-    sets = [images(positions, 0), images(positions, 40)]
+def side(name: str, count: int) -> None:
+    """Print seconds and FID of one side, alone in its process as its users run it."""
+    sets = [images(torch.arange(count), brightness) for brightness in (0, 40)]
     with tempfile.TemporaryDirectory() as folder:
-        weights, found = network(Path(folder)), dict[str, list[tuple[float, float]]]()
-        for _ in range(rounds):
-            for name, side in (("ours", ours), ("clean-fid", clean_fid)):
-                start = time.perf_counter()
-                value = side(sets, weights)
-                found.setdefault(name, []).append((time.perf_counter() - start, value))
+        weights = network(Path(folder))
+        start = time.perf_counter()
+        value = SIDES[name](sets, weights)
+        print(json.dumps([time.perf_counter() - start, value]))
+
+
+def compare(count: int, rounds: int) -> None:
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
+    for _ in range(rounds):
+        for name, runs in found.items():
+            runs.append(again("--side", name, "--count", str(count)))
     times = {name: statistics.median(t for t, _ in runs) for name, runs in found.items()}
     for name, runs in found.items():
         every = ", ".join(f"{t:.1f}" for t, _ in runs)
@@ -130,20 +142,29 @@ def compare(count: int, rounds: int) -> None:
     print(f"{times['clean-fid'] / times['ours']:.2f}x; the two FIDs differ by {abs(ours_fid - theirs) / theirs:.1e}")
 
 
+def again(*options: str) -> tuple[float, float]:
+    """The two numbers that this file prints with these options, in a process of its own."""
+    command = [sys.executable, __file__, *options]
+    first, second = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return first, second
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(CORES)
     if options.peak:
         peak_of_a_pass(options.count)
+    elif options.side:
+        side(options.side, options.count)
     elif options.memory:
         for count in (options.count, 4 * options.count):
-            command = [sys.executable, __file__, "--peak", "--count", str(count)]
-            before, after = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            before, after = again("--peak", "--count", str(count))
             print(f"{count:8,} images: peak {after / 1e6:,.0f} MB, {before / 1e6:,.0f} MB before the pass")
     else:
         compare(options.count, options.rounds)

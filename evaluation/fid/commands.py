@@ -15,6 +15,7 @@ import typer
 from data_shards.cli import progress_bar
 from data_shards.errors import UserError
 from data_shards.variants import Variant
+from trainer.allocator import keep_freed_memory
 from trainer.config_parts import DataConfig, InceptionConfig
 from trainer.data import open_data
 from trainer.inception_files import FILES, Inception
@@ -174,7 +175,10 @@ def processes(device: str) -> Iterator[World]:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield connect(device, None)
+        world = connect(device, None)
+        if world.device.type == "cpu":
+            keep_freed_memory()
+        yield world
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

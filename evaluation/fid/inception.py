@@ -42,7 +42,7 @@ def clean(path: Path, device: torch.device = CPU) -> Features:
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        found: Tensor = layers((for_clean(images) - 128) / 128)
+        found: Tensor = layers(for_clean(images).sub_(128).div_(128))
         return found.reshape(len(images), -1)
 
     return features
@@ -68,8 +68,7 @@ def legacy_pytorch(path: Path, device: torch.device = CPU) -> Features:
 
 def for_clean(images: Tensor) -> Tensor:
     """uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255], as clean-fid resizes with PIL."""
-    resized = F.interpolate(_rgb(images), (SIDE, SIDE), mode="bicubic", antialias=True)
-    return resized.clamp(0, 255)
+    return F.interpolate(_rgb(images), (SIDE, SIDE), mode="bicubic", antialias=True).clamp_(0, 255)
 
 
 def for_legacy_pytorch(images: Tensor) -> Tensor:

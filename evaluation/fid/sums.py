@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -52,10 +52,11 @@ class Sums:
     def empty(cls, dim: int) -> Sums:
         return cls(0, Moments.empty(dim))
 
-    def add(self, seen: Seen) -> None:
-        self.moments.add(seen.features)
-        if seen.faithful is not None:
-            self.faithful += int(seen.faithful.sum())
+    def add(self, seen: Sequence[Seen]) -> None:
+        """All at once: the outer products of many features are one product of matrices."""
+        if seen:
+            self.moments.add(torch.cat([one.features for one in seen]))
+        self.faithful += sum(int(one.faithful.sum()) for one in seen if one.faithful is not None)
 
 
 class Store:
@@ -142,7 +143,7 @@ def pass_over(
 
 
 def _look_at(blocks: range, count: int, look: Look, dim: int, store: Store) -> Sums:
-    found = Sums.empty(dim)
+    every: list[Seen] = []
     for block in blocks:
         positions = torch.arange(block * BLOCK, min((block + 1) * BLOCK, count))
         seen = look(positions)
@@ -150,8 +151,10 @@ def _look_at(blocks: range, count: int, look: Look, dim: int, store: Store) -> S
             raise UserError(
                 f"images {positions[0]} to {positions[-1]} give features that are not finite: it has diverged"
             )
-        found.add(seen)
+        every.append(seen)
         store.keep(block, seen.features)
+    found = Sums.empty(dim)
+    found.add(every)
     return found
 
 
