@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from data_shards.codec import box_mean
 from data_shards.publish import publish
 
 from .grids import grid
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # below, it tells of every glyph that it embeds
 
 LARGEST = 128  # px of an image on a page; larger ones are box means
 A4 = 8.27, 11.69  # inches

@@ -77,7 +77,9 @@ def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> No
     assert ((share >= 0) & (share <= 1)).all()
     evaluate(tmp_path / "logs", "fid", run, "--samples", 64, "--of", "reals,gan,vae,untrained")
     finish(quickly(tmp_path / "logs", "disentanglement", run, "--protocol", "short"))
-    files = [Path(p) for p in answer(evaluate(tmp_path / "logs", "figures", run))["files"]]
+    figures = evaluate(tmp_path / "logs", "figures", run)
+    assert "glyph" not in figures.err.lower(), "of the fonts that the PDF embeds"
+    files = [Path(p) for p in answer(figures)["files"]]
     sizes = {path.name: Image.open(path).size for path in files if path.suffix != ".pdf"}
     assert sizes == {
         "reals.png": (8 * 66 + 2, 8 * 66 + 2),
