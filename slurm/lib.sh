@@ -25,6 +25,21 @@ need() {
   [ ${#missing[@]} -eq 0 ] || fail "${missing[*]}: not set; set them in $SITE_ENV"
 }
 
+# stage FROM TO: copies the files that TO lacks or has with another size or date. Each is there whole or not at all: a job
+# killed on the way would leave half a shard. One job at a time: jobs may share a node, and copies of one file collide.
+stage() {
+  local from=$1 to=$2 file
+  mkdir -p "$to" || return 1
+  (
+    flock 9
+    find -L "$from" -type f -printf '%P\n' | while IFS= read -r file; do
+      [ "$(stat -L -c '%s %Y' "$from/$file")" != "$(stat -c '%s %Y' "$to/$file" 2>/dev/null)" ] || continue
+      mkdir -p "$(dirname "$to/$file")" || exit 1
+      cp --preserve=timestamps "$from/$file" "$to/.part" && mv "$to/.part" "$to/$file" || exit 1
+    done
+  ) 9>"$to/.lock"
+}
+
 # in_python COMMAND...: with the site's set-up and container.
 in_python() {
   eval "${SETUP:-true}"

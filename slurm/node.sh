@@ -23,8 +23,8 @@ while :; do
 done
 
 if [ -n "${STAGE_TO:-}" ]; then
-  mkdir -p "$STAGE_TO"
-  cp -ru "$DATA/." "$STAGE_TO/"
+  stage "$DATA" "$STAGE_TO" ||
+    fail "STAGE_TO: on $SLURMD_NODENAME: $DATA was not copied to $STAGE_TO; unset it to read $DATA where it is"
   set -- "$@" "data.path=$STAGE_TO"
 fi
 if [ -n "${NETWORK:-}" ]; then export NCCL_SOCKET_IFNAME=$NETWORK GLOO_SOCKET_IFNAME=$NETWORK; fi

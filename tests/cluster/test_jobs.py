@@ -252,7 +252,7 @@ def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -
     assert "python -m trainer settle" in boxed
     ways = [path.read_text().splitlines() for path in cluster.place.glob("set-up-*")]
     on_nodes = [way for way in ways if any(line.startswith("SLURM_STEP_ID=") for line in way)]
-    assert len(ways) == 3
+    assert len(ways) == 3, cluster.output(job)
     assert len(on_nodes) == 2
     for way in on_nodes:
         assert "GLOO_SOCKET_IFNAME=lo" in way
