@@ -16,7 +16,7 @@ from data_shards.cli import run as run_app
 from trainer.config import GanConfig
 
 from . import measure, reconstruction, records
-from .answers import answer, argv, show
+from .answers import answer, show
 from .disentanglement.scores import Protocol
 from .factors import control, latents
 from .factors.network import load_extractor
@@ -70,13 +70,8 @@ def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step:
     """How far each latent moves x, y and scale in the image, as the factor network sees it."""
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.latents(opened, extractor, seed)
-    clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
-    rows = [
-        [name, *(f"{share:.0%}" for share in row), clear.get(j, "")]
-        for j, (name, row) in enumerate(zip(record["latents"], record["share_of_range"], strict=True))
-    ]
     title = f"share of its full range, over linspace(-3, 3, {latents.STEPS}), mean of {latents.BASES} codes"
-    _answer(opened, "latents", record, title, ["latent", *record["factors"], "moves alone"], rows)
+    _answer(opened, "latents", record, title, latents.columns(record), latents.table_rows(record))
 
 
 @app.command("control")
@@ -150,7 +145,7 @@ def compare_command(
     made = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), found)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
     show(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
-    print(json.dumps({"command": "compare", "argv": argv(), "files": [str(path) for path in made.files]}))
+    print(json.dumps({"command": "compare", "argv": records.argv(), "files": [str(path) for path in made.files]}))
 
 
 def _suffix(run: Run) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +25,9 @@ def answer(
 ) -> dict[str, Any]:
     """Print the table, keep the record, print it as one line of JSON. Returns it as it was kept."""
     show(title, columns, rows)
-    kept = records.append(run, command, {"argv": argv()} | record)
+    kept = records.append(run, command, record)
     print(json.dumps(kept))
     return kept
-
-
-def argv() -> str:
-    """The command as the user typed it."""
-    return shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

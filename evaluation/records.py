@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,9 @@ FOLDER = "evaluation"
 
 
 def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Add a record to RUN/evaluation/COMMAND.jsonl; the record with its command and time (UTC)."""
-    full = {"command": command, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record}
+    """Add a record to RUN/evaluation/COMMAND.jsonl; the record with its command, time (UTC) and argv."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    full = {"command": command, "time": now, "argv": argv(), **record}
     path = run / FOLDER / f"{command}.jsonl"
     path.parent.mkdir(exist_ok=True)
     torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")  # by a kill
@@ -28,14 +31,21 @@ def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
     return full
 
 
-def latest(run: Path, command: str, step: str, average: str | None) -> dict[str, Any] | None:
+def argv() -> str:
+    """The command as the user typed it."""
+    return shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
+
+
+def latest(
+    run: Path, command: str, step: str, average: str | None, rank: Callable[[dict[str, Any]], int] = lambda record: 0
+) -> dict[str, Any] | None:
     """The newest complete record of a command on a step, or on any where that step has none.
 
-    average: of the generator; None is of a stage without any.
+    average: of the generator; None is of a stage without any. rank: newest among those that have the highest.
     """
     found = [record for record in every(run, command) if record.get("ema") == average]
     of_step = [record for record in found if record["step"] == step]
-    return next(reversed(of_step or found), None)
+    return max(reversed(of_step or found), key=rank, default=None)
 
 
 def every(run: Path, command: str) -> list[dict[str, Any]]:
@@ -61,7 +71,7 @@ def once(
 ) -> dict[str, Any]:
     """The newest record of the same weights that fits, or a new one of facts and make(), which is kept."""
     for record in reversed(every(run, command)):
-        same = record.get("step_sha256") == facts["step_sha256"] and record.get("ema") == facts.get("ema")
+        same = all(record.get(name) == facts.get(name) for name in ("weights_sha256", "ema"))
         if same and fits(record):
             return record
     return append(run, command, facts | make())

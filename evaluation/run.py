@@ -88,6 +88,12 @@ class Run:
             return None
         return str(self.facts["vae"]) if isinstance(self.q.encoder, Exported) else weights(self.q.encoder)
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The identity of all networks that are looked at: of their tensors, or of the file of your own encoder."""
+        parts = [weights(n) for n in (self.generator, self.untrained, self.vae) if n is not None]
+        return hashlib.sha256(" ".join([*parts, self.encoder_sha256 or ""]).encode()).hexdigest()
+
     def look(self) -> CodeEncoder:
         """q, or a UserError where the system has none."""
         if self.q is None:
@@ -111,7 +117,7 @@ class Run:
             "stage": "gan" if self.generator is not None else "vae",
             "system": self.config.system,
             "step": self.step.name,
-            "step_sha256": hashlib.sha256((self.step / checkpoint.MANIFEST).read_bytes()).hexdigest(),
+            "weights_sha256": self.weights_sha256,
             "images_seen": self.images_seen,
             "iteration": int(self.manifest["iteration"]),
             **{name: self.manifest[name] for name in ("resolution", "alpha") if name in self.manifest},

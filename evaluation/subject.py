@@ -61,7 +61,7 @@ def of_run(run: Run) -> Subject:
     facts = run.describe()
 
     def identity(kind: Kind) -> dict[str, Any]:
-        names = () if kind == "reals" else ("step_sha256", "ema", "ema_sha256")
+        names = () if kind == "reals" else ("weights_sha256", "ema", "ema_sha256")
         return {"kind": kind, "run": str(run.path.resolve())} | {name: facts[name] for name in names if name in facts}
 
     return Subject(

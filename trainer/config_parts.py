@@ -95,7 +95,7 @@ class EvaluationConfig(Settings):
     submit: bool = may_change(False, description="after each save, a job that evaluates the new checkpoint")
     command: str = may_change(
         "sbatch slurm/eval_fid.sh",
-        description="submits one, from the folder that the run was started in: + RUN --step STEP",
+        description="submits one, from the folder that the run was started in: + RUN --step STEP --release",
     )
 
 

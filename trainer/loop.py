@@ -95,6 +95,9 @@ class Loop:
         """Train to the end, or until a signal: then its name. Every way out but an error leaves a checkpoint."""
         if self.images_seen >= self.total:
             log.info("%s is complete: %d images", self.run, self.images_seen)
+            if self.submitter:  # what no scheduler took before
+                self.submitter.submit()
+                self.submitter.finish()
             return None
         status = self.world.together(
             lambda: Status(self.run, self.total, self.images_seen) if self.world.is_main else None
@@ -180,6 +183,7 @@ class Loop:
             "eta_seconds": per_image * (self.total - self.images_seen),
             "data_wait": min(self.waited / seconds, 1.0),
             "memory_gb": memory_gb(self.world.device),
+            "processes": self.world.size,
             **self._stage_facts(),
         }
         self._tell(status, lambda status: status.tick(self.images_seen, facts, terms, part))

@@ -42,7 +42,10 @@ class Status:
         self.display.update(self.task, completed=images_seen)
 
     def tick(self, images_seen: int, facts: dict[str, Any], terms: dict[str, float], partial: bool) -> None:
-        """One status line. facts: times, data_wait, memory_gb, resolution; terms: means; partial: between two ticks."""
+        """One status line. facts: times, data_wait, memory_gb, processes, resolution; terms: means.
+
+        partial: between two ticks.
+        """
         record = {"images_seen": images_seen, **facts, **terms, **({"partial": True} if partial else {})}
         with open(self.run / "stats.jsonl", "a") as stream:
             stream.write(json.dumps(record) + "\n")

@@ -58,7 +58,7 @@ def weights_problem(config: GanConfig, data_set: str) -> str | None:
 
 
 class Submitter:
-    """The main process's. COMMAND RUN --step STEP for each checkpoint, which is held until that evaluation has ended.
+    """The main process's. COMMAND RUN --step STEP --release for each checkpoint, held until that evaluation has ended.
 
     RUN/evaluation/submitted.json has the steps whose command ended with 0: a resume does not submit them again, and
     does submit the others. What the commands print goes to RUN/evaluation/submit.log.
@@ -150,7 +150,7 @@ class Submitter:
             self._warn(step, f"could not be started ({error.strerror})")
 
     def _words(self, step: str) -> list[str]:
-        return [*self.command, str(self.run), "--step", step]
+        return [*self.command, str(self.run), "--step", step, "--release"]
 
     def _warn(self, name: str, why: str) -> None:
         words = shlex.join(self._words(name))

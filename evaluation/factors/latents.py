@@ -96,6 +96,18 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
     return {"latents": names(run), "factors": list(FULL_RANGE), "share_of_range": matrix, "clear": clear}
 
 
+def columns(record: dict[str, Any]) -> list[str]:
+    """Of a record's table."""
+    return ["latent", *record["factors"], "moves alone"]
+
+
+def table_rows(record: dict[str, Any]) -> list[list[str]]:
+    """The rows of a record's table, under `columns`."""
+    clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
+    named = zip(record["latents"], record["share_of_range"], strict=True)
+    return [[name, *(f"{share:.0%}" for share in row), clear.get(j, "")] for j, (name, row) in enumerate(named)]
+
+
 @torch.no_grad()
 def kl(run: Run, seed: int, count: int = 2048) -> Tensor:
     """KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]. Collapsed latents have none."""

@@ -43,6 +43,9 @@ Weights = Annotated[
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where networks run")]
 ReferenceOption = Annotated[Path | None, typer.Option(help="statistics that `reference` made [default: of the data]")]
 KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="of all images, in RUN/evaluation/features")]
+Release = Annotated[
+    bool, typer.Option("--release", help="afterwards the run need not keep --step for it: of jobs that a run submits")
+]
 
 
 def fid_command(
@@ -64,10 +67,13 @@ def fid_command(
         Path | None, typer.Option(help="write every image to DIR/KIND-CODES-SEED/000000.png")
     ] = None,
     keep_features: KeepFeatures = False,
+    release: Release = False,
     device: Device = "auto",
 ) -> None:
     """FID, KID, precision, recall, density and coverage; for sprites, fidelity. Goes on where it was stopped."""
-    with processes(device) as world, trajectory.told(run, step, world), ExitStack() as measured:
+    if release and step is None:
+        raise UserError("--release: which checkpoint? name it with --step")
+    with processes(device) as world, trajectory.told(run, step if release else None, world), ExitStack() as measured:
         subject = opened(run, step, ema, world)
         net = world.together(lambda: _network(subject, protocol, weights, reference, world))
         for source in _sources(subject, codes):
@@ -118,6 +124,7 @@ def reference_command(
         net = world.together(lambda: extractors.load(known, InceptionConfig(), weights, None, world.device))
         size = resolution or max(reals.data.main.manifest.resolutions)
         facts = references.facts_of(reals.identity(), net, size, min(samples, reals.count), seed)
+        references.warn_of_few(facts["count"], net)
         folder = out or data / references.FOLDER
         path = folder / references.path_of(facts, reals, folder).name
         with progress_bar(world.is_main) as bar:
@@ -154,7 +161,10 @@ def _network(
 
 
 def _sources(subject: Subject, asked: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
-    return [subject.source(one) for one in (("posterior", "prior") if asked == "both" else (asked,))]
+    """Of both the run's own is last: that is what `best` is chosen by."""
+    if asked != "both":
+        return [subject.source(asked)]
+    return sorted((subject.source("posterior"), subject.source("prior")), key=lambda one: one == subject.source(None))
 
 
 def _kinds(subject: Subject, text: str) -> tuple[Kind, ...]:

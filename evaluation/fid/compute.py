@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ from .references import KEPT, Reference
 from .sums import Look, Seen, Store, Sums, pass_over
 
 FIDELITY_OF_REALS = 0.95
+ROUNDING = 1e-5  # of features, relative: those of one image differ so much by the size of its block
+OF = ".of"  # file in a folder of kept images: which images they are
 SPRITES = ("plain", "color")  # the variants of which sprite fidelity is defined
 KINDS: tuple[Kind, ...] = ("reals", "gan", "vae", "untrained")
 log = logging.getLogger(__name__)
@@ -83,6 +86,7 @@ def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
             references.check(given, base, wanted)
         for each in passes:
             turns.enter_context(turn(each.store.lock, world, f"the same {each.kind} images"))
+            _claim(plan, each, world)
             sums = pass_over(each.count, _look(subject, plan, each), plan.net.dim, each.store, world, advance)
             faithful = sums.faithful / each.count if _has_fidelity(subject, plan) else None
             numbers = world.together(
@@ -179,15 +183,34 @@ def _reference(subject: Subject, plan: Plan, size: int, world: World, advance: C
 def _look(subject: Subject, plan: Plan, each: Pass) -> Look:
     make = subject.make(each.kind, each.seed, plan.codes, each.offset, plan.net.at or subject.resolution)
     faithful = _has_fidelity(subject, plan)
-    name = f"{each.kind}-{each.seed}" if each.kind == "reals" else f"{each.kind}-{plan.codes}-{each.seed}"
 
     def look(positions: Tensor) -> Seen:
         images = make(positions)
         if plan.keep_images:
-            save_images(images, positions, plan.keep_images / name)
+            save_images(images, positions, plan.keep_images / _name(plan, each))
         return plan.net.look(images, faithful)
 
     return look
+
+
+def _name(plan: Plan, each: Pass) -> str:
+    """Of a folder of kept images."""
+    return f"{each.kind}-{each.seed}" if each.kind == "reals" else f"{each.kind}-{plan.codes}-{each.seed}"
+
+
+def _claim(plan: Plan, each: Pass, world: World) -> None:
+    """Make a folder that of this pass's images. Raises UserError where it has others: the two would be mixed."""
+
+    def claim(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark, facts = folder / OF, json.dumps(dict(each.store.facts), indent=1)
+        if any(path != mark for path in folder.iterdir()) and not (mark.exists() and mark.read_text() == facts):
+            raise UserError(f"--keep-images: {folder} has other images; name another folder, or remove that one")
+        mark.write_text(facts)
+
+    if plan.keep_images:
+        folder = plan.keep_images / _name(plan, each)
+        world.together(lambda: claim(folder) if world.is_main else None)
 
 
 def save_images(images: Tensor, positions: Tensor, folder: Path) -> None:
@@ -204,7 +227,7 @@ def _has_fidelity(subject: Subject, plan: Plan) -> bool:
 def _numbers(each: Pass, sums: Sums, base: Reference, fidelity: float | None) -> Numbers:
     """Of one pass. What looks at neighbours needs more than K images on both sides."""
     reals, images = base.features.astype(np.float64), each.store.first(min(each.count, KEPT)).astype(np.float64)
-    if np.ptp(images, axis=0).max() == 0:
+    if np.ptp(images, axis=0).max() <= ROUNDING * np.abs(images).max():
         log.warning("warning: all %s images are the same to the network: %s", each.kind, "the generator has collapsed")
     kids = kernel.kid(reals, images, np.random.default_rng(each.seed))
     found: Numbers = {"fid": distance(sums.moments, base.moments), "fidelity": fidelity}
@@ -250,7 +273,4 @@ def _check(subject: Subject, plan: Plan, size: int) -> None:
             f"--of reals: all {subject.reals.count} images of the set are the reference; "
             f"leave reals out or {'name a --reference of fewer' if plan.reference else 'lower --samples'}"
         )
-    if plan.samples <= plan.net.dim:
-        log.warning(
-            "warning: %d images are no more than the %d features: the number means little", plan.samples, plan.net.dim
-        )
+    references.warn_of_few(min(plan.samples, size), plan.net)

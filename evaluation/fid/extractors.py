@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,6 @@ from . import inception
 from .sums import Seen
 
 Protocol = Literal["factor-net", "clean", "legacy_pytorch"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 FIDELITY_IOU = 0.8
 RECORDED = "extractors.json"
 
@@ -67,6 +66,8 @@ def load(
     Raises UserError where it is another, or the file is not there or no such network.
     """
     if protocol == "factor-net":
+        if weights is not None:
+            raise UserError(f"--weights: {weights}: factor-net is shipped; leave it out, or name another --protocol")
         return factor_net(device)
     path = weights or getattr(config, protocol)
     digest = checked(protocol, path, config.clean_sha256)

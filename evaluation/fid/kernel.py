@@ -15,8 +15,7 @@ def kid(a: Float, b: Float, rng: np.random.Generator, subsets: int = SUBSETS, si
     Their mean is KID. It has no bias, so that it may be below 0.
     """
     size = min(size, len(a), len(b))
-    pairs = [(a[_some(rng, a, size)], b[_some(rng, b, size)]) for _ in range(subsets)]
-    return [squared_distance(x, y) for x, y in pairs]
+    return [squared_distance(a[_some(rng, a, size)], b[_some(rng, b, size)]) for _ in range(subsets)]
 
 
 def squared_distance(a: Float, b: Float) -> float:

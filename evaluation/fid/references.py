@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from .sums import Seen, Store, pass_over
 FOLDER = "references"
 KEPT = 10_000  # first images whose features KID, precision, recall, density and coverage look at
 Facts = Mapping[str, Any]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ def make(
             sums = pass_over(facts["count"], look, net.dim, store, world, advance)
             world.together(lambda: _publish(path, facts, sums.moments, store) if world.is_main else None)
     return world.together(lambda: read(path))
+
+
+def warn_of_few(count: int, net: FeatureNet) -> None:
+    """Where a covariance of `count` images cannot have full rank."""
+    if count <= net.dim:
+        log.warning("warning: %d images are no more than the %d features: the number means little", count, net.dim)
 
 
 def read(path: Path) -> Reference:

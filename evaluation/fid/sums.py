@@ -68,7 +68,7 @@ class Store:
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], features: int | None) -> None:
         key = hashlib.sha256(json.dumps([facts, features], sort_keys=True).encode()).hexdigest()[:16]
-        self.path, self.features, self.kept = folder / f"{key}.safetensors", folder / key, features
+        self.facts, self.path, self.features, self.kept = facts, folder / f"{key}.safetensors", folder / key, features
 
     def open(self, dim: int) -> Sums:
         """The sums that are there, or none. A file that is not whole counts as none: it is made again."""
@@ -101,7 +101,7 @@ class Store:
         """The features of images 0 to count - 1: [count, dim]. Raises UserError where some are gone."""
         try:
             blocks = [np.load(self.features / f"{block:06d}.npy") for block in range(-(-count // BLOCK))]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             self.remove()
             raise UserError(f"{self.features}: features are gone ({error}); run the same command again") from None
         found: NDArray[np.float32] = np.concatenate(blocks)[:count]

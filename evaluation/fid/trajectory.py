@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ def add(run: Path, record: dict[str, Any]) -> None:
     """After a record was kept: RUN/evaluation/trajectory.csv anew, and `best` where it changes."""
     known = write(run)
     if checkpoint.folder(run).is_dir() and "ema_sha256" not in record:
-        best = best_of([other for other in known if "ema_sha256" not in other], record, run)
+        there = {step.name for step in checkpoint.steps(run) if checkpoint.problem(step) is None}
+        best = best_of([other for other in known if "ema_sha256" not in other and other["step"] in there])
         if best is not None:
             publish(checkpoint.folder(run) / "best", f"{best}\n".encode())
 
@@ -60,18 +61,22 @@ def table(known: list[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def best_of(known: list[dict[str, Any]], record: dict[str, Any], run: Path) -> str | None:
-    """The step with the lowest FID among the records that compare with this one and whose checkpoints are there.
+def best_of(known: Sequence[dict[str, Any]]) -> str | None:
+    """The step with the lowest FID of the run's own images, among records that compare.
 
-    None where the run was measured with more samples before: a quick look does not decide.
+    Of those that were measured alike at the most steps; then on the most samples; then last: one look at one
+    checkpoint with other settings does not decide.
     """
-    kind = "vae" if record["stage"] == "vae" else "gan"
-    there = {step.name for step in checkpoint.steps(run) if checkpoint.problem(step) is None}
-    of_kind = [r for r in known if kind in r["kinds"]]
-    if record["samples"] < max((r["samples"] for r in of_kind), default=0):
+    groups: dict[tuple[Any, ...], dict[str, tuple[float, int]]] = {}  # by step: FID of the newest, and its place
+    for place, record in enumerate(known):
+        own = record["kinds"].get("vae" if record["stage"] == "vae" else "gan")
+        if own is not None:
+            groups.setdefault(alike(record), {})[record["step"]] = float(own["fid"]), place
+    if not groups:
         return None
-    found = [r for r in of_kind if r["step"] in there and alike(r) == alike(record)]
-    return min(found, key=lambda r: float(r["kinds"][kind]["fid"]))["step"] if found else None
+    samples = SAME.index("samples")
+    _, steps = max(groups.items(), key=lambda g: (len(g[1]), g[0][samples], max(place for _, place in g[1].values())))
+    return min(steps, key=lambda step: steps[step][0])
 
 
 def alike(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -82,7 +87,8 @@ def alike(record: dict[str, Any]) -> tuple[Any, ...]:
 
 @contextmanager
 def told(run: Path, step: str | None, world: World) -> Iterator[None]:
-    """A checkpoint that is held for this evaluation is let go when it is done or has failed, not when it is stopped."""
+    """step: a checkpoint that is held for this evaluation, or None. It is let go when that is done or has failed, not
+    when it is stopped."""
     try:
         yield
     except KeyboardInterrupt:

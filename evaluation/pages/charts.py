@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +41,9 @@ def curves(title: str, ticks: Sequence[dict[str, Any]], names: Sequence[str], co
     figure = Figure(figsize=(11, 2.1 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, name in zip(axes, names, strict=False):
-        axis.plot([t["images_seen"] / 1000 for t in ticks], [t[name] for t in ticks], color=BLUE, linewidth=1.2)
+        axis.plot(
+            [t["images_seen"] / 1000 for t in ticks], [t.get(name, math.nan) for t in ticks], color=BLUE, linewidth=1.2
+        )
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)

@@ -23,7 +23,7 @@ def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
     """Write the figures to `out`: PNG, the video as WebP, and all on the pages of a PDF. The paths of those that the
     run can have."""
     samples = maker(run, own_kind(run), seed, source, 0)(torch.arange(SAMPLES))
-    reals = run.reals.at(seed, torch.arange(SAMPLES))
+    reals = run.reals.at(seed, torch.arange(SAMPLES), samples.shape[-1])
     panels = {"reals": _sheet_of("Reals", reals), "samples": _sheet_of("Random samples", samples)}
     panels["traversals"] = traversals(run, seed)
     pictures = {"reals": grid(reals, ACROSS), "samples": grid(samples, ACROSS)}

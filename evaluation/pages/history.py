@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.status import read_stats
 
@@ -57,28 +57,35 @@ def cost(run: Run) -> str:
     ticks = read_stats(run.path)
     if not ticks:
         return ""
-    processes, on_cpu = int(run.manifest["world_size"]), run.manifest.get("hardware", "CPU").startswith("CPU")
-    seconds, seen = spent(ticks)
+    on_cpu = run.manifest.get("hardware", "CPU").startswith("CPU")
+    took = spent(ticks, int(run.manifest["world_size"]))
     rows = [
-        ("images seen in the ticks that are kept", f"{seen:,}"),
-        ("hours", f"{seconds / 3600:,.2f}"),
-        (f"{'process' if on_cpu else 'GPU'} hours (of {processes})", f"{seconds * processes / 3600:,.2f}"),
-        ("images/s", f"{seen / seconds:,.1f}"),
+        ("images seen in the ticks that are kept", f"{took.images:,}"),
+        ("hours", f"{took.seconds / 3600:,.2f}"),
+        (f"{'process' if on_cpu else 'GPU'} hours (of {took.processes})", f"{took.of_processes / 3600:,.2f}"),
+        ("images/s", f"{took.images / took.seconds:,.1f}"),
         ("highest memory of a process", f"{max(tick['memory_gb'] for tick in ticks):.1f} GB"),
     ]
     return section("Cost", table(("", "measured"), rows), "Of training alone; loading included, evaluation not.")
 
 
-def spent(ticks: Sequence[dict[str, Any]]) -> tuple[float, int]:
-    """(seconds, images) of ticks. A tick's rate is that since the one before."""
-    seconds, seen, before = 0.0, 0, 0
-    for tick in ticks:
-        images = tick["images_seen"] - before
-        if images > 0:  # else a resume went back
-            seconds += images * tick["seconds_per_kimg"] / 1000
-            seen += images
-        before = tick["images_seen"]
-    return seconds, seen
+class Spent(NamedTuple):
+    """seconds of a run; of_processes: seconds of each of its processes, summed; processes: how many, such as "2, 4"."""
+
+    seconds: float
+    of_processes: float
+    images: int
+    processes: str
+
+
+def spent(ticks: Sequence[dict[str, Any]], processes: int) -> Spent:
+    """What ticks took. A tick's rate is that since the one before. processes: of ticks that do not say it."""
+    counts = [int(tick.get("processes", processes)) for tick in ticks]
+    seen = [tick["images_seen"] for tick in ticks]
+    images = [after - before for before, after in zip([0, *seen], seen, strict=False)]
+    seconds = [n * tick["seconds_per_kimg"] / 1000 for n, tick in zip(images, ticks, strict=True)]
+    of_processes = sum(s * n for s, n in zip(seconds, counts, strict=True))
+    return Spent(sum(seconds), of_processes, sum(images), ", ".join(str(n) for n in dict.fromkeys(counts)))
 
 
 def fid_curve(run: Run) -> str:

@@ -11,9 +11,10 @@ from trainer.preemption import read_command
 from trainer.status import read_stats
 
 from .. import measure, records
-from ..factors import control
+from ..factors import control, latents
 from ..factors.latents import BASES, STEPS
 from ..fid.rows import COLUMNS, row
+from ..images import own_kind
 from ..run import Run
 from . import history
 from .charts import curves
@@ -37,15 +38,32 @@ def _newest(run: Run, command: str) -> dict[str, Any] | None:
     return records.latest(run.path, command, run.step.name, run.average.get("ema"))
 
 
+def _fid(run: Run) -> dict[str, Any] | None:
+    """Of the run's own images, on the most samples: a quick look, or one at reals, does not take its place."""
+    kind = own_kind(run)
+
+    def rank(record: dict[str, Any]) -> int:
+        return int(record["samples"]) if kind in record["kinds"] else 0
+
+    return records.latest(run.path, "fid", run.step.name, run.average.get("ema"), rank)
+
+
+def _drawn(run: Run) -> dict[str, Any] | None:
+    """The record of the figures on this page; those of an older step, or another average, lie in other folders."""
+    folder = records.figures_folder(run.path).name
+    here = [r for r in records.every(run.path, "figures") if Path(r["files"][0]).parent.name == folder]
+    return here[-1] if here else None
+
+
 def write(run: Run, out: Path) -> Path:
     """Write OUT/index.html from the run's records, those of its newest checkpoint first, figures and statistics."""
     parts = [
         _head(run),
-        _targets(_newest(run, "fid"), _newest(run, "latents"), _newest(run, "control")),
+        _targets(_fid(run), _newest(run, "latents"), _newest(run, "control")),
         history.settings(run),
-        _quality(run, _newest(run, "fid")),
+        _quality(run, _fid(run)),
         history.fid_curve(run),
-        _samples(run, _newest(run, "figures")),
+        _samples(run, _drawn(run)),
         history.samples_over_time(run),
         _zoom(run),
         _figure(run, "interpolation.webp", "Interpolation", "Walks from one random code and s to the next, and back."),
@@ -80,13 +98,13 @@ def _head(run: Run) -> str:
     return f"<h1>{run.config.system}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
 
 
-def _origin(run: Run, record: dict[str, Any]) -> str:
+def _origin(run: Run, record: dict[str, Any], done: str = "Measured") -> str:
     """Which weights a record is about."""
     same = "" if record["step"] == run.step.name else ", not the newest checkpoint"
-    return f"Measured at {record['images_seen'] / 1000:,.1f} kimg{same}."
+    return f"{done} at {record['images_seen'] / 1000:,.1f} kimg{same}."
 
 
-def _targets(fid: Record, latents: Record, shares: Record) -> str:
+def _targets(fid: Record, moved: Record, shares: Record) -> str:
     """What a good run shows, each with its figures and whether this one does."""
     rows: list[tuple[str, str, bool]] = []
     kinds = fid["kinds"] if fid else {}
@@ -102,8 +120,8 @@ def _targets(fid: Record, latents: Record, shares: Record) -> str:
     if kinds.get("reals", {}).get("fidelity") is not None:
         share = kinds["reals"]["fidelity"]
         rows.append(("fidelity of reals at least 95 % (else the measure is broken)", f"{share:.1%}", share >= 0.95))
-    if latents:
-        clear = [f"{latents['latents'][entry['latent']]} {entry['factor']}" for entry in latents["clear"]]
+    if moved:
+        clear = [f"{moved['latents'][entry['latent']]} {entry['factor']}" for entry in moved["clear"]]
         rows.append(("at least two latents move x, y or scale alone", ", ".join(clear) or "none", len(clear) >= 2))
     if shares:
         of_c = [shares["factors"][name]["c"] or 0.0 for name in ("x", "y")]
@@ -140,7 +158,8 @@ def _samples(run: Run, record: dict[str, Any] | None) -> str:
         for name, text in (("reals.png", "Reals"), ("samples.png", caption))
         if (folder / name).is_file()
     ]
-    return section("Reals and samples", f'<div class="pair">{"".join(pair)}</div>') if pair else ""
+    note = _origin(run, record, "Drawn") if record else ""
+    return section("Reals and samples", f'<div class="pair">{"".join(pair)}</div>', note) if pair else ""
 
 
 def _traversals(run: Run) -> str:
@@ -157,24 +176,20 @@ def _zoom(run: Run) -> str:
 
 
 def _figure(run: Run, name: str, title: str, note: str) -> str:
-    path = records.figures_folder(run.path) / name
+    path, record = records.figures_folder(run.path) / name, _drawn(run)
+    note += f" {_origin(run, record, 'Drawn')}" if record else ""
     return section(title, f'<div class="wide">{image(path)}</div>', note) if path.is_file() else ""
 
 
 def _movement(run: Run, record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
-    clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
-    rows = [
-        (name, *(f"{share:.0%}" for share in row), clear.get(j, ""))
-        for j, (name, row) in enumerate(zip(record["latents"], record["share_of_range"], strict=True))
-    ]
     note = (
         f"The share of its full range that the factor network sees each factor move over along each latent, mean of "
         f"{BASES} codes. The last column names the factor that moves at least twice as far as the others, "
         f"and at least 20 %. {_origin(run, record)}"
     )
-    return section("What each latent moves", table(("latent", *record["factors"], "moves alone"), rows), note)
+    return section("What each latent moves", table(latents.columns(record), latents.table_rows(record)), note)
 
 
 def _control(run: Run, record: dict[str, Any] | None) -> str:
@@ -221,11 +236,21 @@ def _curves(run: Run) -> str:
     return section("Training", f'<div class="curves">{"".join(figures)}</div>') if figures else ""
 
 
-_TIMING = ("images_seen", "seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb", "resolution", "alpha", "partial")
+_TIMING = (
+    "images_seen",
+    "seconds_per_kimg",
+    "eta_seconds",
+    "data_wait",
+    "memory_gb",
+    "processes",
+    "resolution",
+    "alpha",
+    "partial",
+)
 
 
 def _curve(title: str, ticks: list[dict[str, Any]]) -> str:
-    terms = [name for name in ticks[0] if name not in _TIMING]
+    terms = list(dict.fromkeys(name for tick in ticks for name in tick if name not in _TIMING))
     kimg, rate = ticks[-1]["images_seen"] / 1000, ticks[-1]["seconds_per_kimg"]
     words = f"{title}: every term over {kimg:,.0f} kimg, {rate:.2f} s/kimg at the end"
     return f"<figure>{curves(title, ticks, terms)}<figcaption>{words}</figcaption></figure>"
@@ -240,8 +265,8 @@ def _commands(run: Run) -> str:
         lines.append(shlex.join([*make, "--count", str(manifest.count), "--resolutions", sizes]))
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]
-    for name in ("disentanglement", "alignment", "fid", "latents", "control", "figures"):
-        record = _newest(run, name)
-        lines.append(record["argv"] if record else None)
-    text = "\n".join(line for line in lines if line)
+    names = ("disentanglement", "alignment", "latents", "control")
+    found = [_fid(run), *(_newest(run, name) for name in names), _drawn(run)]
+    lines += [record["argv"] for record in found if record]
+    text = "\n".join(dict.fromkeys(line for line in lines if line))
     return section("The commands that made this page", f"<pre>{html.escape(text)}</pre>")

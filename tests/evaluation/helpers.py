@@ -8,6 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cleanfid.inception_pytorch as reference
+import numpy as np
+import pytest
+import torch
+from cleanfid.fid import compute_fid
+from cleanfid.resize import build_resizer
+from torch import Tensor, nn
+
+from evaluation.fid import inception
 from tests import processes
 from tests.trainer.helpers import finish
 
@@ -43,6 +52,51 @@ def _quick(argv: list[str], place: str | None) -> None:
 def answer(running: processes.Running) -> dict[str, Any]:
     """The last line of standard output."""
     found: dict[str, Any] = json.loads(running.out.splitlines()[-1])
+    return found
+
+
+def clean_fid(generated: Path, reals: Path, weights: Path) -> float:
+    """clean-fid's number of two folders of files."""
+    layers = torch.jit.load(weights).layers
+    return float(
+        compute_fid(
+            str(generated),
+            str(reals),
+            custom_feat_extractor=lambda x: layers((x - 128) / 128),  # as its InceptionV3W does, which insists on 2,048
+            use_dataparallel=False,
+            num_workers=0,
+            batch_size=64,
+            device=torch.device("cpu"),
+            verbose=False,
+        )
+    )
+
+
+def random_inception(path: Path) -> Path:
+    """A state dict for pytorch-fid's network under which features neither vanish nor explode."""
+    torch.manual_seed(0)
+    state = inception.PytorchFid().state_dict()
+    for name, value in state.items():
+        if name.endswith("bn.weight"):
+            value.uniform_(0.8, 1.6)
+        elif name.endswith(("bn.bias", "running_mean")):
+            value.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith("conv.weight"):
+            nn.init.kaiming_normal_(value)
+    torch.save(state, path)
+    return path
+
+
+def pytorch_fid(images: Tensor, weights: Path) -> Tensor:
+    """Features of the reference network, [B, 2048], of uint8 images [B, 3, R, R] resized as its files are."""
+    resize = build_resizer("legacy_pytorch")
+    files = np.stack([resize(image.permute(1, 2, 0).numpy()) for image in images])
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(reference, "load_state_dict_from_url", lambda *_, **__: torch.load(weights))
+        network = reference.InceptionV3(output_blocks=[3], resize_input=False).eval()
+        found: Tensor = network(torch.from_numpy(files).permute(0, 3, 1, 2) / 255)[0].flatten(1)
     return found
 
 

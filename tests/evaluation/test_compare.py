@@ -127,6 +127,18 @@ def test_the_markdown_table_has_the_cells_of_the_csv(first: Compared) -> None:
     assert f"FID and alignment from {COUNT} images" in text
 
 
+def test_the_page_of_a_compared_run_shows_its_own_images(
+    runs: dict[str, Path], first: Compared, tmp_path: Path
+) -> None:
+    """Also of the run whose newest record is of the reals alone, and with the command that made them, once."""
+    page = Path(answer(finish(quickly(tmp_path, "report", runs["idgan"])))["page"]).read_text()
+    (own,) = [r for line in first[2]["idgan", "fid"] if "gan" in (r := json.loads(line))["kinds"]]
+    quality = page.split("<h2>Quality</h2>")[1].split("<h2>")[0]
+    assert f"<td>{own['kinds']['gan']['fid']:.3g}</td>" in quality
+    assert "untrained generator" in quality
+    assert page.split("<h2>The commands")[1].count("-m evaluation compare") == 1
+
+
 def test_the_picture_has_a_block_for_the_reals_and_each_run(
     runs: dict[str, Path], first: Compared, tmp_path: Path
 ) -> None:

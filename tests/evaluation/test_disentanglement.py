@@ -61,6 +61,46 @@ def test_independent_noise() -> None:
     assert 0.2 < found["train_accuracy"] < 0.32
 
 
+def test_a_code_with_x_and_y_rotated_by_45_degrees() -> None:
+    """Both latents of the pair know as much of x as of y: no gap in MIG for either, and a coin's vote in FVM."""
+
+    def rotated(index: Array) -> Array:
+        code = perfect(index)
+        x, y = code[:, 3], code[:, 4]
+        return np.stack([*code.T[:3], (x + y) / math.sqrt(2), (x - y) / math.sqrt(2)], 1)
+
+    index = np.random.default_rng(0).integers(COUNT, size=50_000)
+    score, table = metrics.mig(rotated(index), classes(index))
+    straight = metrics.mig(perfect(index), classes(index))[1]
+    assert table[3, 3] == pytest.approx(table[3, 4], abs=0.01)
+    assert score == pytest.approx(np.trace(straight[:3, :3]) / 5, abs=0.01)
+    found = metrics.fvm(rotated, FACTOR_SIZES, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    assert found["train_accuracy"] == pytest.approx((3 + 2 * 0.5) / 5, abs=0.05)
+
+
+def test_mig_equals_a_brute_force_version() -> None:
+    """By dictionaries of counts, on a code that mixes factors."""
+    rng = np.random.default_rng(8)
+    factors = np.stack([rng.integers(size, size=600) for size in (3, 4, 6)], 1)
+    codes = factors @ rng.normal(size=(3, 4)) + 0.3 * rng.normal(size=(600, 4))
+    found, table = metrics.mig(codes, factors)
+
+    def entropy(values: list[Any]) -> float:
+        return -sum(n / 600 * math.log(n / 600) for n in Counter(values).values())
+
+    gaps = []
+    for k in range(3):
+        v, ratios = factors[:, k].tolist(), []
+        for j in range(4):
+            low, high = min(codes[:, j]), max(codes[:, j])
+            z = [min(int((x - low) / (high - low) * 20), 19) for x in codes[:, j]]
+            ratios.append((entropy(z) + entropy(v) - entropy(list(zip(z, v, strict=True)))) / entropy(v))
+        assert table[k] == pytest.approx(ratios, abs=1e-9)
+        second, first = sorted(ratios)[-2:]
+        gaps.append(first - second)
+    assert found == pytest.approx(sum(gaps) / 3, abs=1e-9)
+
+
 def test_no_active_latent_scores_zero_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     found = metrics.fvm(
         lambda i: np.zeros((len(i), 4)), FACTOR_SIZES, metrics.FVM_PROTOCOLS["dlib"], np.random.default_rng(0)

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cleanfid.fid import compute_fid
 from PIL import Image
 
 import trainer
 from benchmarks.fid import network
 from data_shards.errors import UserError
-from evaluation.fid import compute, extractors, inception, references
+from evaluation.fid import compute, extractors, inception, references, trajectory
 from evaluation.fid.kernel import squared_distance
 from evaluation.run import open_run
 from tests import processes
@@ -29,7 +28,7 @@ from tests.trainer.helpers import finish, train
 from trainer import checkpoint
 from trainer.config_parts import InceptionConfig
 
-from .helpers import answer, evaluate, refused
+from .helpers import answer, clean_fid, evaluate, pytorch_fid, random_inception, refused
 
 NUMBERS = ("fid", "kid", "precision", "recall", "density", "coverage", "fidelity")
 
@@ -59,24 +58,33 @@ def test_the_number_is_clean_fids_on_the_same_files(copy: Path, tmp_path: Path) 
     (tmp_path / "reals").mkdir()
     for i, image in enumerate(reals):
         Image.fromarray(image[0].numpy()).convert("RGB").save(tmp_path / "reals" / f"{i}.png")
-    layers = torch.jit.load(weights).layers
-    expected = compute_fid(
-        str(tmp_path / "images" / "gan-posterior-0"),
-        str(tmp_path / "reals"),
-        custom_feat_extractor=lambda x: layers((x - 128) / 128),  # as its InceptionV3W does, which insists on 2,048
-        use_dataparallel=False,
-        num_workers=0,
-        batch_size=64,
-        device=torch.device("cpu"),
-        verbose=False,
-    )
+    expected = clean_fid(tmp_path / "images" / "gan-posterior-0", tmp_path / "reals", weights)
     found = record["kinds"]["gan"]
     assert found["count"] == record["kinds"]["reference_count"] == count
-    assert expected > 1e-2
+    assert expected > 1
     assert found["fid"] == pytest.approx(expected, rel=1e-4)
     assert record["extractor"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert json.loads((copy / "evaluation" / "extractors.json").read_bytes()) == {"clean": record["extractor"]}
     assert found["fidelity"] is None
+
+
+def test_legacy_pytorch_is_the_number_of_the_reference_network(copy: Path, tmp_path: Path) -> None:
+    """End to end, on the files that it keeps."""
+    weights, count = random_inception(tmp_path / "random.pth"), 20
+    argv = ("--samples", count, "--protocol", "legacy_pytorch", "--weights", weights, "--keep-images", tmp_path)
+    record = answer(evaluate(tmp_path / "logs", "fid", copy, *argv))
+    files = sorted((tmp_path / "gan-posterior-0").glob("*.png"))
+    generated = torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files]))[:, None]
+    reals = open_run(copy).reals.at(0, torch.arange(count))
+    a, b = (pytorch_fid(images.expand(-1, 3, -1, -1), weights).double().numpy() for images in (generated, reals))
+    gap, a, b = a.mean(0) - b.mean(0), a - a.mean(0), b - b.mean(0)
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()  # the trace of the root, of so few images
+    expected = gap @ gap + ((a**2).sum() + (b**2).sum() - 2 * cross) / (count - 1)
+    assert record["kinds"]["gan"]["fid"] == pytest.approx(expected, rel=1e-3)
+    assert (record["protocol"], record["extractor"]) == (
+        "legacy_pytorch",
+        hashlib.sha256(weights.read_bytes()).hexdigest(),
+    )
 
 
 def ranks(count: int, argv: tuple[object, ...], folder: Path) -> dict[str, Any]:
@@ -146,6 +154,24 @@ def test_it_goes_on_from_where_it_was_stopped(how: signal.Signals, code: int, co
     assert [resumed[name] for name in NUMBERS] == pytest.approx(
         [straight["kinds"]["gan"][n] for n in NUMBERS], rel=1e-9
     )
+
+
+def test_a_group_that_all_get_sigterm_goes_on_alone(copy: Path, tmp_path: Path) -> None:
+    """As Slurm and the launcher pass it on: each stops in its second block, after one round of both."""
+    straight = answer(evaluate(tmp_path / "logs", "fid", copy, "--samples", 200))["kinds"]["gan"]
+    port = str(processes.free_port())
+    group = [
+        processes.start(_stopping, (str(copy), 2, signal.SIGTERM), tmp_path / f"{r}", processes.rank_env(r, 2, port))
+        for r in range(2)
+    ]
+    assert [one.wait() for one in group] == [75, 75], group[0].err + group[1].err
+    assert not any(one.out or "Traceback" in one.err for one in group)
+    told = processes.start(_counting, (str(copy),), tmp_path / "logs")
+    assert told.wait() == 0, told.err
+    *_, record, generated = told.out.splitlines()
+    assert int(generated) == 2, "of four blocks"
+    resumed = json.loads(record)["kinds"]["gan"]
+    assert [resumed[name] for name in NUMBERS] == pytest.approx([straight[name] for name in NUMBERS], rel=1e-9)
 
 
 def _counting(run: str) -> None:
@@ -237,7 +263,7 @@ def reference_of(run: Path) -> Path:
 def test_both_sources_of_codes_are_two_records(copy: Path, tmp_path: Path) -> None:
     running = evaluate(tmp_path, "fid", copy, "--samples", 64, "--codes", "both")
     records = [json.loads(line) for line in running.out.splitlines() if line.startswith("{")]
-    assert [record["codes"] for record in records] == ["posterior", "prior"]
+    assert [record["codes"] for record in records] == ["prior", "posterior"], "as in training, last"
     assert records[0]["kinds"]["gan"]["fid"] != records[1]["kinds"]["gan"]["fid"]
 
 
@@ -246,7 +272,7 @@ def test_kept_features_are_those_of_the_numbers(copy: Path, tmp_path: Path) -> N
     record = answer(evaluate(tmp_path / "logs", *argv))
     (folder,) = record["features"]
     features = np.concatenate([np.load(file) for file in sorted(Path(folder).iterdir())])
-    files = sorted((tmp_path / "images" / "gan-posterior-0").iterdir())
+    files = sorted((tmp_path / "images" / "gan-posterior-0").glob("*.png"))
     assert [file.name for file in files] == [f"{i:06d}.png" for i in range(150)]
     images = torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files]))[:, None]
     expected = extractors.factor_net().look(images, False).features
@@ -267,6 +293,41 @@ def test_the_best_checkpoint_and_the_trajectory(copy: Path, tmp_path: Path) -> N
     assert [float(row["fid"]) for row in rows] == [record["kinds"]["gan"]["fid"] for record in reversed(found)]
     again = answer(evaluate(tmp_path, "fid", copy, "--samples", 64, "--step", "best", "--codes", "prior"))
     assert again["step"] == lowest["step"]
+    other = next(name for name in names if name != lowest["step"])
+    evaluate(tmp_path, "fid", copy, "--samples", 65, "--step", other)
+    assert (checkpoint.folder(copy) / "best").read_text().strip() == lowest["step"], "one other look does not decide"
+
+
+def looked(step: str, fid: float, **more: object) -> dict[str, Any]:
+    """A record of a run of stage 2."""
+    return {"stage": "gan", "step": step, "samples": 50, "seed": 0, "kinds": {"gan": {"fid": fid}}} | more
+
+
+def test_best_is_the_lowest_of_those_that_most_checkpoints_were_measured_like() -> None:
+    known = [looked("a", 90), looked("b", 20), looked("c", 12)]
+    assert trajectory.best_of([]) is None
+    assert trajectory.best_of(known) == "c"
+    for more in ({"codes": "prior"}, {"samples": 5}, {"samples": 500}, {"ema": "other"}, {"protocol": "clean"}):
+        assert trajectory.best_of([*known, looked("a", 1, **more)]) == "c", more
+    assert trajectory.best_of([*known, looked("c", 30)]) == "b", "the newest of a checkpoint counts"
+    reals = looked("a", 0) | {"kinds": {"reals": {"fid": 0}}}
+    assert trajectory.best_of([*known, reals]) == "c"
+    other = [looked(step, fid, codes="prior") for step, fid in (("a", 1), ("b", 2), ("c", 3))]
+    assert trajectory.best_of([*known, *other]) == "a", "as many checkpoints: the newer"
+    assert trajectory.best_of([*known, *other, looked("a", 95)]) == "c"
+    fewer = [looked(step, fid, samples=5) for step, fid in (("a", 1), ("b", 2), ("c", 3))]
+    assert trajectory.best_of([*known, *fewer]) == "c", "as many checkpoints: more samples"
+
+
+def test_images_of_two_checkpoints_do_not_mix(copy: Path, tmp_path: Path) -> None:
+    first, second, _ = sorted(path.name for path in checkpoint.steps(copy))
+    argv = ("fid", copy, "--samples", 64, "--keep-images", tmp_path / "images")
+    evaluate(tmp_path / "logs", *argv, "--step", first)
+    folder = tmp_path / "images" / "gan-posterior-0"
+    kept = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    evaluate(tmp_path / "logs", *argv, "--step", first, "--keep-features")
+    refused(processes.command("evaluation", (*argv, "--step", second), tmp_path / "logs"), folder, "has other images")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == kept
 
 
 def test_a_held_checkpoint_is_let_go_when_its_evaluation_has_ended(copy: Path, tmp_path: Path) -> None:
@@ -276,9 +337,12 @@ def test_a_held_checkpoint_is_let_go_when_its_evaluation_has_ended(copy: Path, t
     for name in (first, second):
         assert held.hold(copy, name)
     evaluate(tmp_path, "fid", copy, "--samples", 64, "--step", first)
+    assert held.waiting(copy) == [first, second], "that was not the job that the run submitted"
+    evaluate(tmp_path, "fid", copy, "--samples", 64, "--step", first, "--release")
     assert held.waiting(copy) == [second]
-    evaluate(tmp_path, "fid", copy, "--samples", 0, "--step", second, code=2)
+    evaluate(tmp_path, "fid", copy, "--samples", 0, "--step", second, "--release", code=2)
     assert held.waiting(copy) == []
+    refused(processes.command("evaluation", ("fid", copy, "--release"), tmp_path), "--release", "--step")
 
 
 def test_an_export_is_evaluated_against_a_reference(sprites: Path, run: Path, tmp_path: Path) -> None:
@@ -311,6 +375,7 @@ def test_weights_that_are_not_there_or_damaged(run: Path, tmp_path: Path) -> Non
     missing = tmp_path / "none.pt"
     words = (missing, "inception-2015-12-05.pt", "python -m evaluation weights clean", "--weights", "inception.clean")
     refused(fid("--protocol", "clean", "--weights", missing), *words)
+    refused(fid("--weights", missing), "--weights", missing, "factor-net is shipped")
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"PK\x03\x04")
     refused(fid("--protocol", "clean", "--weights", broken), broken, "is not the TorchScript Inception")
@@ -367,9 +432,13 @@ def _broken(run: str, value: float) -> None:
         return real(lambda z: torch.full((len(z), 1, 64, 64), value), s, c)
 
     images.generate = generate
-    processes.module("evaluation", ["fid", run, "--samples", "64", "--device", "cpu"])
+    processes.module("evaluation", ["fid", run, "--samples", "66", "--device", "cpu"])  # features of a block of 2 round
 
 
-def test_few_images_are_warned_about(copy: Path, tmp_path: Path) -> None:
-    running = evaluate(tmp_path, "fid", copy, "--samples", 100)
-    assert "warning: 100 images are no more than the 128 features: the number means little" in running.err
+def test_few_images_on_either_side_are_warned_about(copy: Path, sprites: Path, tmp_path: Path) -> None:
+    words = "warning: 100 images are no more than the 128 features: the number means little"
+    assert evaluate(tmp_path, "fid", copy, "--samples", 100).err.count(words) == 1
+    running = evaluate(tmp_path, "reference", sprites, "--samples", 100)
+    assert words in running.err
+    argv = ("fid", copy, "--samples", 200, "--reference", answer(running)["file"])
+    assert words in evaluate(tmp_path, *argv).err

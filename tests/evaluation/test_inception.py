@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cleanfid.inception_pytorch as reference
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from benchmarks.fid import network
 from data_shards.errors import UserError
 from evaluation.fid import inception
+
+from .helpers import pytorch_fid, random_inception
 
 
 def images(count: int, side: int, channels: int = 3) -> Tensor:
@@ -44,30 +45,12 @@ def test_one_channel_is_three_equal_ones() -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random ones under which features neither vanish nor explode."""
-    torch.manual_seed(0)
-    state = inception.PytorchFid().state_dict()
-    for name, value in state.items():
-        if name.endswith("bn.weight"):
-            value.uniform_(0.8, 1.6)
-        elif name.endswith(("bn.bias", "running_mean")):
-            value.normal_(0, 0.1)
-        elif name.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-        elif name.endswith("conv.weight"):
-            nn.init.kaiming_normal_(value)
-    path = tmp_path_factory.mktemp("weights") / "pt_inception-2015-12-05-6726825d.pth"
-    torch.save(state, path)
-    return path
+    return random_inception(tmp_path_factory.mktemp("weights") / "random.pth")
 
 
-def test_features_are_pytorch_fids(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "load_state_dict_from_url", lambda *_, **__: torch.load(weights))
-    theirs = reference.InceptionV3(output_blocks=[3], resize_input=False).eval()
-    given, resize = images(32, 64), build_resizer("legacy_pytorch")
-    files = np.stack([resize(image.permute(1, 2, 0).numpy()) for image in given])
-    with torch.no_grad():
-        expected = theirs(torch.from_numpy(files).permute(0, 3, 1, 2) / 255)[0].flatten(1)
+def test_features_are_pytorch_fids(weights: Path) -> None:
+    given = images(32, 64)
+    expected = pytorch_fid(given, weights)
     found = inception.legacy_pytorch(weights)(given)
     assert found.shape == (32, inception.FEATURES)
     assert expected.std(0).median() > 1e-3 * expected.abs().mean()  # images differ, so that this says something

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from benchmarks.fid import network
+from evaluation.run import open_run
+from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import finish, train
 
-from .helpers import answer, evaluate
+from .helpers import answer, clean_fid, evaluate, refused
 
 SHAPE = {
     "network": "{name: resnet, nf: 2, nf_max: 8}",
@@ -39,7 +43,8 @@ def test_every_command_works_at_every_size(name: str, runs: dict[str, Path], tmp
     assert record["reals_resolution"] == 64, "of the factor network"
     assert ("alpha" in record) == (name == "fade")
     files = {Path(p).name: Path(p) for p in answer(evaluate(tmp_path, "figures", runs[name]))["files"]}
-    assert Image.open(files["samples.png"]).size == (8 * (size + 2) + 2,) * 2
+    for whole in ("samples.png", "reals.png"):
+        assert Image.open(files[whole]).size == (8 * (size + 2) + 2,) * 2
     text = 16 if name == "full" else 13  # px of its labels' letters
     pane = (3 * text + 6 * (size + 2) + 2, 2 * text + 5 * (size + 4))
     assert Image.open(files["code_and_nuisance.png"]).size == pane
@@ -48,3 +53,23 @@ def test_every_command_works_at_every_size(name: str, runs: dict[str, Path], tmp
     evaluate(tmp_path, "alignment", runs[name], "--samples", 48)
     evaluate(tmp_path, "latents", runs[name])
     evaluate(tmp_path, "report", runs[name])
+
+
+def test_clean_looks_at_both_sides_at_the_resolution_of_the_stage(runs: dict[str, Path], tmp_path: Path) -> None:
+    """At 128 px: clean-fid's number on files of generated images and reals; a reference at 64 px does not fit."""
+    run, weights = runs["full"], network(tmp_path, 16)
+    argv = ("fid", run, "--samples", 40, "--protocol", "clean", "--weights", weights, "--keep-images", tmp_path)
+    record = answer(evaluate(tmp_path / "logs", *argv))
+    assert record["reals_resolution"] == 128
+    for i, real in enumerate(open_run(run).reals.at(0, torch.arange(40), 128)):
+        (tmp_path / "reals").mkdir(exist_ok=True)
+        Image.fromarray(real[0].numpy()).convert("RGB").save(tmp_path / "reals" / f"{i}.png")
+    generated = tmp_path / "gan-posterior-0"
+    assert Image.open(generated / "000000.png").size == (128, 128)
+    expected = clean_fid(generated, tmp_path / "reals", weights)
+    assert record["kinds"]["gan"]["fid"] == pytest.approx(expected, rel=1e-4)
+    data = open_run(run).config.data.path
+    argv = ("reference", data, "--samples", 40, "--protocol", "clean", "--weights", weights, "--resolution", 64)
+    small = answer(evaluate(tmp_path / "logs", *argv))["file"]
+    argv = ("fid", run, "--samples", 40, "--weights", weights, "--reference", small)
+    refused(processes.command("evaluation", argv, tmp_path / "logs"), small, "resolution: 64 there, 128 here")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from evaluation.run import AtStage, open_run
+from evaluation.subject import of_run
 from tests import processes
 from tests.trainer.helpers import finish, tensors, train
 from trainer import checkpoint
@@ -66,7 +68,18 @@ def test_every_command_measures_the_named_step(run: Path, tmp_path: Path) -> Non
     old, new = (answer(evaluate(tmp_path, "fid", run, "--samples", 48, *more)) for more in (("--step", OLD), ()))
     assert new["step"] == NEW
     assert old["kinds"]["gan"]["fid"] != new["kinds"]["gan"]["fid"]
-    assert old["step_sha256"] != new["step_sha256"]
+    assert old["weights_sha256"] != new["weights_sha256"]
+
+
+def test_the_same_step_of_other_weights_is_another(run: Path) -> None:
+    """As after a run from the start with other code: nothing of the one before is gone on with."""
+    opened, others = open_run(run), open_run(run, OLD)
+    swapped = replace(opened, generator=others.generator)
+    assert swapped.describe()["step"] == opened.describe()["step"]
+    assert swapped.describe()["weights_sha256"] != opened.describe()["weights_sha256"]
+    assert open_run(run).describe()["weights_sha256"] == opened.describe()["weights_sha256"]
+    kept = [of_run(one).identity("gan") for one in (opened, swapped)]
+    assert kept[0] != kept[1]
 
 
 def test_figures_of_an_older_step_lie_apart_and_the_page_stays_with_the_newest(run: Path, tmp_path: Path) -> None:
@@ -85,6 +98,18 @@ def test_figures_of_an_older_step_lie_apart_and_the_page_stays_with_the_newest(r
     text = Path(answer(evaluate(tmp_path, "report", run))["page"]).read_text()
     assert "against 50 reals" in text
     assert "not the newest checkpoint" not in text.split("<h2>Quality</h2>")[1].split("<h2>")[0]
+    assert text.count("Drawn at 0.0 kimg.") == 4, "samples, interpolation, traversals, c against s"
+
+
+def test_pictures_of_an_earlier_checkpoint_say_so(run: Path, tmp_path: Path) -> None:
+    """Drawn when it was the newest."""
+    copy, aside = tmp_path / "gan", tmp_path / "newest"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation"))
+    (checkpoint.folder(copy) / NEW).rename(aside)
+    evaluate(tmp_path / "logs", "figures", copy)
+    aside.rename(checkpoint.folder(copy) / NEW)
+    text = Path(answer(evaluate(tmp_path / "logs", "report", copy))["page"]).read_text()
+    assert text.count("Drawn at 0.0 kimg, not the newest checkpoint.") == 4
 
 
 def test_a_record_of_another_step_is_shown_where_there_is_no_other_and_says_so(run: Path, tmp_path: Path) -> None:

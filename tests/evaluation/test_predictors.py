@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -87,3 +88,29 @@ def test_modularity() -> None:
     assert modularity_of(np.ones((2, 3))) == 0
     assert modularity_of(np.array([[1.0, 0.0], [0.0, 0.0]])) == 0.5  # a latent that tells nothing
     assert modularity(rotated(5000, 0)) < 0.99
+
+
+def test_modularity_and_sap_equal_plain_versions() -> None:
+    """Modularity by dictionaries of counts; SAP by the best threshold rule that a linear machine on one latent is."""
+    data = rotated(800, 0)
+    n, told = 800, []
+    for code in data.codes.T.tolist():
+        low, high = min(code), max(code)
+        z = [min(int((x - low) / (high - low) * 20), 19) for x in code]
+        squares = []
+        for v in data.factors.T.tolist():
+            pairs, of_z, of_v = Counter(zip(z, v, strict=True)), Counter(z), Counter(v)
+            squares.append(sum(c / n * math.log(c * n / (of_z[a] * of_v[b])) for (a, b), c in pairs.items()) ** 2)
+        told.append(1 - (sum(squares) - max(squares)) / (max(squares) * (len(SIZES) - 1)))
+    assert modularity(data) == pytest.approx(sum(told) / 3, abs=1e-9)
+
+    rng = np.random.default_rng(2)
+    factors = rng.integers(2, size=(4000, 2))
+    code = np.stack([factors[:, 0] + 0.5 * rng.normal(size=4000), factors[:, 1] + 0.9 * rng.normal(size=4000)], 1)
+    both = Labelled(code, factors)
+    score, accuracy = sap(both, both)
+    for k, sigma in enumerate((0.5, 0.9)):  # two normals of means 0 and 1: the middle splits them best
+        assert accuracy[k, k] == pytest.approx(0.5 * (1 + math.erf(0.5 / sigma / math.sqrt(2))), abs=0.02)
+    assert score == pytest.approx(
+        np.mean([accuracy[0, 0] - accuracy[1, 0], accuracy[1, 1] - accuracy[0, 1]]), abs=1e-12
+    )

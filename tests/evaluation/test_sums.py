@@ -98,22 +98,36 @@ def test_what_is_done_is_not_looked_at_again(tmp_path: Path) -> None:
         pass_over(COUNT, never, DIM, store(tmp_path, seed=1), ALONE)
 
 
-def test_a_kill_inside_a_save_costs_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.replace
-    done: list[str] = []
+def dies_in_its_second_save(folder: str) -> None:
+    """When the file is written and has not got its name yet."""
+    real, done = os.replace, []
 
-    def second_fails(old: str, new: str) -> None:
-        done.append(str(new))
+    def second_kills(old: str, new: str) -> None:
+        done.append(new)
         if len(done) == 2:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGKILL)
         real(old, new)
 
-    monkeypatch.setattr(os, "replace", second_fails)
-    with pytest.raises(KeyboardInterrupt):
-        pass_over(COUNT, look, DIM, store(tmp_path), ALONE)
-    monkeypatch.undo()
+    os.replace = second_kills
+    child(folder)
+
+
+def test_a_kill_inside_a_save_costs_one_round(tmp_path: Path) -> None:
+    killed = processes.start(dies_in_its_second_save, (str(tmp_path),), tmp_path / "logs")
+    assert killed.wait(120) == -signal.SIGKILL
     assert store(tmp_path).open(DIM).blocks == ROUND
     assert_right(pass_over(COUNT, look, DIM, store(tmp_path), ALONE))
+
+
+def test_features_that_a_crash_emptied_are_told_and_made_again(tmp_path: Path) -> None:
+    """A node that dies after a rename may leave a file of 0 bytes."""
+    mine = store(tmp_path, features=100)
+    pass_over(COUNT, look, DIM, mine, ALONE)
+    (mine.features / "000001.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"features are gone.*run the same command again"):
+        mine.first(100)
+    pass_over(COUNT, look, DIM, mine, ALONE)
+    assert mine.first(100) == pytest.approx(of_all()[:100], rel=1e-6)
 
 
 def test_sums_that_are_no_longer_whole_are_made_again(tmp_path: Path) -> None:

@@ -50,11 +50,20 @@ def test_a_run_submits_each_checkpoint_once_over_resumes(sprites: Path, vae: Pat
     for steps in (2, 3, 5):
         finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation, schedule__save_kimg=0.016))
     names = [checkpoint.name_of(BATCH * step) for step in (1, 2, 3, 4, 5)]
-    assert sorted(told.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name}" for name in names]
+    assert sorted(told.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name} --release" for name in names]
     assert json.loads((run / "evaluation" / "submitted.json").read_bytes()) == names
     assert held.waiting(run) == names[:3]
     there = sorted(path.name for path in checkpoint.steps(run))
     assert there == names, "three are held and the last two are kept anyway"
+
+
+def test_a_complete_run_submits_what_no_scheduler_took(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    told, run = tmp_path / "told", tmp_path / "run"
+    for body, steps in (("exit 1", 1), (f"echo $@ >> {told}", 1), (f"echo $@ >> {told}", 1)):
+        evaluation = f"{{submit: true, command: {command(tmp_path, body)}}}"
+        running = finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation))
+    assert "is complete" in running.err
+    assert told.read_text() == f"eval_fid.sh {run} --step {checkpoint.name_of(BATCH)} --release\n", "once"
 
 
 def test_held_checkpoints_outlive_retention_until_they_are_evaluated(
@@ -112,7 +121,7 @@ def test_a_scheduler_that_hangs_holds_nothing_up(
     monkeypatch.setattr(submitting, "PATIENCE", 0.1)
     one.finish()
     assert time.monotonic() - start < 10
-    assert "--step step-000000000064 has not answered yet" in caplog.text
+    assert "--step step-000000000064 --release has not answered yet" in caplog.text
     for process in one.waiting.values():
         process.kill()
 
