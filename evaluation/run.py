@@ -194,7 +194,7 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: s
         q, vae = CodeEncoder(found.encoder), found.vae
         words = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
     elif config.code_loss == "info":
-        _, q = trained.network(path, at, "q", networks.joint_q(config, data.channels))
+        _, q = trained.network(path, step.name, "q", networks.joint_q(config, data.channels))
         words = "InfoGAN's own q, learnt with its generator"
     return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts, which)
 

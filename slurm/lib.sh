@@ -6,6 +6,10 @@ fail() {
   exit 2
 }
 
+# To be evaluated where Python is called: what the site runs before it. Module and conda scripts read variables that may
+# not be set; their words go to standard error, for standard output is the command's.
+SET_UP='set +u; eval "${SETUP:-true}" >&2 || fail "SETUP: $SETUP ended with exit code $?"; set -u'
+
 load_site() {
   SITE_ENV=${SITE_ENV:-slurm/site.env}
   [ -f "$SITE_ENV" ] || fail "SITE_ENV: $SITE_ENV is not in $PWD; submit from the project's folder, or name the file"
@@ -42,7 +46,7 @@ stage() {
 
 # in_python COMMAND...: with the site's set-up and container.
 in_python() {
-  eval "${SETUP:-true}"
+  eval "$SET_UP"
   # shellcheck disable=SC2086
   ${CONTAINER:-} "$@"
 }
@@ -51,7 +55,7 @@ in_python() {
 again_on_usr1() {
   local child code=0 told=
   (
-    eval "${SETUP:-true}"
+    eval "$SET_UP"
     # shellcheck disable=SC2086
     exec ${CONTAINER:-} "$@"
   ) &
@@ -61,12 +65,18 @@ again_on_usr1() {
     code=0
     wait "$child" || code=$? # a trapped signal ends the wait, not the command
   done
-  trap - USR1
-  if [ -n "$told" ] && [ "$code" -ne 0 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-    exit 75
-  fi
+  trap '' USR1 # a second one must not end this script before it has started the job again
+  if [ -n "$told" ] && [ "$code" -ne 0 ]; then requeue; fi
   return "$code"
+}
+
+# requeue: this job starts again, unless it was cancelled or is over: Slurm would take back even such a one.
+requeue() {
+  case $(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T) in
+    COMPLETING | CANCELLED | TIMEOUT) echo "job $SLURM_JOB_ID was cancelled: it does not start again" ;;
+    *) scontrol requeue "$SLURM_JOB_ID" ;;
+  esac
+  exit 75
 }
 
 # on_all_nodes RUN COMMAND...: one task a node; signals that this script gets reach every process.
@@ -79,25 +89,29 @@ on_all_nodes() {
   if (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then # this script runs on the first host
     fail "PORT: $PORT is in use on $MASTER_ADDR; set another one in $SITE_ENV"
   fi
-  srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 bash slurm/node.sh "$@" &
+  # srun takes neither the job's CPUs per task (from Slurm 22.05 on) nor, after `sbatch --export=...`, its environment
+  srun --export=ALL ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+    --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 bash slurm/node.sh "$@" &
   step=$!
   trap 'kill -USR1 "$step" 2>/dev/null || true' USR1 TERM
   while kill -0 "$step" 2>/dev/null; do
     code=0
     wait "$step" || code=$? # a trapped signal ends the wait, not the step
   done
-  trap - USR1 TERM
+  trap '' USR1 TERM # a second one must not end this script before `settle`
   return "$code"
 }
 
-# settle RUN: RUN/exit.json becomes this job's exit code; a job that stopped early or lost a node starts again.
+# settle RUN: RUN/nodes/JOB-RESTARTS/exit.json becomes this job's exit code; a job that stopped early or lost a node
+# starts again.
 settle() {
-  local verdict
-  verdict=$(in_python python -m trainer settle "$1" --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}")
-  echo "$verdict"
+  local told verdict
+  told=$(in_python python -m trainer settle "$1" --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}")
+  echo "$told"
+  verdict=$(grep -m 1 -E '^(done$|requeue: |fails with code [0-9]+: )' <<<"$told") # a container may have words of its own
   case "$verdict" in
-    done*) exit 0 ;;
-    requeue*) scontrol requeue "$SLURM_JOB_ID" && exit 75 ;;
-    *) exit "$(sed -n 's/.*code \([0-9]*\).*/\1/p' <<<"$verdict")" ;;
+    done) exit 0 ;;
+    requeue*) requeue ;;
+    *) exit "$(sed -E 's/^fails with code ([0-9]+):.*/\1/' <<<"$verdict")" ;;
   esac
 }

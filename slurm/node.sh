@@ -5,27 +5,32 @@ load_site
 run=$1
 shift
 
-# All nodes are there, and RUN is one folder to them, or the job says who is missing.
-present=$run/nodes/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
-mkdir -p "$present"
+attempt=$run/nodes/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
+mkdir -p "$attempt"/{joined,staged}
 exec > >(tee -a "$run/nodes/$SLURMD_NODENAME.log") 2>&1 # the job's own output has every node's, mixed
-: >"$present/$SLURMD_NODENAME"
-deadline=$((SECONDS + ${JOIN_SECONDS:-300}))
-while :; do
-  missing=()
-  for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
-    [ -e "$present/$host" ] || missing+=("$host")
-  done
-  [ ${#missing[@]} -eq 0 ] && break
-  [ $SECONDS -lt $deadline ] ||
-    fail "on $SLURMD_NODENAME: ${missing[*]} did not appear in $present; not started, or RUN is not shared by the nodes"
-  sleep 1
-done
 
+# meet FOLDER [SECONDS]: waits until every node has come so far, or says who is missing.
+meet() {
+  local folder=$1 seconds=${2:-} start=$SECONDS host missing
+  : >"$folder/$SLURMD_NODENAME"
+  while :; do
+    missing=()
+    for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+      [ -e "$folder/$host" ] || missing+=("$host")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    [ -z "$seconds" ] || [ $((SECONDS - start)) -lt "$seconds" ] ||
+      fail "on $SLURMD_NODENAME: ${missing[*]} did not appear in $folder; not started, or RUN is not shared by the nodes"
+    sleep 1
+  done
+}
+
+meet "$attempt/joined" "${JOIN_SECONDS:-300}"
 if [ -n "${STAGE_TO:-}" ]; then
   stage "$DATA" "$STAGE_TO" ||
     fail "STAGE_TO: on $SLURMD_NODENAME: $DATA was not copied to $STAGE_TO; unset it to read $DATA where it is"
-  set -- "$@" "data.path=$STAGE_TO"
+  set -- "$@" "data.local=$STAGE_TO"
+  meet "$attempt/staged" # one may have the shards from before, and would wait in vain for others in torch's rendezvous
 fi
 if [ -n "${NETWORK:-}" ]; then export NCCL_SOCKET_IFNAME=$NETWORK GLOO_SOCKET_IFNAME=$NETWORK; fi
 per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
@@ -34,7 +39,7 @@ export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 # torchelasti
 export PET_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-240}                   # and waits so long before it kills them
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 echo "$(date +%FT%T) $SLURMD_NODENAME: job $SLURM_JOB_ID, restarts ${SLURM_RESTART_COUNT:-0}, $per_node of $processes processes"
-eval "${SETUP:-true}"
+eval "$SET_UP"
 # shellcheck disable=SC2086
 exec ${CONTAINER:-} accelerate launch --config_file "configs/accelerate/$DEVICE.yaml" \
   --num_machines "$SLURM_NNODES" --machine_rank "$SLURM_NODEID" --num_processes "$processes" \

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -127,6 +128,7 @@ def _train(
                 keep_freed_memory()
             run.mkdir(parents=True, exist_ok=True)
             world.together(lambda: lock.acquire() if world.is_main else None)
+            agreement.one_folder(lock.path, world)
             _note(lock, code, reason, command)
             stage = world.together(lambda: build(config, world))
             agreement.agree(agreement.described(config, stage.facts), world)
@@ -173,24 +175,27 @@ def _record(run: Path, config: RunConfig, stage: Stage) -> None:
     """RUN/config.yaml with every default filled in, and the frozen encoder, where there is one, beside it."""
     painting = stage.data.painting
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
-    publish(run / "config.yaml", (head + settings.to_yaml(config)).encode())
+    whole = config.model_copy(update={"data": config.data.model_copy(update={"local": None})})  # other jobs' is another
+    publish(run / "config.yaml", (head + settings.to_yaml(whole)).encode())
     if isinstance(stage, GanStage) and stage.frozen:
         stage.frozen.keep(run)
 
 
 def _note(lock: Lock, code: int | None, reason: str, command: str) -> None:
-    """Into RUN/exit.json, unless another job has the folder."""
-    run = lock.path.parent
-    if os.environ.get("RANK", "0") != "0" or not run.is_dir():
+    """Into RUN/exit.json, unless another job has the folder; and for a job script, which then has the reason."""
+    run, env = lock.path.parent, os.environ
+    if env.get("RANK", "0") != "0" or not run.is_dir():
         return
-    try:
+    folders = [settling.attempt_folder(run, env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0"))]
+    with suppress(UserError, OSError):  # told where it matters, after the config is checked
         lock.acquire()
-    except (UserError, OSError):  # told where it matters, after the config is checked
-        return
-    try:
-        write_exit(run, code, reason, command)
-    except OSError as error:  # a full disk: the reason was or will be printed, this file is lost
-        print(f"warning: {run / 'exit.json'} could not be written ({error.strerror})", file=sys.stderr)
+        folders.append(run)
+    for folder in folders:
+        try:
+            if folder.is_dir():
+                write_exit(folder, code, reason, command)
+        except OSError as error:  # a full disk: the reason was or will be printed, this file is lost
+            print(f"warning: {folder / 'exit.json'} could not be written ({error.strerror})", file=sys.stderr)
 
 
 if __name__ == "__main__":

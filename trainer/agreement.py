@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from data_shards.publish import publish
 
 from . import settings
 from .config import RunConfig
+from .lock import read_token
 from .provenance import versions
 from .world import World
 
 PACKAGES = ("data_shards", "models", "trainer")
 FILE = "started.json"
+PATIENCE = 60.0  # seconds: a network file system may show a new file late
 
 
 @functools.cache
@@ -34,7 +37,7 @@ def code_sha256() -> str:
 def described(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, Any]:
     """By name, as a message shows it. inputs: hashes of data and encoder, which may lie elsewhere on every node."""
     values = settings.flat(config)
-    for key in ("data.path", "data.painting", "vae"):
+    for key in ("data.path", "data.local", "data.painting", "vae"):
         values.pop(key, None)
     named = {f"hash of {key}": value for key, value in inputs.items()}  # "data" would read as the group of data.path
     return {"code": code_sha256()[:12], **versions(), **named, **values}
@@ -53,6 +56,24 @@ def agree(mine: dict[str, Any], world: World) -> None:
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(f"processes would not train the same thing; give all the same code, config and data:\n{listed}")
+
+
+def one_folder(lock: Path, world: World) -> None:
+    """Raise a UserError on every process where one does not see the lock that the main one holds: then its RUN is
+    another folder, and its part of every checkpoint would be missing."""
+    wanted = world.from_main(read_token(lock) if world.is_main else None)
+
+    def seen() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while read_token(lock) != wanted:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"run: {lock.parent} on {socket.gethostname()} is not the folder of process 0; name one on a file "
+                    "system that all nodes share"
+                )
+            time.sleep(0.2)
+
+    world.together(seen)
 
 
 def pin(run: Path, config: RunConfig, accept_changes: bool) -> None:

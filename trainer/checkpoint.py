@@ -1,8 +1,8 @@
 """Checkpoints: one DCP directory with a manifest per step, published complete or not at all.
 
 Protocol, N images seen: every process writes step-N.tmp; the main one adds manifest.json, syncs, renames to step-N
-and replaces the `latest` pointer; only then are old steps deleted. A kill at any
-point leaves the last published step as it was.
+and replaces the `latest` pointer; only then are old steps deleted, and newer ones, which a resume had to skip, renamed
+to step-N.skipped. A kill at any point leaves the last published step as it was.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .world import World
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-STEP = "step-"
+STEP, SKIPPED = "step-", ".skipped"
 log = logging.getLogger(__name__)
 
 
@@ -103,6 +103,11 @@ def _publish(run: Path, temporary: Path, target: Path, manifest: dict[str, Any],
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _explained(run, error) from None
+    for path in steps(run):
+        if path.name > target.name:  # it could not be loaded, so that training went back behind it
+            aside = path.with_name(path.name + SKIPPED)
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(path, aside)
     valid = {int(path.name.removeprefix(STEP)): path for path in steps(run) if problem(path) is None}
     for clock in valid.keys() - keep.of(list(valid), pointed(run, "best")):
         if valid[clock].name not in held.waiting(run):
@@ -118,7 +123,7 @@ def _delete(path: Path) -> None:
 
 def _sweep(run: Path) -> None:
     """Remove what earlier kills left behind."""
-    for path in folder(run).iterdir():
+    for path in folder(run).glob(STEP + "*"):
         if path.suffix in (".tmp", ".trash"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 

@@ -21,6 +21,9 @@ class DataConfig(Settings):
     """Where the images come from."""
 
     path: Path = may_change(..., description="folder of shards that `python -m data_shards make` wrote")
+    local: Path | None = may_change(
+        None, description="a copy of path on each node's own disk, read in its place; not kept in the run's config"
+    )
     variant: Variant = Field("plain", description="dSprites only: how the stored sprite is drawn (Table A.1)")
     painting: Path | None = may_change(None, description="scream: an image file; null draws a procedural texture")
     workers: int = may_change(

@@ -82,12 +82,12 @@ def open_data(config: DataConfig, seed: int, resolutions: Sequence[int] = (TWIN,
 
     Stages below 64 px read that level. wants_twin: batches carry it beside larger images.
     """
-    manifest = manifests.load(config.path)
+    folder = config.local or config.path
+    manifest = manifests.load(folder)
     variant = config.variant
     if variant != "plain" and manifest.data_set != "dsprites":
         raise UserError(
-            f"data.variant: {variant} draws on dSprites, but {config.path} holds {manifest.data_set}; "
-            "set data.variant=plain"
+            f"data.variant: {variant} draws on dSprites, but {folder} holds {manifest.data_set}; set data.variant=plain"
         )
     painting = load_painting(config.painting) if variant == "scream" else None
     wanted = {TWIN, *(max(r, TWIN) for r in resolutions)}
@@ -95,8 +95,8 @@ def open_data(config: DataConfig, seed: int, resolutions: Sequence[int] = (TWIN,
     if missing:
         every = ",".join(map(str, sorted(wanted | set(manifest.resolutions), reverse=True)))
         raise UserError(
-            f"data.path: {config.path} has no {', '.join(f'{r} px' for r in missing)}; make the set again with "
+            f"data.path: {folder} has no {', '.join(f'{r} px' for r in missing)}; make the set again with "
             f"--resolutions {every}"
         )
-    levels = {r: open_dataset(config.path, r) for r in sorted(wanted)}
+    levels = {r: open_dataset(folder, r) for r in sorted(wanted)}
     return Data(levels, wants_twin, manifest.channels if variant == "plain" else 3, variant, painting, seed)

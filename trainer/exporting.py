@@ -38,7 +38,7 @@ def export(run: Path, out: Path, step: str | None = None, average: str | None = 
     data = open_data(config.data, config.seed) if config.code_source == "posterior" else None
     channels = data.channels if data else _channels(run)
     at, manifest, generator, which = trained.average(run, step, config, channels, average)
-    kind, q, content = _encoder(run, config, channels, step, manifest)
+    kind, q, content = _encoder(run, config, channels, at.name, manifest)
     if data:
         differs = settings.changes(manifest["facts"], manifest["facts"] | dict(data.facts))
         if differs:
@@ -92,7 +92,7 @@ def _channels(run: Path) -> int:
 
 
 def _encoder(
-    run: Path, config: GanConfig, channels: int, step: str | None, manifest: dict[str, Any]
+    run: Path, config: GanConfig, channels: int, step: str, manifest: dict[str, Any]
 ) -> tuple[Any, CodeEncoder | None, bytes]:
     """(its kind, q, the content of its file)."""
     if config.code_source == "posterior":

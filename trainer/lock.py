@@ -1,8 +1,8 @@
 """RUN/lock: one job at a time trains in a run folder.
 
 The file names its holder, who touches it every few seconds. Another job takes it over where the holder is the same
-Slurm job (requeued), or a process of this host that is gone; else after SILENCE seconds without a touch. Ages are read
-off the file system's own clock, so hosts need not agree on the time.
+Slurm job (requeued), or a process that this one could see and that is gone; else after SILENCE seconds without a touch.
+Ages are read off the file system's own clock, so hosts need not agree on the time.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Lock:
             "token": self.token,
             "job": env.get("SLURM_JOB_ID"),
             "host": socket.gethostname(),
+            "pids": _namespace(),
             "pid": os.getpid(),
             "started": _start_of(os.getpid()),
         }
@@ -107,8 +108,8 @@ class Lock:
             return True
         if holder["job"] is not None and holder["job"] == self.me["job"]:
             return True
-        here = holder["host"] == self.me["host"]
-        return here and (_start_of(holder["pid"]) is None or _start_of(holder["pid"]) != holder["started"])
+        here = all(holder.get(name) == self.me[name] for name in ("host", "pids"))
+        return here and _gone(holder["pid"], holder["started"])
 
     def _age(self, path: Path) -> float:
         """Seconds since the last touch, by the file system's clock."""
@@ -145,14 +146,42 @@ def _read(path: Path) -> dict[str, Any] | None:
     return {"token": "", "job": None, "host": "?", "pid": -1, "started": None}  # not one of ours: nobody that we know
 
 
+def read_token(path: Path) -> str | None:
+    """The holder of a lock, or None where there is no such file."""
+    holder = _read(path)
+    return None if holder is None else str(holder["token"])
+
+
+def _namespace() -> str | None:
+    """Whose numbers of processes this one sees: a container may have its own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+
+
+def _gone(pid: int, started: str) -> bool:
+    """Whether a process of this host, that once was, is no more: its number is nobody's, or another's by now."""
+    if pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's, whom /proc may hide
+        pass
+    found = _start_of(pid)
+    return found is not None and found != started
+
+
 def _start_of(pid: int) -> str | None:
-    """When a process of this host started (clock ticks since boot), or None where it is gone."""
+    """When a process of this host started (clock ticks since boot), "zombie", or None where that cannot be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+    return "zombie" if fields[0] == "Z" else fields[19]
 
 
 def _who(holder: Mapping[str, Any]) -> str:

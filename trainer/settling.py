@@ -41,14 +41,14 @@ class Verdict:
         return "done" if self.code == EXIT_OK else f"fails with code {self.code}: {self.reason}"
 
 
-def judge(attempts: Sequence[Attempt]) -> Verdict:
-    """Of the attempts so far, the last one just ended. A pure function."""
+def judge(attempts: Sequence[Attempt], start: int = 0) -> Verdict:
+    """Of a job's attempts so far, the last one just ended. start: images that the run had seen before. Pure."""
     last = attempts[-1]
     if last.code == EXIT_OK:
         return Verdict(False, EXIT_OK, last.reason)
     if last.code == EXIT_USER:  # wrong settings, a full disk, a loss that is not finite: starting again mends nothing
         return Verdict(False, EXIT_USER, last.reason)
-    before = attempts[-PATIENCE - 1].images_seen if len(attempts) > PATIENCE else 0
+    before = attempts[-PATIENCE - 1].images_seen if len(attempts) > PATIENCE else start
     stuck = len(attempts) >= PATIENCE and last.images_seen <= before
     if stuck:
         code = last.code if last.code else EXIT_FAULT
@@ -57,18 +57,25 @@ def judge(attempts: Sequence[Attempt]) -> Verdict:
 
 
 def settle(run: Path, job: str, restarts: int) -> Verdict:
-    """Record how this attempt ended, and judge."""
-    code, reason = _exit(run)
+    """Record how this attempt ended, and judge: by its own exit.json, for RUN's may be of another job or start."""
+    code, reason = _exit(attempt_folder(run, job, restarts))
     last = checkpoint.newest(run)
     seen = int(last.name.removeprefix(checkpoint.STEP)) if last else 0
     attempts = [*_earlier(run / FILE), Attempt(job, restarts, code, reason, seen)]
     publish(run / FILE, (json.dumps([asdict(a) for a in attempts], indent=1) + "\n").encode())
-    return judge([a for a in attempts if a.job == job])
+    first = next(i for i, attempt in enumerate(attempts) if attempt.job == job)
+    before = attempts[first - 1].images_seen if first else 0
+    return judge([a for a in attempts if a.job == job], before)
 
 
-def _exit(run: Path) -> tuple[int | None, str]:
+def attempt_folder(run: Path, job: str, restarts: int | str) -> Path:
+    """Of one start of a job, which slurm/node.sh makes."""
+    return run / "nodes" / f"{job}-{restarts}"
+
+
+def _exit(folder: Path) -> tuple[int | None, str]:
     try:
-        found: dict[str, Any] = json.loads((run / "exit.json").read_bytes())
+        found: dict[str, Any] = json.loads((folder / "exit.json").read_bytes())
         code, reason = found["code"], found["reason"]
     except (OSError, ValueError, KeyError):
         return None, "it never started to train: see RUN/nodes"

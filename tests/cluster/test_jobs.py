@@ -63,7 +63,9 @@ def test_two_nodes_train_one_run(cluster: Cluster, inputs: tuple[Path, Path]) ->
     run = run_of(cluster)
     manifest = checkpoint.read_manifest(checkpoint.steps(run)[0])
     assert manifest["world_size"] == 2
-    assert {path.name for path in (run / "nodes" / f"{job}-0").iterdir()} == {"n1", "n2"}
+    attempt = run / "nodes" / f"{job}-0"
+    assert {path.name for path in (attempt / "joined").iterdir()} == {"n1", "n2"}
+    assert json.loads((attempt / "exit.json").read_text())["code"] == 0
     assert all((run / "nodes" / f"{node}.log").stat().st_size for node in ("n1", "n2"))
     finish(train("gan", inputs[0], cluster.place / "one", 6, vae=inputs[1], s_dim=4, precision="float64"))
     gap, name = largest_gap(newest(cluster.place / "one"), newest(run))
@@ -233,8 +235,36 @@ def test_a_run_submits_its_evaluations(cluster: Cluster, inputs: tuple[Path, Pat
     assert checkpoint.pointed(run, "best") in (32, 64, 96)
 
 
+def test_a_cancelled_job_stays_cancelled(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """It saves, as after any signal, and Slurm would take it back even then."""
+    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *settings(cluster, inputs, LONG), nodes=1)
+    wait_for_steps(cluster, job)
+    cluster.run("scancel", job)
+    deadline = time.monotonic() + 60
+    while "was cancelled: it does not start again" not in cluster.output(job):
+        assert time.monotonic() < deadline, cluster.output(job)
+        time.sleep(0.3)
+    cluster.wait(job, "CANCELLED")
+    assert cluster.field(job, "Restarts") == "0"
+
+
+def test_a_second_job_on_a_run_fails_and_spoils_nothing(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    argv = settings(cluster, inputs, LONG)
+    first = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv, nodes=1)
+    wait_for_steps(cluster, first)
+    second = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv, nodes=1)
+    assert cluster.code(second) == 2
+    assert f"fails with code 2: {run_of(cluster)}: is in use by Slurm job {first}" in cluster.output(second)
+    assert cluster.field(first, "JobState") == "RUNNING"
+    cluster.run("scancel", first)
+
+
 def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
-    """Set-up, container, network interface and node-local shards, each as site.env says."""
+    """Set-up, container, network interface and node-local shards, each as site.env says.
+
+    A set-up that talks and reads what is not set, as module scripts do, in a job that gets nothing of the environment
+    that it was submitted in.
+    """
     argv = settings(cluster, inputs, 2)
     box = cluster.place / "box"
     box.write_text(f'#!/bin/sh\necho "$@" >> {cluster.place}/boxed\nexec "$@"\n')
@@ -242,13 +272,17 @@ def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -
     staged = cluster.place / "staged"
     with open(cluster.place / "site.env", "a") as stream:
         stream.write(f"CONTAINER='{box}'\nNETWORK=lo\nSTAGE_TO={staged}\n")
-        stream.write(f"SETUP='env > {cluster.place}/set-up-$$'\n")
-    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+        paths = "".join(f"export {name}={cluster.env[name]}; " for name in ("PATH", "SLURM_CONF", "OMP_NUM_THREADS"))
+        talk = "echo Loading cuda; : $NEVER_SET_BY_ANYBODY; "
+        stream.write(f"SETUP='{paths}{talk}env > {cluster.place}/set-up-$$'\n")
+        stream.write(f"export SLURM_CONF={cluster.env['SLURM_CONF']}\n")
+    job = cluster.submit("--export=SITE_ENV", "slurm/train_1024.sh", GAN_CONFIG, *argv)
     assert cluster.code(job) == 0, cluster.output(job)
-    assert yaml.safe_load((run_of(cluster) / "config.yaml").read_text())["data"]["path"] == str(staged)
+    assert yaml.safe_load((run_of(cluster) / "config.yaml").read_text())["data"]["path"] == str(inputs[0])
     assert (staged / "manifest.json").read_bytes() == (inputs[0] / "manifest.json").read_bytes()
     boxed = (cluster.place / "boxed").read_text()
     assert boxed.count("accelerate launch --config_file configs/accelerate/cpu.yaml") == 2
+    assert boxed.count(f" data.local={staged} ") == 2
     assert "python -m trainer settle" in boxed
     ways = [path.read_text().splitlines() for path in cluster.place.glob("set-up-*")]
     on_nodes = [way for way in ways if any(line.startswith("SLURM_STEP_ID=") for line in way)]
@@ -257,6 +291,7 @@ def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -
     for way in on_nodes:
         assert "GLOO_SOCKET_IFNAME=lo" in way
         assert "NCCL_SOCKET_IFNAME=lo" in way
+        assert "SLURM_CPUS_PER_TASK=32" in way, "the step has the CPUs that the job asked for"
 
 
 def test_a_port_in_use_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
@@ -272,17 +307,17 @@ def test_a_port_in_use_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> 
     assert f"error: PORT: {port} is in use on n1; set another one in" in cluster.output(job)
 
 
-def test_a_node_that_cannot_see_the_run_folder_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+def test_a_node_that_cannot_see_the_run_folder_is_named_and_after_three_starts_the_job_fails(
+    cluster: Cluster, inputs: tuple[Path, Path]
+) -> None:
     """n2 alone writes its presence elsewhere, as on a folder that is not shared."""
     argv = settings(cluster, inputs, 3)
     run = run_of(cluster)
     elsewhere = "SETUP='true'\nif [ \"${SLURMD_NODENAME:-}\" = n2 ]; then SLURMD_NODENAME=n3; fi\n"
     with open(cluster.place / "site.env", "a") as stream:
-        stream.write(elsewhere + "JOIN_SECONDS=5\n")
+        stream.write(elsewhere + "JOIN_SECONDS=3\n")
     job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
-    deadline = time.monotonic() + 60
-    while "did not appear" not in cluster.output(job):
-        assert time.monotonic() < deadline, cluster.output(job)
-        time.sleep(0.3)
-    assert f"n2 did not appear in {run}/nodes/{job}-0; not started, or RUN is not shared" in cluster.output(job)
-    cluster.run("scancel", job)
+    assert cluster.code(job) == 1, cluster.output(job)
+    assert f"n2 did not appear in {run}/nodes/{job}-0/joined; not started, or RUN is not shared" in cluster.output(job)
+    assert "fails with code 1: 3 attempts in a row got no further than 0 images" in cluster.output(job)
+    assert cluster.field(job, "Restarts") == "2"

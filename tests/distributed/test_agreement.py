@@ -55,6 +55,22 @@ def test_other_data_under_the_same_path_of_one_node_stops_all(sprites: Path, tmp
         assert "hash of data: " in rank.err
 
 
+def impatiently(name: str, argv: list[str]) -> None:
+    agreement.PATIENCE = 0.5
+    processes.module(name, argv)
+
+
+def test_a_run_folder_that_is_not_shared_stops_all(sprites: Path, tmp_path: Path) -> None:
+    """As on nodes with a disk of their own: each process's part of a checkpoint would lie elsewhere."""
+    argvs = [["vae", VAE, *overrides(sprites, tmp_path / node / "run", 5)] for node in ("n1", "n2")]
+    for rank in two(argvs, tmp_path, impatiently):
+        assert rank.wait(60) == 2, rank.err
+        assert f"run: {tmp_path / 'n2' / 'run'} on " in rank.err
+        assert "is not the folder of process 0; name one on a file system that all nodes share" in rank.err
+        assert "Traceback" not in rank.err
+    assert not list(tmp_path.glob("*/run/checkpoints"))
+
+
 def test_other_code_on_one_process_stops_all(sprites: Path, tmp_path: Path) -> None:
     argv, port = ["vae", VAE, *overrides(sprites, tmp_path / "run", 5)], str(processes.free_port())
     both = [

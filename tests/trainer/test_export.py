@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +19,11 @@ from data_shards.errors import UserError
 from data_shards.noise import Purpose, normal
 from evaluation import images
 from evaluation.run import open_run
-from models import sample_posterior
+from models import CodeEncoder, sample_posterior
 from tests import processes
-from trainer import exporting, own_encoder
+from trainer import checkpoint, exporting, own_encoder, trained
 
-from .helpers import finish, train, train_system
+from .helpers import BATCH, finish, tensors, train, train_system
 
 GROWN = {
     "network": "{name: resnet, nf: 2, nf_max: 8}",
@@ -101,6 +102,35 @@ def test_it_needs_neither_run_nor_data(idgan: Path, sprites: Path, vae: Path, tm
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "export.json", "generator.safetensors", "encoder.safetensors", "bank.safetensors",
     }  # fmt: skip
+
+
+def test_generator_and_q_are_of_one_checkpoint_while_the_run_saves(
+    sprites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """InfoGAN's q is read after the generator: a checkpoint that is published in between is not looked at."""
+    run, real_steps, real_average = tmp_path / "run", checkpoint.steps, trained.average
+    finish(train_system("infogan", sprites, run, 2, schedule__save_kimg=BATCH / 1000))
+    newer, older = checkpoint.steps(run)
+
+    def before_the_save(*args: Any) -> Any:
+        monkeypatch.setattr(checkpoint, "steps", lambda path: [older])
+        found = real_average(*args)
+        monkeypatch.setattr(checkpoint, "steps", real_steps)
+        return found
+
+    monkeypatch.setattr(trained, "average", before_the_save)
+
+    def exported() -> CodeEncoder | None:
+        assert exporting.export(run, tmp_path / "out", None, None).origin["step"] == older.name
+        return trainer.load(tmp_path / "out").encoder
+
+    for read in (exported, lambda: open_run(run).q):
+        encoder = read()
+        assert encoder is not None
+        for name, tensor in encoder.encoder.state_dict().items():
+            assert torch.equal(tensor, tensors(older)[f"q.encoder.{name}"])
+    first = next(iter(encoder.encoder.state_dict()))
+    assert not torch.equal(tensors(older)[f"q.encoder.{first}"], tensors(newer)[f"q.encoder.{first}"])
 
 
 @pytest.mark.parametrize("system", ["gan", "infogan", "cgan"])

@@ -25,7 +25,13 @@ from .helpers import VAE, finish, newest, overrides, train
 def held_by(run: Path, age: float = 0, **more: Any) -> None:
     """A lock of another process that lives on this host (this one's parent), touched `age` seconds ago."""
     parent = os.getppid()
-    holder = {"token": "other", "job": None, "host": lock.socket.gethostname(), "pid": parent}
+    holder = {
+        "token": "other",
+        "job": None,
+        "host": lock.socket.gethostname(),
+        "pids": lock._namespace(),
+        "pid": parent,
+    }
     holder |= {"started": lock._start_of(parent)} | more
     (run / "lock").write_text(json.dumps(holder))
     then = time.time() - age
@@ -60,11 +66,43 @@ def test_a_dead_holder_or_the_same_slurm_job_is_taken_over_at_once(why: dict[str
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("why", [{"host": "elsewhere"}, {"host": "elsewhere", "pid": 2**22 + 1}, {"job": "6"}])
-def test_a_process_of_another_host_is_believed_for_a_minute(why: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"host": "elsewhere"},
+        {"host": "elsewhere", "pid": 2**22 + 1},
+        {"pids": "pid:[1]", "pid": 2**22 + 1},  # in a container, which counts processes by itself
+        {"job": "6"},
+    ],
+)
+def test_a_process_that_cannot_be_seen_is_believed_for_a_minute(why: dict[str, Any], tmp_path: Path) -> None:
     held_by(tmp_path, 59, **why)
     with pytest.raises(UserError, match="is in use by"):
         Lock(tmp_path, {"SLURM_JOB_ID": "5"}).acquire()
+
+
+def test_another_users_process_that_proc_hides_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc mounted with hidepid; a signal to it is refused, and so it is there."""
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    held_by(tmp_path)
+    monkeypatch.setattr(lock.os, "kill", refuse)
+    monkeypatch.setattr(lock, "_start_of", lambda pid: None)
+    with pytest.raises(UserError, match="is in use by"):
+        Lock(tmp_path).acquire()
+
+
+def test_a_zombie_is_gone(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    while lock._start_of(child) != "zombie":
+        time.sleep(0.01)
+    held_by(tmp_path, pid=child, started="1")
+    Lock(tmp_path).acquire()
+    os.waitpid(child, 0)
 
 
 def test_it_beats_while_it_is_held(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import time
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import processes
 from trainer import checkpoint
@@ -228,3 +230,18 @@ def test_what_a_tick_tells(sprites: Path, straight: dict[str, Path]) -> None:
     for word in ("kimg 0.0/0.0", "eta 0:00", "s/kimg", "data ", "GB", "64 px", "reconstruction", "kl", "grad_norm"):
         assert word in lines[0]
     assert "\x1b" not in lines[0], "plain lines in a file"
+
+
+def test_shards_are_read_from_a_local_copy_that_the_run_forgets(
+    sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    """data.path may not even be there; config.yaml, which other jobs read, names it and not the copy of one node."""
+    run, shared = tmp_path / "run", tmp_path / "shared"
+    copied = tmp_path / "copy"
+    shutil.copytree(sprites, copied)
+    finish(train("vae", shared, run, 30, data__local=copied))
+    assert not differences(newest(straight["vae"]), newest(run))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["data"]["path"], config["data"]["local"]) == (str(shared), None)
+    shared.symlink_to(sprites)
+    finish(train("vae", shared, run, 31))

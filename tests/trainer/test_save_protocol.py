@@ -155,3 +155,29 @@ def test_a_damaged_newest_step_is_named_and_skipped(tmp_path: Path, caplog: Any)
         again = state_of(0)
         checkpoint.restore(run, again, ALONE)
         assert int(again.tensors()["images_seen"]) == 2, "the damaged step was not replaced"
+
+
+def test_steps_that_a_resume_had_to_skip_do_not_count_as_kept(tmp_path: Path) -> None:
+    """Their sizes are right and their content is not: training goes on from the one before, which must stay."""
+    folder = checkpoint.folder(tmp_path)
+    for value in (2, 3, 4):
+        checkpoint.save(tmp_path, value, state_of(value), {}, ALONE, Keep(3))
+    for value in (3, 4):
+        metadata = folder / checkpoint.name_of(value) / ".metadata"
+        metadata.write_bytes(b"\0" * metadata.stat().st_size)
+    (folder / "best.tmp").write_text("an evaluation job writes this")
+    (folder / f"{checkpoint.name_of(4)}.skipped").mkdir()
+    restored = state_of(0)
+    checkpoint.restore(tmp_path, restored, ALONE)
+    assert int(restored.tensors()["images_seen"]) == 2
+    os.rename(
+        folder / checkpoint.name_of(3), folder / checkpoint.name_of(30)
+    )  # so that training has not come to it yet
+    save(tmp_path, 3)
+    assert [path.name for path in checkpoint.steps(tmp_path)] == [checkpoint.name_of(3), checkpoint.name_of(2)]
+    aside = sorted(path.name for path in folder.glob("*.skipped"))
+    assert aside == [f"{checkpoint.name_of(value)}.skipped" for value in (4, 30)], "they are not lost"
+    assert (folder / f"{checkpoint.name_of(4)}.skipped" / ".metadata").exists()
+    assert (folder / "best.tmp").exists()
+    checkpoint.restore(tmp_path, restored, ALONE)
+    assert int(restored.tensors()["images_seen"]) == 3
