@@ -6,7 +6,7 @@ Counted on fake tensors (trainer/live.py), which take no memory: bytes of storag
 of the second iteration, without weights, gradients, optimizer state and averages, which stand apart. Every D step has
 R1, and its image gradient counts. What a kernel takes and frees within itself is in no row.
 
---where: the largest storages at the peak; --time: real seconds of one batch of 1, alternating.
+--where: the largest storages at the peak; --time: real seconds of each step at batch 1, alternating.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,17 +123,33 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def seconds(size: Size, names: list[str], rounds: int) -> dict[str, float]:
-    """Real seconds of an iteration over those of the first name: medians of alternating rounds after a first one."""
+def seconds(size: Size, names: list[str], rounds: int) -> dict[str, dict[str, float]]:
+    """Real seconds of the "D" and the "G" step over those of the first name: medians of alternating rounds after a
+    first one."""
     sides = {name: side(name, size) for name in names}
-    found: dict[str, list[float]] = {name: [] for name in names}
+    ends = {name: _ends(one) for name, one in sides.items()}
+    found: dict[str, dict[str, list[float]]] = {name: {"D": [], "G": []} for name in names}
     for _ in range(rounds + 1):
         for name, one in sides.items():
-            found[name].append(step.seconds(one.iterate, CPU))
-    return {
-        name: statistics.median(a / b for a, b in zip(times[1:], found[names[0]][1:], strict=True))
-        for name, times in found.items()
-    }
+            start = time.perf_counter()
+            one.iterate()
+            for of, steps in found[name].items():
+                steps.append(ends[name][of] - start)
+                start = ends[name][of]
+    base = found[names[0]]
+    return {name: {of: _median_ratio(times, base[of]) for of, times in steps.items()} for name, steps in found.items()}
+
+
+def _ends(one: Side) -> dict[str, float]:
+    """When each optimizer has last stepped, kept up to date."""
+    ended: dict[str, float] = {}
+    for of, optimizer in one.optimizers.items():
+        optimizer.register_step_post_hook(lambda *_, of=of: ended.__setitem__(of, time.perf_counter()))
+    return ended
+
+
+def _median_ratio(times: list[float], base: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(times[1:], base[1:], strict=True))
 
 
 def main() -> None:
@@ -158,7 +175,8 @@ def main() -> None:
     if options.time:
         names = [name for name, (_, single) in ROWS.items() if not single]
         ratios = seconds(replace(size, batch=1), names, options.time)
-        print("time, batch 1: " + "; ".join(f"{name} x {ratio:.2f}" for name, ratio in ratios.items()))
+        told = [f"{name}: D x {ratio['D']:.2f}, G x {ratio['G']:.2f}" for name, ratio in ratios.items()]
+        print(f"time, batch 1: {'; '.join(told)}")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def reconstruct(run: Run, sigma_rel: float, at: int | None, out: Path | None) ->
     if residuals[0] > LIMIT:
         raise UserError(_too_far(sigma_rel, end, stored, float(residuals[0])))
     path = out or snapshots.folder(run.path) / "reconstructed" / snapshots.name_of(end, _name(sigma_rel))
-    if path in used:
+    if path.resolve() in {snapshot.resolve() for snapshot in found}:
         raise UserError(f"--out: {path} is a snapshot, which is never replaced; choose another name")
     mixed = combine(run, list(used), weights[:, 0])
     facts = Facts(end, sigma_rel, gamma, last.resolution, last.alpha, last.settings)

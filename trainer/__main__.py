@@ -19,14 +19,14 @@ from data_shards.cli import run as run_app
 from data_shards.errors import UserError
 from data_shards.publish import publish
 
-from . import agreement, exporting, listing, settings, settling
+from . import agreement, checkpoint, exporting, listing, settings, settling
 from . import plan as planning
 from .allocator import keep_freed_memory
 from .config import GanConfig, RunConfig, VaeConfig
 from .lock import Lock
-from .loop import Loop
+from .loop import EarlierStage, Loop
 from .preemption import StopRequest, write_exit
-from .stages import GanStage, Stage, VaeStage
+from .stages import GanStage, Stage, Start, VaeStage
 from .world import World, connect, disconnect
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ def settle(
 
 def _train(
     kind: type[C],
-    build: Callable[[C, World], Stage],
+    build: Callable[[C, World, Start], Stage],
     path: Path,
     overrides: list[str],
     accept_changes: bool,
@@ -130,11 +130,9 @@ def _train(
             world.together(lambda: lock.acquire() if world.is_main else None)
             agreement.one_folder(lock.path, world)
             _note(lock, code, reason, command)
-            stage = world.together(lambda: build(config, world))
-            agreement.agree(agreement.described(config, stage.facts), world)
-            if pinned:
-                world.together(lambda: agreement.pin(run, config, accept_changes) if world.is_main else None)
-            loop = world.together(lambda: Loop(stage, config, run, world, lock, accept_changes))
+            newest = checkpoint.newest(run) if world.is_main else None
+            start = Start(run, world.from_main(checkpoint.clock_of(newest) if newest else 0))
+            stage, loop = _prepared(build, config, world, start, lock, accept_changes, pinned)
             world.together(lambda: _record(run, config, stage) if world.is_main else None)
             stopped = loop.train(stop)
             disconnect()
@@ -153,6 +151,29 @@ def _train(
         if world.is_main:
             print(f"stopped: {reason}; go on with: {command}", file=sys.stderr, flush=True)
         raise SystemExit(code)
+
+
+def _prepared(
+    build: Callable[[C, World, Start], Stage],
+    config: C,
+    world: World,
+    start: Start,
+    lock: Lock,
+    accept_changes: bool,
+    pinned: bool,
+) -> tuple[Stage, Loop]:
+    """Stage and loop, at the newest checkpoint that can be used."""
+    assert start.run is not None
+    run = start.run
+    stage = world.together(lambda: build(config, world, start))
+    agreement.agree(agreement.described(config, stage.facts), world)
+    if pinned:
+        world.together(lambda: agreement.pin(run, config, accept_changes) if world.is_main else None)
+    try:
+        return stage, world.together(lambda: Loop(stage, config, run, world, lock, accept_changes))
+    except EarlierStage as earlier:  # on all processes
+        again = Start(run, earlier.images_seen)
+    return _prepared(build, config, world, again, lock, accept_changes, pinned)
 
 
 def _run_folder(path: Path, overrides: list[str]) -> Path:

@@ -44,6 +44,11 @@ def name_of(images_seen: int) -> str:
     return f"{STEP}{images_seen:012d}"
 
 
+def clock_of(step: Path) -> int:
+    """Images seen of a published step."""
+    return int(step.name.removeprefix(STEP))
+
+
 def full_name(step: str) -> str:
     """The name of a step that a user gave by its name or by images seen."""
     return name_of(int(step)) if step.isdecimal() else step
@@ -108,7 +113,7 @@ def _publish(run: Path, temporary: Path, target: Path, manifest: dict[str, Any],
             aside = path.with_name(path.name + SKIPPED)
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(path, aside)
-    valid = {int(path.name.removeprefix(STEP)): path for path in steps(run) if problem(path) is None}
+    valid = {clock_of(path): path for path in steps(run) if problem(path) is None}
     for clock in valid.keys() - keep.of(list(valid), pointed(run, "best")):
         if valid[clock].name not in held.waiting(run):
             _delete(valid[clock])

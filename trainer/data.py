@@ -89,6 +89,11 @@ def open_data(config: DataConfig, seed: int, resolutions: Sequence[int] = (TWIN,
         raise UserError(
             f"data.variant: {variant} draws on dSprites, but {folder} holds {manifest.data_set}; set data.variant=plain"
         )
+    if config.painting is not None and variant != "scream":
+        raise UserError(
+            f"data.painting: {config.painting}, but data.variant is {variant}, which has none; set data.painting=null, "
+            "or data.variant=scream"
+        )
     painting = load_painting(config.painting) if variant == "scream" else None
     wanted = {TWIN, *(max(r, TWIN) for r in resolutions)}
     missing = sorted(wanted - set(manifest.resolutions))

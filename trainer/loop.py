@@ -32,10 +32,18 @@ from .world import World
 log = logging.getLogger(__name__)
 
 CONTINUE, LEAVE, FAIL = range(3)  # votes
-SHAPING = re.compile(  # settings without which the tensors of a checkpoint fit nowhere
+SHAPING = re.compile(  # settings that a checkpoint holds: its tensors fit no others, or its own beta goes on
     r"(c_dim|s_dim|resolution|network(\.\w+)?|code_loss|d_sees_code|precision|bottleneck|growth(\.start_resolution)?"
-    r"|ema\.averages|optimizer(_\w+)?(\.name)?): |(bottleneck|growth)\.\w+: (was null|.* now null)"
+    r"|ema\.averages|optimizer(_\w+)?(\.name)?): |(bottleneck|growth)\.\w+: (was null|.* now null)|bottleneck\.beta: "
 )
+
+
+class EarlierStage(Exception):
+    """The newest checkpoint that can be used is of a stage whose inputs were not looked at: of this clock."""
+
+    def __init__(self, images_seen: int) -> None:
+        super().__init__(images_seen)
+        self.images_seen = images_seen
 
 
 class Loop:
@@ -84,6 +92,8 @@ class Loop:
         """Go on from the newest usable checkpoint, unless something that matters has changed since."""
 
         def check(manifest: dict[str, Any]) -> None:
+            if manifest["images_seen"] < self.stage.first:
+                raise EarlierStage(manifest["images_seen"])
             refuse_changes(self.run, manifest, self.config, dict(self.stage.facts), accept_changes)
 
         if checkpoint.restore(self.run, self.stage.state, self.world, check) is not None:
@@ -250,8 +260,9 @@ def refuse_changes(
     changed = settings.changes(manifest["config"], settings.fixed(config))
     shapes = [line for line in changed if SHAPING.match(line)]
     if accept_changes and shapes:
-        lines = [*shapes, "these decide what a checkpoint holds; set them back, or start anew with run=..."]
-        raise UserError("\n".join([f"{run} holds a checkpoint of other networks:", *(f"  - {line}" for line in lines)]))
+        lines = [*shapes, "a checkpoint holds these; set them back, or start anew with run=..."]
+        told = "\n".join(f"  - {line}" for line in lines)
+        raise UserError(f"{run}: --accept-changes cannot change what its checkpoint is made of:\n{told}")
     if accept_changes:
         changed = []
     if changed:

@@ -80,19 +80,24 @@ class Need:
         )
 
 
+def _all_phases(config: GanConfig) -> list[Phase]:
+    return schedule.phases(config.resolution, config.batch_size, config.growth)
+
+
 @dataclass(frozen=True)
 class Estimator:
-    """build: makes the training of a config, with a copy of the frozen encoder, on the CPU, or None."""
+    """build: makes the training of a config, with a copy of the frozen encoder, on the CPU, or None. phases: that a run
+    of a config comes to."""
 
     build: Build
     encoder: nn.Module | None
     channels: int
     world: World
+    phases: Callable[[GanConfig], list[Phase]] = _all_phases
 
     def need(self, config: GanConfig) -> Need:
-        """Of the worst stage of the schedule, in the iteration where R1 is due."""
-        plan = schedule.phases(config.resolution, config.batch_size, config.growth)
-        worst = undominated(plan, config.micro_batch, self.world.size)
+        """Of the worst stage that is ahead, in the iteration where R1 is due."""
+        worst = undominated(self.phases(config), config.micro_batch, self.world.size)
         needs = self.needs(config, worst, [config.strategy])
         return max((need[config.strategy] for need in needs), key=lambda need: need.bytes)
 
@@ -170,7 +175,7 @@ class Estimator:
 
     def _remedy(self, config: GanConfig, need: Need, free: int) -> str:
         """The first that fits: the largest smaller micro-batch; checkpointing with single images; a smaller nf."""
-        for size in _divisors(config, self.world.size, need.images):
+        for size in _divisors(self.phases(config), self.world.size, need.images):
             smaller = config.model_copy(update={"micro_batch": size})
             if self._fits(smaller, free):
                 return f"set micro_batch={size}, the largest that fits"
@@ -203,9 +208,9 @@ def _forget_gradients(optimizer: Optimizer, args: object, kwargs: object) -> Non
     optimizer.zero_grad(set_to_none=True)
 
 
-def _divisors(config: GanConfig, processes: int, below: int) -> list[int]:
+def _divisors(phases: Sequence[Phase], processes: int, below: int) -> list[int]:
     """Micro-batches that every stage's share of a batch divides by, smaller than `below`, the largest first."""
-    batches = {config.batch_size, *(config.growth.batch_size.values() if config.growth else ())}
+    batches = {phase.batch_size for phase in phases}
     return [m for m in range(below - 1, 0, -1) if all(batch // processes % m == 0 for batch in batches)]
 
 

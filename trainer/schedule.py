@@ -73,9 +73,18 @@ def now(plan: Sequence[Phase], images_seen: int) -> Now:
     return Now(phase.resolution, phase.batch_size, alpha)
 
 
-def r1_weight(weight: float, every: int, iteration: int) -> float:
-    """Of R1 in this iteration (counted from 0): the k-th part of the iterations have k times the weight."""
-    return weight * every if iteration % every == 0 else 0.0
+def ahead(plan: Sequence[Phase], images_seen: int, total: int) -> list[Phase]:
+    """The phases that a run from images_seen to total (in images) still comes to."""
+    return [p for p in plan if (p.last is None or p.last > images_seen) and (p.first < total or p.first <= images_seen)]
+
+
+def r1_weight(weight: float, every: int, iteration: int, after: int) -> float:
+    """Of R1 in this iteration (counted from 0): the k-th part of the iterations have k times the weight.
+
+    after: the number of the next one. It may be further on, where other batch sizes were let in on the way; then what
+    was due in between is due now.
+    """
+    return weight * every if -(-iteration // every) * every < after else 0.0
 
 
 def iteration(plan: Sequence[Phase], images_seen: int, batches_per_step: int) -> int:

@@ -60,7 +60,7 @@ def settle(run: Path, job: str, restarts: int) -> Verdict:
     """Record how this attempt ended, and judge: by its own exit.json, for RUN's may be of another job or start."""
     code, reason = _exit(attempt_folder(run, job, restarts))
     last = checkpoint.newest(run)
-    seen = int(last.name.removeprefix(checkpoint.STEP)) if last else 0
+    seen = checkpoint.clock_of(last) if last else 0
     attempts = [*_earlier(run / FILE), Attempt(job, restarts, code, reason, seen)]
     publish(run / FILE, (json.dumps([asdict(a) for a in attempts], indent=1) + "\n").encode())
     first = next(i for i, attempt in enumerate(attempts) if attempt.job == job)

@@ -25,6 +25,7 @@ from .config_parts import EmaConfig
 from .world import World
 
 FORMAT = 1
+NAMES = "[0-9]" * 12 + "-sigma_rel_*.safetensors"
 KEY = "idgan"  # of the metadata: one string, as the header of a safetensors file keeps no order of keys
 
 
@@ -58,7 +59,13 @@ def name_of(images_seen: int, average: str) -> str:
 
 def files(run: Path) -> list[Path]:
     """Published snapshots, in the order of the clock, valid or not."""
-    return sorted(folder(run).glob("[0-9]" * 12 + "-sigma_rel_*.safetensors"))
+    return sorted(folder(run).glob(NAMES))
+
+
+def _sweep(run: Path) -> None:
+    """Remove what earlier kills left behind."""
+    for left in folder(run).glob(f"{NAMES}.tmp"):
+        left.unlink(missing_ok=True)
 
 
 class Snapshots:
@@ -76,6 +83,7 @@ class Snapshots:
 
         Raises a UserError where the disk is full or read-only; what was published stays.
         """
+        world.together(lambda: _sweep(run) if world.is_main else None)
         for average in self.widths:
             power = ema.gamma(average.sigma_rel)
             place = stage["resolution"], stage.get("alpha")
@@ -90,8 +98,6 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> bytes:
     content = save(whole, {KEY: json.dumps({"format": FORMAT} | asdict(facts), sort_keys=True)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob("*.safetensors.tmp"):  # by a kill
-            left.unlink(missing_ok=True)
         publish(path, content)
     except OSError as error:
         why = DISK_ERRORS.get(error.errno or 0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from data_shards.errors import UserError, joined
 from data_shards.loader import TWIN, Batch
 from data_shards.noise import Purpose, normal
-from models import CodeEncoder, sample_posterior
+from models import CodeEncoder, in_passes, sample_posterior
 
 from . import frozen, memory, networks, schedule
 from .batches import reals, vae_batch
@@ -39,13 +40,24 @@ T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LAYOUT = torch.channels_last  # about a fifth faster than contiguous on CPU, and what tensor cores want
-SHOWN, SHOWN_AT_ONCE = 64, 8  # images of a sample grid
+SHOWN = 64  # images of a sample grid
+
+
+class Start(NamedTuple):
+    """Where a run starts: its folder, if it has one, and the clock of its newest checkpoint."""
+
+    run: Path | None = None
+    images_seen: int = 0
+
+
+FRESH = Start()
 
 
 class Stage(Protocol):
     """What the loop needs. facts: what a resume must find unchanged; terms: the names that a step reports.
 
-    plan: resolution, batch size and fade over the clock; batches_per_step: of the stream, that one iteration takes.
+    plan: resolution, batch size and fade over the clock, whose inputs were looked at from `first` on (images seen);
+    batches_per_step: of the stream, that one iteration takes.
     snapshots: of averages, that the loop writes; None is none.
     """
 
@@ -54,6 +66,7 @@ class Stage(Protocol):
     facts: dict[str, str | int]
     terms: tuple[str, ...]
     plan: list[Phase]
+    first: int
     batches_per_step: int
     snapshots: Snapshots | None
 
@@ -62,7 +75,7 @@ class Stage(Protocol):
         ...
 
     def samples(self, now: Now) -> Tensor:
-        """Images of a grid, [N, C, R, R] in [0, 1], at the resolution of now. All processes call it together."""
+        """Images of a grid, uint8 [N, C, R, R] on the CPU, at the resolution of now. All processes call it together."""
         ...
 
 
@@ -93,8 +106,9 @@ class VaeStage:
     """Stage 1: VAE, beta-VAE or FactorVAE on the 64 px level. FactorVAE's iteration takes a second batch to permute."""
 
     snapshots: Snapshots | None = None
+    first = 0
 
-    def __init__(self, config: VaeConfig, world: World) -> None:
+    def __init__(self, config: VaeConfig, world: World, start: Start = FRESH) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
         self.plan = schedule.phases(TWIN, config.batch_size, None)
         problems = Problems(split_problems(config, self.plan, world))
@@ -120,7 +134,7 @@ class VaeStage:
         """Rows of 16 reals, each above its reconstructions from the posterior mean."""
         x = shown(self.data, SHOWN // 2).to(self.world.device, self.dtype) / 255
         rebuilt = self.vae.decode(self.vae.encoder(x)[0])
-        return torch.cat([torch.cat(rows) for rows in zip(x.split(16), rebuilt.split(16), strict=True)])
+        return _uint8(torch.cat([torch.cat(rows) for rows in zip(x.split(16), rebuilt.split(16), strict=True)]))
 
 
 class GanTraining:
@@ -158,18 +172,21 @@ class GanTraining:
 
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
         config, (pieces,) = self.config, batches
-        iteration = schedule.iteration(self.plan, images_seen, self.batches_per_step)
+        before, after = (
+            schedule.iteration(self.plan, clock, self.batches_per_step)
+            for clock in (images_seen, images_seen + now.batch_size)
+        )
         seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in pieces]
-        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, iteration)
+        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, before, max(after, before + 1))
         return self._step(seen, r1_weight, images_seen, now.batch_size)
 
 
 class GanStage(GanTraining):
     """Stage 2: GAN, InfoGAN, cGAN or ID-GAN. frozen: the encoder that gives the code, where it is a posterior's."""
 
-    def __init__(self, config: GanConfig, world: World) -> None:
-        plan = schedule.phases(config.resolution, config.batch_size, config.growth)
-        self.data, self.frozen = _open_inputs(config, plan, world)
+    def __init__(self, config: GanConfig, world: World, start: Start = FRESH) -> None:
+        self.data, self.frozen = _open_inputs(config, world, start)
+        self.first = _ahead(config, start)[0].first
         self.facts = self.data.facts | ({"vae": self.frozen.sha256} if self.frozen else {})
         encoder = self.frozen.on(world.device, DTYPES[config.precision]) if self.frozen else None
         super().__init__(config, world, self.data.channels, encoder)
@@ -187,16 +204,40 @@ class GanStage(GanTraining):
         alpha = None if now.alpha is None else torch.full((), now.alpha, device=s.device, dtype=self.dtype)
         z = torch.cat((s, c), 1)
         average = self.averages.network()
-        return torch.cat([(average(row, now.resolution, alpha) + 1) / 2 for row in z.split(SHOWN_AT_ONCE)])
+        return torch.cat(
+            [_uint8((average(row, now.resolution, alpha) + 1) / 2) for row in in_passes(z, now.resolution)]
+        )
 
 
-def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tuple[Data, frozen.Frozen | None]:
+def _uint8(images: Tensor) -> Tensor:
+    """Images in [0, 1] as a file has them, on the CPU: a grid of large ones is kept in no other form."""
+    return (images.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _ahead(config: GanConfig, start: Start) -> list[Phase]:
+    """What the run still comes to: a stage that is over need not fit the processes of today."""
+    plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+    return schedule.ahead(plan, start.images_seen, schedule.interval(config.schedule.total_kimg))
+
+
+def _encoder(path: Path, start: Start) -> frozen.Frozen:
+    try:
+        return frozen.load(path)
+    except UserError as error:
+        kept = frozen.kept(start.run) if start.run else None
+        if kept is None:
+            raise
+        raise UserError(f"{error}; the encoder that this run started with is kept as vae={kept}") from None
+
+
+def _open_inputs(config: GanConfig, world: World, start: Start) -> tuple[Data, frozen.Frozen | None]:
     """Data and the frozen encoder, or one error with everything that does not fit."""
+    plan = _ahead(config, start)
     problems = Problems(split_problems(config, plan, world))
     sizes = [phase.resolution for phase in plan]
     data = problems.collect(lambda: open_data(config.data, config.seed, sizes, config.code_source == "posterior"))
     path = config.vae
-    q = problems.collect(lambda: frozen.load(path)) if path is not None else None
+    q = problems.collect(lambda: _encoder(path, start)) if path is not None else None
     if q and q.c_dim != config.c_dim:
         problems.add(f"c_dim: the config has {config.c_dim}, the encoder of {path} has {q.c_dim}; set c_dim={q.c_dim}")
     if q and data and q.channels != data.channels:
@@ -205,7 +246,7 @@ def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tupl
             "data.path and data.variant"
         )
     if data and not problems.found:  # else the step cannot be tried
-        problems.found += _memory_problems(config, data.channels, q, world)
+        problems.found += _memory_problems(config, data.channels, q, world, start)
     if data and (missing := weights_problem(config, data.main.manifest.data_set)):
         problems.add(missing)
     if data and data.main.manifest.data_set == "dsprites":
@@ -217,14 +258,17 @@ def _open_inputs(config: GanConfig, plan: Sequence[Phase], world: World) -> tupl
     return data, q
 
 
-def _memory_problems(config: GanConfig, channels: int, q: frozen.Frozen | None, world: World) -> list[str]:
+def _memory_problems(
+    config: GanConfig, channels: int, q: frozen.Frozen | None, world: World, start: Start
+) -> list[str]:
     """Tell how much memory the run will need; refuse what cannot fit."""
     encoder = q.on(torch.device("cpu"), DTYPES[config.precision]) if q else None
 
     def build(config: GanConfig, world: World, encoder: nn.Module | None) -> GanTraining:
         return GanTraining(config, world, channels, encoder)
 
-    estimator, free = memory.Estimator(build, encoder, channels, world), memory.free_bytes(world)
+    estimator = memory.Estimator(build, encoder, channels, world, lambda config: _ahead(config, start))
+    free = memory.free_bytes(world)
     need = estimator.need(config)
     if world.is_main:
         log.info(need.line(free))

@@ -10,6 +10,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
@@ -21,6 +22,7 @@ from torchvision.utils import make_grid
 from data_shards.publish import publish
 
 log = logging.getLogger(__name__)
+BOARD_PX = 2200  # wide, of a grid in TensorBoard, which keeps it in floats on the way: 16 images of 128 px and more
 
 
 class Status:
@@ -63,19 +65,16 @@ class Status:
         )
 
     def samples(self, images_seen: int, images: Tensor) -> None:
-        """Save a grid. images: [N, C, R, R] in [0, 1], rows of 16."""
-        grid = (
-            (make_grid(images.cpu().float(), nrow=16, padding=2, pad_value=1.0) * 255)
-            .round()
-            .clamp(0, 255)
-            .to(torch.uint8)
-        )
+        """Save a grid. images: uint8 [N, C, R, R], rows of 16. TensorBoard has it no wider than BOARD_PX."""
+        grid = make_grid(images.expand(-1, 3, -1, -1), nrow=16, padding=2, pad_value=255).permute(1, 2, 0)
+        picture = Image.fromarray(grid.numpy())
         path = self.run / "samples" / f"{images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         buffer = io.BytesIO()
-        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(buffer, format="png")
+        picture.save(buffer, format="png")
         publish(path, buffer.getvalue())
-        self.board.add_image("samples", grid, images_seen)
+        small = picture.reduce(-(-picture.width // BOARD_PX))
+        self.board.add_image("samples", np.asarray(small), images_seen, dataformats="HWC")
 
     def close(self) -> None:
         self.display.stop()

@@ -133,6 +133,11 @@ def _shape(c: GanConfig) -> list[str]:
     problems = []
     if c.network.nf_max < c.network.nf:
         problems.append(f"network.nf: {c.network.nf} is above nf_max {c.network.nf_max}; set nf_max higher or nf lower")
+    if (c.network.generator_nf or 0) > c.network.nf_max:
+        problems.append(
+            f"network.generator_nf: {c.network.generator_nf} is above nf_max {c.network.nf_max}; set nf_max higher or "
+            "generator_nf lower"
+        )
     if c.checkpointing and c.checkpointing.from_resolution > c.resolution:
         problems.append(
             f"checkpointing.from_resolution: {c.checkpointing.from_resolution} is above resolution {c.resolution}, so "

@@ -57,7 +57,7 @@ def train(step: GanStep, world: World, count: int, dtype: torch.dtype, of: slice
     losses = []
     for i in range(len(STAGES))[of]:
         share = plain.pieces(batches(dtype)[i], world.size)[world.rank]
-        weight = schedule.r1_weight(step.config.r1, step.config.r1_interval, i)
+        weight = schedule.r1_weight(step.config.r1, step.config.r1_interval, i, i + 1)
         terms = step(plain.pieces(share, count), weight, i * BATCH, BATCH)
         losses.append(float(world.mean(terms["loss_g"].clone())))
     return losses

@@ -179,6 +179,17 @@ def test_what_cannot_be_reconstructed(walk: tuple[Run, np.ndarray], tmp_path: Pa
         with pytest.raises(UserError, match=f"--at: {at}: no snapshot was written there, and the last one at {last}"):
             reconstruct(made, 0.07, at, tmp_path / "x")
     first = snapshots.files(made.path)[0]
+    kept = {path: path.read_bytes() for path in snapshots.files(made.path)}
+    for out, at in ((first, None), (first.resolve(), None), (first.parent / ".." / "ema" / first.name, None)):
+        with pytest.raises(UserError, match="is a snapshot, which is never replaced"):
+            reconstruct(made, 0.07, at, out)
+    later, earlier = snapshots.files(made.path)[-1], sorted({int(p.name[:12]) for p in kept})[-2]
     with pytest.raises(UserError, match="is a snapshot, which is never replaced"):
-        reconstruct(made, 0.07, None, first)
+        reconstruct(made, 0.07, earlier, later)
+    strangers = [tmp_path / "theirs.safetensors.tmp", first.parent / "theirs.safetensors.tmp"]
+    for path in strangers:
+        path.write_bytes(b"in progress")
+    reconstruct(made, 0.07, None, tmp_path / "z.safetensors")
+    assert all(path.exists() for path in strangers)
+    assert kept == {path: path.read_bytes() for path in snapshots.files(made.path)}
     assert not (tmp_path / "x").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,20 @@ def test_a_variant_of_data_that_is_not_dsprites(tmp_path: Path) -> None:
         "data.variant: noisy draws on dSprites",
         "set data.variant=plain",
     )
+
+
+def test_a_painting_that_nothing_draws_on(sprites: Path, tmp_path: Path) -> None:
+    running = train("vae", sprites, tmp_path / "run", 5, data__painting="/nowhere.png")
+    refused(running, "data.painting: /nowhere.png", "data.variant is plain", "data.painting=null")
+
+
+def test_a_stage_1_that_is_gone_is_kept_in_the_run(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    moved, run = tmp_path / "vae", tmp_path / "run"
+    shutil.copytree(vae, moved)
+    finish(train("gan", sprites, run, 2, vae=moved))
+    shutil.rmtree(moved)
+    refused(train("gan", sprites, run, 3, vae=moved), moved, f"is kept as vae={run / 'vae.safetensors'}")
+    finish(train("gan", sprites, run, 3, vae=run / "vae.safetensors"))
 
 
 def test_a_painting_that_is_no_picture(sprites: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -68,12 +69,19 @@ def test_lazy_r1_has_k_times_its_weight_in_every_kth_iteration() -> None:
     step = plain.gan_step(config, gan, plain.ALONE)
     for i, batch in enumerate(plain.gan_batches()):
         rederived.r1 = 20 if i == 0 else 0
-        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, i)
+        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, i, i + 1)
         terms, expected = step([batch], r1_weight, 0, plain.BATCH), rederived.iterate(batch)
         expected["r1"] = expected["r1"] * 2
         plain.assert_same_terms(terms, expected)
         plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
-    assert sum(schedule.r1_weight(10, 16, i) for i in range(32)) == 32 * 10
+    assert sum(schedule.r1_weight(10, 16, i, i + 1) for i in range(32)) == 32 * 10
+
+
+def test_lazy_r1_is_not_lost_where_the_count_of_iterations_jumps() -> None:
+    """The clock is off the grid of the phases after an accepted change of a batch size; 15 is skipped, and R1 due."""
+    counts = [9, 10, 11, 12, 13, 14, 17, 18, 19, 20, 21]
+    weights = [schedule.r1_weight(2, 5, now, after) for now, after in itertools.pairwise(counts)]
+    assert weights == [0, 10, 0, 0, 0, 10, 0, 0, 0, 10]
 
 
 def test_without_r1_the_discriminator_steps_on_its_two_losses() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from data_shards.loader import Batch
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
-from trainer import schedule, settings
+from trainer import checkpoint, schedule, settings
 from trainer.batches import reals
 from trainer.config import GanConfig
 from trainer.config_parts import DataConfig, GanDataConfig, GrowthConfig
@@ -206,6 +207,7 @@ IMPOSSIBLE = [
     (["checkpointing={}"], "checkpointing.from_resolution: 128 is above resolution 64, so nothing is checkpointed"),
     (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 is 0; set r1_interval=1"),
     (["network.nf=16"], "network.nf: 16 is above nf_max 8"),
+    (["network.generator_nf=16"], "network.generator_nf: 16 is above nf_max 8"),
     (["autocast=bfloat16", "precision=float64"], "autocast: bfloat16 and precision: float64 contradict each other"),
     (["ema.averages=[{decay: 2}]"], "ema.averages.0.decay: found 2"),
     (["network.nff=8"], "network.nff: unknown key (value 8); did you mean network.nf?"),
@@ -226,20 +228,67 @@ def test_what_shapes_the_networks_cannot_be_accepted_as_a_change(sprites: Path, 
         ({"bottleneck": "null"}, "bottleneck"),
         ({"code_loss": "none", "code_weight": 0}, 'code_loss: was "distill", now "none"'),
         ({"network": "{name: resnet, nf: 3, nf_max: 8}"}, "network.nf: was 2, now 3"),
+        ({"bottleneck": "{beta: 0.5}"}, "bottleneck.beta: was "),
     ):
         argv = ["gan", "configs/dsprites/idgan.yaml", "--accept-changes"]
         argv += overrides(sprites, run, 5, **{**SHAPE, "vae": vae, **more})
         running = finish(processes.command("trainer", argv, tmp_path / "logs"), 2)
-        assert "these decide what a checkpoint holds" in running.err, running.err
+        assert "a checkpoint holds these; set them back" in running.err, running.err
         assert word in running.err
         assert "was null, now null" not in running.err
     argv = ["gan", "configs/dsprites/idgan.yaml", "--accept-changes", *overrides(sprites, run, 5, vae=vae, **SHAPE)]
     finish(processes.command("trainer", [*argv, "r1=5", "bottleneck.information=0.2"], tmp_path / "logs"))
 
 
+def test_what_is_ahead_by_hand() -> None:
+    plan = schedule.phases(64, 16, GROWTH)
+    assert schedule.ahead(plan, 0, 10**6) == plan
+    assert schedule.ahead(plan, 111, 10**6) == plan
+    assert schedule.ahead(plan, 112, 10**6) == plan[1:]
+    assert schedule.ahead(plan, 0, 172) == plan[:2]
+    assert schedule.ahead(plan, 0, 173) == plan[:3]
+    assert schedule.ahead(plan, 500, 400) == plan[4:], "a run that is complete"
+
+
+def test_stages_that_a_run_does_not_come_to_need_no_shards(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """The small part of a large run, on a machine that has no 128 px."""
+    more = SHAPE | {"resolution": 128}
+    finish(train("gan", sprites, tmp_path / "run", 3, vae=vae, **more))
+    running = finish(train("gan", sprites, tmp_path / "run", 100, vae=vae, **more), 2)
+    assert f"data.path: {sprites} has no 128 px" in running.err
+
+
+def test_a_stage_that_is_over_need_not_split_over_the_processes_of_today(
+    sprites: Path, vae: Path, tmp_path: Path
+) -> None:
+    """Batches of 16 at 16 and 32 px, 6 at 64 px, where it goes on with 3 processes. A damaged checkpoint there leads
+    back to the one of 32 px, which one process can take."""
+    run = tmp_path / "run"
+    growth = "{start_resolution: 16, stage_kimg: 0.016, fade_kimg: 0.016, batch_size: {64: 6}}"
+    more = SHAPE | {"growth": growth, "schedule__save_kimg": 0.016}
+    finish(train("gan", sprites, run, 3, vae=vae, **more))  # 48 images: the stages below 64 px are over
+    argv = [
+        "gan",
+        "configs/dsprites/idgan.yaml",
+        *overrides(sprites, run, 4, vae=vae, **more),
+        "schedule.total_kimg=0.06",
+    ]
+    for one in processes.ranks(3, "trainer", argv, tmp_path / "logs"):
+        finish(one)
+    assert [path.name for path in checkpoint.steps(run)] == [checkpoint.name_of(60), checkpoint.name_of(48)]
+    for step in checkpoint.steps(run):
+        (step / ".metadata").write_bytes(b"\0" * (step / ".metadata").stat().st_size)
+    finish(train("gan", sprites, tmp_path / "short", 2, vae=vae, **more))
+    shutil.copytree(checkpoint.steps(tmp_path / "short")[0], checkpoint.folder(run) / checkpoint.name_of(32))
+    running = finish(processes.command("trainer", argv, tmp_path / "logs"))
+    assert running.err.count("warning: skipped checkpoint") >= 2
+    assert f"resuming {run} at 32 images" in running.err
+    assert checkpoint.steps(run)[0].name == checkpoint.name_of(60)
+
+
 def test_shards_and_batches_that_fit_no_stage_are_listed_at_once(sprites: Path, vae: Path, tmp_path: Path) -> None:
     more = SHAPE | {"vae": vae, "resolution": 256, "micro_batch": 3, "batch_size": 12}
-    running = finish(train("gan", sprites, tmp_path / "run", 5, **more), 2)
+    running = finish(train("gan", sprites, tmp_path / "run", 100, **more), 2)
     for words in (
         "2 problems",
         "micro_batch: 3 does not divide the 8 images of each process (growth.batch_size: 8)",

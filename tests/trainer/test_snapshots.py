@@ -97,7 +97,7 @@ def test_other_averages_are_refused_and_another_snapshot_kimg_is_not(
     running = processes.command("trainer", [*argv, f"vae={vae}", "batch_size=16"], tmp_path / "logs")
     finish(running, 2)
     assert "ema.averages: was" in running.err
-    assert "these decide what a checkpoint holds" in running.err
+    assert "a checkpoint holds these; set them back" in running.err
     finish(train("gan", sprites, run, 13, vae=vae, **MANY | {"ema__snapshot_kimg": 0.016}))
     assert f"{208:012d}-sigma_rel_0.05.safetensors" in stored(run)
 
