@@ -54,7 +54,7 @@ def adopt(root: Path, advance: Callable[[int], None] = lambda shards: None) -> M
         data_set=old.data_set if old else "tars",
         recipe=kept.recipe if kept else {"source": "tars"},
         source_sha256=kept.source_sha256 if kept else listing,
-        channels=top[0].channels,
+        channels=kept.channels if kept else top[0].channels,  # a grey set in WebP looks like RGB
         count=sum(len(t.found) for t in top),
         codec=kept.codec if kept else None,
         levels=infos,
@@ -90,6 +90,9 @@ def _folders(root: Path) -> dict[Path, list[Path]]:
     folders = {folder: paths for folder, paths in folders.items() if paths}
     if not folders:
         raise UserError(f"{root}: holds no *.tar and no <resolution>/*.tar; name a folder of tars")
+    odd = [path for paths in folders.values() for path in paths if not manifest.is_name(path.name)]
+    if odd:
+        raise UserError(f"{odd[0]}: name tars with letters, digits, dots, - and _ alone, as manifests do")
     if root in folders and len(folders) > 1:
         raise UserError(f"{root}: holds tars beside folders of tars; move one kind away")
     return folders
@@ -122,6 +125,8 @@ def _look(path: Path, entry: Entry, data: bytes) -> tuple[int, int]:
         raise UserError(
             f"{path}: member {entry.image.name} is not a readable image ({error}); write the tar again"
         ) from None
+    if image.format == "PNG" and data[24] == 16:  # IHDR's bit depth, which Pillow's mode does not tell
+        raise UserError(f"{path}: member {entry.image.name} has 16 bits per channel; make a set with `make folder`")
     if image.width != image.height or image.mode not in _CHANNELS or getattr(image, "n_frames", 1) > 1:
         what = f"is {image.width}x{image.height} {image.mode}"
         raise UserError(
@@ -154,7 +159,8 @@ def _names(top: list[_Tar], old: Manifest | None) -> tuple[tuple[str, ...], tupl
         factors = factors or _own_factors(tar)
     common = common or set()
     chosen = tuple(f.name for f in old.factors) if old else tuple(f for f in factors if f in common)
-    return chosen, tuple(sorted(common - set(chosen)))
+    before = {label.name: i for i, label in enumerate(old.labels)} if old else {}
+    return chosen, tuple(sorted(common - set(chosen), key=lambda name: (before.get(name, len(before)), name)))
 
 
 def _own_factors(tar: _Tar) -> list[str]:

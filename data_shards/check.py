@@ -48,7 +48,8 @@ def _of_the_set(root: Path, found: Manifest) -> list[str]:
             index.load(root, found.level(resolution))
             index.check_shards(root, info)
         except UserError as error:
-            problems += [line.removeprefix("  - ") for line in str(error).splitlines() if ": 1 problem" not in line]
+            heading, *listed = str(error).splitlines()
+            problems += [line.removeprefix("  - ") for line in listed] or [heading]
     return problems
 
 
@@ -105,6 +106,8 @@ def _pixels(found: Manifest, tars: dict[int, tuple[Path, list[Entry]]]) -> list[
                 except (RuntimeError, ValueError) as error:
                     problems.append(f"{path}: member {member.name} cannot be decoded ({error}); make the set again")
                     continue
+                if images[resolution].dtype != torch.uint8:
+                    problems.append(f"{path}: member {member.name} has pixels of {images[resolution].dtype}")
                 if images[resolution].shape != (found.channels, resolution, resolution):
                     problems.append(f"{path}: member {member.name} is {tuple(images[resolution].shape)}")
             if pyramids and not problems:

@@ -73,6 +73,8 @@ class Level:
             found = decode(data, self.channels)
         except (RuntimeError, ValueError) as error:
             raise self._broken(sample, f"cannot be decoded ({str(error).splitlines()[0]})") from None
+        if found.dtype != torch.uint8:
+            raise self._broken(sample, f"has pixels of {found.dtype}, not of 8 bits")
         if found.shape != image.shape:
             raise self._broken(sample, f"is {tuple(found.shape)}, not {image.shape}")
         image[...] = found.numpy()

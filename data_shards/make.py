@@ -39,7 +39,7 @@ Crop = Annotated[
     typer.Option(help="centre 160, 178, 148 or 108 px; pggan: 128 px around (89, 121)"),
 ]
 Count = Annotated[int | None, typer.Option(help="images: the same subset every time")]
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0))  # of the job, where a scheduler gave it some of the machine's
 
 
 @maker.command("dsprites")

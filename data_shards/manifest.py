@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from .errors import UserError
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
+
+
+def is_name(text: str) -> bool:
+    """Whether a manifest may name such a file."""
+    return re.match(_NAME, text) is not None
 
 
 class _Part(BaseModel):

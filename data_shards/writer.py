@@ -8,12 +8,14 @@ last, then .parts goes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -77,7 +79,20 @@ def make(
     """Write the set (what an earlier run left complete is kept) and its manifest. Returns the manifest."""
     recipe = recipe_of(source, settings)
     digest = _recipe_hash(recipe, source)
-    begin(out, recipe, source.listing_sha256)
+    with claimed(out, recipe, source.listing_sha256):
+        return _make(source, settings, out, recipe, digest, skipped, workers, advance)
+
+
+def _make(
+    source: Source,
+    settings: Settings,
+    out: Path,
+    recipe: dict[str, Any],
+    digest: str,
+    skipped: Sequence[Offender],
+    workers: int,
+    advance: Callable[[int], None],
+) -> Manifest:
     written: list[Written] = []
     for tables, shards in ordered(_write_shard, _jobs(source, settings, out, digest), workers):
         written.append((tables, shards))
@@ -127,23 +142,34 @@ def already_complete(out: Path, recipe: dict[str, Any], source_sha256: str) -> b
     found = manifest.load(out)
     _same(out, found.recipe | {"files": found.source_sha256}, recipe | {"files": source_sha256})
     for level in found.resolutions:
+        index.load(out, found.level(level))
         index.check_shards(out, found.level(level))
     shutil.rmtree(out / PARTS, ignore_errors=True)  # a run that died right after its manifest
     return True
 
 
-def begin(out: Path, recipe: dict[str, Any], source_sha256: str) -> None:
-    """Claim DIR for this recipe, or take up what an earlier run with the same one left."""
+@contextlib.contextmanager
+def claimed(out: Path, recipe: dict[str, Any], source_sha256: str) -> Iterator[None]:
+    """Claim DIR for this recipe, or take up what an earlier run with the same one left. One run at a time: two would
+    write into the same files. The system lets the lock go when its process ends."""
     plan = out / PARTS / "recipe.json"
-    if plan.exists():
-        _same(out, json.loads(plan.read_text()), recipe | {"files": source_sha256})
-        for stale in out.rglob("*.tmp"):
-            stale.unlink()
-    elif out.exists() and any(p.name != PARTS for p in out.iterdir()):
+    if not plan.exists() and out.exists() and any(p.name != PARTS for p in out.iterdir()):
         raise UserError(f"--out is {out}: it is not empty and holds no unfinished set; choose another folder")
-    else:
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        publish(plan, json.dumps(recipe | {"files": source_sha256}).encode())
+    plan.parent.mkdir(parents=True, exist_ok=True)
+    with open(plan.parent / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--out is {out}: another `make` writes there; let it end, or choose another folder"
+            ) from None
+        if plan.exists():
+            _same(out, json.loads(plan.read_text()), recipe | {"files": source_sha256})
+            for stale in out.rglob("*.tmp"):
+                stale.unlink()
+        else:
+            publish(plan, json.dumps(recipe | {"files": source_sha256}).encode())
+        yield
 
 
 def _same(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -179,6 +205,8 @@ def _write_shard(job: _Job) -> Written:
     for level, (path, digest, samples) in _write_tars(job).items():
         top = level == job.settings.levels[0]
         table = index.tabulate(path, entries(path), job.factors if top else (), job.labels if top else ())
+        if len(table["offset"]) != samples:
+            raise UserError(f"{path}: something else wrote into it; run the same command again")
         tables[level] = table
         written[level] = Shard(name=path.name, samples=samples, bytes=path.stat().st_size, sha256=digest)
     stream = io.BytesIO()
@@ -238,7 +266,7 @@ def _finished(job: _Job) -> Written | None:
             for key in sorted(set(arrays.files) - {"note"}):
                 level, name = key.split("/")
                 tables[int(level)][name] = arrays[key]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # cut short by a crash, or not there
         return None
     shards = {int(level): Shard.model_validate(shard) for level, shard in note["shards"].items()}
     for level, shard in shards.items():

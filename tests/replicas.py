@@ -106,14 +106,17 @@ def celeba_hq(
     return folder / f"data{size}x{size}.zip" if kind == "zip" else folder
 
 
-def hq_parquet(path: Path, images: Sequence[UInt8 | None], group: int = 2) -> None:
+def hq_parquet(path: Path, images: Sequence[UInt8 | None], group: int = 2, paths: bool = True) -> None:
     """A parquet file as Hugging Face's `datasets` writes it: image: struct<bytes, path>, label."""
     import pyarrow
     from pyarrow import parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = [
-        {"bytes": None if image is None else _encoded(Image.fromarray(image), "PNG"), "path": f"{i:05d}.png"}
+        {
+            "bytes": None if image is None else _encoded(Image.fromarray(image), "PNG"),
+            "path": f"{i:05d}.png" if paths else None,
+        }
         for i, image in enumerate(images)
     ]
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])

@@ -133,4 +133,6 @@ def read_image_list(path: Path) -> list[ListedImage]:
         if len(line) != len(header) or not line[index].isdigit() or not re.fullmatch("[0-9a-fA-F]{32}", line[md5]):
             raise UserError(f"{path}: row '{' '.join(line)}' is not one of an image list; {_AGAIN}")
         rows.append(ListedImage(int(line[index]), line[file], line[md5].lower()))
+    if not rows:
+        raise UserError(f"{path}: holds no rows; {_AGAIN}")
     return rows

@@ -3,6 +3,7 @@ cars_test, or the flat copies in car_ims, with the boxes and classes of the devk
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -157,7 +158,7 @@ def _array(path: Path, name: str) -> np.ndarray[Any, Any]:
     """One array of a .mat file, as a vector."""
     try:
         content = loadmat(path, squeeze_me=True, variable_names=[name])
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, KeyError, IndexError) as error:
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, LookupError, zlib.error) as error:
         raise UserError(f"{path}: not a readable .mat file ({error}); {_DEVKIT}") from None
     if name not in content:
         raise UserError(f"{path}: holds no array {name}; {_DEVKIT}")

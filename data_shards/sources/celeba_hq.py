@@ -3,9 +3,8 @@ folder, a zip, the TFRecords of that paper's code, or the parquet files of Huggi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import UserError
@@ -15,7 +14,7 @@ from .annotations import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, read_imag
 from .celeba import files_of, label_tables, labels_of, with_labels
 from .parquet import ParquetStore
 from .photos import GREY, Photos, photos_hash
-from .recipes import IDENTICAL, AsIs
+from .recipes import IDENTICAL, AsIs, number_in
 from .stores import Fault, Photo, Store, by_file_name, images_of, open_store
 from .tfrecords import RecordStore, largest_records
 
@@ -36,8 +35,14 @@ def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path
     side = _side(store, photos, src, size)
     tables = label_tables(src, labels, _LABEL_FILES) if labels is not None else []
     notes: tuple[str, ...] = ()
+    first = None
     if labels is not None:
-        photos, notes = with_labels(photos, _orig_files(photos, listed, src), tables)
+        if isinstance(store, ParquetStore) and not all(PurePosixPath(photo.name).suffix for photo in photos):
+            raise UserError(
+                f"{src}: its rows have no paths, so nothing says which image each one is; leave --labels out"
+            )
+        first = _first_number(photos, listed, src)
+        photos, notes = with_labels(photos, _orig_files(photos, listed, src, first), tables)
     if side != SIDE:
         notes += (f"the images are {side} px, the published ones {SIDE} px",)
     if isinstance(store, RecordStore) and len(photos) != COUNT:
@@ -55,7 +60,7 @@ def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path
         data_set="celeba_hq",
         store=store,
         photos=tuple(photos),
-        how=AsIs(size, "CelebA-HQ", side, image_list),
+        how=AsIs(size, "CelebA-HQ", side, image_list, first),
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
         own_labels=labels_of(tables),
@@ -85,13 +90,7 @@ def _sorted(store: Store, src: Path) -> list[Photo]:
     photos = images_of(store, src)
     if isinstance(store, ParquetStore):
         return photos
-    return sorted(by_file_name(photos, src), key=lambda photo: (_number(photo), photo.name))
-
-
-def _number(photo: Photo) -> int:
-    """The number in a file name, 17 in imgHQ00017.png; -1 without one."""
-    found = re.search(r"(\d+)\D*$", Path(photo.name).stem)
-    return int(found[1]) if found else -1
+    return sorted(by_file_name(photos, src), key=lambda photo: (number_in(photo.name), photo.name))
 
 
 def _side(store: Store, photos: Sequence[Photo], src: Path, size: int) -> int:
@@ -107,16 +106,22 @@ def _side(store: Store, photos: Sequence[Photo], src: Path, size: int) -> int:
     return width
 
 
-def _orig_files(photos: Sequence[Photo], listed: Sequence[ListedImage], src: Path) -> list[str]:
-    """The CelebA image that each one was made of. Copies number from 0, as the list does, or from 1."""
-    numbers = [_number(photo) for photo in photos]
-    files = {row.number: row.orig_file for row in listed}
-    first = 0 if 0 in numbers else 1 if max(files) + 1 in numbers else None
+def _first_number(photos: Sequence[Photo], listed: Sequence[ListedImage], src: Path) -> int:
+    """Copies number from 0, as the list does, or from 1."""
+    numbers, last = {number_in(photo.name) for photo in photos}, max(row.number for row in listed)
+    first = 0 if 0 in numbers else 1 if last + 1 in numbers else None
     if first is None:
         raise UserError(
-            f"{src}: no image is number 0 or {max(files) + 1}, so nothing says whether they count from 0 or 1; "
+            f"{src}: no image is number 0 or {last + 1}, so nothing says whether they count from 0 or 1; "
             "leave --labels out, or use a complete copy"
         )
+    return first
+
+
+def _orig_files(photos: Sequence[Photo], listed: Sequence[ListedImage], src: Path, first: int) -> list[str]:
+    """The CelebA image that each one was made of."""
+    numbers = [number_in(photo.name) for photo in photos]
+    files = {row.number: row.orig_file for row in listed}
     lost = [p.name for p, number in zip(photos, numbers, strict=True) if number - first not in files]
     if lost:
         raise UserError(f"{src}: {len(lost)} images are not in the image list (first {lost[0]}); leave --labels out")

@@ -34,7 +34,7 @@ class Part:
     def __iter__(self) -> Iterator[Sample]:
         for photo in self.photos:
             image = rgb(self.store, photo)
-            labels = dict(zip(self.labels, photo.labels, strict=True)) | self.how.measured(image)
+            labels = dict(zip(self.labels, photo.labels, strict=True)) | self.how.measured(image, photo.name)
             yield Sample(photo.name, self.how.pixels(image, photo.box), labels, {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..codec import pyramid
+from ..errors import UserError
 from .annotations import read_image_list
 from .stores import Box, Fault
 
@@ -33,8 +35,8 @@ class Recipe(ABC):
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
         """uint8 [size, size, 3] of an RGB image."""
 
-    def measured(self, image: Image.Image) -> dict[str, int]:
-        """Labels that the pixels themselves give."""
+    def measured(self, image: Image.Image, name: str) -> dict[str, int]:
+        """Labels that the pixels themselves give. name: of the sample."""
         return {}
 
 
@@ -110,13 +112,15 @@ class OwnBox(Recipe):
 class AsIs(Recipe):
     """Images of `side` px (a power of two) untouched, or their exact box means at `size`.
 
-    image_list: the published list whose final_md5 (of the CHW bytes) says which images are the published ones.
+    image_list: the published list whose final_md5 (of the CHW bytes) says which images are the published ones. first:
+    the number that names begin with, where labels go by them.
     """
 
     size: int
     data_set: str
     side: int
     image_list: Path | None = None
+    first: int | None = None
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
         must_be(width, height, (self.side, self.side), self.data_set)
@@ -124,14 +128,26 @@ class AsIs(Recipe):
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
         return pyramid(np.asarray(image), [self.size])[self.size]
 
-    def measured(self, image: Image.Image) -> dict[str, int]:
+    def measured(self, image: Image.Image, name: str) -> dict[str, int]:
         if self.image_list is None:
             return {}
         digest = hashlib.md5(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).tobytes()).hexdigest()
-        return {IDENTICAL: int(digest in _published(self.image_list, self.image_list.stat().st_mtime_ns))}
+        number = _published(self.image_list, self.image_list.stat().st_mtime_ns).get(digest)
+        if number is not None and self.first is not None and number != number_in(name) - self.first:
+            raise UserError(
+                f"{name}: its pixels are those of number {number} in {self.image_list}, so labels by its name would be "
+                "another person's; leave --labels out, or name images by their numbers"
+            )
+        return {IDENTICAL: int(number is not None)}
 
 
 @functools.lru_cache(maxsize=1)
-def _published(path: Path, mtime: int) -> frozenset[str]:
-    """Read once in each worker process: 30,000 hashes are too many to send with every image."""
-    return frozenset(row.final_md5 for row in read_image_list(path))
+def _published(path: Path, mtime: int) -> dict[str, int]:
+    """Numbers by hash. Read once in each worker process: 30,000 hashes are too many to send with every image."""
+    return {row.final_md5: row.number for row in read_image_list(path)}
+
+
+def number_in(name: str) -> int:
+    """The number in a file name, 17 in imgHQ00017.png; -1 without one."""
+    found = re.search(r"(\d+)\D*$", Path(name).stem)
+    return int(found[1]) if found else -1

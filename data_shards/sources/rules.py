@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 
 from PIL import Image, UnidentifiedImageError
@@ -41,7 +42,7 @@ def _look(store: Store, recipe: Recipe, photo: Photo, data: bytes) -> None:
         raise Fault(f"is larger than {MAX_PIXELS // 10**6} megapixels", "shrink it first") from None
     except UnidentifiedImageError:
         raise Fault("is not a readable image", "convert it to PNG or JPEG, or remove it") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error) as error:  # TIFF has them all
         raise Fault(f"is truncated or damaged ({error})", "copy it again, or remove it") from None
 
 
@@ -50,7 +51,7 @@ def _refuse(image: Image.Image, data: bytes) -> None:
     if image.width * image.height > MAX_PIXELS:
         rule = f"is {image.width}x{image.height}, larger than {MAX_PIXELS // 10**6} megapixels"
         raise Fault(rule, "shrink it first")
-    if getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a phone's JPEG may hold depth or a preview, too
         raise Fault(f"is animated ({getattr(image, 'n_frames', 1)} frames)", "save the frame that you want")
     if image.mode in ("CMYK", "YCCK", "LAB"):
         raise Fault(f"is {image.mode}", "convert it to sRGB")

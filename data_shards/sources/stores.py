@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from ..errors import UserError
 from ..tars import MAX_MEMBER
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow has others, of which some start programs
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px, the last two exclusive
 
 
@@ -59,7 +62,7 @@ class Store(ABC):
 
     def open(self, data: bytes) -> Image.Image:
         """The image in what `read` gave, not decoded yet."""
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,13 @@ class FolderStore(Store):
     root: Path
 
     def photos(self) -> list[Photo]:
-        paths = (p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if _wanted(p.name) and p.is_file())
-        return [Photo(path, path) for path in sorted(paths)]
+        return [Photo(path, path) for path in sorted(_below(self.root, self.root, frozenset()))]
 
     def read(self, photo: Photo) -> bytes:
-        return (self.root / photo.path).read_bytes()
+        try:
+            return (self.root / photo.path).read_bytes()
+        except OSError as error:
+            raise Fault(f"cannot be read ({error.strerror})", "mend its rights or the disk, or remove it") from None
 
     def where(self, photo: Photo) -> str:
         return photo.path
@@ -107,11 +112,35 @@ class ZipStore(Store):
             return archive.read(info)  # never more than info.file_size bytes, and their crc is checked
         except KeyError:
             raise Fault("is not in the archive any more", "run again") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            LZMAError,
+            OSError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise Fault(f"is damaged in its archive ({error})", "copy the archive again") from None
 
     def where(self, photo: Photo) -> str:
         return f"{self.path.name}: member {photo.path}"
+
+
+def _below(root: Path, folder: Path, above: frozenset[str]) -> Iterator[str]:
+    """Images at any depth, also behind links, but for a link to a folder that it is in."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+        for entry in entries:
+            if entry.is_dir():
+                yield from _below(root, Path(entry.path), above | {real})
+            elif _wanted(entry.name) and (entry.is_file() or entry.is_symlink()):  # a broken link is told in the scan
+                yield Path(entry.path).relative_to(root).as_posix()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); mend its rights, or move it away") from None
 
 
 def _wanted(name: str) -> bool:

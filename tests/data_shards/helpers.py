@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +72,17 @@ def photos(folder: Path, count: int = 6, size: tuple[int, int] = (150, 140)) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         small.resize(size, Image.Resampling.BICUBIC).save(path)
     return folder
+
+
+def deep_png(side: int) -> bytes:
+    """A 16-bit RGB PNG, written by hand: Pillow cannot."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress((b"\0" + bytes(side * 6)) * side)
+    header = struct.pack(">IIBBBBB", side, side, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def mounted(path: Path, kib: int) -> bool:

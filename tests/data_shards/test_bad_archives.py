@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import zipfile
@@ -90,6 +91,19 @@ def test_damage_inside_a_zip(tmp_path: Path) -> None:
         stream.writestr("b.png", b"the bytes of b")
     path.write_bytes(path.read_bytes().replace(b"the bytes of b", b"the bytes of c"))
     refused(attempt("folder", path), "x.zip: member b.png", "damaged in its archive", "CRC")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_damage_inside_a_member_of_another_compression(tmp_path: Path, method: int) -> None:
+    path = archive(tmp_path / "x.zip")
+    with zipfile.ZipFile(path, "a", method) as stream:
+        stream.writestr("b.png", os.urandom(4000))
+        info = stream.getinfo("b.png")
+    data = bytearray(path.read_bytes())
+    middle = info.header_offset + 30 + len("b.png") + info.compress_size // 2
+    data[middle : middle + 200] = bytes(200)
+    path.write_bytes(data)
+    refused(attempt("folder", path), "x.zip: member b.png", "damaged in its archive")
 
 
 def test_an_encrypted_member(tmp_path: Path) -> None:

@@ -6,10 +6,8 @@ import io
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,9 @@ from PIL import Image
 from data_shards.errors import UserError
 from data_shards.loader import batches, open_dataset
 
-from .helpers import hashes, make_dsprites, photos, refused, run
+from .helpers import deep_png, hashes, make_dsprites, photos, refused, run
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 140 140\n%%EndComments\nshowpage\n"
 
 
 def picture(size: tuple[int, int] = (150, 140), mode: str = "RGB") -> Image.Image:
@@ -31,17 +31,6 @@ def truncated(path: Path, kind: str) -> None:
     stream = io.BytesIO()
     picture().save(stream, kind)
     path.write_bytes(stream.getvalue()[: len(stream.getvalue()) // 2])
-
-
-def deep_rgb(path: Path) -> None:
-    """A 16-bit RGB PNG, written by hand: Pillow cannot."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = zlib.compress((b"\0" + bytes(140 * 6)) * 140)
-    header = struct.pack(">IIBBBBB", 140, 140, 16, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
 def rotated(path: Path) -> None:
@@ -57,7 +46,8 @@ def offenders(folder: Path) -> dict[str, tuple[str, str]]:
     truncated(folder / "cut.jpg", "JPEG")
     picture(mode="CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(np.zeros((140, 140), np.uint16)).save(folder / "deep.png")
-    deep_rgb(folder / "deep_rgb.png")
+    (folder / "deep_rgb.png").write_bytes(deep_png(140))
+    (folder / "postscript.png").write_bytes(EPS)
     picture().save(folder / "moving.gif", save_all=True, append_images=[picture((150, 140), "L")])
     rotated(folder / "turned.jpg")
     picture((100, 300)).save(folder / "small.png")
@@ -78,6 +68,7 @@ def offenders(folder: Path) -> dict[str, tuple[str, str]]:
         "bomb.png": ("larger than 100 megapixels", "shrink it"),
         "clear.png": ("transparent", "flatten"),
         "text.png": ("not a readable image", "convert it"),
+        "postscript.png": ("not a readable image", "convert it"),
     }
 
 
@@ -98,6 +89,45 @@ def test_all_unusable_images_are_listed_at_once(tmp_path: Path) -> None:
     assert level.count == 6
     assert {s.file for s in level.manifest.skipped} == {f"dogs/{name}" for name in bad}
     assert "already complete" in run(*make, "--on-bad", "skip").out
+
+
+def test_a_file_that_cannot_be_read_is_one_offender_among_others(tmp_path: Path) -> None:
+    source = photos(tmp_path / "src")
+    (source / "dogs" / "link.png").symlink_to(source / "nowhere.png")
+    (source / "cats" / "text.png").write_text("hello")
+    make = ["make", "folder", source, "--out", tmp_path / "set", "--resolutions", 64, "--workers", 1]
+    refused(run(*make), "2 problems", "dogs/link.png: cannot be read (No such file or directory)", "cats/text.png: ")
+    assert run(*make, "--on-bad", "skip").code == 0
+
+
+def test_linked_folders_count_and_a_link_to_a_folder_above_does_not(tmp_path: Path) -> None:
+    source = photos(tmp_path / "src")
+    elsewhere = photos(tmp_path / "elsewhere") / "cats"
+    (source / "more").symlink_to(elsewhere)
+    (source / "dogs" / "up").symlink_to(source)
+    made = run("make", "folder", source, "--out", tmp_path / "set", "--resolutions", 64, "--workers", 1)
+    assert made.code == 0, made.err
+    level = open_dataset(tmp_path / "set", 64)
+    assert level.manifest.labels[0].classes == ("cats", "dogs", "more")
+    assert level.count == 9
+
+
+def test_a_phones_picture_with_another_beside_it_is_its_first(tmp_path: Path) -> None:
+    """MPO: JPEG with a depth map or a preview."""
+    source = photos(tmp_path / "src", 2)
+    picture().save(source / "cats" / "phone.jpg", "MPO", save_all=True, append_images=[picture((40, 40))])
+    made = run("make", "folder", source, "--out", tmp_path / "set", "--resolutions", 64, "--workers", 1)
+    assert made.code == 0, made.err
+    assert open_dataset(tmp_path / "set", 64).count == 3
+
+
+def test_check_lists_each_problem_once(root: Path) -> None:
+    for name in ("00001", "00002"):
+        (root / f"64/{name}.tar").unlink()
+    told = run("check", root, "--workers", 1)
+    assert told.code == 2
+    assert "64: 2 problems" not in told.err
+    assert told.err.count("00001.tar: missing") >= 1
 
 
 def test_grey_palette_and_opaque_rgba_images_become_rgb(tmp_path: Path) -> None:
@@ -178,7 +208,7 @@ def test_several_bad_shards_are_listed_at_once(root: Path) -> None:
     (root / "64/00001.tar").unlink()
     os.truncate(root / "64/00002.tar", 3000)
     shutil.copy(root / "64/00000.tar", root / "64/extra.tar")
-    refuses_to_open(root, "3 problems", "00001.tar: missing", "has 3000 bytes", "truncated", "extra.tar", "foreign")
+    refuses_to_open(root, "00001.tar: missing", "has 3000 bytes", "truncated", "extra.tar", "foreign")
 
 
 def test_a_foreign_shard_of_the_same_name(root: Path) -> None:

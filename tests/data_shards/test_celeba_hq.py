@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests import replicas
 
-from .helpers import Made, box_mean, hashes, run
+from .helpers import Made, box_mean, hashes, refused, run
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tfrecords", "parquet"])
@@ -90,3 +90,26 @@ def test_celeba_hq_takes_the_labels_of_the_celeba_images_it_was_made_of(tmp_path
         Image.fromarray(replicas.hq_image(i, 32)).save(counted_from_1 / f"{i + 1:05d}.png")
     other = Made(tmp_path / "set1", "celeba_hq", counted_from_1, "--resolutions", "32", *more)
     assert other.labels == made.labels
+
+
+def test_labels_are_refused_where_pixels_and_number_disagree(tmp_path: Path) -> None:
+    """A folder with two images renamed, and parquet without paths, whose rows are in an order of their own."""
+    images = [replicas.hq_image(i, 32) for i in range(4)]
+    replicas.celeba_labels(tmp_path / "labels", 9)
+    listed = replicas.image_list(tmp_path / "list.txt", images, first_celeba=3)
+    (tmp_path / "src").mkdir()
+    for name, number in enumerate((0, 2, 1, 3)):
+        Image.fromarray(images[number]).save(tmp_path / "src" / f"{name:05d}.png")
+    argv = ["make", "celeba_hq", "--out", tmp_path / "set", "--resolutions", 32, "--workers", 1, "--image-list", listed]
+    refused(run(*argv, tmp_path / "src", "--labels", tmp_path / "labels"), "00001.png", "number 2", "another person's")
+    replicas.hq_parquet(tmp_path / "rows" / "a.parquet", images, paths=False)
+    labelled = [*argv[:3], tmp_path / "other", *argv[4:], tmp_path / "rows", "--labels", tmp_path / "labels"]
+    refused(run(*labelled), tmp_path / "rows", "no paths", "leave --labels out")
+    assert run(*labelled[:-2]).code == 0
+
+
+def test_an_image_list_without_rows_is_refused(tmp_path: Path) -> None:
+    source = replicas.celeba_hq(tmp_path / "src", 2, "folder", size=32)
+    listed = replicas.image_list(tmp_path / "list.txt", [])
+    argv = ["make", "celeba_hq", source, "--out", tmp_path / "set", "--resolutions", 32, "--image-list", listed]
+    refused(run(*argv), listed, "holds no rows")

@@ -14,8 +14,9 @@ from PIL import Image
 
 from data_shards import tars
 from data_shards.loader import open_dataset
+from tests import replicas
 
-from .helpers import hashes, make_dsprites, refused, run
+from .helpers import deep_png, hashes, make_dsprites, refused, run
 
 
 def image(seed: int, size: int = 32) -> np.ndarray:
@@ -92,6 +93,31 @@ def test_our_own_tars_are_indexed_as_the_writer_does(tmp_path: Path) -> None:
     order = [names.index(n) for n in ("shape", "scale", "orientation", "pos_x", "pos_y")]
     assert level.factors is not None
     np.testing.assert_array_equal(level.factors[:, order], factors)
+
+
+def test_an_index_that_was_lost_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Channels that WebP does not tell, and labels in an order that is not the alphabet's: runs go by the hash."""
+    source = replicas.chairs(tmp_path / "src", 2)
+    for name, *args in (("chairs", source), ("dsprites", "--count", 8, "--codec", "webp")):
+        out = tmp_path / name
+        assert run("make", name, *args, "--out", out, "--workers", 1).code == 0
+        before = hashes(out)
+        for index in out.rglob("index.npz"):
+            index.unlink()
+        outcome = run("index", out)
+        assert outcome.code == 0, outcome.err
+        assert hashes(out) == before, name
+
+
+def test_a_tar_that_a_manifest_cannot_name_is_refused(tmp_path: Path) -> None:
+    folder = plain_webdataset(tmp_path / "tars")
+    (folder / "x-0000.tar").rename(folder / "my shard.tar")
+    refused(run("index", folder), folder / "my shard.tar", "letters, digits")
+
+
+def test_images_of_16_bits_are_refused_and_never_read_modulo_256(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "tars", lambda tar: add(tar, "001.png", deep_png(32)))
+    refused(run("index", path.parent), path, "001.png", "16 bits", "make folder")
 
 
 HOSTILE = {

@@ -18,7 +18,9 @@ import webdataset
 from PIL import Image
 
 from data_shards import manifest, writer
+from data_shards.codec import Codec
 from data_shards.loader import open_dataset
+from data_shards.sources.dsprites_source import dsprites
 
 from .helpers import hashes, make_dsprites, mounted, photos, refused, run
 
@@ -99,8 +101,31 @@ def test_a_damaged_shard_of_an_unfinished_run_is_written_again(tmp_path: Path, m
     tar = tmp_path / "set/64/00001.tar"
     tar.write_bytes(b"x" * tar.stat().st_size)
     (tmp_path / "set/64/00002.tar.tmp").write_bytes(b"left over")
+    (tmp_path / "set/.parts/00000.npz").write_bytes(b"")
+    (tmp_path / "set/.parts/00002.npz").write_bytes(b"PK\x03\x04 cut short")
     assert run(*args).code == 0
     assert hashes(tmp_path / "set") == whole
+
+
+def test_a_second_make_in_one_folder_is_refused_while_the_first_writes(tmp_path: Path) -> None:
+    args = ["make", "dsprites", "--count", 48, "--samples-per-shard", 16, "--workers", 1, "--out", tmp_path / "set"]
+    source = dsprites(48, 64)
+    settings = writer.Settings((64,), Codec(), 16)
+    with writer.claimed(tmp_path / "set", writer.recipe_of(source, settings), source.listing_sha256):
+        (tmp_path / "set/64").mkdir()
+        live = tmp_path / "set/64/00000.tar.tmp"
+        live.write_bytes(b"in progress")
+        refused(run(*args), f"--out is {tmp_path / 'set'}", "another `make` writes there")
+        assert live.exists()
+    assert run(*args).code == 0
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_complete_set_whose_index_is_damaged_is_not_called_complete(tmp_path: Path) -> None:
+    out = make_dsprites(tmp_path / "set")
+    (out / "64/index.npz").write_bytes(b"x")
+    args = ["make", "dsprites", "--count", 48, "--samples-per-shard", 16, "--workers", 1, "--out", out]
+    refused(run(*args), out / "64/index.npz", "sha256", f"index {out}")
 
 
 def test_the_manifest_is_the_last_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
