@@ -126,7 +126,7 @@ def _train(
             world = connect(config.device, config.processes)
             if world.device.type == "cpu":
                 keep_freed_memory()
-            run.mkdir(parents=True, exist_ok=True)
+            world.together(lambda: run.mkdir(parents=True, exist_ok=True))  # one that leaves early would cut off others
             world.together(lambda: lock.acquire() if world.is_main else None)
             agreement.one_folder(lock.path, world)
             _note(lock, code, reason, command)

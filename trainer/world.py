@@ -67,6 +67,11 @@ class World:
         dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.host_group)
         return int(votes)
 
+    def barrier(self) -> None:
+        """Wait for all: a measurement begins together."""
+        if self.size > 1:
+            dist.barrier(group=self.host_group)
+
     def from_main(self, value: Any) -> Any:
         """The main process's value, on every process."""
         if self.size == 1:
