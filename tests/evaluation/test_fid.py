@@ -18,15 +18,13 @@ from PIL import Image
 
 import trainer
 from benchmarks.fid import network
-from data_shards.errors import UserError
-from evaluation.fid import compute, extractors, inception, references, trajectory
+from evaluation.fid import compute, extractors, references
 from evaluation.fid.kernel import squared_distance
 from evaluation.run import open_run
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import finish, train
 from trainer import checkpoint
-from trainer.config_parts import InceptionConfig
 
 from .helpers import answer, clean_fid, evaluate, pytorch_fid, random_inception, refused
 
@@ -298,27 +296,6 @@ def test_the_best_checkpoint_and_the_trajectory(copy: Path, tmp_path: Path) -> N
     assert (checkpoint.folder(copy) / "best").read_text().strip() == lowest["step"], "one other look does not decide"
 
 
-def looked(step: str, fid: float, **more: object) -> dict[str, Any]:
-    """A record of a run of stage 2."""
-    return {"stage": "gan", "step": step, "samples": 50, "seed": 0, "kinds": {"gan": {"fid": fid}}} | more
-
-
-def test_best_is_the_lowest_of_those_that_most_checkpoints_were_measured_like() -> None:
-    known = [looked("a", 90), looked("b", 20), looked("c", 12)]
-    assert trajectory.best_of([]) is None
-    assert trajectory.best_of(known) == "c"
-    for more in ({"codes": "prior"}, {"samples": 5}, {"samples": 500}, {"ema": "other"}, {"protocol": "clean"}):
-        assert trajectory.best_of([*known, looked("a", 1, **more)]) == "c", more
-    assert trajectory.best_of([*known, looked("c", 30)]) == "b", "the newest of a checkpoint counts"
-    reals = looked("a", 0) | {"kinds": {"reals": {"fid": 0}}}
-    assert trajectory.best_of([*known, reals]) == "c"
-    other = [looked(step, fid, codes="prior") for step, fid in (("a", 1), ("b", 2), ("c", 3))]
-    assert trajectory.best_of([*known, *other]) == "a", "as many checkpoints: the newer"
-    assert trajectory.best_of([*known, *other, looked("a", 95)]) == "c"
-    fewer = [looked(step, fid, samples=5) for step, fid in (("a", 1), ("b", 2), ("c", 3))]
-    assert trajectory.best_of([*known, *fewer]) == "c", "as many checkpoints: more samples"
-
-
 def test_images_of_two_checkpoints_do_not_mix(copy: Path, tmp_path: Path) -> None:
     first, second, _ = sorted(path.name for path in checkpoint.steps(copy))
     argv = ("fid", copy, "--samples", 64, "--keep-images", tmp_path / "images")
@@ -382,36 +359,6 @@ def test_weights_that_are_not_there_or_damaged(run: Path, tmp_path: Path) -> Non
     named = tmp_path / "pt_inception-2015-12-05-6726825d.pth"
     torch.save({}, named)
     refused(fid("--protocol", "legacy_pytorch", "--weights", named), named, "its name says 6726825d", "damaged")
-
-
-def test_other_weights_than_before_are_refused(tmp_path: Path) -> None:
-    config, cpu, run = InceptionConfig(), torch.device("cpu"), tmp_path / "run"
-    run.mkdir()
-    first = network(tmp_path)
-    extractors.record(run, extractors.load("clean", config, first, run, cpu))
-    (tmp_path / "b").mkdir()
-    torch.manual_seed(1)
-    second = tmp_path / "b" / "other.pt"
-    second.write_bytes(first.read_bytes() + b"\0")
-    with pytest.raises(UserError, match="first numbers of clean are of"):
-        extractors.load("clean", config, second, run, cpu)
-    wanted = InceptionConfig(clean_sha256="0" * 64)
-    with pytest.raises(UserError, match=r"inception.clean_sha256 is 0000"):
-        extractors.load("clean", wanted, first, None, cpu)
-
-
-def test_weights_cannot_be_fetched_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from urllib.error import URLError
-
-    def offline(url: str, file: str) -> None:
-        Path(file).write_bytes(b"half")
-        raise URLError("no network")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    path = tmp_path / "weights" / "x.pt"
-    with pytest.raises(UserError, match=r"cannot be fetched .*no network.*copy the file"):
-        inception.fetch("clean", path)
-    assert not list(path.parent.iterdir())
 
 
 def test_a_generator_that_has_diverged_or_collapsed_is_named(copy: Path, tmp_path: Path) -> None:
