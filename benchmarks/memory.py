@@ -26,10 +26,11 @@ from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import step
-from benchmarks.flops import Size
 from trainer.batches import Reals
 from trainer.live import Alive, Live, fake_tensors, set_gradients_apart
+
+from . import step
+from .flops import Size
 
 CPU = torch.device("cpu")
 BLOCK = {"checkpointing": {"from_resolution": 128}}

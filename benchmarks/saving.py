@@ -20,13 +20,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import rates
 from trainer import checkpoint, divergence, settings
 from trainer.config import GanConfig
 from trainer.plan import CHANNELS
 from trainer.retention import Keep
 from trainer.stages import GanTraining
 from trainer.world import World, connect, disconnect
+
+from . import rates
 
 IMAGES_PER_SECOND = 200  # of the eight GPUs that a save must not hold up
 

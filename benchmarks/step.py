@@ -31,9 +31,7 @@ from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import rates
-from benchmarks.flops import Size, iteration_flops
-from data_shards.noise import Purpose, normal
+from common.random_numbers import Purpose, normal
 from models import CodeEncoder, Encoder, freeze
 from trainer import ema, networks
 from trainer.allocator import keep_freed_memory
@@ -44,6 +42,9 @@ from trainer.engines.ddp import Replicated
 from trainer.gan_step import GanStep
 from trainer.passes import Passes
 from trainer.world import World, repeatable
+
+from . import rates
+from .flops import Size, iteration_flops
 
 S, C, R1, LAZY = 256, 20, 10.0, 16
 CODE_WEIGHT, LR, DECAY, BETA = 1e-3, 1e-4, 0.999, 0.1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .cli import run
+from common.cli import run
+
 from .commands import app
 
 if __name__ == "__main__":

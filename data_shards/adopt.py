@@ -13,11 +13,12 @@ from typing import Any
 from PIL import Image
 from PIL import __version__ as pillow_version
 
+from common.atomic_writes import publish
+from common.errors import UserError
+from data_shards.sources.base import listing_hash
+
 from . import index, manifest
-from .errors import UserError
 from .manifest import Factor, Label, LevelInfo, Manifest, Shard
-from .publish import publish
-from .sources.base import listing_hash
 from .tars import Entry, entries, read, sha256
 
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3}

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+from common.process_pool import ordered
+
 from . import index, manifest
 from .codec import decode, pyramid
-from .errors import UserError
 from .manifest import Manifest
-from .pool import ordered
 from .tars import Entry, entries, read, sha256
 
 

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from common.cli import progress_bar
+from common.errors import joined
+
 from . import manifest
 from .adopt import adopt
 from .check import check
-from .cli import progress_bar
-from .errors import joined
 from .make import CORES, Workers, maker, report
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)

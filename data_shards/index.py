@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UserError, joined
+from common.atomic_writes import publish
+from common.errors import UserError, joined
+
 from .manifest import LevelInfo
-from .publish import publish
 from .tars import Entry, read, sha256
 
 FILE = "index.npz"

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from common.errors import UserError
+
 from . import index, manifest
 from .codec import UInt8, box_mean, decode
-from .errors import UserError
 from .manifest import Manifest
 from .order import samples_at
 from .worker import follow_parent

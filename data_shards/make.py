@@ -9,19 +9,20 @@ from typing import Annotated, Literal
 
 import typer
 
+from common.cli import progress_bar
+from common.errors import UserError, joined
+from data_shards.sources.base import Offender, Source
+from data_shards.sources.cars import cars
+from data_shards.sources.celeba import celeba
+from data_shards.sources.celeba_hq import celeba_hq
+from data_shards.sources.chairs import chairs
+from data_shards.sources.dsprites_source import dsprites
+from data_shards.sources.folder import folder
+from data_shards.sources.grids import CARS3D, MPI3D, SHAPES3D, Published, grid
+
 from . import manifest, writer
-from .cli import progress_bar
 from .codec import Codec
-from .errors import UserError, joined
 from .manifest import Manifest
-from .sources.base import Offender, Source
-from .sources.cars import cars
-from .sources.celeba import celeba
-from .sources.celeba_hq import celeba_hq
-from .sources.chairs import chairs
-from .sources.dsprites_source import dsprites
-from .sources.folder import folder
-from .sources.grids import CARS3D, MPI3D, SHAPES3D, Published, grid
 
 log = logging.getLogger(__name__)
 maker = typer.Typer(help="Images -> tar shards.")

@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from common.errors import UserError
+
 from .codec import Codec
-from .errors import UserError
 
 SCHEMA_VERSION = 1
 FILE = "manifest.json"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .noise import Purpose, bits
+from common.random_numbers import Purpose, bits
 
 Int64 = NDArray[np.int64]
 

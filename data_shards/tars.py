@@ -8,8 +8,9 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from common.errors import UserError
+
 from .codec import EXTENSIONS
-from .errors import UserError
 
 MAX_MEMBER = 64 * 2**20  # bytes
 _END = b"\0" * 1024  # two zero blocks end every tar

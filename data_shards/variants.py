@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .errors import UserError
-from .noise import Purpose, bits, integers, uniform
+from common.errors import UserError
+from common.random_numbers import Purpose, bits, integers, uniform
 
 Variant = Literal["plain", "color", "noisy", "scream"]
 GRID = 64

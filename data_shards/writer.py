@@ -25,13 +25,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import webdataset
 
+from common.atomic_writes import publish, sync_folder
+from common.errors import UserError
+from common.process_pool import ordered
+from data_shards.sources.base import Offender, Sample, Source
+
 from . import index, manifest
 from .codec import Codec, encode, pyramid, tool_versions
-from .errors import UserError
 from .manifest import LevelInfo, Manifest, Shard, Skipped
-from .pool import ordered
-from .publish import publish, sync_folder
-from .sources.base import Offender, Sample, Source
 from .tars import entries, sha256
 
 log = logging.getLogger(__name__)

@@ -12,16 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from data_shards.cli import run as run_app
+from common.cli import run as run_app
+from evaluation.disentanglement.scores import Protocol
+from evaluation.factors.network import load_extractor
+from evaluation.fid.extractors import factor_net
 from trainer.config import GanConfig
 
 from . import measure, reconstruction, records
 from .answers import answer, show
-from .disentanglement.scores import Protocol
 from .factors import control, latents
-from .factors.network import load_extractor
 from .fid import commands
-from .fid.extractors import factor_net
 from .images import code_source
 from .options import CodesOption, EmaOption, RunFolder, Seed, Step
 from .pages import comparison, comparison_page, figures, report

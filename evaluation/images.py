@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
+from common.errors import UserError
+from common.random_numbers import Purpose, normal
 from data_shards.loader import TWIN
-from data_shards.noise import Purpose, normal
 from models import in_passes, sample_posterior
 from trainer.config import GanConfig
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.disentanglement.predictors import Labelled
+from evaluation.disentanglement.scores import Protocol
+from evaluation.factors.network import Extractor
+from evaluation.fid.compute import Plan
 from trainer.world import World
 
 from .disentanglement import alignment as alignments
 from .disentanglement import encoding, predictors
 from .disentanglement import scores as metrics
-from .disentanglement.predictors import Labelled
-from .disentanglement.scores import Protocol
 from .factors import control as controls
 from .factors import latents as movements
-from .factors.network import Extractor
 from .fid import compute
-from .fid.compute import Plan
 from .images import code_source
 from .run import Run
 from .subject import Asked, Subject

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from trainer import ema, snapshots
 from trainer.config import GanConfig
 from trainer.config_parts import PowerAverage

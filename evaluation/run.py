@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_shards.errors import UserError
+from common.errors import UserError
+from common.provenance import versions
 from data_shards.loader import TWIN
 from models import VAE, CodeEncoder, freeze
 from trainer import checkpoint, frozen, networks, settings, trained
@@ -20,7 +21,6 @@ from trainer.config import GanConfig, VaeConfig, kind_of
 from trainer.data import Data, open_data
 from trainer.frozen import weights_sha256 as weights
 from trainer.own_encoder import Exported
-from trainer.provenance import versions
 
 from .reals import Reals
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from data_shards.loader import TWIN
 from trainer import exported
 from trainer.config_parts import InceptionConfig

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import processes, replicas
 from tests.data_shards.helpers import photos
 from tests.evaluation.helpers import quickly
 from tests.trainer.helpers import finish
 from trainer import settings
 from trainer.config import GanConfig, VaeConfig
+
+from . import processes, replicas
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from data_shards.cli import EXIT_OK, EXIT_RESUME, explain
-from data_shards.cli import run as run_app
-from data_shards.errors import UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.cli import EXIT_OK, EXIT_RESUME, explain
+from common.cli import run as run_app
+from common.errors import UserError
 
 from . import agreement, checkpoint, exporting, listing, settings, settling
 from . import plan as planning

@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.errors import UserError
+from common.provenance import versions
 
 from . import settings
 from .config import RunConfig
 from .lock import read_token
-from .provenance import versions
 from .world import World
 
-PACKAGES = ("data_shards", "models", "trainer")
+PACKAGES = ("common", "data_shards", "models", "trainer")
 FILE = "started.json"
 PATIENCE = 60.0  # seconds: a network file system may show a new file late
 

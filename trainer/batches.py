@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.random_numbers import Purpose, bits, uniform
 from data_shards.loader import Batch
-from data_shards.noise import Purpose, bits, uniform
 
 from .config_parts import GanDataConfig
 from .schedule import Now

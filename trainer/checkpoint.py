@@ -21,8 +21,8 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from data_shards.errors import DISK_ERRORS, UserError
-from data_shards.publish import publish, sync_folder
+from common.atomic_writes import publish, sync_folder
+from common.errors import DISK_ERRORS, UserError
 
 from . import held
 from .retention import Keep

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+from common.random_numbers import Purpose
 from data_shards import manifest as manifests
-from data_shards.errors import UserError
 from data_shards.loader import TWIN, Batch, Level, batches, open_dataset
-from data_shards.noise import Purpose
 from data_shards.order import permutation
 from data_shards.variants import Painting, Variant, draw, load_painting
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from data_shards.errors import UserError
+from common.errors import UserError
 
 from .world import World
 

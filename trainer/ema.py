@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.engines.base import Engine, Named, filled
+
 from .config_parts import AverageConfig, DecayAverage, HalfLifeAverage
-from .engines.base import Engine, Named, filled
 
 
 @functools.cache

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
-from data_shards.noise import Purpose, integers, normal
+from common.errors import UserError
+from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_passes, sample_posterior
 
 FORMAT = 1

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from data_shards.cli import progress_bar
-from data_shards.errors import UserError
-from data_shards.publish import publish, sync_folder
+from common.atomic_writes import publish, sync_folder
+from common.cli import progress_bar
+from common.errors import UserError
+from common.provenance import versions
 from models import CodeEncoder
 
 from . import exported, frozen, networks, settings, trained
@@ -21,7 +22,6 @@ from .config import GanConfig, kind_of
 from .config_parts import ResNetConfig
 from .data import Data, open_data
 from .exported import Facts
-from .provenance import versions
 
 BATCH = 512  # images that q looks at in one go
 

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.errors import UserError
 from models import VAE, freeze
 
 from . import checkpoint, own_encoder

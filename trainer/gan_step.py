@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from data_shards.noise import Purpose
+from common.random_numbers import Purpose
+from trainer.engines.base import Engine, set_rate
 
 from . import losses, schedule
 from .batches import Reals
 from .config import GanConfig
 from .dual import Dual
 from .ema import Averages
-from .engines.base import Engine, set_rate
 from .passes import Passes
 from .stats import Terms
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from data_shards.errors import UserError
+from common.errors import UserError
 
 Inception = Literal["clean", "legacy_pytorch"]
 CLEAN, LEGACY_PYTORCH = "inception-2015-12-05.pt", "pt_inception-2015-12-05-6726825d.pth"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.distributed.checkpoint import FileSystemReader
 
-from data_shards.errors import UserError
+from common.errors import UserError
 
 from . import checkpoint
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import UserError
+from common.errors import UserError
 
 BEAT, SILENCE = 10.0, 60.0  # seconds
 

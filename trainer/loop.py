@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from data_shards.errors import UserError
+from common.errors import UserError
+from common.provenance import hardware, versions
 from data_shards.loader import Batch
 
 from . import checkpoint, divergence, frozen, schedule, settings, snapshots
@@ -21,7 +22,6 @@ from .config import GanConfig, RunConfig
 from .divergence import Diverged
 from .lock import Lock
 from .preemption import StopRequest
-from .provenance import hardware, versions
 from .retention import Keep
 from .stages import Stage
 from .stats import NonFinite, Stats

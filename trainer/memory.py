@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from data_shards.loader import TWIN, Batch
+from trainer.engines.base import Engine
 
 from . import schedule, splitting
 from .batches import micro
 from .config import GanConfig
 from .config_parts import CheckpointingConfig, ResNetConfig, Strategy
 from .ema import Averages
-from .engines.base import Engine
 from .live import Live, fake_tensors, set_gradients_apart
 from .schedule import Now, Phase
 from .splitting import Network

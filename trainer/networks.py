@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer, RMSprop
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic, Discriminator, Encoder, Generator
 from models.resnet import set_checkpointing
 

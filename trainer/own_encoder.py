@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from data_shards.errors import UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.errors import UserError
 from models import freeze
 
 _PLAIN = re.compile(  # the members of an archive that hold no pickle, after its top folder

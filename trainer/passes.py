@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from data_shards.noise import Purpose, normal
+from common.random_numbers import Purpose, normal
 from models import DiscriminatorOutput, sample_posterior
 
 from . import losses

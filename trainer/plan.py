@@ -17,7 +17,7 @@ from pydantic import Field, PositiveFloat
 from rich.console import Console
 from rich.table import Table
 
-from data_shards.errors import joined
+from common.errors import joined
 from models import Encoder, freeze
 
 from . import schedule, settings

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from data_shards.errors import UserError, joined
+from common.errors import UserError, joined
 
 
 class Settings(BaseModel):

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_shards.cli import EXIT_FAULT, EXIT_OK, EXIT_RESUME, EXIT_USER
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.cli import EXIT_FAULT, EXIT_OK, EXIT_RESUME, EXIT_USER
 
 from . import checkpoint
 

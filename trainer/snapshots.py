@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from data_shards.errors import DISK_ERRORS, UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.errors import DISK_ERRORS, UserError
 
 from . import ema, schedule
 from .config_parts import EmaConfig

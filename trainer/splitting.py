@@ -14,9 +14,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from models.resnet import ResBlock
+from trainer.engines.base import Engine
 
 from .config_parts import Strategy
-from .engines.base import Engine
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "deepspeed"
 

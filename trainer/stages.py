@@ -11,10 +11,12 @@ from typing import NamedTuple, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from data_shards.errors import UserError, joined
+from common.errors import UserError, joined
+from common.random_numbers import Purpose, normal
 from data_shards.loader import TWIN, Batch
-from data_shards.noise import Purpose, normal
 from models import CodeEncoder, in_passes, sample_posterior
+from trainer.engines.ddp import Replicated
+from trainer.engines.strategies import engine
 
 from . import frozen, memory, networks, schedule
 from .batches import reals, vae_batch
@@ -22,8 +24,6 @@ from .config import GanConfig, RunConfig, VaeConfig
 from .data import Data, open_data
 from .dual import Dual
 from .ema import Averages
-from .engines.ddp import Replicated
-from .engines.strategies import engine
 from .gan_step import GanStep
 from .passes import Passes
 from .schedule import Now, Phase

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data_shards.errors import UserError
+from common.errors import UserError
 
 from .world import World
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
-from data_shards.publish import publish
+from common.atomic_writes import publish
 
 log = logging.getLogger(__name__)
 BOARD_PX = 2200  # wide, of a grid in TensorBoard, which keeps it in floats on the way: 16 images of 128 px and more

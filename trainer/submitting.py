@@ -14,8 +14,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from data_shards.errors import UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.errors import UserError
 
 from . import checkpoint, held
 from .config import GanConfig

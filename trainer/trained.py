@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from models import freeze
 
 from . import checkpoint, networks, schedule, snapshots

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data_shards.noise import Purpose, bits, normal
+from common.random_numbers import Purpose, bits, normal
 from models import VAE
+from trainer.engines.base import set_rate
+from trainer.engines.ddp import Replicated
 
 from . import losses, schedule
 from .batches import VaeBatch
 from .config import VaeConfig
-from .engines.base import set_rate
-from .engines.ddp import Replicated
 from .stats import Terms
 from .world import World
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from data_shards.errors import UserError, of_disk
+from common.errors import UserError, of_disk
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=60)  # NCCL's own 10 minutes are too few for a slow disk

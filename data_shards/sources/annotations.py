@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
-from ..manifest import Label
+from common.errors import UserError
+from data_shards.manifest import Label
 
 _AGAIN = "copy the published file again"
 _FEW = 5

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from common.errors import UserError
 
 _CHUNK = 4096  # rows read at once
 

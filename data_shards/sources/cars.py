@@ -13,9 +13,10 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from ..errors import UserError
-from ..manifest import Label
-from ..tars import sha256
+from common.errors import UserError
+from data_shards.manifest import Label
+from data_shards.tars import sha256
+
 from .annotations import few, require_rows
 from .photos import GREY, Photos, photos_hash
 from .recipes import OwnBox

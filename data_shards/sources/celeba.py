@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..manifest import Label
-from ..tars import sha256
+from common.errors import UserError
+from data_shards.manifest import Label
+from data_shards.tars import sha256
+
 from .annotations import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
 from .photos import GREY, Photos, photos_hash
 from .recipes import FixedBox, centre

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import UserError
-from ..manifest import Label
-from ..tars import sha256
+from common.errors import UserError
+from data_shards.manifest import Label
+from data_shards.tars import sha256
+
 from .annotations import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, read_image_list
 from .celeba import files_of, label_tables, labels_of, with_labels
 from .parquet import ParquetStore

@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from ..manifest import Label
+from data_shards.manifest import Label
+
 from .photos import GREY, Photos, photos_hash
 from .recipes import FixedBox, centre
 from .stores import Photo, images_of, open_store

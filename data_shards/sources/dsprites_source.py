@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
-from ..manifest import Factor, Label
-from ..tars import sha256
+from common.errors import UserError
+from data_shards.manifest import Factor, Label
+from data_shards.tars import sha256
+
 from .arrays import Arrays, open_arrays
 from .base import Offender, Sample, listing_hash
 from .dsprites import COUNT, FACTOR_NAMES, FACTOR_SIZES, Int64, UInt8, classes, index_of, render

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from ..manifest import Label
+from data_shards.manifest import Label
+
 from .photos import Photos, photos_hash
 from .recipes import LargestSquare
 from .stores import images_of, open_store

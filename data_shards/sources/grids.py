@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
-from ..manifest import Factor, Label
-from ..noise import Purpose
-from ..order import permutation
-from ..tars import sha256
+from common.errors import UserError
+from common.random_numbers import Purpose
+from data_shards.manifest import Factor, Label
+from data_shards.order import permutation
+from data_shards.tars import sha256
+
 from .arrays import open_arrays
 from .base import Offender, Sample, listing_hash
 

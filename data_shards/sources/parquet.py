@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import UserError
-from ..tars import MAX_MEMBER
+from common.errors import UserError
+from data_shards.tars import MAX_MEMBER
+
 from .stores import Fault, Photo, Store
 
 MAX_GROUP = 8 * 2**30  # bytes: a row group is held in memory

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifest import Factor, Label
-from ..pool import ordered
+from common.process_pool import ordered
+from data_shards.manifest import Factor, Label
+
 from .base import Offender, Sample, listing_hash
 from .recipes import IDENTICAL, Recipe
 from .rules import inspect, rgb

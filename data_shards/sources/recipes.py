@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..codec import pyramid
-from ..errors import UserError
+from common.errors import UserError
+from data_shards.codec import pyramid
+
 from .annotations import read_image_list
 from .stores import Box, Fault
 

@@ -7,7 +7,8 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import UserError
+from common.errors import UserError
+
 from .base import Offender
 from .recipes import Recipe
 from .stores import Fault, Photo, Store

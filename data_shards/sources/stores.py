@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ..errors import UserError
-from ..tars import MAX_MEMBER
+from common.errors import UserError
+from data_shards.tars import MAX_MEMBER
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow has others, of which some start programs

@@ -18,8 +18,9 @@ import google_crc32c
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
-from ..tars import MAX_MEMBER
+from common.errors import UserError
+from data_shards.tars import MAX_MEMBER
+
 from .stores import Fault, Photo, Store
 from .tf_example import example
 

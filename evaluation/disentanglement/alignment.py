@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_shards.cli import progress_bar
-from data_shards.noise import Purpose, integers
+from common.cli import progress_bar
+from common.random_numbers import Purpose, integers
 from data_shards.sources.dsprites import COUNT, THETAS, Factors, classes, factors_of
+from evaluation.factors.network import FULL_RANGE, Extractor, to_factors
+from evaluation.images import BLOCK, Kind, nuisance, of_codes, own_kind, signed
+from evaluation.run import Run
 from models.factor_net import SYMMETRY
 
-from ..factors.network import FULL_RANGE, Extractor, to_factors
-from ..images import BLOCK, Kind, nuisance, of_codes, own_kind, signed
-from ..run import Run
 from .encoding import sprites_at
 
 Float = NDArray[np.float64]

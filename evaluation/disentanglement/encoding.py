@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_shards.cli import progress_bar
-from data_shards.errors import UserError
+from common.cli import progress_bar
+from common.errors import UserError
 from data_shards.sources.dsprites import FACTOR_NAMES, FACTOR_SIZES, render
 from data_shards.variants import draw
-
-from ..images import signed
-from ..run import Run
+from evaluation.images import signed
+from evaluation.run import Run
 
 BATCH = 512
 Represent = Callable[[NDArray[np.int64]], NDArray[np.float64]]

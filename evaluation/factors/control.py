@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_shards.cli import progress_bar
-from data_shards.errors import UserError
+from common.cli import progress_bar
+from common.errors import UserError
+from evaluation.images import Codes, codes, generate, nuisance
+from evaluation.run import Run
 
-from ..images import Codes, codes, generate, nuisance
-from ..run import Run
 from .network import FULL_RANGE, Extractor, at_64_px, sprite_mask
 
 Float = NDArray[np.float64]

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from evaluation.images import code_source, codes, nuisance, of_codes, own_kind, signed
+from evaluation.run import Run
 from trainer.losses import kl_per_latent
 
-from ..images import code_source, codes, nuisance, of_codes, own_kind, signed
-from ..run import Run
 from .network import FULL_RANGE, Extractor
 
 BASES, STEPS = 64, 7

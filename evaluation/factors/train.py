@@ -17,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_shards.noise import Purpose, integers, uniform
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.random_numbers import Purpose, integers, uniform
 from data_shards.sources.dsprites import COUNT, Factors, classes, factors_of, render
 from data_shards.variants import Painting, draw, load_painting
 from models.factor_net import SYMMETRY, FactorNet, FactorPrediction

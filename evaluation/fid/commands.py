@@ -12,22 +12,22 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from data_shards.cli import progress_bar
-from data_shards.errors import UserError
+from common.cli import progress_bar
+from common.errors import UserError
 from data_shards.variants import Variant
+from evaluation import measure
+from evaluation.answers import answer, show
+from evaluation.images import Codes, Kind
+from evaluation.options import EmaOption, Seed, Step
+from evaluation.reals import Reals
+from evaluation.subject import Subject, open_subject
+from evaluation.turns import turn
 from trainer.allocator import keep_freed_memory
 from trainer.config_parts import DataConfig, InceptionConfig
 from trainer.data import open_data
 from trainer.inception_files import FILES, Inception
 from trainer.world import ALONE, World, connect, disconnect
 
-from .. import measure
-from ..answers import answer, show
-from ..images import Codes, Kind
-from ..options import EmaOption, Seed, Step
-from ..reals import Reals
-from ..subject import Subject, open_subject
-from ..turns import turn
 from . import extractors, inception, references, sums, trajectory
 from .compute import KINDS, Plan
 from .extractors import Protocol

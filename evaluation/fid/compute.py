@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_shards.cli import progress_bar
-from data_shards.errors import UserError
+from common.cli import progress_bar
+from common.errors import UserError
+from evaluation.images import Codes, Kind
+from evaluation.subject import Subject
+from evaluation.turns import turn
 from trainer.world import World
 
-from ..images import Codes, Kind
-from ..subject import Subject
-from ..turns import turn
 from . import kernel, references
 from .extractors import FeatureNet
 from .frechet import distance

@@ -11,14 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from data_shards.errors import UserError
+from common.atomic_writes import publish
+from common.errors import UserError
 from data_shards.loader import TWIN
-from data_shards.publish import publish
+from evaluation.factors.network import at_64_px, load_extractor, sprite_iou
 from models.factor_net import FEATURES
 from trainer.config_parts import InceptionConfig
 from trainer.inception_files import checked
 
-from ..factors.network import at_64_px, load_extractor, sprite_iou
 from . import inception
 from .sums import Seen
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from models import freeze
 from trainer.inception_files import Inception, sha256
 

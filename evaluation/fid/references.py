@@ -22,12 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from data_shards.errors import UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.errors import UserError
+from evaluation.reals import Reals
+from evaluation.turns import turn
 from trainer.world import World
 
-from ..reals import Reals
-from ..turns import turn
 from .extractors import FeatureNet
 from .frechet import Moments
 from .sums import Seen, Store, pass_over

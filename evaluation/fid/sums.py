@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from data_shards.errors import UserError
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from common.errors import UserError
+from evaluation.images import BLOCK
 from trainer.world import World
 
-from ..images import BLOCK
 from .frechet import Moments
 
 ROUND = 8  # blocks of each process between two saves

@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from evaluation import records
 from trainer import checkpoint, held
 from trainer.world import World
-
-from .. import records
 
 FILE = "trajectory.csv"
 FACTS = ("images_seen", "step", "resolution", "ema", "protocol", "extractor", "codes", "samples", "seed", "seeds")

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import UserError, joined
+from common.errors import UserError, joined
+from evaluation import measure, records
+from evaluation.disentanglement.scores import Protocol
+from evaluation.factors.network import Extractor
+from evaluation.fid import compute, trajectory
+from evaluation.fid.extractors import FeatureNet
+from evaluation.images import Kind, code_source
+from evaluation.run import Run, open_run
+from evaluation.subject import of_run
 from trainer.world import ALONE
-
-from .. import measure, records
-from ..disentanglement.scores import Protocol
-from ..factors.network import Extractor
-from ..fid import compute, trajectory
-from ..fid.extractors import FeatureNet
-from ..images import Kind, code_source
-from ..run import Run, open_run
-from ..subject import of_run
 
 
 @dataclass(frozen=True)

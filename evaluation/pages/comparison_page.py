@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from data_shards.publish import publish
+from common.atomic_writes import publish
+from evaluation.factors.latents import STEPS, traversal_rows
+from evaluation.images import code_source, maker, own_kind
+from evaluation.run import Run
 from trainer.preemption import read_command
 
-from ..factors.latents import STEPS, traversal_rows
-from ..images import code_source, maker, own_kind
-from ..run import Run
 from .comparison import Measured, Plan
 from .grids import beside, grid, labelled, save
 from .page import image, publish_page, section, table

@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..factors.latents import STEPS, decoded, traversal_rows
-from ..images import Codes, codes, generate, maker, nuisance, own_kind
-from ..run import Run
+from evaluation.factors.latents import STEPS, decoded, traversal_rows
+from evaluation.images import Codes, codes, generate, maker, nuisance, own_kind
+from evaluation.run import Run
+
 from . import interpolation, sheet, zoom
 from .grids import TEXT, beside, grid, headed, labelled, save
 from .sheet import Panel

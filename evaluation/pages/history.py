@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluation import records
+from evaluation.fid.trajectory import SAME, alike
+from evaluation.images import own_kind
+from evaluation.run import Run
 from trainer.status import read_stats
 
-from .. import records
-from ..fid.trajectory import SAME, alike
-from ..images import own_kind
-from ..run import Run
 from .charts import Line, chart
 from .page import image, section, table
 

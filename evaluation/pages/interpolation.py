@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from common.atomic_writes import publish
 from data_shards.codec import box_mean
-from data_shards.publish import publish
+from evaluation.images import Codes, codes, nuisance, of_codes, own_kind
+from evaluation.run import Run
 
-from ..images import Codes, codes, nuisance, of_codes, own_kind
-from ..run import Run
 from .grids import grid
 
 KEYS, STEPS, FRAMES_A_SECOND = 5, 12, 12

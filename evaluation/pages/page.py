@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_shards.publish import publish
+from common.atomic_writes import publish
 
 WIDEST = 2400  # px of a picture
 

@@ -7,15 +7,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from evaluation import measure, records
+from evaluation.factors import control, latents
+from evaluation.factors.latents import BASES, STEPS
+from evaluation.fid.rows import COLUMNS, row
+from evaluation.images import own_kind
+from evaluation.run import Run
 from trainer.preemption import read_command
 from trainer.status import read_stats
 
-from .. import measure, records
-from ..factors import control, latents
-from ..factors.latents import BASES, STEPS
-from ..fid.rows import COLUMNS, row
-from ..images import own_kind
-from ..run import Run
 from . import history
 from .charts import curves
 from .page import image, publish_page, section, table

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common.atomic_writes import publish
 from data_shards.codec import box_mean
-from data_shards.publish import publish
 
 from .grids import grid
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_shards import cli, commands, manifest
+from common import cli
+from data_shards import commands, manifest
 from data_shards.loader import open_dataset
 
 

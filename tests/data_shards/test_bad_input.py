@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from data_shards.loader import batches, open_dataset
 
 from .helpers import deep_png, hashes, make_dsprites, photos, refused, run

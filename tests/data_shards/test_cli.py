@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from data_shards import cli
-from data_shards.cli import progress_bar
+from common import cli
+from common.cli import progress_bar
 
 
 def test_a_file_gets_a_line_a_minute(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

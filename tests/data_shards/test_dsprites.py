@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from data_shards.loader import open_dataset
 from data_shards.sources.dsprites import COUNT, classes, index_of, render
 from data_shards.sources.dsprites_source import dsprites

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from data_shards import manifest
-from data_shards.errors import UserError
 from data_shards.loader import open_dataset
 from data_shards.sources.grids import CARS3D, MPI3D, SHAPES3D, grid
 from tests import processes

@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from data_shards import codec, loader
-from data_shards.errors import UserError
 from data_shards.loader import Batch, Level, batches, open_dataset
 from data_shards.variants import draw
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from data_shards.noise import Purpose, bits, integers, normal, philox, uniform
+from common.random_numbers import Purpose, bits, integers, normal, philox, uniform
 
 # Random123 kat_vectors, philox4x32-10: counter, key, result.
 VECTORS = [

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from data_shards.sources.dsprites import render
 from data_shards.variants import Painting, Variant, draw, load_painting
 

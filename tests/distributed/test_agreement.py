@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import VAE, finish, newest, overrides

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_shards.noise import Purpose, normal
+from common.random_numbers import Purpose, normal
 from data_shards.sources.dsprites import Factors, render, render_factors
 from evaluation.factors import control as module
 from evaluation.factors.control import Float, Shares, control, readings, shares, sprite_colour

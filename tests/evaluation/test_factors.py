@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_shards.errors import UserError
-from data_shards.noise import Purpose, integers
+from common.errors import UserError
+from common.random_numbers import Purpose, integers
 from data_shards.sources.dsprites import COUNT, Factors, classes, factors_of, render, render_factors
 from data_shards.variants import Variant, draw, load_painting
 from evaluation.factors.network import WEIGHTS, load_extractor, sprite_iou, to_factors

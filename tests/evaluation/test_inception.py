@@ -12,7 +12,7 @@ from cleanfid.resize import build_resizer
 from torch import Tensor, nn
 
 from benchmarks.fid import network
-from data_shards.errors import UserError
+from common.errors import UserError
 from evaluation.fid import inception
 
 from .helpers import pytorch_fid, random_inception

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from scipy.integrate import quad
 from torch import nn
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from evaluation.reconstruction import Profile, fit, inner, reconstruct
 from evaluation.run import Run
 from tests.trainer import plain

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from evaluation.fid.sums import BLOCK, ROUND, Seen, Store, Sums, pass_over
 from tests import processes
 from tests.distributed import contract

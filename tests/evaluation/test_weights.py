@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.fid import network
-from data_shards.errors import UserError
+from common.errors import UserError
 from evaluation.fid import extractors, inception
 from trainer.config_parts import InceptionConfig
 

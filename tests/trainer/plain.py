@@ -19,17 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer, RMSprop
 
-from data_shards.noise import Purpose, bits, normal
-from models import (
-    VAE,
-    CodeEncoder,
-    ConvDiscriminator,
-    ConvGenerator,
-    Discriminator,
-    Encoder,
-    Generator,
-    freeze,
-)
+from common.random_numbers import Purpose, bits, normal
+from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Discriminator, Encoder, Generator, freeze
 from trainer import ema, networks
 from trainer.batches import Reals, VaeBatch
 from trainer.config import GanConfig, VaeConfig

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from models import Discriminator
 from models.resnet import ResBlock
 from trainer import losses, networks, schedule, settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from trainer import schedule, settings
 from trainer.config import BetaConfig, GanConfig, VaeConfig, kind_of
 from trainer.config_parts import DecayAverage, EmaConfig

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import trainer
-from data_shards.errors import UserError
-from data_shards.noise import Purpose, normal
+from common.errors import UserError
+from common.random_numbers import Purpose, normal
 from evaluation import images
 from evaluation.run import open_run
 from models import CodeEncoder, sample_posterior

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from tests import processes
 from trainer import lock
 from trainer.lock import Lock

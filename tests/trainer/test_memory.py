@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from models import Encoder, freeze
 from trainer import memory
 from trainer.batches import micro

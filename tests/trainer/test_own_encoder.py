@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from tests.evaluation.helpers import answer, quickly
 from trainer import frozen, own_encoder
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from benchmarks import flops as closed
-from data_shards.errors import UserError
+from common.errors import UserError
 from trainer import plan as planning
 from trainer import schedule
 from trainer.flops import Flops

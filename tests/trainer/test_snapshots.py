@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from tests import processes
 from trainer import snapshots
 from trainer.config_parts import EmaConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.errors import UserError
+from common.errors import UserError
 from trainer import checkpoint, held, submitting
 from trainer.config import GanConfig
 from trainer.config_parts import EvaluationConfig

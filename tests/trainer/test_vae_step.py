@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from data_shards.noise import Purpose, bits
+from common.random_numbers import Purpose, bits
 from models import Critic
 from trainer import losses
 

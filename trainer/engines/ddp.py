@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..world import World
+from trainer.world import World
+
 from .base import MakeOptimizer, Named, blueprint, materialise, named
 
 

@@ -11,8 +11,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from models.resnet import ResBlock
+from trainer.world import World
 
-from ..world import World
 from .base import MakeOptimizer, Named
 from .ddp import Replicated
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..config_parts import Strategy
-from ..world import World
+from trainer.config_parts import Strategy
+from trainer.world import World
+
 from .base import Engine, MakeOptimizer
 from .ddp import Replicated
 

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
+from common.errors import UserError
+from trainer.world import World
 
-from ..world import World
 from .base import MakeOptimizer, Named, blueprint, materialise, named
 
 SETTINGS = Path(__file__).parents[2] / "configs" / "deepspeed"

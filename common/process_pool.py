@@ -30,7 +30,7 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
     # A fork server is a clean process: forking this one could copy a lock that a thread (progress
     # bar, OpenMP) holds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_shards.writer", "data_shards.check"])
+    context.set_forkserver_preload([_module_of(function)])  # imported once, not by every worker
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     waiting: deque[Future[Result]] = deque()
     try:
@@ -44,6 +44,11 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: 
         raise UserError("a worker process died (out of memory?); run again with fewer --workers") from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _module_of(function: Callable[..., object]) -> str:
+    """Where a function, or what a partial calls, is defined."""
+    return str(getattr(function, "func", function).__module__)
 
 
 def _follow_parent() -> None:
