@@ -26,8 +26,8 @@ import webdataset
 from PIL import Image
 from torch import Tensor
 
-from data_shards.loader import batches, open_dataset
-from data_shards.sources.dsprites import render
+from data_shards.read.loader import batches, open_dataset
+from data_shards.sources.sprites.renderer import render
 
 RESOLUTIONS = (64, 128, 256, 512, 1024)
 COUNT, PER_SHARD = 192, 12

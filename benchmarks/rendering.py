@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from data_shards.sources.dsprites import COUNT, render
+from data_shards.sources.sprites.renderer import COUNT, render
 
 
 def main() -> None:

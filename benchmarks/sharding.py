@@ -23,7 +23,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from data_shards.loader import TWIN, Batch
+from data_shards.read.loader import TWIN, Batch
 from models import Encoder, freeze
 from trainer import settings
 from trainer.batches import micro

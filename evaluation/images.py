@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.random_numbers import Purpose, normal
-from data_shards.loader import TWIN
+from data_shards.read.loader import TWIN
 from models import in_passes, sample_posterior
 from trainer.config import GanConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from data_shards.loader import TWIN, Level, open_dataset
+from data_shards.read.loader import TWIN, Level, open_dataset
 from trainer.data import Data
 
 

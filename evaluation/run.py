@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from common.errors import UserError
 from common.provenance import versions
-from data_shards.loader import TWIN
+from data_shards.read.loader import TWIN
 from models import VAE, CodeEncoder, freeze
 from trainer import checkpoint, frozen, networks, settings, trained
 from trainer.config import GanConfig, VaeConfig, kind_of

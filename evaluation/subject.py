@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from data_shards.loader import TWIN
+from data_shards.read.loader import TWIN
 from trainer import exported
 from trainer.config_parts import InceptionConfig
 

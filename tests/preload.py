@@ -5,7 +5,7 @@ from importlib import import_module
 
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
-    "data_shards.commands",
+    "data_shards.__main__",
     "trainer.stages",
     "trainer.loop",
     "evaluation.pages.report",

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.random_numbers import Purpose, bits, uniform
-from data_shards.loader import Batch
+from data_shards.read.loader import Batch
 
 from .config_parts import GanDataConfig
 from .schedule import Now

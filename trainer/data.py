@@ -10,10 +10,10 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.random_numbers import Purpose
-from data_shards import manifest as manifests
-from data_shards.loader import TWIN, Batch, Level, batches, open_dataset
-from data_shards.order import permutation
-from data_shards.variants import Painting, Variant, draw, load_painting
+from data_shards.format import manifest as manifests
+from data_shards.read.loader import TWIN, Batch, Level, batches, open_dataset
+from data_shards.read.order import permutation
+from data_shards.read.variants import Painting, Variant, draw, load_painting
 
 from .config import RunConfig
 from .config_parts import DataConfig

@@ -14,7 +14,7 @@ import torch
 
 from common.errors import UserError
 from common.provenance import hardware, versions
-from data_shards.loader import Batch
+from data_shards.read.loader import Batch
 
 from . import checkpoint, divergence, frozen, schedule, settings, snapshots
 from .batches import micro

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from data_shards.loader import TWIN, Batch
+from data_shards.read.loader import TWIN, Batch
 from trainer.engines.base import Engine
 
 from . import schedule, splitting

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError, joined
 from common.random_numbers import Purpose, normal
-from data_shards.loader import TWIN, Batch
+from data_shards.read.loader import TWIN, Batch
 from models import CodeEncoder, in_passes, sample_posterior
 from trainer.engines.ddp import Replicated
 from trainer.engines.strategies import engine

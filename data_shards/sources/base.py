@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.manifest import Factor, Label
+from data_shards.format.manifest import Factor, Label
 
 
 @dataclass(frozen=True)

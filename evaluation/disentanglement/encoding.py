@@ -13,8 +13,8 @@ from torch import Tensor
 
 from common.cli import progress_bar
 from common.errors import UserError
-from data_shards.sources.dsprites import FACTOR_NAMES, FACTOR_SIZES, render
-from data_shards.variants import draw
+from data_shards.read.variants import draw
+from data_shards.sources.sprites.renderer import FACTOR_NAMES, FACTOR_SIZES, render
 from evaluation.images import signed
 from evaluation.run import Run
 

@@ -14,7 +14,7 @@ import typer
 
 from common.cli import progress_bar
 from common.errors import UserError
-from data_shards.variants import Variant
+from data_shards.read.variants import Variant
 from evaluation import measure
 from evaluation.answers import answer, show
 from evaluation.images import Codes, Kind

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from common.errors import UserError
-from data_shards.loader import TWIN
+from data_shards.read.loader import TWIN
 from evaluation.factors.network import at_64_px, load_extractor, sprite_iou
 from models.factor_net import FEATURES
 from trainer.config_parts import InceptionConfig

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.atomic_writes import publish
-from data_shards.codec import box_mean
+from data_shards.format.codec import box_mean
 
 from .grids import grid
 

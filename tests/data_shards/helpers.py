@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common import cli
-from data_shards import commands, manifest
-from data_shards.loader import open_dataset
+from data_shards import __main__ as commands
+from data_shards.format import manifest
+from data_shards.read.loader import open_dataset
 
 
 class Outcome(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_shards.loader import open_dataset
-from data_shards.sources import parquet as parquet_store
-from data_shards.sources import stores
+from data_shards.read.loader import open_dataset
+from data_shards.sources.containers import parquet as parquet_store
+from data_shards.sources.containers import stores
 from tests import replicas
 
 from .helpers import Made, attempt, lines_of, refused

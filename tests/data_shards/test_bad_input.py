@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from data_shards.loader import batches, open_dataset
+from data_shards.read.loader import batches, open_dataset
 
 from .helpers import deep_png, hashes, make_dsprites, photos, refused, run
 

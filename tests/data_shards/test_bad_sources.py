@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_shards.loader import open_dataset
+from data_shards.read.loader import open_dataset
 from tests import replicas
 
 from .helpers import attempt, lines_of, refused

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from data_shards.loader import open_dataset
-from data_shards.sources.dsprites import COUNT, classes, index_of, render
-from data_shards.sources.dsprites_source import dsprites
+from data_shards.read.loader import open_dataset
+from data_shards.sources.sprites.dsprites import dsprites
+from data_shards.sources.sprites.renderer import COUNT, classes, index_of, render
 
 from .helpers import hashes, make_dsprites, refused, run
 

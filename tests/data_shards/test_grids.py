@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from data_shards import manifest
-from data_shards.loader import open_dataset
-from data_shards.sources.grids import CARS3D, MPI3D, SHAPES3D, grid
+from data_shards.format import manifest
+from data_shards.read.loader import open_dataset
+from data_shards.sources.factor_grids import CARS3D, MPI3D, SHAPES3D, grid
 from tests import processes
 from tests.replicas import black
 from tests.trainer.helpers import finish

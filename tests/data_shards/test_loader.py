@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from data_shards import codec, loader
-from data_shards.loader import Batch, Level, batches, open_dataset
-from data_shards.variants import draw
+from data_shards.format import codec
+from data_shards.read import loader
+from data_shards.read.loader import Batch, Level, batches, open_dataset
+from data_shards.read.variants import draw
 
 from .helpers import make_dsprites
 
@@ -156,7 +157,7 @@ def test_a_level_can_be_sent_to_a_spawned_process(level: Level) -> None:
 
 LOG = """
 import json, sys
-from data_shards.loader import batches, open_dataset
+from data_shards.read.loader import batches, open_dataset
 root, log, start, rank, world, workers, count = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 level = open_dataset(root, 64)
 split = {"rank": rank, "world_size": world, "workers": workers}

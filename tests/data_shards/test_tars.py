@@ -12,8 +12,8 @@ import pytest
 import webdataset
 from PIL import Image
 
-from data_shards import tars
-from data_shards.loader import open_dataset
+from data_shards.format import tars
+from data_shards.read.loader import open_dataset
 from tests import replicas
 
 from .helpers import deep_png, hashes, make_dsprites, refused, run

@@ -11,8 +11,8 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from data_shards.loader import open_dataset
-from data_shards.sources.tf_example import example
+from data_shards.read.loader import open_dataset
+from data_shards.sources.containers.tf_example import example
 from tests import replicas
 
 from .helpers import refused, run

@@ -13,8 +13,8 @@ from scipy import stats
 from torch import Tensor
 
 from common.errors import UserError
-from data_shards.sources.dsprites import render
-from data_shards.variants import Painting, Variant, draw, load_painting
+from data_shards.read.variants import Painting, Variant, draw, load_painting
+from data_shards.sources.sprites.renderer import render
 
 IDS = torch.arange(512) * 1400 + 7
 SPRITES = torch.from_numpy(render(IDS.numpy())).unsqueeze(1) * 255

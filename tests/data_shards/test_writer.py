@@ -17,10 +17,11 @@ import pytest
 import webdataset
 from PIL import Image
 
-from data_shards import manifest, writer
-from data_shards.codec import Codec
-from data_shards.loader import open_dataset
-from data_shards.sources.dsprites_source import dsprites
+from data_shards.build import writer
+from data_shards.format import manifest
+from data_shards.format.codec import Codec
+from data_shards.read.loader import open_dataset
+from data_shards.sources.sprites.dsprites import dsprites
 
 from .helpers import hashes, make_dsprites, mounted, photos, refused, run
 

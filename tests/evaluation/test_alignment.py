@@ -13,7 +13,7 @@ from scipy.stats import chisquare, linregress
 from torch import Tensor, nn
 
 from common.errors import UserError
-from data_shards.sources.dsprites import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
+from data_shards.sources.sprites.renderer import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
 from evaluation.disentanglement.alignment import FACTORS, VALUES, accuracies, alignment, r_squared, sources
 from evaluation.factors.network import load_extractor
 from evaluation.run import Run

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from common.random_numbers import Purpose, normal
-from data_shards.sources.dsprites import Factors, render, render_factors
+from data_shards.sources.sprites.renderer import Factors, render, render_factors
 from evaluation.factors import control as module
 from evaluation.factors.control import Float, Shares, control, readings, shares, sprite_colour
 from evaluation.factors.network import load_extractor

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_shards.sources.dsprites import COUNT, FACTOR_SIZES, classes, factors_of
+from data_shards.sources.sprites.renderer import COUNT, FACTOR_SIZES, classes, factors_of
 from evaluation.disentanglement import scores as metrics
 
 Array = Any
@@ -156,6 +156,6 @@ def test_fvm_equals_a_brute_force_version() -> None:
 
 def test_the_index_covers_the_grid() -> None:
     index = np.arange(0, COUNT, 997)
-    from data_shards.sources.dsprites import index_of
+    from data_shards.sources.sprites.renderer import index_of
 
     assert (index_of(classes(index)) == index).all()

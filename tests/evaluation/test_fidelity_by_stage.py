@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_shards.loader import TWIN, Level, open_dataset
-from data_shards.sources.dsprites import classes, factors_of
-from data_shards.variants import Variant, draw
+from data_shards.read.loader import TWIN, Level, open_dataset
+from data_shards.read.variants import Variant, draw
+from data_shards.sources.sprites.renderer import classes, factors_of
 from evaluation.factors.network import at_64_px, sprite_iou, sprite_mask
 from evaluation.fid.extractors import factor_net
 from evaluation.fid.frechet import Moments, distance

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_shards.loader import open_dataset
+from data_shards.read.loader import open_dataset
 from evaluation.disentanglement.encoding import representation, space_of
 from evaluation.disentanglement.scores import FvmProtocol, fvm, mig, places, random_factors
 from evaluation.run import open_run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_shards.loader import Batch
+from data_shards.read.loader import Batch
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from trainer import checkpoint, schedule, settings

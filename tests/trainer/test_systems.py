@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from data_shards.variants import Variant
+from data_shards.read.variants import Variant
 from tests import processes
 from trainer import checkpoint
 

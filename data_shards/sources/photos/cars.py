@@ -14,13 +14,13 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from common.errors import UserError
-from data_shards.manifest import Label
-from data_shards.tars import sha256
+from data_shards.format.manifest import Label
+from data_shards.format.tars import sha256
+from data_shards.sources.containers.stores import Box, Photo, images_of, open_store
 
 from .annotations import few, require_rows
-from .photos import GREY, Photos, photos_hash
-from .recipes import OwnBox
-from .stores import Box, Photo, images_of, open_store
+from .crop_and_resize import OwnBox
+from .photo_source import GREY, Photos, photos_hash
 
 LEAST = 64  # px: the paper leaves smaller boxes out
 _TRAIN, _TEST, _ALL = "cars_train_annos.mat", "cars_test_annos_withlabels.mat", "cars_annos.mat"

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.random_numbers import Purpose
-from data_shards.manifest import Factor, Label
-from data_shards.order import permutation
-from data_shards.tars import sha256
+from data_shards.format.manifest import Factor, Label
+from data_shards.format.tars import sha256
+from data_shards.read.order import permutation
+from data_shards.sources.containers.arrays import open_arrays
 
-from .arrays import open_arrays
 from .base import Offender, Sample, listing_hash
 
 Int64 = NDArray[np.int64]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from data_shards.manifest import Label
+from data_shards.format.manifest import Label
+from data_shards.sources.containers.stores import images_of, open_store
 
-from .photos import Photos, photos_hash
-from .recipes import LargestSquare
-from .stores import images_of, open_store
+from .crop_and_resize import LargestSquare
+from .photo_source import Photos, photos_hash
 
 
 def folder(src: Path, size: int) -> Photos:

@@ -28,12 +28,11 @@ import webdataset
 from common.atomic_writes import publish, sync_folder
 from common.errors import UserError
 from common.process_pool import ordered
+from data_shards.format import index, manifest
+from data_shards.format.codec import Codec, encode, pyramid, tool_versions
+from data_shards.format.manifest import LevelInfo, Manifest, Shard, Skipped
+from data_shards.format.tars import entries, sha256
 from data_shards.sources.base import Offender, Sample, Source
-
-from . import index, manifest
-from .codec import Codec, encode, pyramid, tool_versions
-from .manifest import LevelInfo, Manifest, Shard, Skipped
-from .tars import entries, sha256
 
 log = logging.getLogger(__name__)
 _TARGET = 128 * 2**20  # bytes of a shard of the largest level, roughly

@@ -15,11 +15,10 @@ from PIL import __version__ as pillow_version
 
 from common.atomic_writes import publish
 from common.errors import UserError
+from data_shards.format import index, manifest
+from data_shards.format.manifest import Factor, Label, LevelInfo, Manifest, Shard
+from data_shards.format.tars import Entry, entries, read, sha256
 from data_shards.sources.base import listing_hash
-
-from . import index, manifest
-from .manifest import Factor, Label, LevelInfo, Manifest, Shard
-from .tars import Entry, entries, read, sha256
 
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3}
 

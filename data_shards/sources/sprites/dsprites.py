@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from data_shards.manifest import Factor, Label
-from data_shards.tars import sha256
+from data_shards.format.manifest import Factor, Label
+from data_shards.format.tars import sha256
+from data_shards.sources.base import Offender, Sample, listing_hash
+from data_shards.sources.containers.arrays import Arrays, open_arrays
+from data_shards.sources.factor_grids import choose
 
-from .arrays import Arrays, open_arrays
-from .base import Offender, Sample, listing_hash
-from .dsprites import COUNT, FACTOR_NAMES, FACTOR_SIZES, Int64, UInt8, classes, index_of, render
-from .grids import choose
+from .renderer import COUNT, FACTOR_NAMES, FACTOR_SIZES, Int64, UInt8, classes, index_of, render
 
 _REMEDY = "name the published dsprites_ndarray_co1sh3sc6or40x32y32_64x64 file, or leave --npz out to draw the set"
 

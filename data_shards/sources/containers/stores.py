@@ -18,7 +18,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from common.errors import UserError
-from data_shards.tars import MAX_MEMBER
+from data_shards.format.tars import MAX_MEMBER
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow has others, of which some start programs

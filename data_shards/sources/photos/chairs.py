@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from data_shards.manifest import Label
+from data_shards.format.manifest import Label
+from data_shards.sources.containers.stores import Photo, images_of, open_store
 
-from .photos import GREY, Photos, photos_hash
-from .recipes import FixedBox, centre
-from .stores import Photo, images_of, open_store
+from .crop_and_resize import FixedBox, centre
+from .photo_source import GREY, Photos, photos_hash
 
 SIDE, CROP = 600, 450
 # p is the camera's elevation, t its azimuth, r its distance; all but the first two are the same for each model.

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.errors import UserError
-from data_shards.tars import MAX_MEMBER
+from data_shards.format.tars import MAX_MEMBER
 
 from .stores import Fault, Photo, Store
 

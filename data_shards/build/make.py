@@ -11,18 +11,19 @@ import typer
 
 from common.cli import progress_bar
 from common.errors import UserError, joined
+from data_shards.format import manifest
+from data_shards.format.codec import Codec
+from data_shards.format.manifest import Manifest
 from data_shards.sources.base import Offender, Source
-from data_shards.sources.cars import cars
-from data_shards.sources.celeba import celeba
-from data_shards.sources.celeba_hq import celeba_hq
-from data_shards.sources.chairs import chairs
-from data_shards.sources.dsprites_source import dsprites
-from data_shards.sources.folder import folder
-from data_shards.sources.grids import CARS3D, MPI3D, SHAPES3D, Published, grid
+from data_shards.sources.factor_grids import CARS3D, MPI3D, SHAPES3D, Published, grid
+from data_shards.sources.photos.cars import cars
+from data_shards.sources.photos.celeba import celeba
+from data_shards.sources.photos.celeba_hq import celeba_hq
+from data_shards.sources.photos.chairs import chairs
+from data_shards.sources.photos.image_folder import folder
+from data_shards.sources.sprites.dsprites import dsprites
 
-from . import manifest, writer
-from .codec import Codec
-from .manifest import Manifest
+from . import writer
 
 log = logging.getLogger(__name__)
 maker = typer.Typer(help="Images -> tar shards.")

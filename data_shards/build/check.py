@@ -13,11 +13,10 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.process_pool import ordered
-
-from . import index, manifest
-from .codec import decode, pyramid
-from .manifest import Manifest
-from .tars import Entry, entries, read, sha256
+from data_shards.format import index, manifest
+from data_shards.format.codec import decode, pyramid
+from data_shards.format.manifest import Manifest
+from data_shards.format.tars import Entry, entries, read, sha256
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.errors import UserError
+from data_shards.format import index, manifest
+from data_shards.format.codec import UInt8, box_mean, decode
+from data_shards.format.manifest import Manifest
 
-from . import index, manifest
-from .codec import UInt8, box_mean, decode
-from .manifest import Manifest
 from .order import samples_at
-from .worker import follow_parent
+from .worker_process import follow_parent
 
 Int64 = NDArray[np.int64]
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]

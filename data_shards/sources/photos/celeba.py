@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from data_shards.manifest import Label
-from data_shards.tars import sha256
+from data_shards.format.manifest import Label
+from data_shards.format.tars import sha256
+from data_shards.sources.containers.stores import Photo, by_file_name, images_of, open_store
 
 from .annotations import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
-from .photos import GREY, Photos, photos_hash
-from .recipes import FixedBox, centre
-from .stores import Photo, by_file_name, images_of, open_store
+from .crop_and_resize import FixedBox, centre
+from .photo_source import GREY, Photos, photos_hash
 
 WIDTH, HEIGHT = 178, 218
 CROPS = {

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.process_pool import ordered
-from data_shards.manifest import Factor, Label
+from data_shards.format.manifest import Factor, Label
+from data_shards.sources.base import Offender, Sample, listing_hash
+from data_shards.sources.containers.stores import Fault, Photo, Store
 
-from .base import Offender, Sample, listing_hash
-from .recipes import IDENTICAL, Recipe
-from .rules import inspect, rgb
-from .stores import Fault, Photo, Store
+from .crop_and_resize import IDENTICAL, Recipe
+from .rejection_rules import inspect, rgb
 
 GREY = "grey images are stored as RGB"
 _AT_ONCE = 32  # images that a worker process looks at before it answers

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import UserError
-from data_shards.codec import pyramid
+from data_shards.format.codec import pyramid
+from data_shards.sources.containers.stores import Box, Fault
 
 from .annotations import read_image_list
-from .stores import Box, Fault
 
 UInt8 = NDArray[np.uint8]
 IDENTICAL = "pixel_identical"

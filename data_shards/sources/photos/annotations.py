@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import UserError
-from data_shards.manifest import Label
+from data_shards.format.manifest import Label
 
 _AGAIN = "copy the published file again"
 _FEW = 5

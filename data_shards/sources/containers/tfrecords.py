@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
-from data_shards.tars import MAX_MEMBER
+from data_shards.format.tars import MAX_MEMBER
 
 from .stores import Fault, Photo, Store
 from .tf_example import example

@@ -8,10 +8,10 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import UserError
+from data_shards.sources.base import Offender
+from data_shards.sources.containers.stores import Fault, Photo, Store
 
-from .base import Offender
-from .recipes import Recipe
-from .stores import Fault, Photo, Store
+from .crop_and_resize import Recipe
 
 MAX_PIXELS = 100_000_000
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
