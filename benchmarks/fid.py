@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evaluation.fid import frechet, inception
 from evaluation.fid.sums import Look, Seen, Store, Sums, pass_over
-from trainer.allocator import keep_freed_memory
-from trainer.world import ALONE
+from trainer.distributed.world import ALONE
+from trainer.memory.allocator import keep_freed_memory
 
 SIDE, CORES = 64, 2
 

@@ -20,12 +20,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from trainer import checkpoint, divergence, settings
-from trainer.config import GanConfig
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.retention import Keep
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
+from trainer.distributed import divergence
+from trainer.distributed.world import World, connect, disconnect
 from trainer.plan import CHANNELS
-from trainer.retention import Keep
-from trainer.stages import GanTraining
-from trainer.world import World, connect, disconnect
+from trainer.stages.stages import GanTraining
 
 from . import rates
 
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rates", type=Path)
     options = parser.parse_args()
-    config = settings.load(GanConfig, options.config, ["vae=none"])
+    config = load_config(GanConfig, options.config, ["vae=none"])
     world = connect(config.device, None)
     training = GanTraining(config, world, CHANNELS, None)
     size = sum(tensor.nbytes for tensor in training.state.tensors().values())

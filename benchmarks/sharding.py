@@ -3,7 +3,8 @@
     python benchmarks/sharding.py [CONFIG] [key.path=value ...] [--processes 2] [--at PX] [--strategies LIST]
 
 One process a strategy and rank trains two iterations with R1 on random images: bytes are those of living storages
-(trainer/live.py) at the worst moment of the second, beside what `trainer plan` says; seconds are those of a third.
+(trainer/memory/tracker.py) at the worst moment of the second, beside what `trainer plan` says; seconds are those of a
+third.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from data_shards.read.loader import TWIN, Batch
 from models import Encoder, freeze
-from trainer import settings
-from trainer.batches import micro
-from trainer.config import GanConfig
-from trainer.config_parts import Strategy
-from trainer.live import Live
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
+from trainer.config.sections import Strategy
+from trainer.distributed.world import connect, disconnect
+from trainer.memory.tracker import Live
 from trainer.plan import CHANNELS, STRATEGIES, Paper
-from trainer.schedule import Now, Phase
-from trainer.stages import GanTraining
-from trainer.world import connect, disconnect
+from trainer.stages.stages import GanTraining
+from trainer.steps.batches import micro
+from trainer.steps.schedule import Now, Phase
 
 Found = dict[str, float]
 
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     strategies: list[Strategy] = [s for s in STRATEGIES if s in options.strategies.split(",")]
-    config = settings.load(GanConfig, options.config, ["vae=none", *options.overrides])
+    config = load_config(GanConfig, options.config, ["vae=none", *options.overrides])
     paper = Paper(config, options.processes)
     phase = next(p for p in paper.phases if p.resolution == (options.at or config.resolution))
     (needs,) = paper.estimator.needs(config, [phase], strategies)

@@ -5,7 +5,7 @@
 plain: what a straightforward port of the paper does. Contiguous memory, fp32, R1 in every step by double backward, a
 backward call of its own with retained graph for each of D(real), D(fake) and R1, then the G step, then the average.
 tuned: the same networks and losses with channels_last memory and one backward call for all of D's loss.
-ours: trainer.gan_step with the same mathematics (R1 in every step), and with lazy R1 (every 16th step).
+ours: trainer.steps.gan_step with the same mathematics (R1 in every step), and with lazy R1 (every 16th step).
 
 Networks, batch and bottleneck are those of the paper at that size (Tables A.4 to A.7); every variant does the same
 optimizer step on the same images. Ratios are plain's seconds over the variant's, medians over the rounds.
@@ -33,15 +33,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common.random_numbers import Purpose, normal
 from models import CodeEncoder, Encoder, freeze
-from trainer import ema, networks
-from trainer.allocator import keep_freed_memory
-from trainer.batches import Reals
-from trainer.config import GanConfig
-from trainer.dual import Dual
-from trainer.engines.ddp import Replicated
-from trainer.gan_step import GanStep
-from trainer.passes import Passes
-from trainer.world import World, repeatable
+from trainer.config.schema import GanConfig
+from trainer.distributed.engines.ddp import Replicated
+from trainer.distributed.world import World, repeatable
+from trainer.memory.allocator import keep_freed_memory
+from trainer.steps import ema, networks
+from trainer.steps.batches import Reals
+from trainer.steps.forward_passes import Passes
+from trainer.steps.gan_step import GanStep
+from trainer.steps.kl_constraint import Dual
 
 from . import rates
 from .flops import Size, iteration_flops
@@ -171,7 +171,7 @@ class Plain:
 
 
 class Ours:
-    """trainer.gan_step, set up as the trainer does, from the weights of a Plain. more: settings of the config."""
+    """trainer.steps.gan_step, set up as the trainer does, from the weights of a Plain. more: settings of the config."""
 
     def __init__(self, size: Size, plain: Plain, device: torch.device, **more: object) -> None:
         config = GanConfig.model_validate(

@@ -13,7 +13,8 @@ from common.errors import joined
 from data_shards.build.adopt import adopt
 from data_shards.build.check import check
 from data_shards.build.make import CORES, Workers, maker, report
-from data_shards.format import manifest
+
+from .format import manifest
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(maker, name="make")

@@ -16,7 +16,7 @@ from common.cli import run as run_app
 from evaluation.disentanglement.scores import Protocol
 from evaluation.factors.network import load_extractor
 from evaluation.fid.extractors import factor_net
-from trainer.config import GanConfig
+from trainer.config.schema import GanConfig
 
 from . import measure, reconstruction, records
 from .answers import answer, show

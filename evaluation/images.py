@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.random_numbers import Purpose, normal
 from data_shards.read.loader import TWIN
 from models import in_passes, sample_posterior
-from trainer.config import GanConfig
+from trainer.config.schema import GanConfig
 
 from .run import Run
 

@@ -12,7 +12,7 @@ from evaluation.disentanglement.predictors import Labelled
 from evaluation.disentanglement.scores import Protocol
 from evaluation.factors.network import Extractor
 from evaluation.fid.compute import Plan
-from trainer.world import World
+from trainer.distributed.world import World
 
 from .disentanglement import alignment as alignments
 from .disentanglement import encoding, predictors

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from data_shards.read.loader import TWIN, Level, open_dataset
-from trainer.data import Data
+from trainer.stages.data import Data
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import UserError
-from trainer import ema, snapshots
-from trainer.config import GanConfig
-from trainer.config_parts import PowerAverage
-from trainer.snapshots import Facts
+from trainer.checkpoints import ema_snapshots
+from trainer.checkpoints.ema_snapshots import Facts
+from trainer.config.schema import GanConfig
+from trainer.config.sections import PowerAverage
+from trainer.steps import ema
 
 from .run import Run
 
@@ -80,12 +81,12 @@ def reconstruct(run: Run, sigma_rel: float, at: int | None, out: Path | None) ->
     weights, residuals = fit(stored, _profiles([end], [gamma]))
     if residuals[0] > LIMIT:
         raise UserError(_too_far(sigma_rel, end, stored, float(residuals[0])))
-    path = out or snapshots.folder(run.path) / "reconstructed" / snapshots.name_of(end, _name(sigma_rel))
+    path = out or ema_snapshots.folder(run.path) / "reconstructed" / ema_snapshots.name_of(end, _name(sigma_rel))
     if path.resolve() in {snapshot.resolve() for snapshot in found}:
         raise UserError(f"--out: {path} is a snapshot, which is never replaced; choose another name")
     mixed = combine(run, list(used), weights[:, 0])
     facts = Facts(end, sigma_rel, gamma, last.resolution, last.alpha, last.settings)
-    content = snapshots.write(path, mixed, facts)
+    content = ema_snapshots.write(path, mixed, facts)
     return {
         "sigma_rel": sigma_rel,
         "gamma": gamma,
@@ -106,7 +107,7 @@ def combine(run: Run, paths: Sequence[Path], weights: Float) -> dict[str, Tensor
     total = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in like.items()}
     kinds: dict[str, torch.dtype] = {}
     for path, weight in zip(paths, weights.tolist(), strict=True):
-        for name, tensor in snapshots.read(path, like).items():
+        for name, tensor in ema_snapshots.read(path, like).items():
             total[name] += weight * tensor.double()
             kinds[name] = tensor.dtype
     return {name: t.to(kinds[name]) for name, t in total.items()}
@@ -118,11 +119,11 @@ def _snapshots(run: Run) -> dict[Path, Facts]:
         raise UserError(
             f"{run.path}: is a run of stage 1, which averages nothing; name a run of `python -m trainer gan`"
         )
-    settings = snapshots.identity(run.manifest["config"], run.manifest["facts"])
-    found = {path: snapshots.read_facts(path, settings) for path in snapshots.files(run.path)}
+    settings = ema_snapshots.identity(run.manifest["config"], run.manifest["facts"])
+    found = {path: ema_snapshots.read_facts(path, settings) for path in ema_snapshots.files(run.path)}
     if not found:
         raise UserError(
-            f"{snapshots.folder(run.path)}: holds no snapshots; train with ema.snapshot_kimg=100 and "
+            f"{ema_snapshots.folder(run.path)}: holds no snapshots; train with ema.snapshot_kimg=100 and "
             "'ema.averages=[{sigma_rel: 0.05}, {sigma_rel: 0.1}]'"
         )
     return found

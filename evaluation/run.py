@@ -16,11 +16,17 @@ from common.errors import UserError
 from common.provenance import versions
 from data_shards.read.loader import TWIN
 from models import VAE, CodeEncoder, freeze
-from trainer import checkpoint, frozen, networks, settings, trained
-from trainer.config import GanConfig, VaeConfig, kind_of
-from trainer.data import Data, open_data
-from trainer.frozen import weights_sha256 as weights
-from trainer.own_encoder import Exported
+from trainer.checkpoints import checkpoint
+from trainer.config.changes import changes
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, VaeConfig, kind_of
+from trainer.config.yaml_file import read_yaml
+from trainer.encoders import frozen
+from trainer.encoders.frozen import weights_sha256 as weights
+from trainer.encoders.own_encoder import Exported
+from trainer.export import run_networks
+from trainer.stages.data import Data, open_data
+from trainer.steps import networks
 
 from .reals import Reals
 
@@ -159,7 +165,7 @@ def open_run(path: Path, step: str | None = None, average: str | None = None) ->
     config_path = path / "config.yaml"
     if not config_path.is_file():
         raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
-    config = settings.load(kind_of(settings.read(config_path)), config_path)
+    config = load_config(kind_of(read_yaml(config_path)), config_path)
     data = open_data(config.data, config.seed)
     if isinstance(config, VaeConfig):
         if average is not None:
@@ -172,14 +178,14 @@ def open_run(path: Path, step: str | None = None, average: str | None = None) ->
 
 
 def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
-    step, vae = trained.network(path, at, "vae", networks.vae(config, data.channels))
+    step, vae = run_networks.network(path, at, "vae", networks.vae(config, data.channels))
     words = f"the {config.system} of this run"
     manifest = checkpoint.read_manifest(step)
     return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.facts)
 
 
 def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: str | None) -> Run:
-    step, manifest, average, which = trained.average(path, at, config, data.channels, asked)
+    step, manifest, average, which = run_networks.average(path, at, config, data.channels, asked)
     generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
     facts, q, vae, words = data.facts, None, None, None
     if config.code_source == "posterior":
@@ -194,14 +200,14 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: s
         q, vae = CodeEncoder(found.encoder), found.vae
         words = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
     elif config.code_loss == "info":
-        _, q = trained.network(path, step.name, "q", networks.joint_q(config, data.channels))
+        _, q = run_networks.network(path, step.name, "q", networks.joint_q(config, data.channels))
         words = "InfoGAN's own q, learnt with its generator"
     return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts, which)
 
 
 def _check(run: Run) -> None:
     """Data, painting and encoder must be those of the training."""
-    differs = settings.changes(run.manifest["facts"], dict(run.facts))
+    differs = changes(run.manifest["facts"], dict(run.facts))
     if differs:
         raise UserError(
             f"{run.path}: {'; '.join(differs)}: not what it was trained on; mend data.path or data.painting in "

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from common.errors import UserError
 from data_shards.read.loader import TWIN
-from trainer import exported
-from trainer.config_parts import InceptionConfig
+from trainer.config.sections import InceptionConfig
+from trainer.export import exported_model
 
 from .images import Codes, Kind, Maker, code_source, maker, own_kind, to_uint8
 from .reals import Reals
@@ -45,12 +45,12 @@ class Subject:
 
 def open_subject(path: Path, step: str | None, average: str | None, device: torch.device) -> Subject:
     """A run folder or an export, with its networks on a device."""
-    if not (path / exported.FACTS).is_file():
+    if not (path / exported_model.FACTS).is_file():
         return of_run(open_run(path, step, average).to(device))
     for option, value in (("--step", step), ("--ema", average)):
         if value is not None:
             raise UserError(f"{option}: {value}: {path} is an export, which holds one generator; leave {option} out")
-    return of_export(path, exported.load(path), device)
+    return of_export(path, exported_model.load(path), device)
 
 
 def of_run(run: Run) -> Subject:
@@ -78,7 +78,7 @@ def of_run(run: Run) -> Subject:
     )
 
 
-def of_export(path: Path, model: exported.Model, device: torch.device) -> Subject:
+def of_export(path: Path, model: exported_model.Model, device: torch.device) -> Subject:
     """A model as `trainer.load` gives it. It knows no reals; its codes are drawn from its bank."""
     facts, origin = model.facts, model.facts.origin
     for network in (model.generator, model.vae):
@@ -112,5 +112,5 @@ def of_export(path: Path, model: exported.Model, device: torch.device) -> Subjec
         InceptionConfig(),
         source,
         make,
-        lambda kind: {"kind": kind, "export": exported.sha256(path)},
+        lambda kind: {"kind": kind, "export": exported_model.sha256(path)},
     )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from trainer.world import World
+from trainer.distributed.world import World
 
 log = logging.getLogger(__name__)
 

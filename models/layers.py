@@ -1,7 +1,7 @@
 """Layers that carry an optional tangent.
 
 Every layer maps (x, t) to (f(x), J_f(x) t), where t is None or has the shape of x. One forward pass then gives the
-directional derivative of a network, which makes R1 exact without a backward of a backward (trainer/losses.py). It
+directional derivative of a network, which makes R1 exact without a backward of a backward (trainer/steps/losses.py). It
 stands in the layers' own forward so that the hooks of every wrapper fire.
 """
 

@@ -6,7 +6,7 @@ from importlib import import_module
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
     "data_shards.__main__",
-    "trainer.stages",
+    "trainer.stages.stages",
     "trainer.loop",
     "evaluation.pages.report",
     "evaluation.factors.network",

@@ -17,8 +17,8 @@ import pytest
 from tests.data_shards.helpers import photos
 from tests.evaluation.helpers import quickly
 from tests.trainer.helpers import finish
-from trainer import settings
-from trainer.config import GanConfig, VaeConfig
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, VaeConfig
 
 from . import processes, replicas
 
@@ -182,7 +182,7 @@ def test_the_comparison_is_equal_in_iterations_and_batch_size() -> None:
         if args[2] != "trainer":
             continue
         kind = VaeConfig if args[3] == "vae" else GanConfig
-        config = settings.load(kind, ROOT / args[4], args[5:])
+        config = load_config(kind, ROOT / args[4], args[5:])
         taken = config.batch_size * (2 if config.system == "FactorVAE" else 1)
         found.add((config.schedule.total_kimg * 1000 / taken, config.batch_size, config.seed))
     assert found == {(6000, 16, 0)}

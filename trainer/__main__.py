@@ -18,16 +18,21 @@ from common.atomic_writes import publish
 from common.cli import EXIT_OK, EXIT_RESUME, explain
 from common.cli import run as run_app
 from common.errors import UserError
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, RunConfig, VaeConfig
+from trainer.config.settings import to_yaml
+from trainer.config.yaml_file import read_yaml
+from trainer.distributed.world import World, connect, disconnect
+from trainer.jobs.run_lock import Lock
+from trainer.jobs.signals import StopRequest, write_exit
+from trainer.memory.allocator import keep_freed_memory
+from trainer.stages.stages import GanStage, Stage, Start, VaeStage
 
-from . import agreement, checkpoint, exporting, listing, settings, settling
 from . import plan as planning
-from .allocator import keep_freed_memory
-from .config import GanConfig, RunConfig, VaeConfig
-from .lock import Lock
+from .checkpoints import checkpoint, listing
+from .export import write
+from .jobs import requeue, startup_agreement
 from .loop import EarlierStage, Loop
-from .preemption import StopRequest, write_exit
-from .stages import GanStage, Stage, Start, VaeStage
-from .world import World, connect, disconnect
 
 app = typer.Typer(
     add_completion=False,
@@ -73,7 +78,7 @@ def export(
     ema: Annotated[str | None, typer.Option(help="an average, or a file of one [default: the first]")] = None,
 ) -> None:
     """Write generator, encoder and codes as safetensors and JSON, for `trainer.load`."""
-    facts = exporting.export(run, out, step, ema)
+    facts = write.export(run, out, step, ema)
     print(f"wrote {out}: {facts.resolution} px, {facts.origin['step']}; open it with trainer.load({str(out)!r})")
 
 
@@ -89,7 +94,7 @@ def plan(
     rates: Annotated[Path, typer.Option(help="what a process was measured to do")] = planning.RATES,
 ) -> None:
     """Say on paper what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Nothing is allocated or read."""
-    read = settings.load(GanConfig, config, overrides or [])
+    read = load_config(GanConfig, config, overrides or [])
     measured = planning.rates(rates)
     paper = planning.Paper(read, nodes * gpus_per_node)
     found = paper.plan(measured, images_per_second)
@@ -104,7 +109,7 @@ def settle(
     restarts: Annotated[int, typer.Option(help="how often it was started again")] = 0,
 ) -> None:
     """For job scripts: say whether the job that just trained is done, starts again, or has failed."""
-    print(settling.settle(run, job, restarts))
+    print(requeue.settle(run, job, restarts))
 
 
 def _train(
@@ -122,13 +127,13 @@ def _train(
     with StopRequest().listening() as stop:
         try:
             _note(lock, code, reason, command)
-            config = settings.load(kind, path, overrides)
+            config = load_config(kind, path, overrides)
             world = connect(config.device, config.processes)
             if world.device.type == "cpu":
                 keep_freed_memory()
             world.together(lambda: run.mkdir(parents=True, exist_ok=True))  # one that leaves early would cut off others
             world.together(lambda: lock.acquire() if world.is_main else None)
-            agreement.one_folder(lock.path, world)
+            startup_agreement.one_folder(lock.path, world)
             _note(lock, code, reason, command)
             newest = checkpoint.newest(run) if world.is_main else None
             start = Start(run, world.from_main(checkpoint.clock_of(newest) if newest else 0))
@@ -166,9 +171,9 @@ def _prepared(
     assert start.run is not None
     run = start.run
     stage = world.together(lambda: build(config, world, start))
-    agreement.agree(agreement.described(config, stage.facts), world)
+    startup_agreement.agree(startup_agreement.described(config, stage.facts), world)
     if pinned:
-        world.together(lambda: agreement.pin(run, config, accept_changes) if world.is_main else None)
+        world.together(lambda: startup_agreement.pin(run, config, accept_changes) if world.is_main else None)
     try:
         return stage, world.together(lambda: Loop(stage, config, run, world, lock, accept_changes))
     except EarlierStage as earlier:  # on all processes
@@ -180,7 +185,7 @@ def _run_folder(path: Path, overrides: list[str]) -> Path:
     """The run's folder, known before the config is checked: a start that fails says so there, if it is there."""
     named = [text.partition("=")[2] for text in overrides if text.startswith("run=")]
     try:
-        found = named[-1] if named else settings.read(path).get("run")
+        found = named[-1] if named else read_yaml(path).get("run")
     except UserError:
         found = None
     return Path(found) if found and found != "null" else Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
@@ -197,7 +202,7 @@ def _record(run: Path, config: RunConfig, stage: Stage) -> None:
     painting = stage.data.painting
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
     whole = config.model_copy(update={"data": config.data.model_copy(update={"local": None})})  # other jobs' is another
-    publish(run / "config.yaml", (head + settings.to_yaml(whole)).encode())
+    publish(run / "config.yaml", (head + to_yaml(whole)).encode())
     if isinstance(stage, GanStage) and stage.frozen:
         stage.frozen.keep(run)
 
@@ -207,7 +212,7 @@ def _note(lock: Lock, code: int | None, reason: str, command: str) -> None:
     run, env = lock.path.parent, os.environ
     if env.get("RANK", "0") != "0" or not run.is_dir():
         return
-    folders = [settling.attempt_folder(run, env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0"))]
+    folders = [requeue.attempt_folder(run, env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0"))]
     with suppress(UserError, OSError):  # told where it matters, after the config is checked
         lock.acquire()
         folders.append(run)

@@ -15,19 +15,24 @@ import torch
 from common.errors import UserError
 from common.provenance import hardware, versions
 from data_shards.read.loader import Batch
+from trainer.checkpoints.retention import Keep
+from trainer.config.changes import changes
+from trainer.config.schema import GanConfig, RunConfig
+from trainer.config.settings import fixed
+from trainer.distributed.divergence import Diverged
+from trainer.distributed.world import World
+from trainer.jobs.evaluation_jobs import Submitter
+from trainer.jobs.run_lock import Lock
+from trainer.jobs.signals import StopRequest
+from trainer.reporting.status import Status, memory_gb
+from trainer.stages.stages import Stage
+from trainer.steps.batches import micro
+from trainer.steps.running_means import NonFinite, Stats
 
-from . import checkpoint, divergence, frozen, schedule, settings, snapshots
-from .batches import micro
-from .config import GanConfig, RunConfig
-from .divergence import Diverged
-from .lock import Lock
-from .preemption import StopRequest
-from .retention import Keep
-from .stages import Stage
-from .stats import NonFinite, Stats
-from .status import Status, memory_gb
-from .submitting import Submitter
-from .world import World
+from .checkpoints import checkpoint, ema_snapshots
+from .distributed import divergence
+from .encoders import frozen
+from .steps import schedule
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +228,7 @@ class Loop:
             "iteration": self.iteration,
             **self._stage_facts(),
             "world_size": self.world.size,
-            "config": settings.fixed(self.config),
+            "config": fixed(self.config),
             "facts": dict(self.stage.facts),
             "versions": versions(),
             "hardware": hardware(self.world.device),
@@ -235,9 +240,9 @@ class Loop:
         if self.submitter:  # a job reads the checkpoint's facts
             self.submitter.submit()
 
-    def _snapshot(self, found: snapshots.Snapshots) -> None:
+    def _snapshot(self, found: ema_snapshots.Snapshots) -> None:
         self.stats.check()
-        who = snapshots.identity(settings.fixed(self.config), self.stage.facts)
+        who = ema_snapshots.identity(fixed(self.config), self.stage.facts)
         found.write(self.run, self.images_seen, self._stage_facts(), who, self.world)
 
     def _stage_facts(self) -> dict[str, Any]:
@@ -257,7 +262,7 @@ def refuse_changes(
     run: Path, manifest: dict[str, Any], config: RunConfig, facts: dict[str, Any], accept_changes: bool
 ) -> None:
     """Raise a UserError that lists what differs from the checkpoint's settings and inputs."""
-    changed = settings.changes(manifest["config"], settings.fixed(config))
+    changed = changes(manifest["config"], fixed(config))
     shapes = [line for line in changed if SHAPING.match(line)]
     if accept_changes and shapes:
         lines = [*shapes, "a checkpoint holds these; set them back, or start anew with run=..."]
@@ -269,7 +274,7 @@ def refuse_changes(
         changed.append(
             "set these back, choose another folder with run=..., or go on all the same with --accept-changes"
         )
-    inputs = settings.changes(manifest["facts"], facts)
+    inputs = changes(manifest["facts"], facts)
     if inputs:
         remedy = "name the same data.path, data.painting and vae as before, or choose another folder with run=..."
         if any(line.startswith("vae") for line in inputs):

@@ -19,16 +19,18 @@ from rich.table import Table
 
 from common.errors import joined
 from models import Encoder, freeze
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
+from trainer.config.sections import ResNetConfig, Strategy
+from trainer.config.settings import Settings
+from trainer.distributed.world import World
+from trainer.memory.estimate import Estimator, Need, Training, gb
+from trainer.memory.flops import Flops
+from trainer.memory.sharded_sizes import Network, kept
+from trainer.stages.stages import GanTraining, split_problems
+from trainer.steps.schedule import Phase
 
-from . import schedule, settings
-from .config import GanConfig
-from .config_parts import ResNetConfig, Strategy
-from .flops import Flops
-from .memory import Estimator, Need, Training, gb
-from .schedule import Phase
-from .splitting import Network, kept
-from .stages import GanTraining, split_problems
-from .world import World
+from .steps import schedule
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 GAIN = 0.2  # of a process's memory: less is no reason to shard
@@ -37,7 +39,7 @@ CHANNELS = 3
 RATES = Path("configs/rates/cpu.yaml")
 
 
-class Rates(settings.Settings):
+class Rates(Settings):
     """configs/rates/*.yaml: what one process on a machine was measured to do."""
 
     machine: str
@@ -214,7 +216,7 @@ def sent(strategy: Strategy, networks: dict[str, Network], config: GanConfig, pr
 
 def rates(path: Path) -> Rates:
     """Raises UserError that names what is wrong with the file."""
-    return settings.load(Rates, path)
+    return load_config(Rates, path)
 
 
 def show(plan: Plan, gain: str, title: str, speed: str) -> None:

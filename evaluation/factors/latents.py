@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluation.images import code_source, codes, nuisance, of_codes, own_kind, signed
 from evaluation.run import Run
-from trainer.losses import kl_per_latent
+from trainer.steps.losses import kl_per_latent
 
 from .network import FULL_RANGE, Extractor
 

@@ -22,11 +22,11 @@ from evaluation.options import EmaOption, Seed, Step
 from evaluation.reals import Reals
 from evaluation.subject import Subject, open_subject
 from evaluation.turns import turn
-from trainer.allocator import keep_freed_memory
-from trainer.config_parts import DataConfig, InceptionConfig
-from trainer.data import open_data
-from trainer.inception_files import FILES, Inception
-from trainer.world import ALONE, World, connect, disconnect
+from trainer.config.inception_files import FILES, Inception
+from trainer.config.sections import DataConfig, InceptionConfig
+from trainer.distributed.world import ALONE, World, connect, disconnect
+from trainer.memory.allocator import keep_freed_memory
+from trainer.stages.data import open_data
 
 from . import extractors, inception, references, sums, trajectory
 from .compute import KINDS, Plan

@@ -21,7 +21,7 @@ from common.errors import UserError
 from evaluation.images import Codes, Kind
 from evaluation.subject import Subject
 from evaluation.turns import turn
-from trainer.world import World
+from trainer.distributed.world import World
 
 from . import kernel, references
 from .extractors import FeatureNet

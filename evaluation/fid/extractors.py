@@ -16,8 +16,8 @@ from common.errors import UserError
 from data_shards.read.loader import TWIN
 from evaluation.factors.network import at_64_px, load_extractor, sprite_iou
 from models.factor_net import FEATURES
-from trainer.config_parts import InceptionConfig
-from trainer.inception_files import checked
+from trainer.config.inception_files import checked
+from trainer.config.sections import InceptionConfig
 
 from . import inception
 from .sums import Seen

@@ -24,7 +24,7 @@ from torchvision.models.inception import Inception3, InceptionA, InceptionC, Inc
 
 from common.errors import UserError
 from models import freeze
-from trainer.inception_files import Inception, sha256
+from trainer.config.inception_files import Inception, sha256
 
 SIDE, FEATURES = 299, 2048  # px that Inception takes; features that it gives
 CPU = torch.device("cpu")

@@ -26,7 +26,7 @@ from common.atomic_writes import publish
 from common.errors import UserError
 from evaluation.reals import Reals
 from evaluation.turns import turn
-from trainer.world import World
+from trainer.distributed.world import World
 
 from .extractors import FeatureNet
 from .frechet import Moments

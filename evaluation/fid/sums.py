@@ -22,7 +22,7 @@ from torch import Tensor
 from common.atomic_writes import publish
 from common.errors import UserError
 from evaluation.images import BLOCK
-from trainer.world import World
+from trainer.distributed.world import World
 
 from .frechet import Moments
 

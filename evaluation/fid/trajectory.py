@@ -11,8 +11,8 @@ from typing import Any
 
 from common.atomic_writes import publish
 from evaluation import records
-from trainer import checkpoint, held
-from trainer.world import World
+from trainer.checkpoints import checkpoint, evaluation_holds
+from trainer.distributed.world import World
 
 FILE = "trajectory.csv"
 FACTS = ("images_seen", "step", "resolution", "ema", "protocol", "extractor", "codes", "samples", "seed", "seeds")
@@ -101,4 +101,4 @@ def told(run: Path, step: str | None, world: World) -> Iterator[None]:
 def _let_go(run: Path, step: str | None, world: World) -> None:
     if step is not None and world.is_main:
         with suppress(OSError):  # then it stays a while longer
-            held.release(run, checkpoint.full_name(step))
+            evaluation_holds.release(run, checkpoint.full_name(step))

@@ -16,7 +16,7 @@ from evaluation.fid.extractors import FeatureNet
 from evaluation.images import Kind, code_source
 from evaluation.run import Run, open_run
 from evaluation.subject import of_run
-from trainer.world import ALONE
+from trainer.distributed.world import ALONE
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from common.atomic_writes import publish
 from evaluation.factors.latents import STEPS, traversal_rows
 from evaluation.images import code_source, maker, own_kind
 from evaluation.run import Run
-from trainer.preemption import read_command
+from trainer.jobs.signals import read_command
 
 from .comparison import Measured, Plan
 from .grids import beside, grid, labelled, save

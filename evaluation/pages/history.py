@@ -11,7 +11,7 @@ from evaluation import records
 from evaluation.fid.trajectory import SAME, alike
 from evaluation.images import own_kind
 from evaluation.run import Run
-from trainer.status import read_stats
+from trainer.reporting.status import read_stats
 
 from .charts import Line, chart
 from .page import image, section, table

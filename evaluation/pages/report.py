@@ -13,8 +13,8 @@ from evaluation.factors.latents import BASES, STEPS
 from evaluation.fid.rows import COLUMNS, row
 from evaluation.images import own_kind
 from evaluation.run import Run
-from trainer.preemption import read_command
-from trainer.status import read_stats
+from trainer.jobs.signals import read_command
+from trainer.reporting.status import read_stats
 
 from . import history
 from .charts import curves

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import step
 from benchmarks.flops import Size, iteration_flops
-from trainer.flops import Flops
+from trainer.memory.flops import Flops
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import differences, finish, largest_gap, newest, overrides, train
-from trainer import checkpoint, held
+from trainer.checkpoints import checkpoint, evaluation_holds
 
 from .conftest import Cluster, site
 
@@ -229,8 +229,8 @@ def test_a_run_submits_its_evaluations(cluster: Cluster, inputs: tuple[Path, Pat
         assert time.monotonic() < deadline, (run / "evaluation" / "submit.log").read_text() + cluster.output(job)
         time.sleep(0.5)
     assert {record["step"] for record in records_of(run)} == {checkpoint.name_of(images) for images in (32, 64, 96)}
-    while held.waiting(run) or checkpoint.pointed(run, "best") is None:  # both follow the record
-        assert time.monotonic() < deadline, held.waiting(run)
+    while evaluation_holds.waiting(run) or checkpoint.pointed(run, "best") is None:  # both follow the record
+        assert time.monotonic() < deadline, evaluation_holds.waiting(run)
         time.sleep(0.5)
     assert checkpoint.pointed(run, "best") in (32, 64, 96)
 

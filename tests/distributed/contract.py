@@ -12,11 +12,11 @@ from torch.distributed.tensor import DTensor
 from models.resnet import set_checkpointing
 from tests import processes
 from tests.trainer import plain
-from trainer import schedule
-from trainer.batches import Reals
-from trainer.config import GanConfig
-from trainer.gan_step import GanStep
-from trainer.world import World
+from trainer.config.schema import GanConfig
+from trainer.distributed.world import World
+from trainer.steps import schedule
+from trainer.steps.batches import Reals
+from trainer.steps.gan_step import GanStep
 
 BATCH = 12
 STRATEGIES = ["ddp", "fsdp2", "zero1", "zero2", "zero3"]

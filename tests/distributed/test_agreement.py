@@ -12,7 +12,7 @@ from common.errors import UserError
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import VAE, finish, newest, overrides
-from trainer import agreement
+from trainer.jobs import startup_agreement
 
 
 def two(argvs: list[list[str]], folder: Path, target: Any = processes.module) -> list[processes.Running]:
@@ -24,7 +24,7 @@ def two(argvs: list[list[str]], folder: Path, target: Any = processes.module) ->
 
 
 def with_other_code(name: str, argv: list[str]) -> None:
-    agreement.code_sha256 = lambda: "0123456789abcdef"  # type: ignore[assignment]
+    startup_agreement.code_sha256 = lambda: "0123456789abcdef"  # type: ignore[assignment]
     processes.module(name, argv)
 
 
@@ -56,7 +56,7 @@ def test_other_data_under_the_same_path_of_one_node_stops_all(sprites: Path, tmp
 
 
 def impatiently(name: str, argv: list[str]) -> None:
-    agreement.PATIENCE = 0.5
+    startup_agreement.PATIENCE = 0.5
     processes.module(name, argv)
 
 
@@ -87,7 +87,7 @@ def test_a_pinned_run_refuses_other_code_and_settings_unless_told(sprites: Path,
     argv = ["vae", VAE, "--pinned", *overrides(sprites, run, 5)]
     finish(processes.command("trainer", argv, tmp_path))
     started = json.loads((run / "started.json").read_text())
-    assert started["code"] == agreement.code_sha256()[:12]
+    assert started["code"] == startup_agreement.code_sha256()[:12]
     assert started["optimizer.lr"] == 1e-4
     longer = ["vae", VAE, "--pinned", *overrides(sprites, run, 10)]
     refused = finish(processes.start(with_other_code, ("trainer", longer), tmp_path), 2)
@@ -104,16 +104,16 @@ def test_a_pinned_run_refuses_other_code_and_settings_unless_told(sprites: Path,
 
 
 def test_the_code_is_every_file_that_trains(tmp_path: Path) -> None:
-    first = agreement.code_sha256()
+    first = startup_agreement.code_sha256()
     assert len(first) == 64
-    assert first == agreement.code_sha256.__wrapped__()
+    assert first == startup_agreement.code_sha256.__wrapped__()
     (tmp_path / "started.json").write_text("{}")
     with pytest.raises(UserError, match="was started with other code"):
-        agreement.pin(tmp_path, _config(tmp_path), False)
+        startup_agreement.pin(tmp_path, _config(tmp_path), False)
 
 
 def _config(run: Path) -> Any:
-    from trainer import settings
-    from trainer.config import VaeConfig
+    from trainer.config.load import load_config
+    from trainer.config.schema import VaeConfig
 
-    return settings.load(VaeConfig, Path(VAE), ["data.path=x", f"run={run}"])
+    return load_config(VaeConfig, Path(VAE), ["data.path=x", f"run={run}"])

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.trainer.helpers import differences, newest
-from trainer import checkpoint
-from trainer.gan_step import GanStep
-from trainer.retention import Keep
-from trainer.state import State
-from trainer.world import World, connect, disconnect
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.retention import Keep
+from trainer.checkpoints.state import State
+from trainer.distributed.world import World, connect, disconnect
+from trainer.steps.gan_step import GanStep
 
 from . import contract
 from .contract import BATCH, STRATEGIES, config_of, step_of, train

@@ -10,8 +10,9 @@ import torch
 
 from tests import processes
 from tests.trainer.helpers import VAE, overrides
-from trainer import checkpoint, divergence
-from trainer.vae_step import VaeStep
+from trainer.checkpoints import checkpoint
+from trainer.distributed import divergence
+from trainer.steps.vae_step import VaeStep
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.trainer import plain
-from trainer.world import connect, disconnect
+from trainer.distributed.world import connect, disconnect
 
 from . import contract
 from .contract import BOUND, EXACT, STRATEGIES, config_of, everything, held, step_of, train

@@ -17,7 +17,7 @@ from tests import processes
 from tests.data_shards.helpers import hashes, mounted
 from tests.faults.runs import argv_of, assert_same_end, break_and_go_on, finish
 from tests.trainer.helpers import BATCH
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 
 @pytest.fixture(scope="module")

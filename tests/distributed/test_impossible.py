@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.trainer import plain
-from trainer import networks
-from trainer.world import connect, disconnect
+from trainer.distributed.world import connect, disconnect
+from trainer.steps import networks
 
 from . import contract
 from .contract import config_of, step_of, train

@@ -14,15 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.trainer import test_memory as settings
-from trainer.config import GanConfig
-from trainer.config_parts import Strategy
-from trainer.flops import Flops
-from trainer.live import Live
-from trainer.memory import Need
+from trainer.config.schema import GanConfig
+from trainer.config.sections import Strategy
+from trainer.distributed.world import connect, disconnect
+from trainer.memory.estimate import Need
+from trainer.memory.flops import Flops
+from trainer.memory.tracker import Live
 from trainer.plan import CHANNELS, STRATEGIES, Paper, sent
-from trainer.schedule import Phase
-from trainer.stages import GanTraining
-from trainer.world import connect, disconnect
+from trainer.stages.stages import GanTraining
+from trainer.steps.schedule import Phase
 
 from . import contract
 

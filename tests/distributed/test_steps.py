@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tests import processes
 from tests.trainer import plain
-from trainer.stats import Terms
-from trainer.world import World, connect, disconnect
+from trainer.distributed.world import World, connect, disconnect
+from trainer.steps.running_means import Terms
 
 
 def on_two(target: Callable[..., None], folder: Path, *args: object) -> dict[str, Tensor]:

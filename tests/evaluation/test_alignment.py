@@ -17,7 +17,7 @@ from data_shards.sources.sprites.renderer import FACTOR_SIZES, Factors, classes,
 from evaluation.disentanglement.alignment import FACTORS, VALUES, accuracies, alignment, r_squared, sources
 from evaluation.factors.network import load_extractor
 from evaluation.run import Run
-from trainer.config import GanConfig
+from trainer.config.schema import GanConfig
 
 SAMPLES, SEED, S_DIM = 600, 3, 2
 EXTRACTOR = load_extractor()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from evaluation.run import open_run
 from tests.trainer.helpers import finish, newest, train
-from trainer import snapshots
+from trainer.checkpoints import ema_snapshots
 
 from .helpers import answer, evaluate, quickly, refused
 
@@ -44,7 +44,7 @@ def test_the_command_writes_a_file_that_other_commands_take(grown: Path, tmp_pat
     assert json.loads((grown / "evaluation" / "ema.jsonl").read_text().splitlines()[-1]) == record
     for words in ("relative residual", "largest", "smallest", f"{160:012d}-sigma_rel_0.05"):
         assert words in running.out
-    assert len(snapshots.files(grown)) == 20, "it does not count as a snapshot"
+    assert len(ema_snapshots.files(grown)) == 20, "it does not count as a snapshot"
     found = {}
     for which in (None, "sigma_rel_0.1", file):
         argv = ("fid", grown, "--samples", 48, *(() if which is None else ("--ema", which)))
@@ -113,7 +113,7 @@ def test_commands_refuse(grown: Path, vae: Path, sprites: Path, tmp_path: Path) 
     finish(train("gan", sprites, other, 2, vae=vae, **SHAPE, seed=7))
     bare = tmp_path / "bare"
     shutil.copytree(grown, bare, ignore=shutil.ignore_patterns("ema"))
-    foreign = next(path for path in snapshots.files(other))
+    foreign = next(path for path in ema_snapshots.files(other))
     asked: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = [
         (("ema", bare, "--sigma-rel", 0.1), (bare / "ema", "holds no snapshots", "ema.snapshot_kimg=100")),
         (("ema", vae, "--sigma-rel", 0.1), (vae, "is a run of stage 1", "trainer gan")),
@@ -131,7 +131,7 @@ def test_commands_refuse(grown: Path, vae: Path, sprites: Path, tmp_path: Path) 
     shutil.copy(foreign, run / "ema")
     refused(evaluate(logs, "ema", run, "--sigma-rel", 0.07, code=2), run / "ema" / foreign.name, "other settings")
     (run / "ema" / foreign.name).unlink()
-    torn = snapshots.files(run)[3]
+    torn = ema_snapshots.files(run)[3]
     torn.write_bytes(torn.read_bytes()[:-100])
     refused(evaluate(logs, "ema", run, "--sigma-rel", 0.07, code=2), torn, "no whole file of averaged weights")
     assert not list(run.rglob("*.tmp"))

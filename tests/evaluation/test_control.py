@@ -22,7 +22,7 @@ from evaluation.factors.network import load_extractor
 from evaluation.run import Run
 from tests import processes
 from tests.trainer.helpers import finish
-from trainer.config import GanConfig
+from trainer.config.schema import GanConfig
 
 from .helpers import answer, lines, quickly, refused, self_contained
 

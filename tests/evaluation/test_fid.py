@@ -24,7 +24,7 @@ from evaluation.run import open_run
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import finish, train
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 from .helpers import answer, clean_fid, evaluate, pytorch_fid, random_inception, refused
 
@@ -308,17 +308,17 @@ def test_images_of_two_checkpoints_do_not_mix(copy: Path, tmp_path: Path) -> Non
 
 
 def test_a_held_checkpoint_is_let_go_when_its_evaluation_has_ended(copy: Path, tmp_path: Path) -> None:
-    from trainer import held
+    from trainer.checkpoints import evaluation_holds
 
     first, second, _ = sorted(path.name for path in checkpoint.steps(copy))
     for name in (first, second):
-        assert held.hold(copy, name)
+        assert evaluation_holds.hold(copy, name)
     evaluate(tmp_path, "fid", copy, "--samples", 64, "--step", first)
-    assert held.waiting(copy) == [first, second], "that was not the job that the run submitted"
+    assert evaluation_holds.waiting(copy) == [first, second], "that was not the job that the run submitted"
     evaluate(tmp_path, "fid", copy, "--samples", 64, "--step", first, "--release")
-    assert held.waiting(copy) == [second]
+    assert evaluation_holds.waiting(copy) == [second]
     evaluate(tmp_path, "fid", copy, "--samples", 0, "--step", second, "--release", code=2)
-    assert held.waiting(copy) == []
+    assert evaluation_holds.waiting(copy) == []
     refused(processes.command("evaluation", ("fid", copy, "--release"), tmp_path), "--release", "--step")
 
 

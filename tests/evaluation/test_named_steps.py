@@ -13,7 +13,7 @@ from evaluation.run import AtStage, open_run
 from evaluation.subject import of_run
 from tests import processes
 from tests.trainer.helpers import finish, tensors, train
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 from .helpers import answer, evaluate, quickly, refused
 

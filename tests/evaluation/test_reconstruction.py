@@ -15,7 +15,9 @@ from common.errors import UserError
 from evaluation.reconstruction import Profile, fit, inner, reconstruct
 from evaluation.run import Run
 from tests.trainer import plain
-from trainer import ema, settings, snapshots
+from trainer.checkpoints import ema_snapshots
+from trainer.config.settings import fixed
+from trainer.steps import ema
 
 WIDTHS = (0.05, 0.1)
 BATCHES = [8] * 200 + [20] * 160  # in 36 snapshots
@@ -80,8 +82,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, np.ndarray]:
     """A folder with the snapshots of 360 iterates, and the iterates [360, 40]: a walk that turns round slowly."""
     run, network, noise = tmp_path_factory.mktemp("walk"), Tiny(), torch.Generator().manual_seed(0)
     averages = plain.averages_of(network, CONFIG.ema.averages)
-    stored = snapshots.Snapshots(averages, CONFIG.ema)
-    manifest = {"config": settings.fixed(CONFIG), "facts": {"data": "x"}}
+    stored = ema_snapshots.Snapshots(averages, CONFIG.ema)
+    manifest = {"config": fixed(CONFIG), "facts": {"data": "x"}}
     seen, iterates = 0, []
     for batch in BATCHES:
         with torch.no_grad():
@@ -90,7 +92,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, np.ndarray]:
         averages.update(seen, batch)
         iterates.append(network.moves.detach().double().numpy().copy())
         if seen // stored.every > before // stored.every:
-            who = snapshots.identity(manifest["config"], manifest["facts"])
+            who = ema_snapshots.identity(manifest["config"], manifest["facts"])
             stored.write(run, seen, {"resolution": 64}, who, plain.ALONE)
     generator = nn.Module()
     generator.network = Tiny()
@@ -113,7 +115,7 @@ def test_a_stored_width_comes_out_as_it_was_stored(
     run, iterates = walk
     record = reconstruct(run, sigma_rel, None, tmp_path / "x.safetensors")
     found = load_file(tmp_path / "x.safetensors")
-    kept = load_file(run.path / "ema" / snapshots.name_of(sum(BATCHES), f"sigma_rel_{sigma_rel}"))
+    kept = load_file(run.path / "ema" / ema_snapshots.name_of(sum(BATCHES), f"sigma_rel_{sigma_rel}"))
     assert record["residual"] < 1e-6
     for name, tensor in kept.items():
         assert torch.allclose(found[name], tensor, rtol=1e-6, atol=1e-6)
@@ -121,7 +123,7 @@ def test_a_stored_width_comes_out_as_it_was_stored(
     scale = np.linalg.norm(brute(iterates, sigma_rel))
     assert np.linalg.norm(found["moves"].numpy() - brute(iterates, sigma_rel)) < 1e-5 * scale
     largest = record["weights"]["largest"][0]
-    assert largest["file"] == snapshots.name_of(sum(BATCHES), f"sigma_rel_{sigma_rel}")
+    assert largest["file"] == ema_snapshots.name_of(sum(BATCHES), f"sigma_rel_{sigma_rel}")
     assert largest["weight"] == pytest.approx(1, abs=1e-6)
 
 
@@ -144,7 +146,7 @@ def test_a_width_that_was_not_stored_is_near_its_brute_force_average(
 
 def test_an_earlier_end_uses_nothing_that_came_later(walk: tuple[Run, np.ndarray], tmp_path: Path) -> None:
     run, iterates = walk
-    times = sorted({int(path.name[:12]) for path in snapshots.files(run.path)})
+    times = sorted({int(path.name[:12]) for path in ema_snapshots.files(run.path)})
     at = times[20]
     record = reconstruct(run, 0.07, at, tmp_path / "x.safetensors")
     found = load_file(tmp_path / "x.safetensors")["moves"].numpy()
@@ -178,12 +180,12 @@ def test_what_cannot_be_reconstructed(walk: tuple[Run, np.ndarray], tmp_path: Pa
     for at in (last + 8, 9):
         with pytest.raises(UserError, match=f"--at: {at}: no snapshot was written there, and the last one at {last}"):
             reconstruct(made, 0.07, at, tmp_path / "x")
-    first = snapshots.files(made.path)[0]
-    kept = {path: path.read_bytes() for path in snapshots.files(made.path)}
+    first = ema_snapshots.files(made.path)[0]
+    kept = {path: path.read_bytes() for path in ema_snapshots.files(made.path)}
     for out, at in ((first, None), (first.resolve(), None), (first.parent / ".." / "ema" / first.name, None)):
         with pytest.raises(UserError, match="is a snapshot, which is never replaced"):
             reconstruct(made, 0.07, at, out)
-    later, earlier = snapshots.files(made.path)[-1], sorted({int(p.name[:12]) for p in kept})[-2]
+    later, earlier = ema_snapshots.files(made.path)[-1], sorted({int(p.name[:12]) for p in kept})[-2]
     with pytest.raises(UserError, match="is a snapshot, which is never replaced"):
         reconstruct(made, 0.07, earlier, later)
     strangers = [tmp_path / "theirs.safetensors.tmp", first.parent / "theirs.safetensors.tmp"]
@@ -191,5 +193,5 @@ def test_what_cannot_be_reconstructed(walk: tuple[Run, np.ndarray], tmp_path: Pa
         path.write_bytes(b"in progress")
     reconstruct(made, 0.07, None, tmp_path / "z.safetensors")
     assert all(path.exists() for path in strangers)
-    assert kept == {path: path.read_bytes() for path in snapshots.files(made.path)}
+    assert kept == {path: path.read_bytes() for path in ema_snapshots.files(made.path)}
     assert not (tmp_path / "x").exists()

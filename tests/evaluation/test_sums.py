@@ -15,7 +15,7 @@ from common.errors import UserError
 from evaluation.fid.sums import BLOCK, ROUND, Seen, Store, Sums, pass_over
 from tests import processes
 from tests.distributed import contract
-from trainer.world import ALONE, connect, disconnect
+from trainer.distributed.world import ALONE, connect, disconnect
 
 DIM, COUNT = 5, 30 * BLOCK - 11
 

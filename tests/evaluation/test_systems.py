@@ -14,8 +14,8 @@ from PIL import Image
 from evaluation.run import open_run
 from tests import processes
 from tests.trainer.helpers import finish, newest, two_at_a_time
-from trainer import networks
-from trainer.config import GanConfig
+from trainer.config.schema import GanConfig
+from trainer.steps import networks
 
 from .helpers import answer, evaluate, quickly, refused, self_contained
 

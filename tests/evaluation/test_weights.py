@@ -10,7 +10,7 @@ import torch
 from benchmarks.fid import network
 from common.errors import UserError
 from evaluation.fid import extractors, inception
-from trainer.config_parts import InceptionConfig
+from trainer.config.sections import InceptionConfig
 
 
 def test_other_weights_than_before_are_refused(tmp_path: Path) -> None:

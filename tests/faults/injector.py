@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from tests import processes
-from trainer import checkpoint
-from trainer.ema import Averages
-from trainer.engines import ddp, fsdp2
+from trainer.checkpoints import checkpoint
+from trainer.distributed.engines import ddp, fsdp2
 from trainer.loop import Loop
-from trainer.passes import Passes
-from trainer.stages import GanStage
+from trainer.stages.stages import GanStage
+from trainer.steps.ema import Averages
+from trainer.steps.forward_passes import Passes
 
 Phase = Literal["data", "R1", "D", "G", "EMA", "sample", "save"]
 PHASES: tuple[Phase, ...] = get_args(Phase)

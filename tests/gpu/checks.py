@@ -22,10 +22,11 @@ from models.resnet import ResBlock
 from tests.trainer.helpers import differences, finish, newest, train
 from tests.trainer.test_own_encoder import own
 from tests.trainer.test_resume import logged
-from trainer import frozen, own_encoder, schedule
-from trainer.config import GanConfig
-from trainer.stages import LAYOUT, GanStage
-from trainer.world import World
+from trainer.config.schema import GanConfig
+from trainer.distributed.world import World
+from trainer.encoders import frozen, own_encoder
+from trainer.stages.stages import LAYOUT, GanStage
+from trainer.steps import schedule
 
 from .exact import Gradients, flat, gradients_of_steps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.world import repeatable
+from trainer.distributed.world import repeatable
 
 
 def pytest_configure(config: pytest.Config) -> None:

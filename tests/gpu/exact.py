@@ -19,10 +19,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from models import Critic
 from tests.trainer import plain
-from trainer.batches import Reals
-from trainer.config import GanConfig
-from trainer.stages import LAYOUT
-from trainer.world import World
+from trainer.config.schema import GanConfig
+from trainer.distributed.world import World
+from trainer.stages.stages import LAYOUT
+from trainer.steps.batches import Reals
 
 TERMS, GRADIENTS, UPDATES = 1e-4, 1e-4, 1e-3  # relative
 EPS = 2.0**-23  # of fp32

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic
 from models.judge import CodeProjection
 from models.layers import Chain, Conv2d, Flatten, Halve, LeakyReLU, Linear
-from trainer import losses
+from trainer.steps import losses
 
 
 def count(module: nn.Module) -> int:

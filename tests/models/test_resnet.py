@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models import Discriminator, Generator
 from models.resnet import ResBlock, stages
-from trainer import losses
+from trainer.steps import losses
 
 Weights = dict[str, Tensor]
 

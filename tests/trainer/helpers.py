@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader
 
 from tests import processes
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 BATCH = 16
 CONFIGS = Path("configs/dsprites")

@@ -21,17 +21,17 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from common.random_numbers import Purpose, bits, normal
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Discriminator, Encoder, Generator, freeze
-from trainer import ema, networks
-from trainer.batches import Reals, VaeBatch
-from trainer.config import GanConfig, VaeConfig
-from trainer.config_parts import AverageConfig
-from trainer.dual import Dual
-from trainer.engines.ddp import Replicated
-from trainer.engines.strategies import engine
-from trainer.gan_step import GanStep
-from trainer.passes import Passes
-from trainer.vae_step import VaeStep
-from trainer.world import World
+from trainer.config.schema import GanConfig, VaeConfig
+from trainer.config.sections import AverageConfig
+from trainer.distributed.engines.choice import engine
+from trainer.distributed.engines.ddp import Replicated
+from trainer.distributed.world import World
+from trainer.steps import ema, networks
+from trainer.steps.batches import Reals, VaeBatch
+from trainer.steps.forward_passes import Passes
+from trainer.steps.gan_step import GanStep
+from trainer.steps.kl_constraint import Dual
+from trainer.steps.vae_step import VaeStep
 
 SEED, BATCH, C, ITERATIONS = 5, 8, 4, 2
 DECAY, CODE_WEIGHT = 0.9, 0.1

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from models import Discriminator, Generator
 from models.resnet import ResBlock, set_checkpointing
-from trainer import losses
-from trainer.config import GanConfig
+from trainer.config.schema import GanConfig
+from trainer.steps import losses
 
 from . import plain
 

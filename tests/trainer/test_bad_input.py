@@ -18,7 +18,7 @@ import torch
 from tests import processes
 from tests.data_shards.helpers import hashes, make_dsprites, mounted, photos
 from tests.data_shards.helpers import run as shards
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 from .helpers import GAN, VAE, differences, finish, newest, overrides, train
 
@@ -121,7 +121,7 @@ def test_a_shard_that_is_cut_while_the_run_reads_it(sprites: Path, tmp_path: Pat
 
 def poisoned(argv: list[str], at: int) -> None:
     """A trainer whose VAE gets a NaN weight at step `at`."""
-    from trainer.vae_step import VaeStep
+    from trainer.steps.vae_step import VaeStep
 
     original = VaeStep.__call__
 

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from trainer import schedule, settings
-from trainer.config import BetaConfig, GanConfig, VaeConfig, kind_of
-from trainer.config_parts import DecayAverage, EmaConfig
+from trainer.config.changes import changes
+from trainer.config.load import load_config
+from trainer.config.schema import BetaConfig, GanConfig, VaeConfig, kind_of
+from trainer.config.sections import DecayAverage, EmaConfig
+from trainer.config.settings import fixed, to_yaml
+from trainer.config.yaml_file import read_yaml
+from trainer.steps import schedule
 
 CONFIGS = Path("configs")
 OTHERS = {"accelerate", "rates"}  # no training configs
@@ -24,14 +28,14 @@ def needed(path: Path) -> list[str]:
 
 def refusal(kind: type, path: Path, *overrides: str) -> str:
     with pytest.raises(UserError) as found:
-        settings.load(kind, path, overrides)
+        load_config(kind, path, overrides)
     return str(found.value)
 
 
 def problems(kind: type, path: Path, *overrides: str) -> str:
     """What is wrong, or nothing."""
     try:
-        settings.load(kind, path, overrides)
+        load_config(kind, path, overrides)
     except UserError as error:
         return str(error)
     return ""
@@ -88,7 +92,7 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
 
 
 def test_numbers_read_as_yaml_1_2_does() -> None:
-    config = settings.load(
+    config = load_config(
         VaeConfig, CONFIGS / "dsprites/beta_vae.yaml", ["optimizer.lr=1e-3", "optimizer.betas=[0, .99]"]
     )
     assert config.optimizer.lr == 1e-3
@@ -97,30 +101,30 @@ def test_numbers_read_as_yaml_1_2_does() -> None:
 
 def test_what_may_change_stands_outside_the_hash() -> None:
     path = CONFIGS / "dsprites/idgan.yaml"
-    base = settings.fixed(settings.load(GanConfig, path, ["vae=a"]))
+    base = fixed(load_config(GanConfig, path, ["vae=a"]))
     free = ["vae=b", "run=x", "processes=2", "micro_batch=8", "device=cpu", "data.workers=3", "data.path=y"]
     free += [f"schedule.{key}=5" for key in ("total_kimg", "tick_kimg", "sample_kimg", "save_kimg", "keep_last")]
-    assert settings.fixed(settings.load(GanConfig, path, free)) == base
+    assert fixed(load_config(GanConfig, path, free)) == base
     for override in ("seed=1", "batch_size=8", "r1=1", "data.flip=true", "optimizer_g.lr=1", "data.variant=color"):
-        assert settings.fixed(settings.load(GanConfig, path, ["vae=a", override])) != base
+        assert fixed(load_config(GanConfig, path, ["vae=a", override])) != base
 
 
 @pytest.mark.parametrize("path", sorted(p for p in CONFIGS.glob("*/*.yaml") if p.parent.name not in OTHERS), ids=str)
 def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
     kind = VaeConfig if "vae" in path.stem else GanConfig
-    assert kind_of(settings.read(path)) is kind
-    config = settings.load(kind, path, needed(path))
+    assert kind_of(read_yaml(path)) is kind
+    config = load_config(kind, path, needed(path))
     saved = tmp_path / "config.yaml"
-    saved.write_text(settings.to_yaml(config))
-    assert settings.load(kind, saved) == config
+    saved.write_text(to_yaml(config))
+    assert load_config(kind, saved) == config
 
 
 def test_the_papers_settings() -> None:
-    vae = settings.load(VaeConfig, CONFIGS / "dsprites/beta_vae.yaml")
+    vae = load_config(VaeConfig, CONFIGS / "dsprites/beta_vae.yaml")
     assert (vae.beta.value, vae.beta.course, vae.c_dim, vae.batch_size, vae.init) == (8, (), 10, 64, "normal")
     assert (vae.optimizer.lr, vae.optimizer.betas) == (1e-4, (0.9, 0.999))
     assert vae.schedule.total_kimg * 1000 / vae.batch_size == 500_000
-    gan = settings.load(GanConfig, CONFIGS / "dsprites/idgan.yaml", ["vae=x"])
+    gan = load_config(GanConfig, CONFIGS / "dsprites/idgan.yaml", ["vae=x"])
     assert (gan.s_dim, gan.c_dim, gan.code_weight, gan.r1, gan.batch_size) == (0, 10, 1e-4, 10, 64)
     assert (gan.optimizer_g.lr, gan.optimizer_d.lr, gan.ema.averages) == (1e-3, 1e-4, (DecayAverage(decay=0.999),))
     assert (gan.optimizer_g.name, gan.data.flip, gan.data.dequantise) == ("rmsprop", False, False)
@@ -177,11 +181,11 @@ def test_averages_that_cannot_be(override: str, words: str) -> None:
 
 def test_averages_are_part_of_the_hash_and_their_snapshots_are_not() -> None:
     path, two = CONFIGS / "dsprites/idgan.yaml", "ema.averages=[{decay: 0.997}, {sigma_rel: 0.05}, {sigma_rel: 0.1}]"
-    flat = settings.fixed(settings.load(GanConfig, path, ["vae=a", two]))
+    flat = fixed(load_config(GanConfig, path, ["vae=a", two]))
     assert flat["ema.averages"] == [{"decay": 0.997}, {"sigma_rel": 0.05}, {"sigma_rel": 0.1}]
-    assert settings.fixed(settings.load(GanConfig, path, ["vae=a", two, "ema.snapshot_kimg=5"])) == flat
-    assert settings.fixed(settings.load(GanConfig, path, ["vae=a", "ema.averages=[{decay: 0.998}]"])) != flat
-    assert settings.load(GanConfig, path, ["vae=a"]).ema == EmaConfig(), "the paper's is the default"
+    assert fixed(load_config(GanConfig, path, ["vae=a", two, "ema.snapshot_kimg=5"])) == flat
+    assert fixed(load_config(GanConfig, path, ["vae=a", "ema.averages=[{decay: 0.998}]"])) != flat
+    assert load_config(GanConfig, path, ["vae=a"]).ema == EmaConfig(), "the paper's is the default"
 
 
 SYSTEMS = {  # the paper's name, c from, code loss, D sees c, s_dim, c_dim
@@ -196,18 +200,18 @@ SYSTEMS = {  # the paper's name, c from, code loss, D sees c, s_dim, c_dim
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_five_gans_are_settings_of_one_step(name: str) -> None:
     path = CONFIGS / f"dsprites/{name}.yaml"
-    c = settings.load(GanConfig, path, needed(path))
+    c = load_config(GanConfig, path, needed(path))
     assert (c.system, c.code_source, c.code_loss, c.d_sees_code, c.s_dim, c.c_dim) == SYSTEMS[name]
     assert (c.optimizer_q is not None) == (name == "infogan")
     assert c.code_weight == (1e-4 if name in ("infogan", "idgan") else 0)
-    base = settings.fixed(settings.load(GanConfig, CONFIGS / "dsprites/idgan.yaml", ["vae=x"]))
+    base = fixed(load_config(GanConfig, CONFIGS / "dsprites/idgan.yaml", ["vae=x"]))
     own = {"code_source", "code_loss", "code_weight", "d_sees_code", "s_dim", "c_dim"}
-    differs = {line.split(":")[0] for line in settings.changes(base, settings.fixed(c))}
+    differs = {line.split(":")[0] for line in changes(base, fixed(c))}
     assert {key.split(".")[0] for key in differs} <= own | {"optimizer_q"}, "everything else is the same"
 
 
 def test_the_three_vaes_are_settings_of_one_step() -> None:
-    found = {n: settings.load(VaeConfig, CONFIGS / f"dsprites/{n}.yaml") for n in ("vae", "beta_vae", "factor_vae")}
+    found = {n: load_config(VaeConfig, CONFIGS / f"dsprites/{n}.yaml") for n in ("vae", "beta_vae", "factor_vae")}
     assert [c.system for c in found.values()] == ["VAE", "beta-VAE", "FactorVAE"]
     assert [(c.beta.value, c.gamma) for c in found.values()] == [(1, 0), (8, 0), (1, 10)]
     critic = found["factor_vae"].optimizer_critic

@@ -14,8 +14,10 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from trainer import networks, schedule, settings
-from trainer.config import GanConfig, VaeConfig
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, VaeConfig
+from trainer.config.yaml_file import read_yaml
+from trainer.steps import networks, schedule
 
 from .shipped import GANS, PATHS, VAES, commands, header, literal, making, training
 
@@ -106,7 +108,7 @@ def expected(*layers: dict[str, Any]) -> dict[str, Any]:
 def load_gan(name: str, *more: str) -> GanConfig:
     """As its header's command starts it."""
     _, path, *overrides = training(name)
-    return settings.load(GanConfig, Path(path), [*(o for o in overrides if o != "processes=8"), *more])
+    return load_config(GanConfig, Path(path), [*(o for o in overrides if o != "processes=8"), *more])
 
 
 def only(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +201,7 @@ STAGE_1 = {
 
 @pytest.mark.parametrize("name", VAES)
 def test_stage_1_has_the_papers_settings(name: str) -> None:
-    config = settings.load(VaeConfig, PATHS[name])
+    config = load_config(VaeConfig, PATHS[name])
     iterations = config.schedule.total_kimg * 1000 / 64
     assert (config.c_dim, config.likelihood, config.beta.value, iterations) == STAGE_1[name]
     assert (config.beta.course, config.gamma, config.init, config.batch_size) == ((), 0, "normal", 64)
@@ -208,8 +210,8 @@ def test_stage_1_has_the_papers_settings(name: str) -> None:
 
 
 def test_the_papers_encoder_of_celeba_hq_is_that_of_celeba() -> None:
-    one = settings.load(VaeConfig, PATHS["celeba_hq/beta_vae"], literal("celeba_hq/beta_vae") or [])
-    assert one == settings.load(VaeConfig, PATHS["celeba/beta_vae"])
+    one = load_config(VaeConfig, PATHS["celeba_hq/beta_vae"], literal("celeba_hq/beta_vae") or [])
+    assert one == load_config(VaeConfig, PATHS["celeba/beta_vae"])
 
 
 # What the comments say
@@ -222,7 +224,7 @@ def test_the_headers_commands_are_about_this_config(name: str) -> None:
     assert stage == ("vae" if name in VAES else "gan")
     assert path == str(PATHS[name])
     made = making(name)
-    config = load_gan(name) if name in GANS else settings.load(VaeConfig, PATHS[name])
+    config = load_gan(name) if name in GANS else load_config(VaeConfig, PATHS[name])
     assert made[made.index("--out") + 1] == str(config.data.path)
     levels = set(map(int, made[made.index("--resolutions") + 1].split(",")))
     if isinstance(config, GanConfig):
@@ -252,7 +254,7 @@ def test_every_value_of_the_paper_stands_in_the_file(name: str) -> None:
     """Also where it is the default, which another config may have moved."""
     wanted = VALUES["vae" if name in VAES else "gan"].split()
     wanted += VALUES["1024"].split() if name.endswith("/1024") else []
-    groups = settings.read(PATHS[name])
+    groups = read_yaml(PATHS[name])
     keys = set(flat(groups)) | set(groups)
     assert not set(wanted) - keys
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import processes, replicas
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 from .helpers import STAGE_1, STAGE_2, TIMING, differences, finish, largest_gap, newest, two_at_a_time
 from .shipped import GANS, PATHS, VAES, commands, making, training

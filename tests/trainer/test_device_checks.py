@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.flops import Size
 from tests.gpu import checks, exact, numbers
-from trainer import world
+from trainer.distributed import world
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,9 @@ from evaluation import images
 from evaluation.run import open_run
 from models import CodeEncoder, sample_posterior
 from tests import processes
-from trainer import checkpoint, exporting, own_encoder, trained
+from trainer.checkpoints import checkpoint
+from trainer.encoders import own_encoder
+from trainer.export import run_networks, write
 
 from .helpers import BATCH, finish, tensors, train, train_system
 
@@ -108,7 +110,7 @@ def test_generator_and_q_are_of_one_checkpoint_while_the_run_saves(
     sprites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """InfoGAN's q is read after the generator: a checkpoint that is published in between is not looked at."""
-    run, real_steps, real_average = tmp_path / "run", checkpoint.steps, trained.average
+    run, real_steps, real_average = tmp_path / "run", checkpoint.steps, run_networks.average
     finish(train_system("infogan", sprites, run, 2, schedule__save_kimg=BATCH / 1000))
     newer, older = checkpoint.steps(run)
 
@@ -118,10 +120,10 @@ def test_generator_and_q_are_of_one_checkpoint_while_the_run_saves(
         monkeypatch.setattr(checkpoint, "steps", real_steps)
         return found
 
-    monkeypatch.setattr(trained, "average", before_the_save)
+    monkeypatch.setattr(run_networks, "average", before_the_save)
 
     def exported() -> CodeEncoder | None:
-        assert exporting.export(run, tmp_path / "out", None, None).origin["step"] == older.name
+        assert write.export(run, tmp_path / "out", None, None).origin["step"] == older.name
         return trainer.load(tmp_path / "out").encoder
 
     for read in (exported, lambda: open_run(run).q):
@@ -228,7 +230,7 @@ def test_another_format_is_refused(idgan: Path, tmp_path: Path) -> None:
 
 
 def die_while_publishing(run: str, out: str, at: int) -> None:
-    count, publish = [0], exporting.publish
+    count, publish = [0], write.publish
 
     def counting(path: Path, data: bytes) -> None:
         count[0] += 1
@@ -236,8 +238,8 @@ def die_while_publishing(run: str, out: str, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         publish(path, data)
 
-    exporting.publish = counting  # type: ignore[assignment]
-    exporting.export(Path(run), Path(out))
+    write.publish = counting  # type: ignore[assignment]
+    write.export(Path(run), Path(out))
 
 
 @pytest.mark.parametrize("at", [1, 3])

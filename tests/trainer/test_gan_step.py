@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from models import DiscriminatorOutput
 from models.layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
-from trainer import schedule
-from trainer.batches import Reals
-from trainer.config import GanConfig
+from trainer.config.schema import GanConfig
+from trainer.steps import schedule
+from trainer.steps.batches import Reals
 
 from . import plain
 

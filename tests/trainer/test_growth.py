@@ -14,13 +14,15 @@ import torch
 from data_shards.read.loader import Batch
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
-from trainer import checkpoint, schedule, settings
-from trainer.batches import reals
-from trainer.config import GanConfig
-from trainer.config_parts import DataConfig, GanDataConfig, GrowthConfig
-from trainer.data import open_data
-from trainer.schedule import Now
-from trainer.world import World
+from trainer.checkpoints import checkpoint
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
+from trainer.config.sections import DataConfig, GanDataConfig, GrowthConfig
+from trainer.distributed.world import World
+from trainer.stages.data import open_data
+from trainer.steps import schedule
+from trainer.steps.batches import reals
+from trainer.steps.schedule import Now
 
 from .helpers import differences, finish, largest_gap, newest, overrides, train
 from .test_config import refusal
@@ -108,7 +110,7 @@ def test_a_stage_reads_its_own_bytes_and_the_twins(
         return pread(handle, size, offset)
 
     monkeypatch.setattr(os, "pread", counting)
-    config = settings.load(GanConfig, Path("configs/dsprites/gan.yaml"))
+    config = load_config(GanConfig, Path("configs/dsprites/gan.yaml"))
     stream = data.batches(config, Now(resolution, 16, None), 0, ALONE)
     for _ in range(4):
         batch = next(stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests import processes
-from trainer import checkpoint, listing
+from trainer.checkpoints import checkpoint, listing
 
 from .helpers import BATCH, finish, train
 

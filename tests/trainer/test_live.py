@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from trainer.live import Live, fake_tensors
+from trainer.memory.tracker import Live, fake_tensors
 
 KB = 1024  # bytes of 256 floats
 

@@ -16,8 +16,8 @@ import pytest
 
 from common.errors import UserError
 from tests import processes
-from trainer import lock
-from trainer.lock import Lock
+from trainer.jobs import run_lock
+from trainer.jobs.run_lock import Lock
 
 from .helpers import VAE, finish, newest, overrides, train
 
@@ -28,11 +28,11 @@ def held_by(run: Path, age: float = 0, **more: Any) -> None:
     holder = {
         "token": "other",
         "job": None,
-        "host": lock.socket.gethostname(),
-        "pids": lock._namespace(),
+        "host": run_lock.socket.gethostname(),
+        "pids": run_lock._namespace(),
         "pid": parent,
     }
-    holder |= {"started": lock._start_of(parent)} | more
+    holder |= {"started": run_lock._start_of(parent)} | more
     (run / "lock").write_text(json.dumps(holder))
     then = time.time() - age
     os.utime(run / "lock", (then, then))
@@ -88,8 +88,8 @@ def test_another_users_process_that_proc_hides_is_not_gone(tmp_path: Path, monke
         raise PermissionError
 
     held_by(tmp_path)
-    monkeypatch.setattr(lock.os, "kill", refuse)
-    monkeypatch.setattr(lock, "_start_of", lambda pid: None)
+    monkeypatch.setattr(run_lock.os, "kill", refuse)
+    monkeypatch.setattr(run_lock, "_start_of", lambda pid: None)
     with pytest.raises(UserError, match="is in use by"):
         Lock(tmp_path).acquire()
 
@@ -98,7 +98,7 @@ def test_a_zombie_is_gone(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         os._exit(0)
-    while lock._start_of(child) != "zombie":
+    while run_lock._start_of(child) != "zombie":
         time.sleep(0.01)
     held_by(tmp_path, pid=child, started="1")
     Lock(tmp_path).acquire()
@@ -175,7 +175,7 @@ def suppressed(mine: Lock) -> None:
 @pytest.mark.parametrize("age", [0, 61])
 def test_one_that_died_while_it_took_over_is_in_nobodys_way(age: float, tmp_path: Path) -> None:
     held_by(tmp_path, 61)
-    dead = {"token": "dead", "job": None, "host": lock.socket.gethostname(), "pid": 2**22 + 1, "started": "1"}
+    dead = {"token": "dead", "job": None, "host": run_lock.socket.gethostname(), "pid": 2**22 + 1, "started": "1"}
     right = tmp_path / "lock.other.over"
     right.write_text(json.dumps(dead if age == 0 else dead | {"host": "elsewhere"}))
     os.utime(right, (time.time() - age, time.time() - age))

@@ -17,7 +17,7 @@ from torch.distributions import Bernoulli, Independent, MultivariateNormal, Norm
 from torch.nn import functional as F
 
 from models import ConvDiscriminator
-from trainer import losses
+from trainer.steps import losses
 
 
 @pytest.fixture(autouse=True)

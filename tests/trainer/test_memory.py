@@ -17,13 +17,13 @@ from torch import nn
 
 from common.errors import UserError
 from models import Encoder, freeze
-from trainer import memory
-from trainer.batches import micro
-from trainer.config import GanConfig
-from trainer.live import Live
-from trainer.schedule import Now, Phase
-from trainer.stages import GanStage, GanTraining
-from trainer.world import World
+from trainer.config.schema import GanConfig
+from trainer.distributed.world import World
+from trainer.memory import estimate
+from trainer.memory.tracker import Live
+from trainer.stages.stages import GanStage, GanTraining
+from trainer.steps.batches import micro
+from trainer.steps.schedule import Now, Phase
 
 ALONE = World(0, 1, torch.device("cpu"), None)
 CHANNELS = 3
@@ -59,8 +59,8 @@ def training(config: GanConfig, world: World, encoder: nn.Module | None) -> GanT
     return GanTraining(config, world, CHANNELS, encoder)
 
 
-def estimator(config: GanConfig, world: World = ALONE) -> memory.Estimator:
-    return memory.Estimator(training, encoder_of(config), CHANNELS, world)
+def estimator(config: GanConfig, world: World = ALONE) -> estimate.Estimator:
+    return estimate.Estimator(training, encoder_of(config), CHANNELS, world)
 
 
 def iterate(real: GanTraining, config: GanConfig, phase: Phase, images_seen: int = 0) -> None:
@@ -68,7 +68,7 @@ def iterate(real: GanTraining, config: GanConfig, phase: Phase, images_seen: int
     numbers = torch.arange(phase.batch_size)
     images = torch.randint(256, (phase.batch_size, CHANNELS, phase.resolution, phase.resolution), dtype=torch.uint8)
     twin = images if phase.resolution == 64 else images[..., :64, :64].clone()
-    batch = memory.Batch(numbers, numbers, numbers, images, twin)
+    batch = estimate.Batch(numbers, numbers, numbers, images, twin)
     real.step([micro(batch, config.micro_batch)], Now(phase.resolution, 0, 0.5 if phase.fades else None), images_seen)
 
 
@@ -121,7 +121,7 @@ def test_a_process_grows_by_as_much() -> None:
 
 
 def fits(config: GanConfig, free: int) -> bool:
-    return estimator(config).need(config).bytes * memory.MARGIN["cpu"] <= free
+    return estimator(config).need(config).bytes * estimate.MARGIN["cpu"] <= free
 
 
 def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> None:
@@ -133,8 +133,8 @@ def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> 
     message = one.problem(config, need, free)
     assert message is not None
     assert message.startswith("micro_batch: 8 images a pass at 64 px need ")
-    assert memory.gb(free) in message
-    assert memory.gb(need.bytes) in message
+    assert estimate.gb(free) in message
+    assert estimate.gb(need.bytes) in message
     named = re.search(r"set micro_batch=(\d+), the largest that fits", message)
     assert named, message
     size = int(named[1])
@@ -160,8 +160,8 @@ def test_only_stages_that_another_outdoes_are_left_out() -> None:
         return Phase(resolution, batch, fades, 0, None)
 
     plan = [phase(64, 8), phase(128, 8, True), phase(128, 8), phase(256, 4, True), phase(256, 4)]
-    assert memory.undominated(plan, None, 1) == [plan[1], plan[3]]
-    assert memory.undominated(plan, 4, 1) == [plan[3]]
+    assert estimate.undominated(plan, None, 1) == [plan[1], plan[3]]
+    assert estimate.undominated(plan, 4, 1) == [plan[3]]
 
 
 def test_what_is_free_is_shared_and_no_more_than_the_control_group_leaves(
@@ -170,16 +170,16 @@ def test_what_is_free_is_shared_and_no_more_than_the_control_group_leaves(
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
     group = tmp_path / "group"
     group.mkdir()
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_groups", lambda: [group])
-    assert memory.free_bytes(ALONE) == 4000 * 1024
+    monkeypatch.setattr(estimate, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(estimate, "_groups", lambda: [group])
+    assert estimate.free_bytes(ALONE) == 4000 * 1024
     for name, text in (("max", "3000000"), ("current", "1000000"), ("stat", "anon 5\ninactive_file 250000\n")):
         (group / f"memory.{name}").write_text(text)
-    assert memory.free_bytes(ALONE) == 2_250_000
+    assert estimate.free_bytes(ALONE) == 2_250_000
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert memory.free_bytes(World(1, 4, torch.device("cpu"), None)) == 1_125_000
+    assert estimate.free_bytes(World(1, 4, torch.device("cpu"), None)) == 1_125_000
     (group / "memory.max").write_text("max\n")
-    assert memory.free_bytes(ALONE) == 2000 * 1024
+    assert estimate.free_bytes(ALONE) == 2000 * 1024
 
 
 def test_a_start_tells_what_it_needs_and_refuses_what_is_too_much_with_all_else(
@@ -189,7 +189,7 @@ def test_a_start_tells_what_it_needs_and_refuses_what_is_too_much_with_all_else(
     settings = {"network": {"name": "conv"}, "bottleneck": None, "resolution": 64, "data": data, "vae": None}
     settings |= {"code_weight": 0, "c_dim": 0}
     config = config_of(**settings, code_source="none", code_loss="none")
-    monkeypatch.setattr(memory, "free_bytes", lambda world: 1000)
+    monkeypatch.setattr(estimate, "free_bytes", lambda world: 1000)
     with caplog.at_level("INFO"), pytest.raises(UserError, match="2 problems") as error:
         GanStage(config, ALONE)
     assert re.search(r"memory: about 0\.\d\d GB per process at 64 px", caplog.text)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from tests.evaluation.helpers import answer, quickly
-from trainer import frozen, own_encoder
+from trainer.encoders import frozen, own_encoder
 
 from .helpers import differences, finish, newest, train, train_system, two_at_a_time
 from .test_bad_input import refused

@@ -12,10 +12,10 @@ import yaml
 from benchmarks import flops as closed
 from common.errors import UserError
 from trainer import plan as planning
-from trainer import schedule
-from trainer.flops import Flops
+from trainer.memory.flops import Flops
 from trainer.plan import Paper, Plan, Rates, images_of, sent
-from trainer.stages import GanTraining
+from trainer.stages.stages import GanTraining
+from trainer.steps import schedule
 
 from .test_memory import ALONE, CHANNELS, config_of, encoder_of, training
 from .test_memory import iterate as really

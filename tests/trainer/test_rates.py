@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from trainer import schedule
-from trainer.config import GanConfig, VaeConfig
-from trainer.config_parts import AdamConfig, RMSpropConfig
+from trainer.config.schema import GanConfig, VaeConfig
+from trainer.config.sections import AdamConfig, RMSpropConfig
 from trainer.loop import SHAPING
+from trainer.steps import schedule
 
 from . import plain
 from .helpers import VAE, differences, finish, newest, train

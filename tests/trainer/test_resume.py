@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests import processes
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 from .helpers import (
     TERMS,

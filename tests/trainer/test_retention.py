@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer import checkpoint
-from trainer.retention import Keep
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.retention import Keep
 
 from .helpers import BATCH, finish, train
 

@@ -13,10 +13,10 @@ import torch
 from torch.distributed.checkpoint import filesystem
 
 from tests import processes
-from trainer import checkpoint
-from trainer.retention import Keep
-from trainer.state import State
-from trainer.world import World
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.retention import Keep
+from trainer.checkpoints.state import State
+from trainer.distributed.world import World
 
 ALONE = World(0, 1, torch.device("cpu"), None)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from trainer.settling import Attempt, attempt_folder, judge
+from trainer.jobs.requeue import Attempt, attempt_folder, judge
 
 from .helpers import VAE, finish, overrides, train
 

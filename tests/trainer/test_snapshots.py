@@ -18,8 +18,8 @@ from torch import nn
 
 from common.errors import UserError
 from tests import processes
-from trainer import snapshots
-from trainer.config_parts import EmaConfig
+from trainer.checkpoints import ema_snapshots
+from trainer.config.sections import EmaConfig
 
 from . import plain
 from .helpers import CONFIGS, differences, finish, largest_gap, newest, overrides, tensors, train
@@ -122,8 +122,8 @@ def write(run: Path, at: int = 10) -> list[Path]:
     """Snapshots of a tiny network."""
     torch.manual_seed(at)
     averages = plain.averages_of(nn.Linear(2, 2), WIDE.averages)
-    snapshots.Snapshots(averages, WIDE).write(run, at, {"resolution": 8, "alpha": 0.5}, "of a run", plain.ALONE)
-    return snapshots.files(run)
+    ema_snapshots.Snapshots(averages, WIDE).write(run, at, {"resolution": 8, "alpha": 0.5}, "of a run", plain.ALONE)
+    return ema_snapshots.files(run)
 
 
 def write_and_die(run: str, call: str, at: int) -> None:
@@ -148,12 +148,12 @@ def test_a_kill_inside_a_snapshot_leaves_no_half_file(call: str, at: int, whole:
     write(run)
     code = processes.start(write_and_die, (str(run), call, at), tmp_path / "logs").wait()
     assert code == -signal.SIGKILL
-    left = snapshots.files(run)
+    left = ema_snapshots.files(run)
     assert len(left) == before + whole
     for path in left:
-        assert snapshots.read_facts(path, "of a run").resolution == 8
+        assert ema_snapshots.read_facts(path, "of a run").resolution == 8
     write(run, 30)
-    assert len(snapshots.files(run)) == before + whole + 2
+    assert len(ema_snapshots.files(run)) == before + whole + 2
     assert all(path.suffix == ".safetensors" for path in (run / "ema").iterdir()), "what a kill left is swept"
 
 
@@ -176,19 +176,19 @@ def test_a_full_disk_is_told_and_leaves_what_was_published(tmp_path: Path, monke
 def test_files_that_are_no_snapshot_of_the_run_are_named(tmp_path: Path) -> None:
     path, other = write(tmp_path)
     like = nn.Linear(2, 2).state_dict()
-    assert snapshots.read(path, like).keys() == like.keys()
+    assert ema_snapshots.read(path, like).keys() == like.keys()
     with pytest.raises(UserError, match="another network"):
-        snapshots.read(path, nn.Linear(2, 3).state_dict())
+        ema_snapshots.read(path, nn.Linear(2, 3).state_dict())
     with pytest.raises(UserError, match="other settings, data or encoder"):
-        snapshots.read_facts(path, "of another run")
+        ema_snapshots.read_facts(path, "of another run")
     content = path.read_bytes()
     for damage in (content[:-5], content[:20], b"", b"{}" * 30):
         path.write_bytes(damage)
         with pytest.raises(UserError, match=f"{path.name}: is no whole file"):
-            snapshots.read_facts(path, "of a run")
+            ema_snapshots.read_facts(path, "of a run")
     other.write_bytes(other.read_bytes().replace(b'format\\": 1', b'format\\": 9'))
     with pytest.raises(UserError, match="has format 9, this program reads 1"):
-        snapshots.read_facts(other, "of a run")
+        ema_snapshots.read_facts(other, "of a run")
 
 
 def test_two_processes_write_one_set_with_the_averages_of_one(sprites: Path, vae: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_two_processes_write_one_set_with_the_averages_of_one(sprites: Path, vae
     argv = ["gan", str(CONFIGS / "idgan.yaml"), *overrides(sprites, tmp_path / "two", 4, processes=2, **more)]
     for rank in processes.ranks(2, "trainer", argv, tmp_path / "logs"):
         assert rank.wait() == 0, rank.err
-    one, two = (snapshots.files(tmp_path / name) for name in ("one", "two"))
+    one, two = (ema_snapshots.files(tmp_path / name) for name in ("one", "two"))
     assert [path.name for path in one] == [path.name for path in two]
     for a, b in zip(one, two, strict=True):
         assert largest_gap(load_file(a), load_file(b))[0] < 1e-9

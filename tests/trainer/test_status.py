@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.status import BOARD_PX, Status
+from trainer.reporting.status import BOARD_PX, Status
 
 
 def test_a_large_grid_is_whole_in_its_file_and_small_in_tensorboard(

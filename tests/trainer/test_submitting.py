@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from trainer import checkpoint, held, submitting
-from trainer.config import GanConfig
-from trainer.config_parts import EvaluationConfig
-from trainer.submitting import Submitter, weights_problem
+from trainer.checkpoints import checkpoint, evaluation_holds
+from trainer.config.schema import GanConfig
+from trainer.config.sections import EvaluationConfig
+from trainer.jobs import evaluation_jobs
+from trainer.jobs.evaluation_jobs import Submitter, weights_problem
 
 from .helpers import BATCH, finish, train
 
@@ -52,7 +53,7 @@ def test_a_run_submits_each_checkpoint_once_over_resumes(sprites: Path, vae: Pat
     names = [checkpoint.name_of(BATCH * step) for step in (1, 2, 3, 4, 5)]
     assert sorted(told.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name} --release" for name in names]
     assert json.loads((run / "evaluation" / "submitted.json").read_bytes()) == names
-    assert held.waiting(run) == names[:3]
+    assert evaluation_holds.waiting(run) == names[:3]
     there = sorted(path.name for path in checkpoint.steps(run))
     assert there == names, "three are held and the last two are kept anyway"
 
@@ -78,20 +79,20 @@ def test_held_checkpoints_outlive_retention_until_they_are_evaluated(
     assert warned == [
         f"warning: 3 checkpoints wait for their evaluation ({', '.join(names[:3])}): later ones are not held for theirs"
     ], "once"
-    assert held.waiting(run) == names[:3]
-    held.release(run, names[0])
-    assert held.hold(run, saved(run, 60))
-    assert held.waiting(run) == [*names[1:3], "step-000000000060"]
+    assert evaluation_holds.waiting(run) == names[:3]
+    evaluation_holds.release(run, names[0])
+    assert evaluation_holds.hold(run, saved(run, 60))
+    assert evaluation_holds.waiting(run) == [*names[1:3], "step-000000000060"]
 
 
 def test_a_held_checkpoint_whose_job_was_lost_is_let_go(tmp_path: Path) -> None:
     lost, done = saved(tmp_path, 10), [saved(tmp_path, images) for images in (20, 30, 40)]
-    assert held.hold(tmp_path, lost)
+    assert evaluation_holds.hold(tmp_path, lost)
     record = tmp_path / "evaluation" / "fid.jsonl"
     for n in (2, 3):
         record.write_text("".join(json.dumps({"step": name}) + "\n" for name in done[:n]))
-        held.sweep(tmp_path)
-        assert held.waiting(tmp_path) == ([lost] if n < 3 else [])
+        evaluation_holds.sweep(tmp_path)
+        assert evaluation_holds.waiting(tmp_path) == ([lost] if n < 3 else [])
 
 
 def test_a_job_does_not_take_the_group_of_the_run_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ def test_a_scheduler_that_hangs_holds_nothing_up(
     start = time.monotonic()
     one.submit()
     one.look()
-    monkeypatch.setattr(submitting, "PATIENCE", 0.1)
+    monkeypatch.setattr(evaluation_jobs, "PATIENCE", 0.1)
     one.finish()
     assert time.monotonic() - start < 10
     assert "--step step-000000000064 --release has not answered yet" in caplog.text

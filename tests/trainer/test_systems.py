@@ -13,7 +13,7 @@ import yaml
 
 from data_shards.read.variants import Variant
 from tests import processes
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 
 from .helpers import BATCH, CONFIGS, TERMS, TIMING, batches_of, train_system, two_at_a_time
 

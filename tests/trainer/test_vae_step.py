@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.random_numbers import Purpose, bits
 from models import Critic
-from trainer import losses
+from trainer.steps import losses
 
 from . import plain
 

@@ -1,0 +1,166 @@
+"""The paper's systems as settings of stage 2, and which settings contradict each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.resnet import stages
+
+if TYPE_CHECKING:
+    from .schema import GanConfig
+    from .sections import GrowthConfig
+
+SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
+    ("none", "none", False): "GAN",
+    ("prior", "info", False): "InfoGAN",
+    ("posterior", "none", True): "cGAN",
+    ("posterior", "none", False): "ID-GAN without distillation",
+    ("posterior", "distill", False): "ID-GAN",
+}
+
+
+def contradictions(c: GanConfig) -> list[str]:
+    """Settings that cannot be meant together, with a remedy each. No setting may do nothing."""
+    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c)]
+    return [problem for wrong, problem in rules if wrong] + _shape(c)
+
+
+Rule = tuple[bool, str]
+
+
+def _code(c: GanConfig) -> list[Rule]:
+    """Where c comes from, and who sees it."""
+    has_code, posterior = c.code_source != "none", c.code_source == "posterior"
+    return [
+        (
+            has_code and c.c_dim == 0,
+            f"c_dim: 0, but code_source is {c.code_source}; set c_dim=10, or code_source=none for a GAN without a code",
+        ),
+        (not has_code and c.c_dim > 0, f"c_dim: {c.c_dim}, but code_source is none; set c_dim=0"),
+        (c.c_dim == 0 and c.s_dim == 0, "s_dim: 0, and there is no code: G has no input; set s_dim=10"),
+        (
+            c.d_sees_code and not posterior,
+            f"d_sees_code: D judges pairs (x, q(c|x)), but code_source is {c.code_source}; "
+            "set code_source=posterior or d_sees_code=false",
+        ),
+        (
+            posterior and c.vae is None,
+            "vae: is missing, and code_source: posterior takes the code from its encoder; "
+            "set vae=RUN of `python -m trainer vae`",
+        ),
+        (
+            not posterior and c.vae is not None,
+            f"vae: {c.vae} is given, but code_source: {c.code_source} takes no code from it; set vae=null",
+        ),
+    ]
+
+
+def _code_loss(c: GanConfig) -> list[Rule]:
+    """What is learnt about c, and from whom."""
+    has_code, learns, posterior = c.code_source != "none", c.code_loss != "none", c.code_source == "posterior"
+    return [
+        (
+            c.code_loss == "distill" and not posterior,
+            f"code_loss: distill teaches G the frozen q of a VAE, but code_source is {c.code_source}; "
+            "set code_source=posterior and vae=RUN, or code_loss=" + ("info" if has_code else "none"),
+        ),
+        (
+            c.code_loss == "info" and c.code_source != "prior",
+            f"code_loss: info learns q on codes from the prior, but code_source is {c.code_source}; "
+            "set code_source=prior" + (" or code_loss=distill" if posterior else " or code_loss=none"),
+        ),
+        (
+            c.code_source == "prior" and not learns,
+            "code_loss: none, but nothing else ties a code from the prior to the image; set code_loss=info",
+        ),
+        (
+            learns and c.code_weight == 0,
+            f"code_weight: 0, but code_loss is {c.code_loss}: "
+            + ("the joint q would be learnt in vain" if c.code_loss == "info" else "nothing would be distilled")
+            + "; set code_weight=1e-4, or code_loss=none",
+        ),
+        (not learns and c.code_weight > 0, f"code_weight: {c.code_weight:g}, but code_loss is none; set code_weight=0"),
+        (
+            c.code_loss == "info" and c.optimizer_q is None,
+            "optimizer_q: is missing, and code_loss: info learns a joint q; set optimizer_q={name: rmsprop, lr: 1e-3}",
+        ),
+        (
+            c.code_loss != "info" and c.optimizer_q is not None,
+            f"optimizer_q: is for a joint q, but code_loss is {c.code_loss}; set optimizer_q=null",
+        ),
+    ]
+
+
+def _penalty(c: GanConfig) -> list[Rule]:
+    return [(c.r1 == 0 and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 is 0; set r1_interval=1")]
+
+
+def _strategy(c: GanConfig) -> list[Rule]:
+    """What a strategy cannot do: tests/distributed/test_impossible.py shows each reason."""
+    zero = c.strategy.startswith("zero")
+    return [
+        (
+            c.compile and c.strategy in ("fsdp2", "zero3"),
+            f"strategy: {c.strategy} gathers parameters within a pass, which no single compiled graph can hold; "
+            "set compile=false, or strategy=ddp",
+        ),
+        (
+            zero and c.precision == "float64",
+            f"strategy: {c.strategy}, but precision is float64 and DeepSpeed steps in float32; "
+            "set precision=float32, or strategy=fsdp2",
+        ),
+    ]
+
+
+def _shape(c: GanConfig) -> list[str]:
+    """Resolution, network, bottleneck and growth."""
+    if c.network.name == "conv":
+        found = [
+            (
+                c.resolution != 64,
+                f"resolution: {c.resolution}, but network conv (Table A.3) is 64 px; set it to 64",
+            ),
+            (c.bottleneck is not None, "bottleneck: network conv (Table A.3) has none; set bottleneck=null"),
+            (c.growth is not None, "growth: network conv (Table A.3) does not grow; set growth=null"),
+            (c.checkpointing is not None, "checkpointing: network conv (Table A.3) has no ResBlocks; set it to null"),
+            (c.autocast != "none", "autocast: network conv (Table A.3) is too small to gain; set autocast=none"),
+        ]
+        return [f"{problem} or network={{name: resnet}}" for wrong, problem in found if wrong]
+    try:
+        known = stages(c.resolution)
+    except ValueError as error:
+        return [f"resolution: {error}"]
+    problems = []
+    if c.network.nf_max < c.network.nf:
+        problems.append(f"network.nf: {c.network.nf} is above nf_max {c.network.nf_max}; set nf_max higher or nf lower")
+    if (c.network.generator_nf or 0) > c.network.nf_max:
+        problems.append(
+            f"network.generator_nf: {c.network.generator_nf} is above nf_max {c.network.nf_max}; set nf_max higher or "
+            "generator_nf lower"
+        )
+    if c.checkpointing and c.checkpointing.from_resolution > c.resolution:
+        problems.append(
+            f"checkpointing.from_resolution: {c.checkpointing.from_resolution} is above resolution {c.resolution}, so "
+            "nothing is checkpointed; set it lower, or checkpointing=null"
+        )
+    if c.autocast != "none" and c.precision == "float64":
+        problems.append("autocast: bfloat16 and precision: float64 contradict each other; set autocast=none")
+    return problems + ([] if c.growth is None else _growth(c.growth, known))
+
+
+def _growth(growth: GrowthConfig, known: list[int]) -> list[str]:
+    """known: the stages of the resolution."""
+    start, full = growth.start_resolution, known[-1]
+    if start not in known[:-1]:
+        choices = ", ".join(map(str, known[:-1]))
+        return [
+            f"growth.start_resolution: {start} is no stage below resolution {full}; choose {choices}, "
+            "or set growth=null"
+        ]
+    grown = {r for r in known if r >= start}
+    wrong = [("batch_size", r) for r in sorted(set(growth.batch_size) - grown)]
+    wrong += [("stage_kimg_at", r) for r in sorted(set(growth.stage_kimg_at) - grown)]
+    problems = [f"growth.{key}: {r} px is no stage from {start} to {full} px; leave it out" for key, r in wrong]
+    if full in growth.stage_kimg_at:
+        problems.append(f"growth.stage_kimg_at: {full} px holds to the end; set schedule.total_kimg instead")
+    return problems

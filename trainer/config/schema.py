@@ -1,0 +1,137 @@
+"""The settings of both stages. Units stand in the names and descriptions; kimg = 1,000 images seen by the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from . import rules
+from .sections import (
+    AdamConfig,
+    BetaConfig,
+    BottleneckConfig,
+    CheckpointingConfig,
+    ConvNetConfig,
+    Count,
+    DataConfig,
+    EmaConfig,
+    EvaluationConfig,
+    GanDataConfig,
+    GrowthConfig,
+    InceptionConfig,
+    NetworkConfig,
+    NonNegative,
+    OptimizerConfig,
+    RMSpropConfig,
+    ScheduleConfig,
+    Strategy,
+)
+from .settings import Settings, may_change
+
+
+class RunConfig(Settings):
+    """What both stages share."""
+
+    run: Path | None = may_change(None, description="run folder; null is runs/NAME, NAME from the config's path")
+    seed: int = Field(0, ge=0, lt=2**32, strict=True, description="decides weights, order and every random number")
+    batch_size: Count = Field(64, description="global: images per iteration over all processes")
+    micro_batch: Count | None = may_change(None, description="images per process and pass; null is all at once")
+    processes: Count | None = may_change(None, description="refuse any other number of processes")
+    device: Literal["auto", "cpu", "cuda"] = may_change("auto")
+    precision: Literal["float32", "float64"] = Field("float32", description="float64 is for exact comparisons")
+    data: DataConfig
+    schedule: ScheduleConfig
+    inception: InceptionConfig = InceptionConfig()
+
+
+class VaeConfig(RunConfig):
+    """Stage 1: `python -m trainer vae CONFIG`. VAE: beta 1; FactorVAE: gamma > 0 and a critic."""
+
+    c_dim: Count = Field(10, description="size of the code")
+    init: Literal["normal", "default"] = Field("normal", description="N(0, 0.02) of the paper, or PyTorch's")
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    beta: BetaConfig = BetaConfig()
+    gamma: NonNegative = Field(0, description="FactorVAE's weight of the total correlation; 0 is no FactorVAE")
+    optimizer: AdamConfig = AdamConfig()
+    optimizer_critic: AdamConfig | None = Field(None, description="of FactorVAE's critic; null is no critic")
+    linked: ClassVar = frozenset({"gamma", "optimizer_critic"})
+
+    @property
+    def system(self) -> str:
+        """The paper's name for it."""
+        if self.gamma:
+            return "FactorVAE"
+        return "VAE" if self.beta.value == 1 else "beta-VAE"
+
+    def contradictions(self) -> list[str]:
+        if self.gamma and self.optimizer_critic is None:
+            return [
+                f"gamma: {self.gamma:g} is FactorVAE's, whose critic has no optimizer; set optimizer_critic="
+                "{name: adam, lr: 1e-4, betas: [0.5, 0.9]} or gamma=0"
+            ]
+        if self.optimizer_critic is not None and not self.gamma:
+            return ["optimizer_critic: a critic without FactorVAE (gamma is 0); set gamma=10 or optimizer_critic=null"]
+        return []
+
+
+class GanConfig(RunConfig):
+    """Stage 2: `python -m trainer gan CONFIG [vae=RUN]`.
+
+    code_source, code_loss and d_sees_code make the paper's systems; see `system`.
+    """
+
+    data: GanDataConfig
+    vae: Path | None = may_change(
+        None, description="frozen q: a run folder of stage 1, a vae.safetensors, or your own encoder.pt2"
+    )
+    code_source: Literal["none", "prior", "posterior"] = Field(
+        "posterior", description="c is N(0, I), or a sample of the frozen q(c|x) for the batch's reals"
+    )
+    code_loss: Literal["none", "info", "distill"] = Field(
+        "distill", description="-lambda log q(c|G(s, c)): info learns q jointly with G, distill has the frozen q"
+    )
+    code_weight: NonNegative = Field(0, description="lambda of the code loss")
+    d_sees_code: bool = Field(False, description="D judges pairs (x, c) instead of images")
+    c_dim: int = Field(10, ge=0, strict=True, description="size of the code; that of vae must be the same")
+    s_dim: int = Field(0, ge=0, strict=True, description="size of the nuisance vector")
+    resolution: Count = Field(64, description="px of the generated images")
+    network: NetworkConfig = ConvNetConfig()
+    bottleneck: BottleneckConfig | None = Field(None, description="null is none")
+    growth: GrowthConfig | None = Field(None, description="null trains at full resolution from the start")
+    checkpointing: CheckpointingConfig | None = may_change(None, description="null keeps everything")
+    compile: bool = may_change(
+        False, description="torch.compile of every pass through G, D and q: minutes at the start"
+    )
+    strategy: Strategy = may_change(
+        "ddp", description="what the processes split of G and D: nothing, all (fsdp2), or as ZeRO's stages do"
+    )
+    autocast: Literal["none", "bfloat16"] = Field("none", description="for all passes but R1's and those of q")
+    r1: NonNegative = Field(10, description="weight of mean ||grad||^2 (no 1/2: the literature's gamma is twice this)")
+    r1_interval: Count = Field(1, description="k: R1 in every k-th iteration, with k times its weight (lazy R1)")
+    optimizer_g: OptimizerConfig = RMSpropConfig(lr=1e-3)
+    optimizer_d: OptimizerConfig = RMSpropConfig(lr=1e-4)
+    optimizer_q: OptimizerConfig | None = Field(None, description="of the joint q of code_loss: info; null elsewhere")
+    ema: EmaConfig = EmaConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    linked: ClassVar = frozenset(
+        {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
+        | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
+        | {"compile", "strategy"}
+    )
+
+    @property
+    def system(self) -> str:
+        """The paper's name for it, or one made of its settings."""
+        name = rules.SYSTEMS.get((self.code_source, self.code_loss, self.d_sees_code))
+        return name or "cGAN with distillation"
+
+    def contradictions(self) -> list[str]:
+        return rules.contradictions(self)
+
+
+def kind_of(values: Mapping[str, object]) -> type[VaeConfig] | type[GanConfig]:
+    """Which stage a saved config (nested or flat) is of."""
+    return VaeConfig if "likelihood" in values else GanConfig

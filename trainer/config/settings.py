@@ -1,0 +1,57 @@
+"""What a group of settings is, and settings as flat keys or YAML."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """A group of settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    linked: ClassVar[frozenset[str]] = frozenset()  # the keys that `contradictions` reads
+
+    def contradictions(self) -> list[str]:
+        """Settings that are right one by one and cannot be meant together: a line each, with the remedy."""
+        return []
+
+
+def may_change(default: Any, **kwargs: Any) -> Any:
+    """A field that stands outside the config's hash: a resume may change it."""
+    return Field(default, json_schema_extra={"may_change": True}, **kwargs)
+
+
+def fixed(config: BaseModel) -> dict[str, Any]:
+    """The settings that a resume may not change, as flat {key.path: JSON value}."""
+    out: dict[str, Any] = {}
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("may_change"):
+            continue
+        if isinstance(value, BaseModel):
+            out |= {f"{name}.{key}": v for key, v in fixed(value).items()}
+        else:
+            out[name] = values[name]
+    return out
+
+
+def flat(config: BaseModel) -> dict[str, Any]:
+    """All settings as flat {key.path: JSON value}."""
+    return _flat(config.model_dump(mode="json"))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
+    return out
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The resolved config as YAML, for the run folder."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

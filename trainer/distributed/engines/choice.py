@@ -1,0 +1,26 @@
+"""The strategies by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from trainer.config.sections import Strategy
+from trainer.distributed.world import World
+
+from .base import Engine, MakeOptimizer
+from .ddp import Replicated
+
+
+def engine(strategy: Strategy, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> Engine:
+    """Put a network, which stands on its device, under a strategy."""
+    if strategy == "ddp":
+        return Replicated(name, network, make_optimizer, world)
+    network = network.to(memory_format=torch.contiguous_format)  # FSDP2 refuses others, DeepSpeed makes them so
+    if strategy == "fsdp2":
+        from .fsdp2 import FullyShard
+
+        return FullyShard(name, network, make_optimizer, world)
+    from .zero import Zero  # DeepSpeed is not there unless asked for
+
+    return Zero(name, network, make_optimizer, world, int(strategy[-1]))

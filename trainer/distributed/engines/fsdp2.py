@@ -1,0 +1,50 @@
+"""PyTorch's fully_shard (FSDP2): every process holds its part of each parameter, gradient and optimizer state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from models.resnet import ResBlock
+from trainer.distributed.world import World
+
+from .base import MakeOptimizer, Named
+from .ddp import Replicated
+
+
+class FullyShard(Replicated):
+    """Parameters and optimizer state are DTensors; a ResBlock is whole while it computes, and only then.
+
+    fully_shard averages the gradients in every backward pass.
+    """
+
+    def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> None:
+        def sharding(network: nn.Module) -> torch.optim.Optimizer:
+            mesh = init_device_mesh(world.device.type, (world.size,))
+            for block in [part for part in network.modules() if isinstance(part, ResBlock)]:
+                fully_shard(block, mesh=mesh)
+            fully_shard(network, mesh=mesh)
+            return make_optimizer(network)
+
+        super().__init__(name, network, sharding, world)
+
+    def step(self) -> Tensor:
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters])
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        assert isinstance(norm, DTensor)
+        return norm.full_tensor()
+
+    def replicated(self) -> Named:
+        return {}
+
+    def whole(self, shards: Mapping[str, Tensor]) -> Named:
+        return {key: shard.full_tensor() if isinstance(shard, DTensor) else shard for key, shard in shards.items()}

@@ -1,0 +1,115 @@
+"""The frozen encoder q of stage 2: of a stage 1 run, of a vae.safetensors file, or your own, exported to a file.
+
+A run keeps its own copy beside its checkpoints, so that it goes on and can be evaluated without its stage 1.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from common.atomic_writes import publish
+from common.errors import UserError
+from models import VAE, freeze
+from trainer.checkpoints import checkpoint
+from trainer.config.schema import VaeConfig, kind_of
+
+from . import own_encoder
+
+VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """q as a module: [B, channels, 64, 64] in [0, 1] -> (mean, logvar), each [B, c_dim]; takes no gradient.
+
+    vae: the whole VAE, which can also decode a code, or None for an encoder of your own. sha256: the identity of the
+    weights. name, content: the file that a run keeps of it.
+    """
+
+    encoder: nn.Module
+    vae: VAE | None
+    channels: int
+    c_dim: int
+    sha256: str
+    name: str
+    content: bytes
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """A copy of the encoder for a device."""
+        moved = self.encoder.on(device) if isinstance(self.encoder, own_encoder.Exported) else self.encoder
+        return copy.deepcopy(moved).to(device, dtype)
+
+    def keep(self, run: Path) -> None:
+        """Write RUN/vae.safetensors or RUN/encoder.pt2, the only one: an earlier start may have left the other kind."""
+        publish(run / self.name, self.content)
+        for other in {VAE_FILE, OWN_FILE} - {self.name}:
+            (run / other).unlink(missing_ok=True)
+
+
+def load(path: Path) -> Frozen:
+    """The q of a stage 1 run folder (its newest checkpoint), of a vae.safetensors or of an exported encoder.pt2."""
+    if path.suffix == ".safetensors":
+        return _of_vae(_from_file(path))
+    if path.suffix == ".pt2":
+        encoder, channels, c_dim, content = own_encoder.load(path)
+        return Frozen(encoder, None, channels, c_dim, hashlib.sha256(content).hexdigest(), OWN_FILE, content)
+    return _of_vae(_from_run(path))
+
+
+def kept(run: Path) -> Path | None:
+    """The file of q in a stage 2 run folder, or None."""
+    return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)
+
+
+def _of_vae(vae: VAE) -> Frozen:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}
+    content = save(tensors, {"channels": str(vae.channels), "c_dim": str(vae.c_dim)})
+    return Frozen(vae.encoder, vae, vae.channels, vae.c_dim, weights_sha256(vae), VAE_FILE, content)
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """The identity of a network's weights: over names, shapes and values."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _from_run(path: Path) -> VAE:
+    built: list[VAE] = []
+
+    def like(manifest: dict[str, Any]) -> dict[str, Tensor]:
+        config = manifest["config"]
+        if kind_of(config) is not VaeConfig:
+            raise UserError(f"vae: {path}: is no run of stage 1; name a run folder of `python -m trainer vae`")
+        built.append(VAE(manifest["facts"]["channels"], config["c_dim"], "default"))
+        return {f"vae.{name}": t for name, t in built[-1].state_dict().items()}
+
+    _, tensors = checkpoint.read_newest(path, like)
+    built[-1].load_state_dict({name.removeprefix("vae."): t for name, t in tensors.items()})
+    freeze(built[-1])
+    return built[-1]
+
+
+def _from_file(path: Path) -> VAE:
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            vae = VAE(int(facts["channels"]), int(facts["c_dim"]), "default")
+            vae.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"vae: {path}: not a VAE file ({str(error).splitlines()[0]}); copy it again or name a run folder"
+        ) from None
+    freeze(vae)
+    return vae

@@ -1,0 +1,89 @@
+"""What all processes of a run must agree on before they start, and what a requeued job must find as it was."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from common.atomic_writes import publish
+from common.errors import UserError
+from common.provenance import versions
+from trainer.config.changes import changes
+from trainer.config.schema import RunConfig
+from trainer.config.settings import fixed, flat
+from trainer.distributed.world import World
+
+from .run_lock import read_token
+
+PACKAGES = ("common", "data_shards", "models", "trainer")
+FILE = "started.json"
+PATIENCE = 60.0  # seconds: a network file system may show a new file late
+
+
+@functools.cache
+def code_sha256() -> str:
+    """Of every Python file that trains: its path and its content."""
+    root, found = Path(__file__).parents[2], hashlib.sha256()
+    for path in sorted(path for name in PACKAGES for path in (root / name).rglob("*.py")):
+        found.update(f"{path.relative_to(root)}\0".encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def described(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, Any]:
+    """By name, as a message shows it. inputs: hashes of data and encoder, which may lie elsewhere on every node."""
+    values = flat(config)
+    for key in ("data.path", "data.local", "data.painting", "vae"):
+        values.pop(key, None)
+    named = {f"hash of {key}": value for key, value in inputs.items()}  # "data" would read as the group of data.path
+    return {"code": code_sha256()[:12], **versions(), **named, **values}
+
+
+def agree(mine: dict[str, Any], world: World) -> None:
+    """Raise a UserError on every process, naming hosts, where what a process has differs from the main one's."""
+    every = world.gather((socket.gethostname(), world.rank, mine))
+    _, _, wanted = every[0]
+    problems = []
+    for host, rank, found in every[1:]:
+        lines = changes(wanted, found)
+        if lines:
+            said = "; ".join(line.replace(": was ", ": ").replace(", now ", " on process 0, here ") for line in lines)
+            problems.append(f"process {rank} on {host}: {said}")
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise UserError(f"processes would not train the same thing; give all the same code, config and data:\n{listed}")
+
+
+def one_folder(lock: Path, world: World) -> None:
+    """Raise a UserError on every process where one does not see the lock that the main one holds: then its RUN is
+    another folder, and its part of every checkpoint would be missing."""
+    wanted = world.from_main(read_token(lock) if world.is_main else None)
+
+    def seen() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while read_token(lock) != wanted:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"run: {lock.parent} on {socket.gethostname()} is not the folder of process 0; name one on a file "
+                    "system that all nodes share"
+                )
+            time.sleep(0.2)
+
+    world.together(seen)
+
+
+def pin(run: Path, config: RunConfig, accept_changes: bool) -> None:
+    """Record in RUN/started.json what a run started with; raise a UserError where a later start differs."""
+    path, mine = run / FILE, {"code": code_sha256()[:12], **versions(), **fixed(config)}
+    if path.is_file() and not accept_changes:
+        changed = changes(json.loads(path.read_bytes()), mine)
+        if changed:
+            changed.append("set these back, or go on all the same with --accept-changes")
+            listed = "\n".join(f"  - {line}" for line in changed)
+            raise UserError(f"{run} was started with other code or settings:\n{listed}")
+    publish(path, (json.dumps(mine, indent=1) + "\n").encode())

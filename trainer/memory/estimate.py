@@ -1,0 +1,293 @@
+"""How much memory stage 2 will need, before its first step, and how much there is.
+
+The estimate is one iteration of the real step on fake tensors, which have shapes and storages and no memory: it knows
+every network, setting and average that the step knows, and cannot drift from it as a formula would. What a strategy
+splits is on paper (splitting.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from data_shards.read.loader import TWIN, Batch
+from trainer.checkpoints.state import State
+from trainer.config.schema import GanConfig
+from trainer.config.sections import CheckpointingConfig, ResNetConfig, Strategy
+from trainer.distributed.engines.base import Engine
+from trainer.distributed.world import World
+from trainer.steps import schedule
+from trainer.steps.batches import micro
+from trainer.steps.ema import Averages
+from trainer.steps.running_means import Terms
+from trainer.steps.schedule import Now, Phase
+
+from . import sharded_sizes
+from .sharded_sizes import Network
+from .tracker import Live, fake_tensors, set_gradients_apart
+
+# Of need. glibc keeps 24 to 44 % more than is alive (2 to 5 % with MALLOC_MMAP_THRESHOLD_=65536): docs/performance.md.
+# The GPU's allocator rounds, and cuDNN has scratch space; nothing was measured there.
+MARGIN = {"cpu": 1.3, "cuda": 1.1}
+CGROUPS = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
+
+
+class Training(Protocol):
+    """What an estimate runs: everything of a stage but its data."""
+
+    plan: list[Phase]
+    g: Engine
+    d: Engine
+    averages: Averages
+    state: State
+
+    def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms: ...
+
+
+Build = Callable[[GanConfig, World, nn.Module | None], Training]
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of one process at its worst stage. kept: weights, averages and optimizer state, which stay between
+    iterations; activations: the most that an iteration adds to them, gradients and batches included."""
+
+    resolution: int
+    images: int  # of one pass
+    kept: int
+    activations: int
+
+    @property
+    def bytes(self) -> int:
+        return self.kept + self.activations
+
+    def line(self, free: int | None) -> str:
+        """For the user."""
+        room = "" if free is None else f"; {gb(free)} is free"
+        return (
+            f"memory: about {gb(self.bytes)} per process at {self.resolution} px "
+            f"(weights and optimizer {gb(self.kept)}, activations {gb(self.activations)}){room}"
+        )
+
+
+def _all_phases(config: GanConfig) -> list[Phase]:
+    return schedule.phases(config.resolution, config.batch_size, config.growth)
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """build: makes the training of a config, with a copy of the frozen encoder, on the CPU, or None. phases: that a run
+    of a config comes to."""
+
+    build: Build
+    encoder: nn.Module | None
+    channels: int
+    world: World
+    phases: Callable[[GanConfig], list[Phase]] = _all_phases
+
+    def need(self, config: GanConfig) -> Need:
+        """Of the worst stage that is ahead, in the iteration where R1 is due."""
+        worst = undominated(self.phases(config), config.micro_batch, self.world.size)
+        needs = self.needs(config, worst, [config.strategy])
+        return max((need[config.strategy] for need in needs), key=lambda need: need.bytes)
+
+    def needs(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
+        """Of each phase under each strategy."""
+        split = [strategy for strategy in of if strategy != "ddp"]
+        whole = [{"ddp": need} for need in self._replicated(config, phases)] if "ddp" in of else [{} for _ in phases]
+        parts = self._split(config, phases, split) if split else [{} for _ in phases]
+        return [{s: found[s] for s in of} for found in map(operator.or_, whole, parts)]
+
+    def _replicated(self, config: GanConfig, phases: Sequence[Phase]) -> list[Need]:
+        with self.training(config) as (training, live):
+            kept = live.now  # with the optimizers' state, which the registry makes
+            return [self._need(live, training, config, phase, kept) for phase in phases]
+
+    def _split(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
+        """Activations as one process alone has them; weights, gradients and optimizer are on paper."""
+        with self.training(config, alone=True) as (training, live):
+            networks = [Network.of(training.g, len(training.averages.settings)), Network.of(training.d, 0)]
+            rest, found = live.now - sum(sharded_sizes.kept("ddp", networks, 1)), []
+            for engine in (training.g, training.d):
+                set_gradients_apart(live, engine.network.parameters())
+                engine.optimizer.register_step_pre_hook(_forget_gradients)
+            for phase in phases:
+                alone = self._need(live, training, config, phase, 0)
+                found.append({s: self._under(s, alone, networks, rest) for s in of})
+        return found
+
+    def _under(self, strategy: Strategy, alone: Need, networks: list[Network], rest: int) -> Need:
+        kept = rest + sum(sharded_sizes.kept(strategy, networks, self.world.size))
+        passing = sharded_sizes.passing(strategy, networks, self.world.size)
+        return replace(alone, kept=kept, activations=alone.activations + passing)
+
+    def _need(self, live: Live, training: Training, config: GanConfig, phase: Phase, kept: int) -> Need:
+        live.restart()
+        before = live.now
+        images = self.iterate(training, phase, config)
+        return Need(phase.resolution, images, kept, live.peak - before)
+
+    @contextmanager
+    def training(self, config: GanConfig, alone: bool = False) -> Iterator[tuple[Training, Live]]:
+        """Of fake tensors, which run as they are (not compiled), with the count of what is alive. alone: as one
+        process, with nothing to average."""
+        config = config.model_copy(update={"compile": False, "strategy": "ddp"})
+        world = _Silent(0, 1 if alone else self.world.size, torch.device("cpu"), None)
+        encoder = copy.deepcopy(self.encoder)  # here, as what was made fake is of no use, nor is its copy made of fakes
+        with fake_tensors(), Live() as live:
+            yield self.build(config, world, encoder), live
+
+    def iterate(self, training: Training, phase: Phase, config: GanConfig, images_seen: int = 0) -> int:
+        """One iteration on a fake batch, of no more than two micro-batches: the others are as the second. Returns the
+        images of a pass."""
+        r, share = phase.resolution, phase.batch_size // self.world.size
+        images = config.micro_batch or share
+        pieces = micro(self._batch(share, max(r, TWIN)), images)
+        waiting = [torch.empty(images * len(pieces[2:]), self.channels, s, s) for s in (r, TWIN)]
+        training.step([pieces[:2]], Now(r, phase.batch_size, 0.5 if phase.fades else None), images_seen)
+        del waiting
+        return images
+
+    def _batch(self, count: int, side: int) -> Batch:
+        numbers = torch.zeros(count, dtype=torch.int64)
+        images, twin = (torch.zeros(count, self.channels, s, s, dtype=torch.uint8) for s in (side, TWIN))
+        return Batch(numbers, numbers, numbers, images, images if side == TWIN else twin)
+
+    def problem(self, config: GanConfig, need: Need, free: int) -> str | None:
+        """Why the run does not fit, and what would."""
+        if self._room(need) <= free:
+            return None
+        return (
+            f"micro_batch: {need.images} images a pass at {need.resolution} px need {gb(need.bytes)} per process "
+            f"({gb(self._room(need))} with what allocators waste), {gb(free)} is free; "
+            + self._remedy(config, need, free)
+        )
+
+    def _remedy(self, config: GanConfig, need: Need, free: int) -> str:
+        """The first that fits: the largest smaller micro-batch; checkpointing with single images; a smaller nf."""
+        for size in _divisors(self.phases(config), self.world.size, need.images):
+            smaller = config.model_copy(update={"micro_batch": size})
+            if self._fits(smaller, free):
+                return f"set micro_batch={size}, the largest that fits"
+        single = config.model_copy(update={"micro_batch": 1})
+        if isinstance(config.network, ResNetConfig):
+            single = single.model_copy(update={"checkpointing": CheckpointingConfig(from_resolution=32)})
+            if self._fits(single, free):
+                return "set micro_batch=1 and checkpointing='{from_resolution: 32}', which fit"
+            narrow = config.network
+            while narrow.nf > 1:
+                halves = {"nf": narrow.nf // 2, "nf_max": max(narrow.nf_max // 2, 1)}
+                if narrow.generator_nf:
+                    halves["generator_nf"] = max(narrow.generator_nf // 2, 1)
+                narrow = narrow.model_copy(update=halves)
+                if self._fits(single.model_copy(update={"network": narrow}), free):
+                    return (
+                        f"no micro_batch fits; with micro_batch=1, checkpointing='{{from_resolution: 32}}' and "
+                        f"network.nf={narrow.nf} network.nf_max={narrow.nf_max} it does"
+                    )
+        return "no micro_batch fits; choose a smaller network or another machine"
+
+    def _room(self, need: Need) -> float:
+        return need.bytes * MARGIN.get(self.world.device.type, 1.1)
+
+    def _fits(self, config: GanConfig, free: int) -> bool:
+        return self._room(self.need(config)) <= free
+
+
+def _forget_gradients(optimizer: Optimizer, args: object, kwargs: object) -> None:
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _divisors(phases: Sequence[Phase], processes: int, below: int) -> list[int]:
+    """Micro-batches that every stage's share of a batch divides by, smaller than `below`, the largest first."""
+    batches = {phase.batch_size for phase in phases}
+    return [m for m in range(below - 1, 0, -1) if all(batch // processes % m == 0 for batch in batches)]
+
+
+def undominated(plan: Sequence[Phase], micro_batch: int | None, processes: int) -> list[Phase]:
+    """The phases that could be the worst: no other has as many images in a pass and in a batch, at as many pixels.
+
+    A larger stage has all layers of a smaller one, and a fade all of the stage that holds.
+    """
+
+    def cost(phase: Phase) -> tuple[int, int, int, bool]:
+        share = phase.batch_size // processes
+        return phase.resolution, min(micro_batch or share, share), share * phase.resolution**2, phase.fades
+
+    costs = dict.fromkeys(map(cost, plan))
+    worse = {a: any(a != b and all(x <= y for x, y in zip(a, b, strict=True)) for b in costs) for a in costs}
+    return list({cost(phase): phase for phase in plan if not worse[cost(phase)]}.values())
+
+
+def free_bytes(world: World) -> int | None:
+    """For this process, on its device: of the GPU; of RAM, what the machine and its control group leave, shared by the
+    processes of this machine. None where the system does not tell."""
+    if world.device.type == "cuda":
+        cached = torch.cuda.memory_reserved(world.device) - torch.cuda.memory_allocated(world.device)
+        return torch.cuda.mem_get_info(world.device)[0] + cached
+    known = [room for room in (_available(), *map(_group_room, _groups())) if room is not None]
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    return min(known) // here if known else None
+
+
+def _available() -> int | None:
+    """MemAvailable: what can be had without swapping (Linux)."""
+    try:
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _groups() -> list[Path]:
+    """The folders of this process's control groups, as seen from the root and from within a container."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    paths = [line.split(":", 2)[2].lstrip("/") for line in lines if line.split(":", 2)[1] in ("", "memory")]
+    found = [CGROUPS / top / Path(path) for path in paths for top in (".", "memory")]
+    return list(
+        dict.fromkeys(
+            folder
+            for path in found
+            for folder in (path, *path.parents)
+            if CGROUPS in folder.parents or folder == CGROUPS
+        )
+    )
+
+
+def _group_room(folder: Path) -> int | None:
+    """Limit less use, where what the kernel can drop from its page cache is not use. v2 names, then v1's."""
+    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        try:
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+            return int((folder / limit).read_text()) - int((folder / used).read_text()) + cache
+        except (OSError, ValueError):  # no such file, or no limit: "max"
+            continue
+    return None
+
+
+def gb(count: float) -> str:
+    """In 1e9 bytes, as the status line has it."""
+    return f"{count / 1e9:.2f} GB" if count < 1e10 else f"{count / 1e9:.1f} GB"
+
+
+@dataclass(frozen=True)
+class _Silent(World):
+    """The same number of processes, and none to talk to."""
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        return tensor

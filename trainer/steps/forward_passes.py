@@ -1,0 +1,69 @@
+"""Passes through the networks of stage 2, with all that goes beside the image: random draws, code, alpha, precision.
+
+Everything drawn is a function of (seed, purpose, position).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from common.random_numbers import Purpose, normal
+from models import DiscriminatorOutput, sample_posterior
+from trainer.config.schema import GanConfig
+
+from . import losses
+from .batches import Reals
+
+
+class Passes:
+    """G(z, resolution, alpha) gives images; D(x, noise, tangent, c, alpha) logits; q (mean, logvar).
+
+    q, for images in [-1, 1], is the frozen encoder where codes are a posterior's, else None.
+    """
+
+    def __init__(self, g: nn.Module, d: nn.Module, q: nn.Module | None, config: GanConfig) -> None:
+        self.g, self.d, self.q, self.config = g, d, q, config
+
+    @torch.no_grad()
+    def code(self, reals: Reals) -> Tensor:
+        """c ~ N(0, I), or c ~ q(c|x) of this batch's reals: a sample of the aggregated posterior. [b, c_dim]"""
+        eps = self._normal(Purpose.CODE, reals, (self.config.c_dim,))
+        if self.config.code_source != "posterior":
+            return eps
+        assert self.q is not None
+        mean, logvar = self.q(reals.twin)
+        return sample_posterior(mean, logvar, eps)
+
+    def generate(self, purpose: Purpose, reals: Reals, c: Tensor) -> Tensor:
+        """G(s, c), its input [s, c] with s first, at the resolution and alpha of the reals. [b, C, R, R]"""
+        z = torch.cat((self._normal(purpose, reals, (self.config.s_dim,)), c), dim=1)
+        with self._autocast(z):
+            return self.g(z, reals.images.shape[-1], reals.alpha)
+
+    def judge(
+        self, x: Tensor, purpose: Purpose, reals: Reals, c: Tensor, tangent: Tensor | None = None
+    ) -> DiscriminatorOutput:
+        """D of images beside their code and the bottleneck's noise. With a tangent it stays in full precision."""
+        with self._autocast(x, tangent is None):
+            return self.d(x, tangent=tangent, **self._beside(purpose, reals, c))
+
+    def image_gradient(self, reals: Reals, c: Tensor) -> Tensor:
+        """Of D at the reals, with the noise and the code of their other pass: R1's first pass, D frozen."""
+        return losses.image_gradient(self.d, reals.images, **self._beside(Purpose.BOTTLENECK_REAL, reals, c))
+
+    def _beside(self, purpose: Purpose, reals: Reals, c: Tensor) -> dict[str, Tensor | None]:
+        """What D gets besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""
+        bottleneck, noise = self.config.bottleneck, None
+        if bottleneck and (bottleneck.sample_in_g_step or purpose != Purpose.BOTTLENECK_G):
+            noise = self._normal(purpose, reals, cast(tuple[int, ...], self.d.noise_shape))
+        return {"noise": noise, "c": c if self.config.d_sees_code else None, "alpha": reals.alpha}
+
+    def _autocast(self, like: Tensor, wanted: bool = True) -> torch.autocast:
+        enabled = wanted and self.config.autocast == "bfloat16"
+        return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
+
+    def _normal(self, purpose: Purpose, reals: Reals, shape: tuple[int, ...]) -> Tensor:
+        return normal(self.config.seed, purpose, reals.positions, shape).to(reals.images.dtype)

@@ -1,0 +1,114 @@
+"""One iteration of stage 2, in the order of the paper. The five GANs are settings of it (systems.SYSTEMS)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from common.random_numbers import Purpose
+from trainer.config.schema import GanConfig
+from trainer.distributed.engines.base import Engine, set_rate
+
+from . import losses, schedule
+from .batches import Reals
+from .ema import Averages
+from .forward_passes import Passes
+from .kl_constraint import Dual
+from .running_means import Terms
+
+TERMS = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake", "grad_norm_d", "grad_norm_g")
+
+
+class GanStep:
+    """A code, a discriminator step, the bottleneck's beta, a generator step with the same code, the averages.
+
+    passes: through the networks of g and d. q gives (mean, logvar) of images in [-1, 1] for the code loss: frozen, or
+    InfoGAN's, which `learner` trains; None where there is no code loss.
+    """
+
+    def __init__(
+        self,
+        g: Engine,
+        d: Engine,
+        q: nn.Module | None,
+        learner: Engine | None,
+        averages: Averages,
+        dual: Dual,
+        passes: Passes,
+        config: GanConfig,
+    ) -> None:
+        self.g, self.d, self.q, self.learner, self.averages = g, d, q, learner, averages
+        self.dual, self.passes, self.config = dual, passes, config
+        self.rates = [(g, config.optimizer_g), (d, config.optimizer_d)]
+        if learner is not None and config.optimizer_q is not None:
+            self.rates.append((learner, config.optimizer_q))
+        more = {"code_nll": q, "grad_norm_q": learner}
+        self.terms = (*TERMS, *(name for name, part in more.items() if part is not None), *dual.names)
+        self.d.freeze()
+
+    def __call__(self, batches: Sequence[Reals], r1_weight: float, images_seen: int, batch_size: int) -> Terms:
+        """batches: this process's micro-batches of one iteration; r1_weight: 0 where R1 is not due.
+
+        images_seen: the clock before it; batch_size: global.
+        """
+        terms = Terms()
+        share = 1 / len(batches)
+        for engine, optimizer in self.rates:
+            set_rate(engine, schedule.rate(optimizer, images_seen))
+        codes = [self.passes.code(reals) for reals in batches]
+
+        for reals, c in zip(batches, codes, strict=True):
+            self._discriminator_pass(reals, c, r1_weight, share, terms)
+        terms["grad_norm_d"] = self.d.step()
+        self.dual.step(terms)
+
+        for reals, c in zip(batches, codes, strict=True):
+            self._generator_pass(reals, c, share, terms)
+        terms["grad_norm_g"] = self.g.step()
+        if self.learner:
+            terms["grad_norm_q"] = self.learner.step()
+
+        self.averages.update(images_seen + batch_size, batch_size)
+        return terms
+
+    def _discriminator_pass(self, reals: Reals, c: Tensor, r1_weight: float, share: float, terms: Terms) -> None:
+        """softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 on one micro-batch; D's gradients add up.
+
+        A bottleneck adds beta * KL, the mean of real and fake. cGAN's D judges the pairs (x, c), where c ~ q(c|x), and
+        (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive.
+        """
+        gradient = self.passes.image_gradient(reals, c) if r1_weight else None
+        with torch.no_grad():
+            fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
+
+        self.d.unfreeze()
+        real = self.passes.judge(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
+        loss_real = losses.discriminator_real(real.logits)
+        r1 = torch.zeros_like(loss_real) if real.tangent is None else losses.r1_penalty(real.tangent)
+        self.d.backward((loss_real + r1_weight * r1 + self.dual.price(real)) * share)
+
+        fake = self.passes.judge(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
+        loss_fake = losses.discriminator_fake(fake.logits)
+        self.d.backward((loss_fake + self.dual.price(fake)) * share)
+        self.d.freeze()
+
+        told = r1 * r1_weight / (self.config.r1 or 1)  # with lazy R1 the mean over a tick is R1's own
+        terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=told)
+        terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
+        terms.add(share, **self.dual.told(real, fake))
+
+    def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
+        """softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) on one micro-batch: a new s, the same c.
+
+        InfoGAN's q learns from the second term too.
+        """
+        fakes = self.passes.generate(Purpose.NUISANCE_G, reals, c)
+        loss = losses.generator(self.passes.judge(fakes, Purpose.BOTTLENECK_G, reals, c).logits)
+        terms.add(share, loss_g=loss)
+        if self.q is not None:
+            nll = losses.code_nll(c, *self.q(fakes))
+            terms.add(share, code_nll=nll)
+            loss = loss + self.config.code_weight * nll
+        self.g.backward(loss * share)

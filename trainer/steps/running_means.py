@@ -1,0 +1,70 @@
+"""Means of what the steps report, kept on the device: nothing waits for it between ticks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from trainer.distributed.world import World
+
+
+class NonFinite(UserError):
+    """A term was NaN or infinite: the run stops, and nothing after that step is ever published."""
+
+
+class Stats:
+    """Sums since the last tick (`sums` and `count` are part of a checkpoint) and where a term first was not finite.
+
+    A process adds its share of the global mean, so the sum over the processes is the global sum.
+    """
+
+    def __init__(self, names: tuple[str, ...], world: World) -> None:
+        self.names, self.world = names, world
+        self.sums = torch.zeros(len(names), dtype=torch.float64, device=world.device)
+        self.count = torch.zeros((), dtype=torch.int64)
+        self.first_bad = torch.full((len(names),), -1, dtype=torch.int64, device=world.device)
+
+    def add(self, terms: dict[str, Tensor], step: int) -> None:
+        """Add one step's terms (0-dim tensors, every name once)."""
+        values = torch.stack([terms[name].detach().to(torch.float64) for name in self.names])
+        self.sums += values / self.world.size
+        self.count += 1
+        bad = ~torch.isfinite(values) & (self.first_bad < 0)
+        self.first_bad = torch.where(bad, step, self.first_bad)
+
+    def check(self) -> None:
+        """Raise NonFinite on every process where any saw a term that is not finite: the first of the first step."""
+        found = [(step, name) for name, step in zip(self.names, self.first_bad.tolist(), strict=True) if step >= 0]
+        everywhere = [pair for pairs in self.world.gather(found) for pair in pairs]
+        if everywhere:
+            step, name = min(everywhere, key=lambda pair: pair[0])
+            raise NonFinite(f"{name} is not finite at step {step}")
+
+    def gather(self) -> None:
+        """Bring the sums of all processes to the main one: what is saved is then the same everywhere."""
+        self.world.sum_(self.sums)
+
+    def keep_on_main(self) -> None:
+        """After `gather`, or after loading what it saved: each sum counts once."""
+        if not self.world.is_main:
+            self.sums.zero_()
+
+    def means(self) -> dict[str, float]:
+        """Global means over the steps since the last `reset`."""
+        sums = self.world.sum_(self.sums.clone()) / max(int(self.count), 1)
+        return dict(zip(self.names, sums.tolist(), strict=True))
+
+    def reset(self) -> None:
+        self.sums.zero_()
+        self.count.zero_()
+
+
+class Terms(dict[str, Tensor]):
+    """Terms of one step, summed over its micro-batches."""
+
+    def add(self, share: float, **means: Tensor) -> None:
+        """Add one micro-batch's means, which count for `share` of the batch."""
+        for name, mean in means.items():
+            value = mean.detach() * share
+            self[name] = self[name] + value if name in self else value
