@@ -30,7 +30,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evaluation.fid import frechet, inception
-from evaluation.fid.sums import Look, Seen, Store, Sums, pass_over
+from evaluation.fid.partial_sums import Look, Seen, Store, Sums, pass_over
 from trainer.distributed.world import ALONE
 from trainer.memory.allocator import keep_freed_memory
 

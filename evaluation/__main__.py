@@ -14,18 +14,19 @@ import typer
 
 from common.cli import run as run_app
 from evaluation.disentanglement.scores import Protocol
-from evaluation.factors.network import load_extractor
+from evaluation.factors.factor_network import load_extractor
 from evaluation.fid.extractors import factor_net
+from evaluation.inputs.images import code_source
+from evaluation.inputs.run import Run, open_run
+from evaluation.records.printed_output import answer, show
 from trainer.config.schema import GanConfig
 
-from . import measure, reconstruction, records
-from .answers import answer, show
+from . import ema_reconstruction, measure
 from .factors import control, latents
 from .fid import commands
-from .images import code_source
 from .options import CodesOption, EmaOption, RunFolder, Seed, Step
 from .pages import comparison, comparison_page, figures, report
-from .run import Run, open_run
+from .records import records
 
 SHOWN_COLUMNS = 13
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -109,7 +110,7 @@ def ema_command(
 ) -> None:
     """Any power-function average of the generator after the run, from the snapshots that `ema.snapshot_kimg` left."""
     opened = open_run(run)
-    record = reconstruction.reconstruct(opened, sigma_rel, at, out)
+    record = ema_reconstruction.reconstruct(opened, sigma_rel, at, out)
     weights = record["weights"]
     rows = [["relative residual", f"{record['residual']:.2g}", ""]]
     for which in ("largest", "smallest"):

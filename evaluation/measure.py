@@ -10,8 +10,11 @@ import numpy as np
 
 from evaluation.disentanglement.predictors import Labelled
 from evaluation.disentanglement.scores import Protocol
-from evaluation.factors.network import Extractor
+from evaluation.factors.factor_network import Extractor
 from evaluation.fid.compute import Plan
+from evaluation.inputs.images import code_source
+from evaluation.inputs.run import Run
+from evaluation.inputs.target import Asked, Subject
 from trainer.distributed.world import World
 
 from .disentanglement import alignment as alignments
@@ -20,9 +23,6 @@ from .disentanglement import scores as metrics
 from .factors import control as controls
 from .factors import latents as movements
 from .fid import compute
-from .images import code_source
-from .run import Run
-from .subject import Asked, Subject
 
 ALIGNMENT = (*(f"R2 of {name}" for name in alignments.VALUES), *alignments.FACTORS)  # columns
 SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder

@@ -1,9 +1,9 @@
 """The networks, and nothing else: no files, ranks or devices."""
 
 from .convnet import ConvDiscriminator, ConvGenerator
+from .discriminator_output import DiscriminatorOutput
 from .factor_net import FactorNet, FactorPrediction
-from .judge import DiscriminatorOutput
-from .passes import in_passes
+from .image_chunks import in_passes
 from .resnet import Discriminator, Generator
 from .vae import VAE, CodeEncoder, Critic, Encoder, VaeOutput, freeze, sample_posterior
 

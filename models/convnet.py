@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .judge import DiscriminatorOutput, Judge
+from .discriminator_output import DiscriminatorOutput, Judge
 from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .bottleneck import Bottleneck
-from .judge import DiscriminatorOutput, Judge
+from .discriminator_output import DiscriminatorOutput, Judge
 from .layers import Conv2d, ConvOfEnlarged, Flatten, Halve, LeakyReLU, Pair
 
 SLOPE = 0.2

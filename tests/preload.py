@@ -9,6 +9,6 @@ for name in (
     "trainer.stages.stages",
     "trainer.loop",
     "evaluation.pages.report",
-    "evaluation.factors.network",
+    "evaluation.factors.factor_network",
 ):
     import_module(name)

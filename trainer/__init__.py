@@ -10,8 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainer.export.exported_model import Model, load
+
     from .encoders import own_encoder
-    from .export.exported_model import Model, load
 
 __all__ = ["Model", "load", "own_encoder"]
 

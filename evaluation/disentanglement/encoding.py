@@ -15,8 +15,8 @@ from common.cli import progress_bar
 from common.errors import UserError
 from data_shards.read.variants import draw
 from data_shards.sources.sprites.renderer import FACTOR_NAMES, FACTOR_SIZES, render
-from evaluation.images import signed
-from evaluation.run import Run
+from evaluation.inputs.images import signed
+from evaluation.inputs.run import Run
 
 BATCH = 512
 Represent = Callable[[NDArray[np.int64]], NDArray[np.float64]]

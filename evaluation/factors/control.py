@@ -16,10 +16,10 @@ from torch import Tensor
 
 from common.cli import progress_bar
 from common.errors import UserError
-from evaluation.images import Codes, codes, generate, nuisance
-from evaluation.run import Run
+from evaluation.inputs.images import Codes, codes, generate, nuisance
+from evaluation.inputs.run import Run
 
-from .network import FULL_RANGE, Extractor, at_64_px, sprite_mask
+from .factor_network import FULL_RANGE, Extractor, at_64_px, sprite_mask
 
 Float = NDArray[np.float64]
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image

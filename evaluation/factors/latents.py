@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.images import code_source, codes, nuisance, of_codes, own_kind, signed
-from evaluation.run import Run
+from evaluation.inputs.images import code_source, codes, nuisance, of_codes, own_kind, signed
+from evaluation.inputs.run import Run
 from trainer.steps.losses import kl_per_latent
 
-from .network import FULL_RANGE, Extractor
+from .factor_network import FULL_RANGE, Extractor
 
 BASES, STEPS = 64, 7
 COLLAPSED = 0.01  # nats

@@ -16,22 +16,22 @@ from common.cli import progress_bar
 from common.errors import UserError
 from data_shards.read.variants import Variant
 from evaluation import measure
-from evaluation.answers import answer, show
-from evaluation.images import Codes, Kind
+from evaluation.inputs.images import Codes, Kind
+from evaluation.inputs.reals import Reals
+from evaluation.inputs.target import Subject, open_subject
 from evaluation.options import EmaOption, Seed, Step
-from evaluation.reals import Reals
-from evaluation.subject import Subject, open_subject
-from evaluation.turns import turn
+from evaluation.records.file_lock import turn
+from evaluation.records.printed_output import answer, show
 from trainer.config.inception_files import FILES, Inception
 from trainer.config.sections import DataConfig, InceptionConfig
 from trainer.distributed.world import ALONE, World, connect, disconnect
 from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.data import open_data
 
-from . import extractors, inception, references, sums, trajectory
+from . import extractors, inception, partial_sums, references, trajectory
 from .compute import KINDS, Plan
 from .extractors import Protocol
-from .rows import COLUMNS, row
+from .table_rows import COLUMNS, row
 
 Subjects = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[
@@ -180,7 +180,7 @@ def processes(device: str) -> Iterator[World]:
     """Those that the launcher started, or this one alone. SIGTERM stops them as Ctrl-C does: what was saved stays."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        sums.STOPPED.set()
+        partial_sums.STOPPED.set()
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

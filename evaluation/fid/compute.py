@@ -18,17 +18,17 @@ from torch import Tensor
 
 from common.cli import progress_bar
 from common.errors import UserError
-from evaluation.images import Codes, Kind
-from evaluation.subject import Subject
-from evaluation.turns import turn
+from evaluation.inputs.images import Codes, Kind
+from evaluation.inputs.target import Subject
+from evaluation.records.file_lock import turn
 from trainer.distributed.world import World
 
-from . import kernel, references
+from . import kid, references
 from .extractors import FeatureNet
 from .frechet import distance
-from .neighbours import K, reach
+from .partial_sums import Look, Seen, Store, Sums, pass_over
+from .precision_recall import K, reach
 from .references import KEPT, Reference
-from .sums import Look, Seen, Store, Sums, pass_over
 
 FIDELITY_OF_REALS = 0.95
 ROUNDING = 1e-5  # of features, relative: those of one image differ so much by the size of its block
@@ -229,7 +229,7 @@ def _numbers(each: Pass, sums: Sums, base: Reference, fidelity: float | None) ->
     reals, images = base.features.astype(np.float64), each.store.first(min(each.count, KEPT)).astype(np.float64)
     if np.ptp(images, axis=0).max() <= ROUNDING * np.abs(images).max():
         log.warning("warning: all %s images are the same to the network: %s", each.kind, "the generator has collapsed")
-    kids = kernel.kid(reals, images, np.random.default_rng(each.seed))
+    kids = kid.kid(reals, images, np.random.default_rng(each.seed))
     found: Numbers = {"fid": distance(sums.moments, base.moments), "fidelity": fidelity}
     found |= {"kid": float(np.mean(kids)), "kid_std": float(np.std(kids))}
     if min(len(reals), len(images)) > K:

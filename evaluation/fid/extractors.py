@@ -14,13 +14,13 @@ from torch import Tensor
 from common.atomic_writes import publish
 from common.errors import UserError
 from data_shards.read.loader import TWIN
-from evaluation.factors.network import at_64_px, load_extractor, sprite_iou
+from evaluation.factors.factor_network import at_64_px, load_extractor, sprite_iou
 from models.factor_net import FEATURES
 from trainer.config.inception_files import checked
 from trainer.config.sections import InceptionConfig
 
 from . import inception
-from .sums import Seen
+from .partial_sums import Seen
 
 Protocol = Literal["factor-net", "clean", "legacy_pytorch"]
 FIDELITY_IOU = 0.8

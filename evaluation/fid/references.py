@@ -24,13 +24,13 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from common.errors import UserError
-from evaluation.reals import Reals
-from evaluation.turns import turn
+from evaluation.inputs.reals import Reals
+from evaluation.records.file_lock import turn
 from trainer.distributed.world import World
 
 from .extractors import FeatureNet
 from .frechet import Moments
-from .sums import Seen, Store, pass_over
+from .partial_sums import Seen, Store, pass_over
 
 FOLDER = "references"
 KEPT = 10_000  # first images whose features KID, precision, recall, density and coverage look at

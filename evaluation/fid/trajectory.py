@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.atomic_writes import publish
-from evaluation import records
+from evaluation.records import records
 from trainer.checkpoints import checkpoint, evaluation_holds
 from trainer.distributed.world import World
 

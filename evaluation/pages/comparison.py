@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, joined
-from evaluation import measure, records
+from evaluation import measure
 from evaluation.disentanglement.scores import Protocol
-from evaluation.factors.network import Extractor
+from evaluation.factors.factor_network import Extractor
 from evaluation.fid import compute, trajectory
 from evaluation.fid.extractors import FeatureNet
-from evaluation.images import Kind, code_source
-from evaluation.run import Run, open_run
-from evaluation.subject import of_run
+from evaluation.inputs.images import Kind, code_source
+from evaluation.inputs.run import Run, open_run
+from evaluation.inputs.target import of_run
+from evaluation.records import records
 from trainer.distributed.world import ALONE
 
 

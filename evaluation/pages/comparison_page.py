@@ -14,8 +14,8 @@ from PIL import Image
 
 from common.atomic_writes import publish
 from evaluation.factors.latents import STEPS, traversal_rows
-from evaluation.images import code_source, maker, own_kind
-from evaluation.run import Run
+from evaluation.inputs.images import code_source, maker, own_kind
+from evaluation.inputs.run import Run
 from trainer.jobs.signals import read_command
 
 from .comparison import Measured, Plan

@@ -9,12 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.factors.latents import STEPS, decoded, traversal_rows
-from evaluation.images import Codes, codes, generate, maker, nuisance, own_kind
-from evaluation.run import Run
+from evaluation.inputs.images import Codes, codes, generate, maker, nuisance, own_kind
+from evaluation.inputs.run import Run
 
-from . import interpolation, sheet, zoom
+from . import interpolation, pdf, zoom
 from .grids import TEXT, beside, grid, headed, labelled, save
-from .sheet import Panel
+from .pdf import Panel
 
 SAMPLES, ACROSS, PANE, ZOOMED = 64, 8, 5, 4
 TEXT_SHARE, LABEL = 8, 3  # letters have at least an 8th of an image; a label has the room of 3
@@ -38,7 +38,7 @@ def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
     for name, picture in pictures.items():
         save(picture, out / f"{name}.png")
     interpolation.video(run, source, seed, out / "interpolation.webp")
-    sheet.write(out / "figures.pdf", list(panels.values()))
+    pdf.write(out / "figures.pdf", list(panels.values()))
     return [*(out / f"{name}.png" for name in pictures), out / "interpolation.webp", out / "figures.pdf"]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation import records
 from evaluation.fid.trajectory import SAME, alike
-from evaluation.images import own_kind
-from evaluation.run import Run
+from evaluation.inputs.images import own_kind
+from evaluation.inputs.run import Run
+from evaluation.records import records
 from trainer.reporting.status import read_stats
 
 from .charts import Line, chart

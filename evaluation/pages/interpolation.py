@@ -11,8 +11,8 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from data_shards.format.codec import box_mean
-from evaluation.images import Codes, codes, nuisance, of_codes, own_kind
-from evaluation.run import Run
+from evaluation.inputs.images import Codes, codes, nuisance, of_codes, own_kind
+from evaluation.inputs.run import Run
 
 from .grids import grid
 

@@ -7,12 +7,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from evaluation import measure, records
+from evaluation import measure
 from evaluation.factors import control, latents
 from evaluation.factors.latents import BASES, STEPS
-from evaluation.fid.rows import COLUMNS, row
-from evaluation.images import own_kind
-from evaluation.run import Run
+from evaluation.fid.table_rows import COLUMNS, row
+from evaluation.inputs.images import own_kind
+from evaluation.inputs.run import Run
+from evaluation.records import records
 from trainer.jobs.signals import read_command
 from trainer.reporting.status import read_stats
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from common.errors import UserError
 from data_shards.sources.sprites.renderer import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
 from evaluation.disentanglement.alignment import FACTORS, VALUES, accuracies, alignment, r_squared, sources
-from evaluation.factors.network import load_extractor
-from evaluation.run import Run
+from evaluation.factors.factor_network import load_extractor
+from evaluation.inputs.run import Run
 from trainer.config.schema import GanConfig
 
 SAMPLES, SEED, S_DIM = 600, 3, 2

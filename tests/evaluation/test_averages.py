@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evaluation.run import open_run
+from evaluation.inputs.run import open_run
 from tests.trainer.helpers import finish, newest, train
 from trainer.checkpoints import ema_snapshots
 

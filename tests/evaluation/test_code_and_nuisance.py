@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evaluation.images import codes, generate, nuisance, of_codes
+from evaluation.inputs.images import codes, generate, nuisance, of_codes
+from evaluation.inputs.run import open_run
 from evaluation.pages import figures
-from evaluation.run import open_run
 
 
 def test_rows_and_columns_of_the_figure_are_counted_from_1(systems: dict[str, Path]) -> None:

@@ -18,8 +18,8 @@ from common.random_numbers import Purpose, normal
 from data_shards.sources.sprites.renderer import Factors, render, render_factors
 from evaluation.factors import control as module
 from evaluation.factors.control import Float, Shares, control, readings, shares, sprite_colour
-from evaluation.factors.network import load_extractor
-from evaluation.run import Run
+from evaluation.factors.factor_network import load_extractor
+from evaluation.inputs.run import Run
 from tests import processes
 from tests.trainer.helpers import finish
 from trainer.config.schema import GanConfig

@@ -19,8 +19,8 @@ from PIL import Image
 import trainer
 from benchmarks.fid import network
 from evaluation.fid import compute, extractors, references
-from evaluation.fid.kernel import squared_distance
-from evaluation.run import open_run
+from evaluation.fid.kid import squared_distance
+from evaluation.inputs.run import open_run
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import finish, train
@@ -112,10 +112,10 @@ def stopped_at(run: Path, number: int, how: int) -> processes.Running:
 
 
 def _stopping(run: str, number: int, how: int) -> None:
-    from evaluation.fid import sums
+    from evaluation.fid import partial_sums
     from evaluation.fid.compute import _look as real
 
-    sums.ROUND = 1
+    partial_sums.ROUND = 1
     seen = []
 
     def look(*args: Any) -> Any:
@@ -371,7 +371,7 @@ def test_a_generator_that_has_diverged_or_collapsed_is_named(copy: Path, tmp_pat
 
 
 def _broken(run: str, value: float) -> None:
-    from evaluation import images
+    from evaluation.inputs import images
 
     real = images.generate
 

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from data_shards.read.loader import TWIN, Level, open_dataset
 from data_shards.read.variants import Variant, draw
 from data_shards.sources.sprites.renderer import classes, factors_of
-from evaluation.factors.network import at_64_px, sprite_iou, sprite_mask
+from evaluation.factors.factor_network import at_64_px, sprite_iou, sprite_mask
 from evaluation.fid.extractors import factor_net
 from evaluation.fid.frechet import Moments, distance
-from evaluation.images import Maker, generate
-from evaluation.run import AtStage
+from evaluation.inputs.images import Maker, generate
+from evaluation.inputs.run import AtStage
 from tests.data_shards.helpers import make_dsprites
 
 from .test_factors import prediction_of

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.images import codes, nuisance, of_codes
-from evaluation.pages import interpolation, sheet, zoom
-from evaluation.pages.sheet import Panel
-from evaluation.run import open_run
+from evaluation.inputs.images import codes, nuisance, of_codes
+from evaluation.inputs.run import open_run
+from evaluation.pages import interpolation, pdf, zoom
+from evaluation.pages.pdf import Panel
 
 
 def test_every_panel_shows_half_the_side_of_the_one_before_around_the_detail() -> None:
@@ -73,7 +73,7 @@ def test_words_of_the_pdf_are_vectors_and_images_are_lossless(tmp_path: Path) ->
         Panel("First", "a note", [("c1", images), ("c2", images.flip(0))], ["s1", "s2", "s3"]),
         Panel("Second", "", [("", large)]),
     ]
-    sheet.write(tmp_path / "a.pdf", panels)
+    pdf.write(tmp_path / "a.pdf", panels)
     content = (tmp_path / "a.pdf").read_bytes()
     assert content.count(b"/Type /Page ") + content.count(b"/Type /Page\n") == 2
     stored = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)

@@ -11,7 +11,7 @@ import torch
 from data_shards.read.loader import open_dataset
 from evaluation.disentanglement.encoding import representation, space_of
 from evaluation.disentanglement.scores import FvmProtocol, fvm, mig, places, random_factors
-from evaluation.run import open_run
+from evaluation.inputs.run import open_run
 from tests import processes
 from tests.data_shards.test_grids import SMALL, make, pictures, replica
 from tests.trainer.helpers import finish, train

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from benchmarks.fid import network
-from evaluation.run import open_run
+from evaluation.inputs.run import open_run
 from tests import processes
 from tests.data_shards.helpers import make_dsprites
 from tests.trainer.helpers import finish, train

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.run import AtStage, open_run
-from evaluation.subject import of_run
+from evaluation.inputs.run import AtStage, open_run
+from evaluation.inputs.target import of_run
 from tests import processes
 from tests.trainer.helpers import finish, tensors, train
 from trainer.checkpoints import checkpoint

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation.fid.kernel import kid, squared_distance
-from evaluation.fid.neighbours import Reach, reach
+from evaluation.fid.kid import kid, squared_distance
+from evaluation.fid.precision_recall import Reach, reach
 
 
 def one_by_one(reals: Tensor, generated: Tensor, k: int) -> Reach:
@@ -32,7 +32,7 @@ def one_by_one(reals: Tensor, generated: Tensor, k: int) -> Reach:
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_reach_is_that_of_the_definitions(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.fid.neighbours.ROWS", 7)  # several blocks, the last one smaller
+    monkeypatch.setattr("evaluation.fid.precision_recall.ROWS", 7)  # several blocks, the last one smaller
     random = torch.Generator().manual_seed(0)
     reals = torch.randn(25, 3, generator=random, dtype=torch.float64)
     generated = torch.randn(18, 3, generator=random, dtype=torch.float64) * 0.7 + 0.3

@@ -12,8 +12,8 @@ from scipy.integrate import quad
 from torch import nn
 
 from common.errors import UserError
-from evaluation.reconstruction import Profile, fit, inner, reconstruct
-from evaluation.run import Run
+from evaluation.ema_reconstruction import Profile, fit, inner, reconstruct
+from evaluation.inputs.run import Run
 from tests.trainer import plain
 from trainer.checkpoints import ema_snapshots
 from trainer.config.settings import fixed

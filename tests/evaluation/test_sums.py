@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from evaluation.fid.sums import BLOCK, ROUND, Seen, Store, Sums, pass_over
+from evaluation.fid.partial_sums import BLOCK, ROUND, Seen, Store, Sums, pass_over
 from tests import processes
 from tests.distributed import contract
 from trainer.distributed.world import ALONE, connect, disconnect

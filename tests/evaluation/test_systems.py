@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.run import open_run
+from evaluation.inputs.run import open_run
 from tests import processes
 from tests.trainer.helpers import finish, newest, two_at_a_time
 from trainer.config.schema import GanConfig

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic
-from models.judge import CodeProjection
+from models.discriminator_output import CodeProjection
 from models.layers import Chain, Conv2d, Flatten, Halve, LeakyReLU, Linear
 from trainer.steps import losses
 

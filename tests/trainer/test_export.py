@@ -17,8 +17,8 @@ import torch
 import trainer
 from common.errors import UserError
 from common.random_numbers import Purpose, normal
-from evaluation import images
-from evaluation.run import open_run
+from evaluation.inputs import images
+from evaluation.inputs.run import open_run
 from models import CodeEncoder, sample_posterior
 from tests import processes
 from trainer.checkpoints import checkpoint

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import UserError
+from evaluation.inputs.run import Run
 from trainer.checkpoints import ema_snapshots
 from trainer.checkpoints.ema_snapshots import Facts
 from trainer.config.schema import GanConfig
 from trainer.config.sections import PowerAverage
 from trainer.steps import ema
-
-from .run import Run
 
 Float = NDArray[np.float64]
 WIDEST = 0.28  # gamma reaches 0, which weighs all images alike, at 0.2887

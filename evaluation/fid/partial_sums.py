@@ -21,7 +21,7 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from common.errors import UserError
-from evaluation.images import BLOCK
+from evaluation.inputs.images import BLOCK
 from trainer.distributed.world import World
 
 from .frechet import Moments
