@@ -3,8 +3,8 @@
     python benchmarks/memory.py [--resolution 1024] [--batch 4] [--where] [--time ROUNDS]
 
 Counted on fake tensors (trainer/memory/tracker.py), which take no memory: bytes of storages that are alive at the worst
-moment of the second iteration, without weights, gradients, optimizer state and averages, which stand apart. Every D step
-has R1, and its image gradient counts. What a kernel takes and frees within itself is in no row.
+moment of the second iteration, without weights, gradients, optimizer state and averages, which stand apart. Every D
+step has R1, and its image gradient counts. What a kernel takes and frees within itself is in no row.
 
 --where: the largest storages at the peak; --time: real seconds of each step at batch 1, alternating.
 """

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data_shards.helpers import make_dsprites
-from tests.trainer.helpers import finish, train
+from tests.support.data_sets import make_dsprites
+from tests.support.training import finish, train
 
 torch.set_num_threads(1)
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_shards.helpers import photos
-from tests.evaluation.helpers import quickly
-from tests.trainer.helpers import finish
+from tests.support.data_sets import photos
+from tests.support.evaluating import quickly
+from tests.support.training import finish
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 
-from . import processes, replicas
+from .support import processes, replicas
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

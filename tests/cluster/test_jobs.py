@@ -16,9 +16,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests import processes
-from tests.data_shards.helpers import make_dsprites
-from tests.trainer.helpers import differences, finish, largest_gap, newest, overrides, train
+from tests.support import processes
+from tests.support.data_sets import make_dsprites
+from tests.support.training import differences, finish, largest_gap, newest, overrides, train
 from trainer.checkpoints import checkpoint, evaluation_holds
 
 from .conftest import Cluster, site

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.helpers import finish, train_system, two_at_a_time
+from tests.support.training import finish, train_system, two_at_a_time
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from evaluation import measure
-from tests.trainer.helpers import finish, train
-
-from .helpers import answer, evaluate, quickly, self_contained
+from tests.support.evaluating import answer, evaluate, quickly, self_contained
+from tests.support.training import finish, train
 
 
 @pytest.fixture(scope="module")

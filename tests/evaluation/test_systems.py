@@ -12,12 +12,11 @@ import torch
 from PIL import Image
 
 from evaluation.inputs.run import open_run
-from tests import processes
-from tests.trainer.helpers import finish, newest, two_at_a_time
+from tests.support import processes
+from tests.support.evaluating import answer, evaluate, quickly, refused, self_contained
+from tests.support.training import finish, newest, two_at_a_time
 from trainer.config.schema import GanConfig
 from trainer.steps import networks
-
-from .helpers import answer, evaluate, quickly, refused, self_contained
 
 ENCODERS = {
     "factor_vae": "the FactorVAE of this run",

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from tests import processes
+from tests.support import processes
 from trainer.checkpoints import checkpoint
 from trainer.distributed.engines import ddp, fsdp2
 from trainer.loop import Loop

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests import processes
-from tests.trainer.helpers import BATCH, GAN, differences, newest, overrides
+from tests.support import processes
+from tests.support.training import BATCH, GAN, differences, newest, overrides
 
 from .injector import SIGNALS, Phase, failing
 

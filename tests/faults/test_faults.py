@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.helpers import BATCH
+from tests.support.training import BATCH
 
 from .injector import PHASES, SIGNALS, Phase
 from .runs import argv_of, assert_same_end, break_and_go_on, finish

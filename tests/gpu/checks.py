@@ -19,8 +19,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from benchmarks import step as benchmark
 from benchmarks.flops import Size
 from models.resnet import ResBlock
-from tests.trainer.helpers import differences, finish, newest, train
-from tests.trainer.test_own_encoder import own
+from tests.support.training import differences, finish, newest, train
+from tests.trainer.encoders.test_own_encoder import own
 from tests.trainer.test_resume import logged
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World

@@ -1,4 +1,4 @@
-"""One iteration in fp32 on a device against the plain iteration of tests/trainer/plain.py in float64 on the CPU.
+"""One iteration in fp32 on a device against the plain iteration of tests/reference/plain.py in float64 on the CPU.
 
 The reference is no second run of the trainer: a fault that both devices share is found too, and the same code has a
 meaning on a machine without a GPU (the rounding of fp32 against float64).
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from models import Critic
-from tests.trainer import plain
+from tests.reference import plain
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
 from trainer.stages.stages import LAYOUT

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from benchmarks.fid import network
-from tests import processes
-from tests.evaluation.helpers import answer, evaluate
-from tests.trainer.helpers import finish, train
+from tests.support import processes
+from tests.support.evaluating import answer, evaluate
+from tests.support.training import finish, train
 
 from .checks import GROWTH
 

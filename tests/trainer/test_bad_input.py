@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests import processes
-from tests.data_shards.helpers import hashes, make_dsprites, mounted, photos
-from tests.data_shards.helpers import run as shards
+from tests.support import processes
+from tests.support.data_sets import hashes, make_dsprites, mounted, photos
+from tests.support.data_sets import run as shards
+from tests.support.training import GAN, VAE, differences, finish, newest, overrides, train
 from trainer.checkpoints import checkpoint
-
-from .helpers import GAN, VAE, differences, finish, newest, overrides, train
 
 
 def refused(running: processes.Running, *words: object) -> None:

@@ -11,14 +11,13 @@ import yaml
 
 from benchmarks import flops as closed
 from common.errors import UserError
+from tests.trainer.memory.test_estimate import ALONE, CHANNELS, config_of, encoder_of, training
+from tests.trainer.memory.test_estimate import iterate as really
 from trainer import plan as planning
 from trainer.memory.flops import Flops
 from trainer.plan import Paper, Plan, Rates, images_of, sent
 from trainer.stages.stages import GanTraining
 from trainer.steps import schedule
-
-from .test_memory import ALONE, CHANNELS, config_of, encoder_of, training
-from .test_memory import iterate as really
 
 RATES = Rates(machine="paper", flops_per_second={64: 1e9, 1024: 4e9}, save_bytes_per_second=1e6)
 GROWN: dict[str, Any] = {

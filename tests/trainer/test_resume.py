@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import processes
-from trainer.checkpoints import checkpoint
-
-from .helpers import (
+from tests.support import processes
+from tests.support.training import (
     TERMS,
     TIMING,
     VAE,
@@ -30,6 +28,7 @@ from .helpers import (
     train_system,
     two_at_a_time,
 )
+from trainer.checkpoints import checkpoint
 
 
 def logged(run: Path) -> list[dict[str, float]]:

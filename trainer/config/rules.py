@@ -96,7 +96,7 @@ def _penalty(c: GanConfig) -> list[Rule]:
 
 
 def _strategy(c: GanConfig) -> list[Rule]:
-    """What a strategy cannot do: tests/distributed/test_impossible.py shows each reason."""
+    """What a strategy cannot do: tests/trainer/distributed/test_impossible.py shows each reason."""
     zero = c.strategy.startswith("zero")
     return [
         (

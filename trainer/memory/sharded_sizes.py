@@ -1,7 +1,7 @@
 """Bytes that a strategy keeps in each process, from the sizes of the networks: what a fake step cannot show.
 
 Read off fully_shard of torch 2.14 and DeepSpeed 0.19 on two processes, storage by storage;
-tests/distributed/test_splitting.py compares the sums with real processes.
+tests/trainer/memory/test_sharded_sizes.py compares the sums with real processes.
 """
 
 from __future__ import annotations

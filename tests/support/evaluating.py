@@ -1,0 +1,121 @@
+"""Evaluation commands as processes, and what they answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import cleanfid.inception_pytorch as reference
+import numpy as np
+import pytest
+import torch
+from cleanfid.fid import compute_fid
+from cleanfid.resize import build_resizer
+from torch import Tensor, nn
+
+from evaluation.fid import inception
+
+from . import processes
+from .training import finish
+
+
+def evaluate(folder: Path, *argv: object, code: int = 0) -> processes.Running:
+    """`python -m evaluation ARGV`, ended with this exit code; folder: of its output."""
+    return finish(processes.command("evaluation", argv, folder), code)
+
+
+def quickly(folder: Path, *argv: object, place: Path | None = None) -> processes.Running:
+    """Start `python -m evaluation ARGV` with few images behind MIG, FVM, latents and control; no pruning.
+
+    place: the folder to run it in.
+    """
+    return processes.start(_quick, ([str(a) for a in argv], None if place is None else str(place)), folder)
+
+
+def _quick(argv: list[str], place: str | None) -> None:
+    from evaluation.disentanglement import predictors
+    from evaluation.disentanglement import scores as disentanglement
+    from evaluation.factors import control, latents
+
+    disentanglement.FVM_PROTOCOLS["short"] = disentanglement.FvmProtocol(500, 0.0, 16, 40, 0)
+    disentanglement.MIG_SAMPLES = 500
+    predictors.PROTOCOLS["short"] = predictors.Protocol(100, 50, 1)
+    latents.BASES = 4
+    control.GRID = 8
+    if place is not None:
+        os.chdir(place)
+    processes.module("evaluation", argv)
+
+
+def answer(running: processes.Running) -> dict[str, Any]:
+    """The last line of standard output."""
+    found: dict[str, Any] = json.loads(running.out.splitlines()[-1])
+    return found
+
+
+def clean_fid(generated: Path, reals: Path, weights: Path) -> float:
+    """clean-fid's number of two folders of files."""
+    layers = torch.jit.load(weights).layers
+    return float(
+        compute_fid(
+            str(generated),
+            str(reals),
+            custom_feat_extractor=lambda x: layers((x - 128) / 128),  # as its InceptionV3W does, which insists on 2,048
+            use_dataparallel=False,
+            num_workers=0,
+            batch_size=64,
+            device=torch.device("cpu"),
+            verbose=False,
+        )
+    )
+
+
+def random_inception(path: Path) -> Path:
+    """A state dict for pytorch-fid's network under which features neither vanish nor explode."""
+    torch.manual_seed(0)
+    state = inception.PytorchFid().state_dict()
+    for name, value in state.items():
+        if name.endswith("bn.weight"):
+            value.uniform_(0.8, 1.6)
+        elif name.endswith(("bn.bias", "running_mean")):
+            value.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith("conv.weight"):
+            nn.init.kaiming_normal_(value)
+    torch.save(state, path)
+    return path
+
+
+def pytorch_fid(images: Tensor, weights: Path) -> Tensor:
+    """Features of the reference network, [B, 2048], of uint8 images [B, 3, R, R] resized as its files are."""
+    resize = build_resizer("legacy_pytorch")
+    files = np.stack([resize(image.permute(1, 2, 0).numpy()) for image in images])
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(reference, "load_state_dict_from_url", lambda *_, **__: torch.load(weights))
+        network = reference.InceptionV3(output_blocks=[3], resize_input=False).eval()
+        found: Tensor = network(torch.from_numpy(files).permute(0, 3, 1, 2) / 255)[0].flatten(1)
+    return found
+
+
+def lines(run: Path, command: str) -> list[str]:
+    """The records of a command on a run."""
+    path = run / "evaluation" / f"{command}.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def refused(running: processes.Running, *words: object) -> None:
+    """Exit code 2, every word on standard error, no traceback, no answer."""
+    finish(running, 2)
+    for word in words:
+        assert str(word) in running.err, running.err
+    assert "Traceback" not in running.err
+    assert not running.out
+
+
+def self_contained(page: str) -> bool:
+    """Whether a page needs no other file."""
+    return not re.search(r"(src|href)=[\"'](?!data:)", page) and "@import" not in page and "url(" not in page

@@ -1,0 +1,87 @@
+"""What the tests of every strategy share: a step with all that makes one hard, its batches, and ranks to run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from models.resnet import set_checkpointing
+from tests.reference import plain
+from tests.support import processes
+from trainer.config.schema import GanConfig
+from trainer.distributed.world import World
+from trainer.steps import schedule
+from trainer.steps.batches import Reals
+from trainer.steps.gan_step import GanStep
+
+BATCH = 12
+STRATEGIES = ["ddp", "fsdp2", "zero1", "zero2", "zero3"]
+EXACT = {"ddp": torch.float64, "fsdp2": torch.float64}  # DeepSpeed keeps its copies in fp32
+BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
+STAGES = [(8, None), (8, None), (16, 0.4), (16, 0.7), (16, None), (16, None)]  # px, alpha: growth on the way
+
+
+def config_of(strategy: str, **more: object) -> GanConfig:
+    """A ResNet that grows, with a bottleneck, an average, lazy R1 and two micro-batches a rank."""
+    rate = {"name": "rmsprop", "lr": 1e-4, "lr_course": [[0, 1], [0.06, 0.5]]}
+    rates = {"optimizer_g": rate, "optimizer_d": rate}
+    return plain.grown_config("ID-GAN", strategy=strategy, r1_interval=2, **rates, **more)
+
+
+def batches(dtype: torch.dtype) -> list[Reals]:
+    """A whole batch for each iteration, which 1, 2 and 3 ranks can split in two pieces each."""
+    noise, found = torch.Generator().manual_seed(1), []
+    for i, (size, alpha) in enumerate(STAGES):
+        shapes = ((BATCH, 1, size, size), (BATCH, 1, 64, 64))
+        images, twin = ((torch.rand(s, generator=noise, dtype=torch.float64) * 2 - 1).to(dtype) for s in shapes)
+        fade = None if alpha is None else torch.tensor(alpha, dtype=dtype)
+        found.append(Reals(torch.arange(BATCH) + i * BATCH, images, twin, fade))
+    return found
+
+
+def step_of(config: GanConfig, checkpointed: bool, dtype: torch.dtype, world: World) -> GanStep:
+    gan = plain.grown_networks(config)
+    for network in (gan.G, gan.D, gan.q):
+        network.to(dtype)
+        if checkpointed:
+            set_checkpointing(network, 8)
+    return plain.gan_step(config, gan, world)
+
+
+def train(step: GanStep, world: World, count: int, dtype: torch.dtype, of: slice = slice(None)) -> list[float]:
+    """The iterations `of`, this rank's share of each in `count` micro-batches. Returns G's losses, of all ranks."""
+    losses = []
+    for i in range(len(STAGES))[of]:
+        share = plain.pieces(batches(dtype)[i], world.size)[world.rank]
+        weight = schedule.r1_weight(step.config.r1, step.config.r1_interval, i, i + 1)
+        terms = step(plain.pieces(share, count), weight, i * BATCH, BATCH)
+        losses.append(float(world.mean(terms["loss_g"].clone())))
+    return losses
+
+
+def everything(step: GanStep) -> dict[str, Tensor]:
+    """All that a checkpoint holds, whole."""
+    found = step.g.tensors() | step.d.tensors() | step.averages.tensors()
+    return {name: (t.full_tensor() if isinstance(t, DTensor) else t).clone() for name, t in found.items()}
+
+
+def held(step: GanStep) -> dict[str, int]:
+    """Bytes of parameters and of optimizer state on this rank."""
+    local = [t.to_local() if isinstance(t, DTensor) else t for e in (step.g, step.d) for t in e.shards().values()]
+    states = [s for e in (step.g, step.d) for state in e.optimizer.state.values() for s in state.values()]
+    states = [s.to_local() if isinstance(s, DTensor) else s for s in states]
+    return {"parameters": sum(t.nbytes for t in local), "optimizer": sum(t.nbytes for t in states)}
+
+
+def run(target: Any, folder: Path, *args: Any, size: int = 2) -> None:
+    port = str(processes.free_port())
+    ranks = [
+        processes.start(target, (*args, str(folder)), folder / f"logs{r}", processes.rank_env(r, size, port))
+        for r in range(size)
+    ]
+    for rank in ranks:
+        assert rank.wait(240) == 0, rank.err

@@ -1,0 +1,179 @@
+"""Evaluation jobs of a run: each checkpoint once, whatever the scheduler does, and training never waits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from tests.support.training import BATCH, finish, train
+from trainer.checkpoints import checkpoint, evaluation_holds
+from trainer.config.schema import GanConfig
+from trainer.config.sections import EvaluationConfig
+from trainer.jobs import evaluation_jobs
+from trainer.jobs.evaluation_jobs import Submitter, weights_problem
+
+
+def command(folder: Path, body: str) -> str:
+    """A stand-in for sbatch."""
+    script = folder / "submit.sh"
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    return f"{script} eval_fid.sh"
+
+
+def saved(run: Path, images_seen: int) -> str:
+    """A whole checkpoint, as far as retention looks."""
+    step = checkpoint.folder(run) / checkpoint.name_of(images_seen)
+    step.mkdir(parents=True)
+    (step / "manifest.json").write_text(json.dumps({"format": checkpoint.FORMAT, "files": {}}))
+    return step.name
+
+
+def submitter(run: Path, command: str) -> Submitter:
+    return Submitter(run, EvaluationConfig(submit=True, command=command))
+
+
+def settled(one: Submitter) -> None:
+    for process in one.waiting.values():
+        process.wait(20)
+    one.look()
+
+
+def test_a_run_submits_each_checkpoint_once_over_resumes(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    told, run = tmp_path / "told", tmp_path / "run"
+    evaluation = f"{{submit: true, command: {command(tmp_path, f'echo $@ >> {told}')}}}"
+    for steps in (2, 3, 5):
+        finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation, schedule__save_kimg=0.016))
+    names = [checkpoint.name_of(BATCH * step) for step in (1, 2, 3, 4, 5)]
+    assert sorted(told.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name} --release" for name in names]
+    assert json.loads((run / "evaluation" / "submitted.json").read_bytes()) == names
+    assert evaluation_holds.waiting(run) == names[:3]
+    there = sorted(path.name for path in checkpoint.steps(run))
+    assert there == names, "three are held and the last two are kept anyway"
+
+
+def test_a_complete_run_submits_what_no_scheduler_took(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    told, run = tmp_path / "told", tmp_path / "run"
+    for body, steps in (("exit 1", 1), (f"echo $@ >> {told}", 1), (f"echo $@ >> {told}", 1)):
+        evaluation = f"{{submit: true, command: {command(tmp_path, body)}}}"
+        running = finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation))
+    assert "is complete" in running.err
+    assert told.read_text() == f"eval_fid.sh {run} --step {checkpoint.name_of(BATCH)} --release\n", "once"
+
+
+def test_held_checkpoints_outlive_retention_until_they_are_evaluated(
+    sprites: Path, vae: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path
+    names = [saved(run, images) for images in (10, 20, 30, 40, 50)]
+    one = submitter(run, command(run, "exit 0"))
+    one.submit()
+    settled(one)
+    warned = [record.message for record in caplog.records]
+    assert warned == [
+        f"warning: 3 checkpoints wait for their evaluation ({', '.join(names[:3])}): later ones are not held for theirs"
+    ], "once"
+    assert evaluation_holds.waiting(run) == names[:3]
+    evaluation_holds.release(run, names[0])
+    assert evaluation_holds.hold(run, saved(run, 60))
+    assert evaluation_holds.waiting(run) == [*names[1:3], "step-000000000060"]
+
+
+def test_a_held_checkpoint_whose_job_was_lost_is_let_go(tmp_path: Path) -> None:
+    lost, done = saved(tmp_path, 10), [saved(tmp_path, images) for images in (20, 30, 40)]
+    assert evaluation_holds.hold(tmp_path, lost)
+    record = tmp_path / "evaluation" / "fid.jsonl"
+    for n in (2, 3):
+        record.write_text("".join(json.dumps({"step": name}) + "\n" for name in done[:n]))
+        evaluation_holds.sweep(tmp_path)
+        assert evaluation_holds.waiting(tmp_path) == ([lost] if n < 3 else [])
+
+
+def test_a_job_does_not_take_the_group_of_the_run_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchrun 2.14 and accelerate set; sbatch hands on the environment that it is called in."""
+    of_group = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK"]
+    of_group += ["ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"]
+    of_group += ["TORCHELASTIC_RESTART_COUNT", "ACCELERATE_MIXED_PRECISION", "PET_SHUTDOWN_TIMEOUT"]
+    for name in (*of_group, "SITE_ENV", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    saved(tmp_path, 64)
+    one = submitter(tmp_path, command(tmp_path, f"env > {tmp_path}/told"))
+    one.submit()
+    settled(one)
+    told = {line.partition("=")[0] for line in (tmp_path / "told").read_text().splitlines()}
+    assert not told & set(of_group)
+    assert told >= {"SITE_ENV", "OMP_NUM_THREADS", "PATH"}
+
+
+def test_a_scheduler_that_hangs_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved(tmp_path, 64)
+    one = submitter(tmp_path, command(tmp_path, "exec sleep 30"))
+    start = time.monotonic()
+    one.submit()
+    one.look()
+    monkeypatch.setattr(evaluation_jobs, "PATIENCE", 0.1)
+    one.finish()
+    assert time.monotonic() - start < 10
+    assert "--step step-000000000064 --release has not answered yet" in caplog.text
+    for process in one.waiting.values():
+        process.kill()
+
+
+def test_a_refusal_is_told_and_a_resume_tries_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saved(tmp_path, 64)
+    one = submitter(tmp_path, command(tmp_path, "echo no such partition >&2; exit 1"))
+    one.submit()
+    settled(one)
+    one.submit()
+    assert not one.waiting, "one try a start"
+    assert "ended with 1: see" in caplog.text
+    assert "no such partition" in (tmp_path / "evaluation" / "submit.log").read_text()
+    again = submitter(tmp_path, command(tmp_path, "exit 0"))
+    again.submit()
+    settled(again)
+    third = submitter(tmp_path, command(tmp_path, "exit 0"))
+    third.submit()
+    assert not third.waiting
+    assert json.loads((tmp_path / "evaluation" / "submitted.json").read_bytes()) == again.done
+
+
+def test_weights_that_every_job_needs_are_looked_for_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "inception.pt"
+
+    def problem(data_set: str = "celeba_hq", **more: object) -> str | None:
+        values = {"data": {"path": "data"}, "schedule": {"total_kimg": 1}, "evaluation": {"submit": True}}
+        return weights_problem(GanConfig.model_validate(values | {"inception": {"clean": path}} | more), data_set)
+
+    assert "inception.pt: the weights of --protocol clean are not there" in (problem() or "")
+    assert problem("dsprites") is None
+    assert problem(evaluation={"submit": False}) is None
+    monkeypatch.setenv("EVALUATION", "--protocol legacy_pytorch")
+    assert "pt_inception-2015-12-05-6726825d.pth there" in (problem("dsprites") or "")
+    monkeypatch.setenv("EVALUATION", "--protocol factor-net")
+    assert problem() is None
+    monkeypatch.setenv("EVALUATION", f"--samples 100 --weights {tmp_path / 'other.pt'}")
+    assert "other.pt: the weights of --protocol clean are not there" in (problem() or "")
+    monkeypatch.setenv("EVALUATION", "--reference statistics.safetensors")
+    assert problem() is None
+    monkeypatch.setenv("EVALUATION", "--weights")
+    assert "EVALUATION: '--weights': argument --weights: expected one argument" in (problem() or "")
+    monkeypatch.delenv("EVALUATION")
+    path.write_bytes(b"weights")
+    assert problem() is None
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert problem(inception={"clean": path, "clean_sha256": digest}) is None
+    assert f"sha256 is {digest}" in (problem(inception={"clean": path, "clean_sha256": "0" * 64}) or "")
+
+
+def test_a_program_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"evaluation.command: 'nosuchbatch x.sh': no such program"):
+        submitter(tmp_path, "nosuchbatch x.sh")

@@ -1,0 +1,109 @@
+"""compile: true makes one graph of every pass, R1's tangent included, and gives the same numbers."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from common.errors import UserError
+from models import Discriminator
+from models.resnet import ResBlock
+from tests.reference import plain
+from tests.support.training import GAN, overrides
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
+from trainer.stages.stages import GanStage
+from trainer.steps import losses, networks, schedule
+from trainer.steps.gan_step import GanStep
+
+SMALL = ["resolution=16", "network={name: resnet, nf: 2, nf_max: 4}", "s_dim=3"]
+STAGES = ((8, None), (16, 0.3), (16, None))  # px and alpha
+
+
+def iterations(config: GanConfig, compiled: bool) -> tuple[plain.Gan, list[dict[str, Tensor]]]:
+    """An iteration with R1 and one without, before, in and after a fade."""
+    gan = plain.grown_networks(config)
+    step: GanStep = plain.gan_step(config, gan, plain.ALONE)
+    assert isinstance(step.q, nn.Module)
+    if compiled:
+        networks.compile_passes([gan.G, gan.D, step.q], torch.device("cpu"), "aot_eager")
+    terms = []
+    for size, alpha in STAGES:
+        for r1, batch in zip((10.0, 0.0), plain.gan_batches(size=size, alpha=alpha), strict=True):
+            terms.append(dict(step([batch], r1, 0, plain.BATCH)))
+    return gan, terms
+
+
+@pytest.mark.parametrize("checkpointing", [None, {"from_resolution": 8}])
+def test_compiled_passes_are_whole_graphs_with_the_same_numbers(checkpointing: dict[str, int] | None) -> None:
+    config = plain.grown_config("ID-GAN", checkpointing=checkpointing)
+    expected, reference = iterations(config, False)
+    torch._dynamo.reset()
+    counters.clear()
+    found, terms = iterations(config, True)
+    passes = {"G with and without gradients": 2, "q": 2, "D frozen, of reals and of fakes, tangent and none": 4}
+    assert counters["stats"]["unique_graphs"] >= sum(passes.values())
+    assert not counters["graph_break"]
+    plain.assert_same_parameters(found.trained("ID-GAN"), expected.trained("ID-GAN"))
+    for ours, theirs in zip(terms, reference, strict=True):
+        plain.assert_same_terms(ours, theirs)
+
+
+def test_the_switch_compiles_every_network_of_the_stage(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    for switch in ("false", "true"):
+        argv = [*overrides(sprites, tmp_path / "run", 1, vae=vae, compile=switch), *SMALL]
+        stage = GanStage(load_config(GanConfig, Path(GAN), argv), plain.ALONE)
+        found = [stage.g.network, stage.d.network, stage.q]
+        assert [n is not None and hasattr(n.forward, "_torchdynamo_orig_callable") for n in found] == [
+            switch == "true"
+        ] * 3
+
+
+def test_r1_through_the_compiler_that_users_get() -> None:
+    """Inductor builds the image's gradient and the tangent pass, forward and backward, of a small D."""
+    torch.manual_seed(0)
+    found = []
+    eager = Discriminator(8, 2, 4, bottleneck=True)
+    for compiled in (False, True):
+        D = copy.deepcopy(eager)
+        if compiled:
+            networks.compile_passes([D], torch.device("cpu"))
+        noise, x = torch.ones(2, *D.noise_shape), torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8)
+        D.requires_grad_(False)
+        g = losses.image_gradient(D, x, noise=noise)
+        D.requires_grad_(True)
+        losses.r1_penalty(D(x, noise=noise, tangent=g).tangent).backward()
+        found.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in D.parameters()]))
+    assert plain.gap(found[1], found[0]) < 1e-4
+
+
+def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"compile: true needs .* install g\+\+, or set compile=false"):
+        networks.compile_passes([nn.Linear(2, 2)], torch.device("cpu"))
+
+
+def test_every_image_inside_is_channels_last(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """In the stage that a run trains with: every ResBlock, in every pass; G's first, of a Linear's rows, apart."""
+    argv = [*overrides(sprites, tmp_path / "run", 1, vae=vae), *SMALL]
+    stage = GanStage(load_config(GanConfig, Path(GAN), argv), plain.ALONE)
+    seen: list[bool] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, Tensor | None]) -> None:
+        images = [t for t in (*inputs, *outputs) if t is not None and t.shape[-1] > 4]
+        seen.extend(t.is_contiguous(memory_format=torch.channels_last) for t in images)
+
+    for network in (stage.g.network, stage.d.network):
+        for module in network.modules():
+            if isinstance(module, ResBlock):
+                module.register_forward_hook(look)
+    now = schedule.now(stage.plan, 0)
+    batch = next(iter(stage.data.batches(stage.config, now, 0, plain.ALONE)))
+    stage.step([[batch]], now, 0)
+    assert len(seen) > 15
+    assert all(seen)

@@ -1,0 +1,133 @@
+"""Two iterations of each of the five GANs against the plain re-derivation of tests/reference/plain.py, in float64."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models import DiscriminatorOutput
+from models.layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
+from tests.reference import plain
+from trainer.config.schema import GanConfig
+from trainer.steps import schedule
+from trainer.steps.batches import Reals
+
+
+def train_both(config: GanConfig, gan: plain.Gan, batches: list[Reals], count: int = 1) -> plain.Gan:
+    """Train `gan` by our steps on `count` micro-batches each, and a copy plainly: the copy, found to be the same."""
+    twin = copy.deepcopy(gan)
+    step, rederived = (
+        plain.gan_step(config, gan, plain.ALONE),
+        plain.PlainGan(config.system, twin, config.r1),
+    )
+    for batch in batches:
+        plain.assert_same_terms(step(plain.pieces(batch, count), config.r1, 0, plain.BATCH), rederived.iterate(batch))
+        plain.assert_same_parameters(gan.trained(config.system), twin.trained(config.system))
+    return twin
+
+
+def same_bits(a: nn.Module, b: nn.Module) -> list[bool]:
+    return [torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)]
+
+
+@pytest.mark.parametrize("system", plain.GANS)
+def test_two_iterations_equal_a_plain_rederivation(system: str) -> None:
+    gan = plain.gan_networks(system)
+    train_both(plain.gan_config(system), gan, list(plain.gan_batches()))
+
+
+@pytest.mark.parametrize("system", plain.GANS)
+def test_two_micro_batches_give_the_parameters_of_one_batch(system: str) -> None:
+    train_both(plain.gan_config(system), plain.gan_networks(system), list(plain.gan_batches()), count=2)
+
+
+@pytest.mark.parametrize("system", plain.GANS)
+@pytest.mark.parametrize(("size", "alpha"), [(16, None), (8, 0.3), (4, None)])
+def test_resnets_with_a_bottleneck_in_any_stage(system: str, size: int, alpha: float | None) -> None:
+    config = plain.grown_config(system)
+    train_both(config, plain.grown_networks(config), list(plain.gan_batches(size=size, alpha=alpha)), count=2)
+
+
+def test_the_mean_instead_of_a_sample_in_gs_step() -> None:
+    bottleneck = {"information": 0.2, "beta": 0.3, "beta_step": 0.01, "sample_in_g_step": False}
+    config = plain.grown_config("ID-GAN", bottleneck=bottleneck)
+    gan = plain.grown_networks(config)
+    rederived = plain.PlainGan("ID-GAN", copy.deepcopy(gan), sample_in_g_step=False)
+    step = plain.gan_step(config, gan, plain.ALONE)
+    for batch in plain.gan_batches(size=16):
+        plain.assert_same_terms(step([batch], config.r1, 0, plain.BATCH), rederived.iterate(batch))
+        plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
+
+
+def test_lazy_r1_has_k_times_its_weight_in_every_kth_iteration() -> None:
+    config = plain.gan_config("ID-GAN", r1_interval=2)
+    gan = plain.gan_networks("ID-GAN")
+    rederived = plain.PlainGan("ID-GAN", copy.deepcopy(gan))
+    step = plain.gan_step(config, gan, plain.ALONE)
+    for i, batch in enumerate(plain.gan_batches()):
+        rederived.r1 = 20 if i == 0 else 0
+        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, i, i + 1)
+        terms, expected = step([batch], r1_weight, 0, plain.BATCH), rederived.iterate(batch)
+        expected["r1"] = expected["r1"] * 2
+        plain.assert_same_terms(terms, expected)
+        plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
+    assert sum(schedule.r1_weight(10, 16, i, i + 1) for i in range(32)) == 32 * 10
+
+
+def test_lazy_r1_is_not_lost_where_the_count_of_iterations_jumps() -> None:
+    """The clock is off the grid of the phases after an accepted change of a batch size; 15 is skipped, and R1 due."""
+    counts = [9, 10, 11, 12, 13, 14, 17, 18, 19, 20, 21]
+    weights = [schedule.r1_weight(2, 5, now, after) for now, after in itertools.pairwise(counts)]
+    assert weights == [0, 10, 0, 0, 0, 10, 0, 0, 0, 10]
+
+
+def test_without_r1_the_discriminator_steps_on_its_two_losses() -> None:
+    train_both(plain.gan_config("ID-GAN", r1=0), plain.gan_networks("ID-GAN"), list(plain.gan_batches()))
+
+
+@pytest.mark.parametrize("system", plain.GANS)
+def test_only_infogan_trains_q(system: str) -> None:
+    gan = plain.gan_networks(system)
+    start = copy.deepcopy(gan)
+    step = plain.gan_step(plain.gan_config(system), gan, plain.ALONE)
+    for batch in plain.gan_batches():
+        step([batch], 10, 0, plain.BATCH)
+    assert any(same_bits(gan.q, start.q)) == (system != "InfoGAN")
+    assert all(same_bits(gan.q, start.q)) == (system != "InfoGAN")
+    for network, before in ((gan.G, start.G), (gan.D, start.D), (gan.average, start.average)):
+        assert not any(same_bits(network, before))
+
+
+class Generator128(nn.Module):
+    """z -> [B, 3, 128, 128], nothing like Table A.3's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.paint = nn.Linear(3 + plain.C, 6 * 16 * 16), nn.Conv2d(6, 3, 3, padding=1)
+
+    def forward(self, z: Tensor, resolution: int = 128, alpha: None = None) -> Tensor:
+        x = F.softplus(self.project(z)).reshape(-1, 6, 16, 16)
+        return self.paint(F.interpolate(x, scale_factor=8)).tanh()
+
+
+class Discriminator128(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = Chain(Conv2d(3, 4, 8, 8), LeakyReLU(0.2), Conv2d(4, 5, 3), Flatten(), Linear(5 * 14 * 14, 1))
+
+    def forward(self, x: Tensor, tangent: Tensor | None = None, **nothing: None) -> DiscriminatorOutput:
+        logits, slope = self.layers(x, tangent)
+        return DiscriminatorOutput(logits[:, 0], None, None if slope is None else slope[:, 0])
+
+
+def test_the_step_assumes_no_size_and_no_layers_of_its_networks() -> None:
+    """ID-GAN at 128 px in color: q sees the 64 px twin of a real, and a fake pooled to 64."""
+    torch.manual_seed(0)
+    G, D = Generator128().double(), Discriminator128().double()
+    gan = plain.Gan(G, D, plain.encoder(3), plain.clone(G))
+    train_both(plain.gan_config("ID-GAN"), gan, list(plain.gan_batches(channels=3, size=128)))
