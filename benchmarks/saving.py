@@ -27,7 +27,7 @@ from trainer.config.schema import GanConfig
 from trainer.distributed import divergence
 from trainer.distributed.world import World, connect, disconnect
 from trainer.plan import CHANNELS
-from trainer.stages.stages import GanTraining
+from trainer.stages.gan import GanTraining
 
 from . import rates
 

@@ -32,7 +32,7 @@ from trainer.config.sections import Strategy
 from trainer.distributed.world import connect, disconnect
 from trainer.memory.tracker import Live
 from trainer.plan import CHANNELS, STRATEGIES, Paper
-from trainer.stages.stages import GanTraining
+from trainer.stages.gan import GanTraining
 from trainer.steps.batches import micro
 from trainer.steps.schedule import Now, Phase
 

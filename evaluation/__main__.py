@@ -17,22 +17,21 @@ from evaluation.disentanglement.scores import Protocol
 from evaluation.factors.factor_network import load_extractor
 from evaluation.fid.extractors import factor_net
 from evaluation.inputs.images import code_source
+from evaluation.inputs.options import CodesOption, EmaOption, RunFolder, Seed, Step
 from evaluation.inputs.run import Run, open_run
 from evaluation.records.printed_output import answer, show
 from trainer.config.schema import GanConfig
 
-from . import ema_reconstruction, measure
+from . import ema_reconstruction, fid_commands, measure
 from .factors import control, latents
-from .fid import commands
-from .options import CodesOption, EmaOption, RunFolder, Seed, Step
 from .pages import comparison, comparison_page, figures, report
 from .records import records
 
 SHOWN_COLUMNS = 13
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-app.command("fid")(commands.fid_command)
-app.command("reference")(commands.reference_command)
-app.command("weights")(commands.weights_command)
+app.command("fid")(fid_commands.fid_command)
+app.command("reference")(fid_commands.reference_command)
+app.command("weights")(fid_commands.weights_command)
 
 
 @app.command("disentanglement")

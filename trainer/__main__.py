@@ -26,13 +26,15 @@ from trainer.distributed.world import World, connect, disconnect
 from trainer.jobs.run_lock import Lock
 from trainer.jobs.signals import StopRequest, write_exit
 from trainer.memory.allocator import keep_freed_memory
-from trainer.stages.stages import GanStage, Stage, Start, VaeStage
+from trainer.stages.base import ResumePoint, Stage
+from trainer.stages.gan import GanStage
 
 from . import plan as planning
 from .checkpoints import checkpoint, listing
 from .export import write
 from .jobs import requeue, startup_agreement
 from .loop import EarlierStage, Loop
+from .preflight import gan_stage, vae_stage
 
 app = typer.Typer(
     add_completion=False,
@@ -50,13 +52,13 @@ C = TypeVar("C", bound=RunConfig)
 @app.command()
 def vae(config: Config, overrides: Overrides = None, accept_changes: Accept = False, pinned: Pinned = False) -> None:
     """Stage 1: VAE, beta-VAE or FactorVAE at 64 px."""
-    _train(VaeConfig, VaeStage, config, overrides or [], accept_changes, pinned)
+    _train(VaeConfig, vae_stage, config, overrides or [], accept_changes, pinned)
 
 
 @app.command()
 def gan(config: Config, overrides: Overrides = None, accept_changes: Accept = False, pinned: Pinned = False) -> None:
     """Stage 2: GAN, InfoGAN, cGAN or ID-GAN; the last two on the code of a trained VAE (vae=RUN)."""
-    _train(GanConfig, GanStage, config, overrides or [], accept_changes, pinned)
+    _train(GanConfig, gan_stage, config, overrides or [], accept_changes, pinned)
 
 
 @app.command()
@@ -114,7 +116,7 @@ def settle(
 
 def _train(
     kind: type[C],
-    build: Callable[[C, World, Start], Stage],
+    build: Callable[[C, World, ResumePoint], Stage],
     path: Path,
     overrides: list[str],
     accept_changes: bool,
@@ -136,7 +138,7 @@ def _train(
             startup_agreement.one_folder(lock.path, world)
             _note(lock, code, reason, command)
             newest = checkpoint.newest(run) if world.is_main else None
-            start = Start(run, world.from_main(checkpoint.clock_of(newest) if newest else 0))
+            start = ResumePoint(run, world.from_main(checkpoint.clock_of(newest) if newest else 0))
             stage, loop = _prepared(build, config, world, start, lock, accept_changes, pinned)
             world.together(lambda: _record(run, config, stage) if world.is_main else None)
             stopped = loop.train(stop)
@@ -159,10 +161,10 @@ def _train(
 
 
 def _prepared(
-    build: Callable[[C, World, Start], Stage],
+    build: Callable[[C, World, ResumePoint], Stage],
     config: C,
     world: World,
-    start: Start,
+    start: ResumePoint,
     lock: Lock,
     accept_changes: bool,
     pinned: bool,
@@ -177,7 +179,7 @@ def _prepared(
     try:
         return stage, world.together(lambda: Loop(stage, config, run, world, lock, accept_changes))
     except EarlierStage as earlier:  # on all processes
-        again = Start(run, earlier.images_seen)
+        again = ResumePoint(run, earlier.images_seen)
     return _prepared(build, config, world, again, lock, accept_changes, pinned)
 
 

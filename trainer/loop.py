@@ -25,7 +25,7 @@ from trainer.jobs.evaluation_jobs import Submitter
 from trainer.jobs.run_lock import Lock
 from trainer.jobs.signals import StopRequest
 from trainer.reporting.status import Status, memory_gb
-from trainer.stages.stages import Stage
+from trainer.stages.base import Stage
 from trainer.steps.batches import micro
 from trainer.steps.running_means import NonFinite, Stats
 

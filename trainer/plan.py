@@ -27,9 +27,10 @@ from trainer.distributed.world import World
 from trainer.memory.estimate import Estimator, Need, Training, gb
 from trainer.memory.flops import Flops
 from trainer.memory.sharded_sizes import Network, kept
-from trainer.stages.stages import GanTraining, split_problems
+from trainer.stages.gan import GanTraining
 from trainer.steps.schedule import Phase
 
+from .preflight import split_problems
 from .steps import schedule
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.json_lines import read_lines
 from trainer.checkpoints import checkpoint
-from trainer.reporting.status import read_lines
 
 FOLDER = "evaluation"
 

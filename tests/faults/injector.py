@@ -11,7 +11,7 @@ from tests.support import processes
 from trainer.checkpoints import checkpoint
 from trainer.distributed.engines import ddp, fsdp2
 from trainer.loop import Loop
-from trainer.stages.stages import GanStage
+from trainer.stages.gan import GanStage
 from trainer.steps.ema import Averages
 from trainer.steps.forward_passes import Passes
 

@@ -22,10 +22,12 @@ from models.resnet import ResBlock
 from tests.support.training import differences, finish, newest, train
 from tests.trainer.encoders.test_own_encoder import own
 from tests.trainer.test_resume import logged
+from trainer.config.rules import contradictions
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
 from trainer.encoders import frozen, own_encoder
-from trainer.stages.stages import LAYOUT, GanStage
+from trainer.preflight import gan_stage
+from trainer.stages.base import LAYOUT
 from trainer.steps import schedule
 
 from .exact import Gradients, flat, gradients_of_steps
@@ -94,9 +96,9 @@ def iterate(device: torch.device, data: Path, vae: Path, look: bool = False, **s
         "network": {"name": "resnet", **SHAPES[device.type]}, "optimizer_d": {"name": "rmsprop", "lr": STILL},
     }  # fmt: skip
     config = GanConfig.model_validate(settings | switches)
-    assert config.contradictions() == []
+    assert contradictions(config) == []
     world = World(0, 1, device, None)
-    stage = GanStage(config, world)
+    stage = gan_stage(config, world)
     now = schedule.now(stage.plan, 0)
     batch = next(stage.data.batches(config, now, 0, world))
     found = Iteration()

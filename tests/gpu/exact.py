@@ -21,7 +21,7 @@ from models import Critic
 from tests.reference import plain
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
-from trainer.stages.stages import LAYOUT
+from trainer.stages.base import LAYOUT
 from trainer.steps.batches import Reals
 
 TERMS, GRADIENTS, UPDATES = 1e-4, 1e-4, 1e-3  # relative

@@ -21,6 +21,7 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from common.random_numbers import Purpose, bits, normal
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Discriminator, Encoder, Generator, freeze
+from trainer.config.rules import contradictions
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.sections import AverageConfig
 from trainer.distributed.engines.choice import engine
@@ -74,7 +75,7 @@ def gan_config(system: str, **more: object) -> GanConfig:
     shared |= {"s_dim": 3, "c_dim": C, "r1": 10, "code_weight": CODE_WEIGHT, "ema": {"averages": [{"decay": DECAY}]}}
     config = GanConfig.model_validate(shared | GANS[system] | more)
     assert config.system == system
-    assert config.contradictions() == []
+    assert contradictions(config) == []
     return config
 
 
@@ -82,7 +83,7 @@ def vae_config(system: str, **more: object) -> VaeConfig:
     shared = {"seed": SEED, "batch_size": BATCH, "data": {"path": "x"}, "schedule": {"total_kimg": 1}, "c_dim": C}
     config = VaeConfig.model_validate(shared | VAES[system] | more)
     assert config.system == system
-    assert config.contradictions() == []
+    assert contradictions(config) == []
     return config
 
 

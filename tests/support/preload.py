@@ -6,7 +6,7 @@ from importlib import import_module
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
     "data_shards.__main__",
-    "trainer.stages.stages",
+    "trainer.preflight",
     "trainer.loop",
     "evaluation.pages.report",
     "evaluation.factors.factor_network",

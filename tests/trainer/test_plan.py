@@ -16,7 +16,7 @@ from tests.trainer.memory.test_estimate import iterate as really
 from trainer import plan as planning
 from trainer.memory.flops import Flops
 from trainer.plan import Paper, Plan, Rates, images_of, sent
-from trainer.stages.stages import GanTraining
+from trainer.stages.gan import GanTraining
 from trainer.steps import schedule
 
 RATES = Rates(machine="paper", flops_per_second={64: 1e9, 1024: 4e9}, save_bytes_per_second=1e6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trainer.reporting.status import read_lines
+from common.json_lines import read_lines
 
 MOST = 3  # that wait; more are not held
 LOST_AFTER = 3  # evaluations of later checkpoints: a job that they passed is not coming

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from common.errors import joined
 
 from .overrides import apply_override
+from .rules import contradictions
 from .settings import Settings
 from .yaml_file import read_yaml
 
@@ -31,12 +32,12 @@ def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         apply_override(values, override, problems)
     try:
         config = kind.model_validate(values)
-        problems += config.contradictions()
+        problems += contradictions(config)
     except ValidationError as error:
         problems += [_explain(kind, e) for e in error.errors()]
         wrong = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
         if not wrong & kind.linked:  # what else is wrong does not touch them
-            problems += _linked_part(kind, values).contradictions()
+            problems += contradictions(_linked_part(kind, values))
     if problems:
         raise joined(str(path), problems)
     return config

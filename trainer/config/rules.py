@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.resnet import stages
 
-if TYPE_CHECKING:
-    from .schema import GanConfig
-    from .sections import GrowthConfig
-
-SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
-    ("none", "none", False): "GAN",
-    ("prior", "info", False): "InfoGAN",
-    ("posterior", "none", True): "cGAN",
-    ("posterior", "none", False): "ID-GAN without distillation",
-    ("posterior", "distill", False): "ID-GAN",
-}
+from .schema import GanConfig, VaeConfig
+from .sections import GrowthConfig
+from .settings import Settings
 
 
-def contradictions(c: GanConfig) -> list[str]:
+def contradictions(config: Settings) -> list[str]:
+    """Settings that are right one by one and cannot be meant together: a line each, with the remedy.
+
+    config: only the keys of its `linked` need be there.
+    """
+    if isinstance(config, GanConfig):
+        return _of_gan(config)
+    return _of_vae(config) if isinstance(config, VaeConfig) else []
+
+
+def _of_vae(c: VaeConfig) -> list[str]:
+    if c.gamma and c.optimizer_critic is None:
+        return [
+            f"gamma: {c.gamma:g} is FactorVAE's, whose critic has no optimizer; set optimizer_critic="
+            "{name: adam, lr: 1e-4, betas: [0.5, 0.9]} or gamma=0"
+        ]
+    if c.optimizer_critic is not None and not c.gamma:
+        return ["optimizer_critic: a critic without FactorVAE (gamma is 0); set gamma=10 or optimizer_critic=null"]
+    return []
+
+
+def _of_gan(c: GanConfig) -> list[str]:
     """Settings that cannot be meant together, with a remedy each. No setting may do nothing."""
     rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)

@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from . import rules
 from .sections import (
     AdamConfig,
     BetaConfig,
@@ -30,6 +29,14 @@ from .sections import (
     Strategy,
 )
 from .settings import Settings, may_change
+
+SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
+    ("none", "none", False): "GAN",
+    ("prior", "info", False): "InfoGAN",
+    ("posterior", "none", True): "cGAN",
+    ("posterior", "none", False): "ID-GAN without distillation",
+    ("posterior", "distill", False): "ID-GAN",
+}
 
 
 class RunConfig(Settings):
@@ -65,16 +72,6 @@ class VaeConfig(RunConfig):
         if self.gamma:
             return "FactorVAE"
         return "VAE" if self.beta.value == 1 else "beta-VAE"
-
-    def contradictions(self) -> list[str]:
-        if self.gamma and self.optimizer_critic is None:
-            return [
-                f"gamma: {self.gamma:g} is FactorVAE's, whose critic has no optimizer; set optimizer_critic="
-                "{name: adam, lr: 1e-4, betas: [0.5, 0.9]} or gamma=0"
-            ]
-        if self.optimizer_critic is not None and not self.gamma:
-            return ["optimizer_critic: a critic without FactorVAE (gamma is 0); set gamma=10 or optimizer_critic=null"]
-        return []
 
 
 class GanConfig(RunConfig):
@@ -125,11 +122,8 @@ class GanConfig(RunConfig):
     @property
     def system(self) -> str:
         """The paper's name for it, or one made of its settings."""
-        name = rules.SYSTEMS.get((self.code_source, self.code_loss, self.d_sees_code))
+        name = SYSTEMS.get((self.code_source, self.code_loss, self.d_sees_code))
         return name or "cGAN with distillation"
-
-    def contradictions(self) -> list[str]:
-        return rules.contradictions(self)
 
 
 def kind_of(values: Mapping[str, object]) -> type[VaeConfig] | type[GanConfig]:

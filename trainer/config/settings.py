@@ -13,11 +13,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    linked: ClassVar[frozenset[str]] = frozenset()  # the keys that `contradictions` reads
-
-    def contradictions(self) -> list[str]:
-        """Settings that are right one by one and cannot be meant together: a line each, with the remedy."""
-        return []
+    linked: ClassVar[frozenset[str]] = frozenset()  # the keys that rules.contradictions reads
 
 
 def may_change(default: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from common.errors import UserError
 from models import freeze
 from trainer.checkpoints import checkpoint, ema_snapshots
 from trainer.config.schema import GanConfig
-from trainer.stages.stages import GanStage
+from trainer.stages.gan import GanStage
 from trainer.steps import networks, schedule
 
 M = TypeVar("M", bound=nn.Module)

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 from common.atomic_writes import publish
+from common.json_lines import read_lines
 
 log = logging.getLogger(__name__)
 BOARD_PX = 2200  # wide, of a grid in TensorBoard, which keeps it in floats on the way: 16 images of 128 px and more
@@ -100,17 +101,6 @@ def _forget_after(path: Path, images_seen: int) -> None:
     kept = [tick for tick in read_lines(path) if tick["images_seen"] <= images_seen and "partial" not in tick]
     if path.exists():
         publish(path, "".join(f"{json.dumps(tick)}\n" for tick in kept).encode())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSONL file that may be missing or, after a kill, end in half a line."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
 
 
 def read_stats(run: Path) -> list[dict[str, Any]]:

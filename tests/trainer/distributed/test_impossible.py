@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.reference import plain
+from trainer.config.rules import contradictions
 from trainer.distributed.world import connect, disconnect
 from trainer.steps import networks
 
@@ -35,7 +36,7 @@ def test_only_the_refused_strategies_cannot_be_compiled(strategy: str, tmp_path:
     contract.run(compiled, tmp_path, strategy)
     found = [(tmp_path / f"error{rank}").read_text() for rank in range(2)]
     refused = bool(
-        plain.gan_config("ID-GAN").model_copy(update={"strategy": strategy, "compile": True}).contradictions()
+        contradictions(plain.gan_config("ID-GAN").model_copy(update={"strategy": strategy, "compile": True}))
     )
     assert [error != "none" for error in found] == [refused] * 2, found
     if refused:

@@ -17,11 +17,13 @@ from torch import nn
 
 from common.errors import UserError
 from models import Encoder, freeze
+from trainer.config.rules import contradictions
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
 from trainer.memory import estimate
 from trainer.memory.tracker import Live
-from trainer.stages.stages import GanStage, GanTraining
+from trainer.preflight import gan_stage
+from trainer.stages.gan import GanTraining
 from trainer.steps.batches import micro
 from trainer.steps.schedule import Now, Phase
 
@@ -47,7 +49,7 @@ def config_of(**more: Any) -> GanConfig:
     shared |= {"network": {"name": "resnet", "nf": 8, "nf_max": 32}, "resolution": 128, "batch_size": 4}
     shared |= {"s_dim": 3, "bottleneck": {}, "code_weight": 0.1}
     config = GanConfig.model_validate(shared | more)
-    assert config.contradictions() == []
+    assert contradictions(config) == []
     return config
 
 
@@ -191,7 +193,7 @@ def test_a_start_tells_what_it_needs_and_refuses_what_is_too_much_with_all_else(
     config = config_of(**settings, code_source="none", code_loss="none")
     monkeypatch.setattr(estimate, "free_bytes", lambda world: 1000)
     with caplog.at_level("INFO"), pytest.raises(UserError, match="2 problems") as error:
-        GanStage(config, ALONE)
+        gan_stage(config, ALONE)
     assert re.search(r"memory: about 0\.\d\d GB per process at 64 px", caplog.text)
     assert "micro_batch: 4 images a pass at 64 px need" in str(error.value)
     assert "data.flip" in str(error.value)

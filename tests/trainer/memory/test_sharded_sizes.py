@@ -21,7 +21,7 @@ from trainer.memory.estimate import Need
 from trainer.memory.flops import Flops
 from trainer.memory.tracker import Live
 from trainer.plan import CHANNELS, STRATEGIES, Paper, sent
-from trainer.stages.stages import GanTraining
+from trainer.stages.gan import GanTraining
 from trainer.steps.schedule import Phase
 
 from . import test_estimate as settings

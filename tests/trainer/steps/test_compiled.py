@@ -17,7 +17,7 @@ from tests.reference import plain
 from tests.support.training import GAN, overrides
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
-from trainer.stages.stages import GanStage
+from trainer.preflight import gan_stage
 from trainer.steps import losses, networks, schedule
 from trainer.steps.gan_step import GanStep
 
@@ -57,7 +57,7 @@ def test_compiled_passes_are_whole_graphs_with_the_same_numbers(checkpointing: d
 def test_the_switch_compiles_every_network_of_the_stage(sprites: Path, vae: Path, tmp_path: Path) -> None:
     for switch in ("false", "true"):
         argv = [*overrides(sprites, tmp_path / "run", 1, vae=vae, compile=switch), *SMALL]
-        stage = GanStage(load_config(GanConfig, Path(GAN), argv), plain.ALONE)
+        stage = gan_stage(load_config(GanConfig, Path(GAN), argv), plain.ALONE)
         found = [stage.g.network, stage.d.network, stage.q]
         assert [n is not None and hasattr(n.forward, "_torchdynamo_orig_callable") for n in found] == [
             switch == "true"
@@ -91,7 +91,7 @@ def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -
 def test_every_image_inside_is_channels_last(sprites: Path, vae: Path, tmp_path: Path) -> None:
     """In the stage that a run trains with: every ResBlock, in every pass; G's first, of a Linear's rows, apart."""
     argv = [*overrides(sprites, tmp_path / "run", 1, vae=vae), *SMALL]
-    stage = GanStage(load_config(GanConfig, Path(GAN), argv), plain.ALONE)
+    stage = gan_stage(load_config(GanConfig, Path(GAN), argv), plain.ALONE)
     seen: list[bool] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, Tensor | None]) -> None:

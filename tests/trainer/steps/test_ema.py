@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from tests.reference import plain
 from tests.support.training import CONFIGS, finish, tensors, train
+from trainer import preflight
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.config.sections import DecayAverage, EmaConfig, HalfLifeAverage, PowerAverage
-from trainer.stages import stages
 from trainer.steps import ema, networks
 from trainer.steps.schedule import Now
 
@@ -130,7 +130,7 @@ def test_layers_that_have_not_moved_are_copied_by_every_average() -> None:
 
 def test_samples_use_the_first_average(sprites: Path) -> None:
     over = [f"data.path={sprites}", "ema.averages=[{sigma_rel: 0.1}, {decay: 0.9}]"]
-    stage = stages.GanStage(load_config(GanConfig, CONFIGS / "gan.yaml", over), plain.ALONE)
+    stage = preflight.gan_stage(load_config(GanConfig, CONFIGS / "gan.yaml", over), plain.ALONE)
     now, (first, second) = Now(64, 16, None), map(stage.averages.network, stage.averages.settings)
     before = stage.samples(now)
     assert float(before.float().std()) > 0
@@ -143,7 +143,7 @@ def test_samples_use_the_first_average(sprites: Path) -> None:
 
 def test_a_grid_of_large_images_is_made_few_at_a_time(sprites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the first grid at 1024 px would need more memory than the training."""
-    stage = stages.GanStage(load_config(GanConfig, CONFIGS / "gan.yaml", [f"data.path={sprites}"]), plain.ALONE)
+    stage = preflight.gan_stage(load_config(GanConfig, CONFIGS / "gan.yaml", [f"data.path={sprites}"]), plain.ALONE)
     passes: list[int] = []
     average = type(stage.averages.network())
     real = average.forward

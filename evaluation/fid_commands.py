@@ -15,11 +15,13 @@ import typer
 from common.cli import progress_bar
 from common.errors import UserError
 from data_shards.read.variants import Variant
-from evaluation import measure
+from evaluation.fid.compute import KINDS, Plan
+from evaluation.fid.extractors import Protocol
+from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.images import Codes, Kind
+from evaluation.inputs.options import EmaOption, Seed, Step
 from evaluation.inputs.reals import Reals
 from evaluation.inputs.target import Subject, open_subject
-from evaluation.options import EmaOption, Seed, Step
 from evaluation.records.file_lock import turn
 from evaluation.records.printed_output import answer, show
 from trainer.config.inception_files import FILES, Inception
@@ -28,10 +30,8 @@ from trainer.distributed.world import ALONE, World, connect, disconnect
 from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.data import open_data
 
-from . import extractors, inception, partial_sums, references, trajectory
-from .compute import KINDS, Plan
-from .extractors import Protocol
-from .table_rows import COLUMNS, row
+from . import measure
+from .fid import extractors, inception, partial_sums, references, trajectory
 
 Subjects = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[

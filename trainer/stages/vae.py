@@ -1,0 +1,57 @@
+"""Stage 1: what a VAE's config becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from data_shards.read.loader import TWIN, Batch
+from trainer.checkpoints.ema_snapshots import Snapshots
+from trainer.checkpoints.state import State
+from trainer.config.schema import VaeConfig
+from trainer.distributed.engines.ddp import Replicated
+from trainer.distributed.world import World
+from trainer.steps import networks, schedule
+from trainer.steps.batches import vae_batch
+from trainer.steps.running_means import Terms
+from trainer.steps.schedule import Now
+from trainer.steps.vae_step import VaeStep
+
+from .base import DTYPES, GRID_IMAGES, LAYOUT, grid_reals, to_uint8
+from .data import Data
+
+
+class VaeStage:
+    """Stage 1: VAE, beta-VAE or FactorVAE on the 64 px level. FactorVAE's iteration takes a second batch to permute."""
+
+    snapshots: Snapshots | None = None
+    first = 0
+
+    def __init__(self, config: VaeConfig, world: World, data: Data) -> None:
+        self.config, self.world, self.data, self.dtype = config, world, data, DTYPES[config.precision]
+        self.plan = schedule.phases(TWIN, config.batch_size, None)
+        self.vae = networks.vae(config, self.data.channels).to(world.device, self.dtype).to(memory_format=LAYOUT)
+        trained = Replicated("vae", self.vae, partial(networks.optimizer, config.optimizer), world)
+        self.state, critic = State(), None
+        self.state.add(trained)
+        if config.optimizer_critic is not None:
+            network = networks.critic(config).to(world.device, self.dtype)
+            critic = Replicated("critic", network, partial(networks.optimizer, config.optimizer_critic), world)
+            self.state.add(critic)
+        self._step = VaeStep(self.vae, trained, critic, config)
+        self.terms, self.batches_per_step = self._step.terms, 1 if critic is None else 2
+        self.facts = self.data.facts
+
+    def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
+        first, *more = [[vae_batch(b, self.world.device, self.dtype) for b in pieces] for pieces in batches]
+        return self._step(first, more[0] if more else [], images_seen)
+
+    @torch.no_grad()
+    def samples(self, now: Now) -> Tensor:
+        """Rows of 16 reals, each above its reconstructions from the posterior mean."""
+        x = grid_reals(self.data, GRID_IMAGES // 2).to(self.world.device, self.dtype) / 255
+        rebuilt = self.vae.decode(self.vae.encoder(x)[0])
+        return to_uint8(torch.cat([torch.cat(rows) for rows in zip(x.split(16), rebuilt.split(16), strict=True)]))
