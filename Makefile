@@ -41,11 +41,11 @@ VAE_OF_COMPARE := vae=$(COMPARE)/beta_vae
 compare: setup
 	$(RUN) data_shards make dsprites --out data/demo --count 60000
 	$(RUN) trainer vae configs/dsprites/vae.yaml run=$(COMPARE)/vae $(SHORT_VAE) schedule.total_kimg=96 \
-		'beta={value: 1, course: [[0, 0], [40, 1]]}'
+		'beta={value: 1, schedule: [[0, 0], [40, 1]]}'
 	$(RUN) trainer vae configs/dsprites/beta_vae.yaml run=$(COMPARE)/beta_vae $(SHORT_VAE) schedule.total_kimg=96 \
-		'beta={value: 4, course: [[0, 0], [8, 0], [60, 4]]}'
+		'beta={value: 4, schedule: [[0, 0], [8, 0], [60, 4]]}'
 	$(RUN) trainer vae configs/dsprites/factor_vae.yaml run=$(COMPARE)/factor_vae $(SHORT_VAE) schedule.total_kimg=192 \
-		'beta={value: 1, course: [[0, 0], [80, 1]]}'
+		'beta={value: 1, schedule: [[0, 0], [80, 1]]}'
 	$(RUN) trainer gan configs/dsprites/gan.yaml run=$(COMPARE)/gan $(SHORT_GAN)
 	$(RUN) trainer gan configs/dsprites/infogan.yaml run=$(COMPARE)/infogan $(SHORT_GAN) code_weight=1e-3 \
 		optimizer_q.lr=3e-4

@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from trainer.memory.tracker import Alive, Live, fake_tensors, set_gradients_apart
+from trainer.memory.tracker import Alive, MemoryTracker, exclude_gradients, fake_tensors
 from trainer.steps.batches import Reals
 
 from . import step
@@ -43,8 +43,8 @@ ROWS: dict[str, tuple[dict[str, Any], bool]] = {
 """Settings, and whether each image is a micro-batch of its own."""
 
 
-class Counted(Live):
-    """Live, where numbers that the host asks for (plain's beta) are zero: a fake tensor has none."""
+class Counted(MemoryTracker):
+    """MemoryTracker, where numbers that the host asks for (plain's beta) are zero: a fake tensor has none."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
@@ -95,26 +95,26 @@ def _singles(reals: Reals) -> list[Reals]:
 
 def peaks(name: str, size: Size, listing: bool = False) -> Peaks:
     """Of the second iteration: the first makes what stays."""
-    with fake_tensors(), Counted(listing) as live:
+    with fake_tensors(), Counted(listing) as tracker:
         measured = side(name, size)
         measured.iterate()
         found, alive = dict[str, int](), dict[str, list[Alive]]()
         parameters = [p for network in (measured.G, measured.D) for p in network.parameters()]
         states = [t for o in measured.optimizers.values() for s in o.state.values() for t in s.values()]
         weights, state = _bytes(parameters), _bytes(t for t in states if isinstance(t, Tensor))
-        stays = live.now
+        stays = tracker.now
 
         def at_end(of: str) -> Callable[..., None]:
             def note(*_: object) -> None:
-                found[of], alive[of] = live.peak - stays, live.at_peak
-                live.restart()
+                found[of], alive[of] = tracker.peak - stays, tracker.at_peak
+                tracker.reset_peak()
 
             return note
 
         for of, optimizer in measured.optimizers.items():
             optimizer.register_step_post_hook(at_end(of))
-        set_gradients_apart(live, parameters)
-        live.restart()
+        exclude_gradients(tracker, parameters)
+        tracker.reset_peak()
         measured.iterate()
     apart = {"weights": weights, "gradients": weights, "optimizer": state}
     return Peaks(found, alive, apart)

@@ -57,9 +57,9 @@ def main() -> None:
     config = load_config(GanConfig, options.config, ["vae=none"])
     world = connect(config.device, None)
     training = GanTraining(config, world, CHANNELS, None)
-    size = sum(tensor.nbytes for tensor in training.state.tensors().values())
+    size = sum(tensor.nbytes for tensor in training.state.state_dict().values())
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        times = seconds(training, Path(world.from_main(folder)), options.rounds, world)
+        times = seconds(training, Path(world.broadcast(folder)), options.rounds, world)
     middle, interval = statistics.median(times), config.schedule.save_kimg * 1000 / IMAGES_PER_SECOND
     if world.is_main:
         print(

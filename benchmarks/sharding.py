@@ -24,14 +24,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from data_shards.read.loader import TWIN, Batch
+from data_shards.read.loader import CODE_RESOLUTION, Batch
 from models import Encoder, freeze
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.config.sections import Strategy
 from trainer.distributed.world import connect, disconnect
-from trainer.memory.tracker import Live
-from trainer.plan import CHANNELS, STRATEGIES, Paper
+from trainer.memory.tracker import MemoryTracker
+from trainer.plan import CHANNELS, STRATEGIES, Planner
 from trainer.stages.gan import GanTraining
 from trainer.steps.batches import micro
 from trainer.steps.schedule import Now, Phase
@@ -41,8 +41,11 @@ Found = dict[str, float]
 
 def batch_of(count: int, side: int) -> Batch:
     numbers = torch.arange(count)
-    images, twin = (torch.randint(256, (count, CHANNELS, s, s), dtype=torch.uint8) for s in (max(side, TWIN), TWIN))
-    return Batch(numbers, numbers, numbers, images, images if side <= TWIN else twin)
+    images, twin = (
+        torch.randint(256, (count, CHANNELS, s, s), dtype=torch.uint8)
+        for s in (max(side, CODE_RESOLUTION), CODE_RESOLUTION)
+    )
+    return Batch(numbers, numbers, numbers, images, images if side <= CODE_RESOLUTION else twin)
 
 
 def measure(config: GanConfig, phase: Phase, rank: int, processes: int, port: int, answers: Queue[Found]) -> None:
@@ -55,13 +58,13 @@ def measure(config: GanConfig, phase: Phase, rank: int, processes: int, port: in
     encoder = freeze(Encoder(CHANNELS, config.c_dim)) if config.code_source == "posterior" else None
     pieces = micro(batch_of(phase.batch_size // processes, phase.resolution), config.micro_batch)
     now = Now(phase.resolution, phase.batch_size, 0.5 if phase.fades else None)
-    with Live() as live:
+    with MemoryTracker() as tracker:
         training = GanTraining(config, world, CHANNELS, encoder)
-        kept = live.now
+        kept = tracker.now
         for _ in range(2):
-            live.restart()
+            tracker.reset_peak()
             training.step([pieces], now, 0)
-        peak = live.peak
+        peak = tracker.peak
     world.barrier()
     start = time.perf_counter()
     training.step([pieces], now, 0)
@@ -102,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     strategies: list[Strategy] = [s for s in STRATEGIES if s in options.strategies.split(",")]
     config = load_config(GanConfig, options.config, ["vae=none", *options.overrides])
-    paper = Paper(config, options.processes)
+    paper = Planner(config, options.processes)
     phase = next(p for p in paper.phases if p.resolution == (options.at or config.resolution))
     (needs,) = paper.estimator.needs(config, [phase], strategies)
     print(f"{options.config}, {phase.resolution} px, {options.processes} processes of one thread")

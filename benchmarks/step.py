@@ -39,9 +39,9 @@ from trainer.distributed.world import World, repeatable
 from trainer.memory.allocator import keep_freed_memory
 from trainer.steps import ema, networks
 from trainer.steps.batches import Reals
-from trainer.steps.forward_passes import Passes
+from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import GanStep
-from trainer.steps.kl_constraint import Dual
+from trainer.steps.kl_constraint import KLConstraint
 
 from . import rates
 from .flops import Size, iteration_flops
@@ -194,9 +194,9 @@ class Ours:
             for name, n, o in (("G", self.G, config.optimizer_g), ("D", self.D, config.optimizer_d))
         )
         averages = ema.Averages(g, config.ema.averages)
-        dual = Dual(config.bottleneck, world, torch.float32)
-        passes = Passes(self.G, self.D, plain.q, config)
-        self.step = GanStep(g, d, plain.q, None, averages, dual, passes, config)
+        kl_constraint = KLConstraint(config.bottleneck, world, torch.float32)
+        passes = ForwardPasses(self.G, self.D, plain.q, config)
+        self.step = GanStep(g, d, plain.q, None, averages, kl_constraint, passes, config)
         self.optimizers = {"D": d.optimizer, "G": g.optimizer}
 
 

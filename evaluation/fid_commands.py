@@ -21,7 +21,7 @@ from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.images import Codes, Kind
 from evaluation.inputs.options import EmaOption, Seed, Step
 from evaluation.inputs.reals import Reals
-from evaluation.inputs.target import Subject, open_subject
+from evaluation.inputs.target import EvaluationTarget, open_target
 from evaluation.records.file_lock import turn
 from evaluation.records.printed_output import answer, show
 from trainer.config.inception_files import FILES, Inception
@@ -75,7 +75,7 @@ def fid_command(
         raise UserError("--release: which checkpoint? name it with --step")
     with processes(device) as world, trajectory.told(run, step if release else None, world), ExitStack() as measured:
         subject = opened(run, step, ema, world)
-        net = world.together(lambda: _network(subject, protocol, weights, reference, world))
+        net = world.on_all(lambda: _network(subject, protocol, weights, reference, world))
         for source in _sources(subject, codes):
             plan = Plan(net, _kinds(subject, of), samples, source, seed, seeds, reference, keep_images, keep_features)
             found = measured.enter_context(measure.fid(subject, plan, world))
@@ -83,15 +83,15 @@ def fid_command(
                 _conclude(subject, plan, subject.facts | found)
 
 
-def opened(path: Path, step: str | None, average: str | None, world: World) -> Subject:
+def opened(path: Path, step: str | None, average: str | None, world: World) -> EvaluationTarget:
     """The same checkpoint on every process: `best` or the newest may change in between."""
-    first = world.together(lambda: open_subject(path, step, average, world.device) if world.is_main else None)
-    name = world.from_main(first.facts["step"] if first else None)
-    exported = world.from_main(first is not None and first.reals is None)
-    return world.together(lambda: first or open_subject(path, None if exported else name, average, world.device))
+    first = world.on_main(lambda: open_target(path, step, average, world.device))
+    name = world.broadcast(first.facts["step"] if first else None)
+    exported = world.broadcast(first is not None and first.reals is None)
+    return world.on_all(lambda: first or open_target(path, None if exported else name, average, world.device))
 
 
-def _conclude(subject: Subject, plan: Plan, record: dict[str, Any]) -> None:
+def _conclude(subject: EvaluationTarget, plan: Plan, record: dict[str, Any]) -> None:
     """Keep and print the record."""
     found, net = record["kinds"], plan.net
     rows = [[kind, *row(found[kind])] for kind in KINDS if kind in found]
@@ -117,11 +117,11 @@ def reference_command(
     """Statistics of the reals, ahead of time: every `fid` with the same settings takes them from there."""
     with processes(device) as world:
         config = DataConfig(path=data, variant=variant, painting=painting)
-        reals = world.together(lambda: Reals(data, open_data(config, seed), {}))
+        reals = world.on_all(lambda: Reals(data, open_data(config, seed), {}))
         known = protocol or default_protocol(reals.identity())
         if known == "factor-net" and reals.data.main.manifest.data_set != "dsprites":
             raise UserError(f"{data}: the factor network knows the dSprites family only; use --protocol clean")
-        net = world.together(lambda: extractors.load(known, InceptionConfig(), weights, None, world.device))
+        net = world.on_all(lambda: extractors.load(known, InceptionConfig(), weights, None, world.device))
         size = resolution or max(reals.data.main.manifest.resolutions)
         facts = references.facts_of(reals.identity(), net, size, min(samples, reals.count), seed)
         references.warn_of_few(facts["count"], net)
@@ -153,21 +153,21 @@ def default_protocol(data: dict[str, Any]) -> Protocol:
 
 
 def _network(
-    subject: Subject, protocol: Protocol | None, weights: Path | None, reference: Path | None, world: World
+    subject: EvaluationTarget, protocol: Protocol | None, weights: Path | None, reference: Path | None, world: World
 ) -> extractors.FeatureNet:
     of_reference = references.read(reference).facts["protocol"] if reference else None
     known = protocol or of_reference or default_protocol(subject.data)
     return extractors.load(known, subject.inception, weights, subject.path, world.device)
 
 
-def _sources(subject: Subject, asked: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
+def _sources(subject: EvaluationTarget, asked: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
     """Of both the run's own is last: that is what `best` is chosen by."""
     if asked != "both":
         return [subject.source(asked)]
     return sorted((subject.source("posterior"), subject.source("prior")), key=lambda one: one == subject.source(None))
 
 
-def _kinds(subject: Subject, text: str) -> tuple[Kind, ...]:
+def _kinds(subject: EvaluationTarget, text: str) -> tuple[Kind, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()] if text else [subject.kinds[0]]
     wrong = [name for name in names if name not in get_args(Kind)]
     if wrong or not names:

@@ -14,7 +14,7 @@ from evaluation.factors.factor_network import Extractor
 from evaluation.fid.compute import Plan
 from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run
-from evaluation.inputs.target import Asked, Subject
+from evaluation.inputs.target import Asked, EvaluationTarget
 from trainer.distributed.world import World
 
 from .disentanglement import alignment as alignments
@@ -29,7 +29,7 @@ SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
 
 
 @contextmanager
-def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
     """FID and its kin by kind of images. The context is to keep the record in; see compute.fid."""
     facts = {
         "protocol": plan.net.protocol,

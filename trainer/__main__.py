@@ -33,8 +33,9 @@ from . import plan as planning
 from .checkpoints import checkpoint, listing
 from .export import write
 from .jobs import requeue, startup_agreement
-from .loop import EarlierStage, Loop
+from .loop import Loop
 from .preflight import gan_stage, vae_stage
+from .resume import EarlierStage
 
 app = typer.Typer(
     add_completion=False,
@@ -98,7 +99,7 @@ def plan(
     """Say on paper what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Nothing is allocated or read."""
     read = load_config(GanConfig, config, overrides or [])
     measured = planning.rates(rates)
-    paper = planning.Paper(read, nodes * gpus_per_node)
+    paper = planning.Planner(read, nodes * gpus_per_node)
     found = paper.plan(measured, images_per_second)
     speed = f"{images_per_second:g} images/s at full resolution" if images_per_second else measured.machine
     planning.show(found, paper.gain(found), f"{config}, {nodes} x {gpus_per_node} processes", speed)
@@ -133,14 +134,14 @@ def _train(
             world = connect(config.device, config.processes)
             if world.device.type == "cpu":
                 keep_freed_memory()
-            world.together(lambda: run.mkdir(parents=True, exist_ok=True))  # one that leaves early would cut off others
-            world.together(lambda: lock.acquire() if world.is_main else None)
+            world.on_all(lambda: run.mkdir(parents=True, exist_ok=True))  # one that leaves early would cut off others
+            world.on_main(lambda: lock.acquire())
             startup_agreement.one_folder(lock.path, world)
             _note(lock, code, reason, command)
             newest = checkpoint.newest(run) if world.is_main else None
-            start = ResumePoint(run, world.from_main(checkpoint.clock_of(newest) if newest else 0))
+            start = ResumePoint(run, world.broadcast(checkpoint.clock_of(newest) if newest else 0))
             stage, loop = _prepared(build, config, world, start, lock, accept_changes, pinned)
-            world.together(lambda: _record(run, config, stage) if world.is_main else None)
+            world.on_main(lambda: _record(run, config, stage))
             stopped = loop.train(stop)
             disconnect()
             code, reason = EXIT_OK, "complete"
@@ -172,12 +173,12 @@ def _prepared(
     """Stage and loop, at the newest checkpoint that can be used."""
     assert start.run is not None
     run = start.run
-    stage = world.together(lambda: build(config, world, start))
+    stage = world.on_all(lambda: build(config, world, start))
     startup_agreement.agree(startup_agreement.described(config, stage.facts), world)
     if pinned:
-        world.together(lambda: startup_agreement.pin(run, config, accept_changes) if world.is_main else None)
+        world.on_main(lambda: startup_agreement.pin(run, config, accept_changes))
     try:
-        return stage, world.together(lambda: Loop(stage, config, run, world, lock, accept_changes))
+        return stage, world.on_all(lambda: Loop(stage, config, run, world, lock, accept_changes))
     except EarlierStage as earlier:  # on all processes
         again = ResumePoint(run, earlier.images_seen)
     return _prepared(build, config, world, again, lock, accept_changes, pinned)
@@ -206,7 +207,7 @@ def _record(run: Path, config: RunConfig, stage: Stage) -> None:
     whole = config.model_copy(update={"data": config.data.model_copy(update={"local": None})})  # other jobs' is another
     publish(run / "config.yaml", (head + to_yaml(whole)).encode())
     if isinstance(stage, GanStage) and stage.frozen:
-        stage.frozen.keep(run)
+        stage.frozen.save(run)
 
 
 def _note(lock: Lock, code: int | None, reason: str, command: str) -> None:

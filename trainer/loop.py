@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +15,6 @@ from common.errors import UserError
 from common.provenance import hardware, versions
 from data_shards.read.loader import Batch
 from trainer.checkpoints.retention import Keep
-from trainer.config.changes import changes
 from trainer.config.schema import GanConfig, RunConfig
 from trainer.config.settings import fixed
 from trainer.distributed.divergence import Diverged
@@ -31,24 +29,12 @@ from trainer.steps.running_means import NonFinite, Stats
 
 from .checkpoints import checkpoint, ema_snapshots
 from .distributed import divergence
-from .encoders import frozen
+from .resume import EarlierStage, refuse_changes
 from .steps import schedule
 
 log = logging.getLogger(__name__)
 
 CONTINUE, LEAVE, FAIL = range(3)  # votes
-SHAPING = re.compile(  # settings that a checkpoint holds: its tensors fit no others, or its own beta goes on
-    r"(c_dim|s_dim|resolution|network(\.\w+)?|code_loss|d_sees_code|precision|bottleneck|growth(\.start_resolution)?"
-    r"|ema\.averages|optimizer(_\w+)?(\.name)?): |(bottleneck|growth)\.\w+: (was null|.* now null)|bottleneck\.beta: "
-)
-
-
-class EarlierStage(Exception):
-    """The newest checkpoint that can be used is of a stage whose inputs were not looked at: of this clock."""
-
-    def __init__(self, images_seen: int) -> None:
-        super().__init__(images_seen)
-        self.images_seen = images_seen
 
 
 class Loop:
@@ -64,7 +50,7 @@ class Loop:
         state.add_tensor("images_seen", self.clock)
         state.add_tensor("stats.sums", self.stats.sums)
         state.add_tensor("stats.count", self.stats.count)
-        self.submitter = world.together(self._submitter)
+        self.submitter = world.on_all(self._submitter)
         self._resume(accept_changes)
         plan = config.schedule
         self.total = schedule.interval(plan.total_kimg)
@@ -114,17 +100,17 @@ class Loop:
                 self.submitter.submit()
                 self.submitter.finish()
             return None
-        status = self.world.together(
+        status = self.world.on_all(
             lambda: Status(self.run, self.total, self.images_seen) if self.world.is_main else None
         )
         try:
             return self._iterate(stop, status)
         except NonFinite as error:
-            way_on = self._way_on("lower the learning rate or r1", " with --accept-changes")
-            raise UserError(f"{error}; {way_on}") from None
+            hint = self._recovery_hint("lower the learning rate or r1", " with --accept-changes")
+            raise UserError(f"{error}; {hint}") from None
         except Diverged as error:
-            way_on = self._way_on("test memory and network of the machines")
-            raise UserError(f"{error}; {way_on}") from None
+            hint = self._recovery_hint("test memory and network of the machines")
+            raise UserError(f"{error}; {hint}") from None
         finally:
             if status:
                 status.close()
@@ -143,7 +129,7 @@ class Loop:
             batches, leave = self._next(stream, stop)
             if leave:
                 self._save()
-                return next(reason for reason in self.world.gather(stop.reason) if reason)
+                return next(reason for reason in self.world.all_gather_object(stop.reason) if reason)
             pieces = [micro(batch, self.config.micro_batch) for batch in batches]
             terms = self.stage.step(pieces, now, self.images_seen)
             self.stats.add(terms, self.iteration + 1)
@@ -175,9 +161,9 @@ class Loop:
         except UserError as found:
             error = found
         self.waited += time.monotonic() - asked
-        vote = self.world.highest(FAIL if error else LEAVE if stop.reason else CONTINUE)
+        vote = self.world.all_reduce_max(FAIL if error else LEAVE if stop.reason else CONTINUE)
         if vote == FAIL:
-            messages = [message for message in self.world.gather(str(error) if error else None) if message]
+            messages = [message for message in self.world.all_gather_object(str(error) if error else None) if message]
             raise error or UserError(messages[0])
         return batches, vote == LEAVE
 
@@ -215,12 +201,12 @@ class Loop:
             if status:
                 what(status)
 
-        self.world.together(told)
+        self.world.on_all(told)
 
     def _save(self) -> None:
         if self.saved_at == self.images_seen:
             return
-        self.world.together(self.lock.check)
+        self.world.on_all(self.lock.check)
         self.stats.check()
         divergence.check(self.stage.state.replicated(), self.world)
         self.stats.gather()
@@ -250,42 +236,9 @@ class Loop:
         now = schedule.now(self.stage.plan, self.before)
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
-    def _way_on(self, remedy: str, option: str = "") -> str:
+    def _recovery_hint(self, remedy: str, option: str = "") -> str:
         last = checkpoint.newest(self.run)
         if last is None:
             return f"no checkpoint was published; {remedy} and start again"
         kept = f"{last.name} is the last good checkpoint and nothing after it was kept"
         return f"{kept}; {remedy}, then go on from it{option}"
-
-
-def refuse_changes(
-    run: Path, manifest: dict[str, Any], config: RunConfig, facts: dict[str, Any], accept_changes: bool
-) -> None:
-    """Raise a UserError that lists what differs from the checkpoint's settings and inputs."""
-    changed = changes(manifest["config"], fixed(config))
-    shapes = [line for line in changed if SHAPING.match(line)]
-    if accept_changes and shapes:
-        lines = [*shapes, "a checkpoint holds these; set them back, or start anew with run=..."]
-        told = "\n".join(f"  - {line}" for line in lines)
-        raise UserError(f"{run}: --accept-changes cannot change what its checkpoint is made of:\n{told}")
-    if accept_changes:
-        changed = []
-    if changed:
-        changed.append(
-            "set these back, choose another folder with run=..., or go on all the same with --accept-changes"
-        )
-    inputs = changes(manifest["facts"], facts)
-    if inputs:
-        remedy = "name the same data.path, data.painting and vae as before, or choose another folder with run=..."
-        if any(line.startswith("vae") for line in inputs):
-            remedy += f"; the encoder of this run is kept as vae={frozen.kept(run)}"
-        inputs.append(remedy)
-    if changed or inputs:
-        raise UserError(
-            "\n".join(
-                [
-                    f"{run} holds a checkpoint that differs from what is asked:",
-                    *(f"  - {line}" for line in changed + inputs),
-                ]
-            )
-        )

@@ -85,7 +85,7 @@ class Plan:
         return sum(stage.days for stage in self.stages)
 
 
-class Paper:
+class Planner:
     """A config for so many processes, each with its own device, none of which is there."""
 
     def __init__(self, config: GanConfig, processes: int) -> None:
@@ -116,7 +116,7 @@ class Paper:
         """Sizes of G and D, and the bytes of everything that a checkpoint holds."""
         with self.estimator.training(self.config) as (training, _):
             followers = len(training.averages.settings)
-            state = sum(tensor.nbytes for tensor in training.state.tensors().values())
+            state = sum(tensor.nbytes for tensor in training.state.state_dict().values())
             return {"G": Network.of(training.g, followers), "D": Network.of(training.d, 0)}, state
 
     def stages(self, rates: Rates, images_per_second: float | None) -> list[StagePlan]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError, joined
-from data_shards.read.loader import TWIN
+from data_shards.read.loader import CODE_RESOLUTION
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import weights_problem
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 def vae_stage(config: VaeConfig, world: World, start: ResumePoint = FROM_SCRATCH) -> VaeStage:
     """Stage 1, or a UserError with everything that is wrong."""
-    problems = Problems(split_problems(config, schedule.phases(TWIN, config.batch_size, None), world))
+    problems = Problems(split_problems(config, schedule.phases(CODE_RESOLUTION, config.batch_size, None), world))
     return VaeStage(config, world, problems.need(lambda: open_data(config.data, config.seed)))
 
 
@@ -86,11 +86,11 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     return GanInputs(data, q, plan[0].first)
 
 
-def _encoder(path: Path, start: ResumePoint) -> frozen.Frozen:
+def _encoder(path: Path, start: ResumePoint) -> frozen.FrozenEncoder:
     try:
         return frozen.load(path)
     except UserError as error:
-        kept = frozen.kept(start.run) if start.run else None
+        kept = frozen.saved_path(start.run) if start.run else None
         if kept is None:
             raise
         raise UserError(f"{error}; the encoder that this run started with is kept as vae={kept}") from None
@@ -103,10 +103,10 @@ def _ahead(config: GanConfig, start: ResumePoint) -> list[Phase]:
 
 
 def _memory_problems(
-    config: GanConfig, channels: int, q: frozen.Frozen | None, world: World, start: ResumePoint
+    config: GanConfig, channels: int, q: frozen.FrozenEncoder | None, world: World, start: ResumePoint
 ) -> list[str]:
     """Tell how much memory the run will need; refuse what cannot fit."""
-    encoder = q.on(torch.device("cpu"), DTYPES[config.precision]) if q else None
+    encoder = q.to(torch.device("cpu"), DTYPES[config.precision]) if q else None
 
     def build(config: GanConfig, world: World, encoder: nn.Module | None) -> GanTraining:
         return GanTraining(config, world, channels, encoder)

@@ -26,7 +26,7 @@ from .worker_process import follow_parent
 
 Int64 = NDArray[np.int64]
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
-TWIN = 64  # px: the resolution at which the code c is defined
+CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
 _MAX_OPEN = 128
 _THREADED_FROM = 256  # px
 
@@ -150,7 +150,7 @@ def batches(
     """
     if batch_size % world_size:
         raise UserError(f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple")
-    reader = _Reader(main, twin if main.resolution != TWIN else None, seed, draw, twin is not None)
+    reader = _Reader(main, twin if main.resolution != CODE_RESOLUTION else None, seed, draw, twin is not None)
     loader = DataLoader(
         reader,
         batch_size=None,
@@ -164,7 +164,7 @@ def batches(
     for item in loader:
         if isinstance(item, str):
             raise UserError(item)
-        same = twin is not None and main.resolution == TWIN
+        same = twin is not None and main.resolution == CODE_RESOLUTION
         yield item._replace(twin=item.images) if same else item
 
 
@@ -204,8 +204,8 @@ class _Reader(Dataset[Batch | str]):
         twin = None
         if self.draw is not None:
             images = self.draw(images, ids[1], ids[2])
-            if self.want_twin and self.main.resolution != TWIN:
-                twin = box_mean(images, TWIN)
+            if self.want_twin and self.main.resolution != CODE_RESOLUTION:
+                twin = box_mean(images, CODE_RESOLUTION)
         elif self.twin is not None:
             twin = self.twin.read_samples(samples)
         return Batch(*ids, images, twin)

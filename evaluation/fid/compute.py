@@ -19,7 +19,7 @@ from torch import Tensor
 from common.cli import progress_bar
 from common.errors import UserError
 from evaluation.inputs.images import Codes, Kind
-from evaluation.inputs.target import Subject
+from evaluation.inputs.target import EvaluationTarget
 from evaluation.records.file_lock import turn
 from trainer.distributed.world import World
 
@@ -58,7 +58,7 @@ class Plan:
 
 
 @contextmanager
-def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
     """Everything by kind of images: FID, sprite fidelity, KID, precision, recall, density, coverage.
 
     With `reference_count` and `reference_seed`.
@@ -69,7 +69,7 @@ def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
     context, when the numbers are recorded, unless that ends with an error. Jobs that measure the same take turns.
     """
     given = plan.reference
-    known = world.together(lambda: references.read(given)) if given else None
+    known = world.on_all(lambda: references.read(given)) if given else None
     size = known.facts["count"] if known else _reference_size(subject, plan)
     _check(subject, plan, size)
     seed = known.facts["seed"] if known else plan.seed
@@ -89,12 +89,12 @@ def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
             _claim(plan, each, world)
             sums = pass_over(each.count, _look(subject, plan, each), plan.net.dim, each.store, world, advance)
             faithful = sums.faithful / each.count if _has_fidelity(subject, plan) else None
-            numbers = world.together(
+            numbers = world.on_all(
                 lambda each=each, sums=sums, faithful=faithful: (  # type: ignore[misc]
                     _numbers(each, sums, base, faithful) if world.is_main else None
                 )
             )
-            found.setdefault(each.kind, []).append(world.from_main(numbers))
+            found.setdefault(each.kind, []).append(world.broadcast(numbers))
         bar.stop()
         counts: dict[str, int] = {each.kind: each.count for each in passes}
         kinds = {kind: {"count": counts[kind], **over_seeds(numbers)} for kind, numbers in found.items()}
@@ -110,7 +110,7 @@ def fid(subject: Subject, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
                 each.store.remove()
 
 
-def _features(subject: Subject, each: Pass) -> Path:
+def _features(subject: EvaluationTarget, each: Pass) -> Path:
     return subject.path / "evaluation" / "features" / f"{each.kind}-{each.seed}-{each.store.features.name}"
 
 
@@ -134,7 +134,7 @@ class Pass:
 Numbers = dict[str, float | None]
 
 
-def _passes(subject: Subject, plan: Plan, size: int, reference_seed: int) -> list[Pass]:
+def _passes(subject: EvaluationTarget, plan: Plan, size: int, reference_seed: int) -> list[Pass]:
     """Reals have the reference's seed: some of another's would be among the reference."""
     found = []
     for kind in plan.kinds:
@@ -147,7 +147,7 @@ def _passes(subject: Subject, plan: Plan, size: int, reference_seed: int) -> lis
     return found
 
 
-def _store(subject: Subject, plan: Plan, kind: Kind, seed: int, count: int, offset: int) -> Store:
+def _store(subject: EvaluationTarget, plan: Plan, kind: Kind, seed: int, count: int, offset: int) -> Store:
     facts = {
         **subject.identity(kind),
         **subject.data,
@@ -163,7 +163,7 @@ def _store(subject: Subject, plan: Plan, kind: Kind, seed: int, count: int, offs
     return Store(subject.path / "evaluation" / "partial", facts, None if plan.keep_features else KEPT)
 
 
-def _reference_size(subject: Subject, plan: Plan) -> int:
+def _reference_size(subject: EvaluationTarget, plan: Plan) -> int:
     if subject.reals is None:
         raise UserError(
             f"{subject.path}: an export has no reals to compare with; name their statistics with --reference FILE, "
@@ -172,7 +172,9 @@ def _reference_size(subject: Subject, plan: Plan) -> int:
     return min(plan.samples, subject.reals.count)
 
 
-def _reference(subject: Subject, plan: Plan, size: int, world: World, advance: Callable[[int], None]) -> Reference:
+def _reference(
+    subject: EvaluationTarget, plan: Plan, size: int, world: World, advance: Callable[[int], None]
+) -> Reference:
     assert subject.reals is not None
     facts = references.facts_of(subject.data, plan.net, subject.resolution, size, plan.seed)
     path = references.path_of(facts, subject.reals, subject.path / "evaluation" / references.FOLDER)
@@ -180,7 +182,7 @@ def _reference(subject: Subject, plan: Plan, size: int, world: World, advance: C
     return references.make(subject.reals, plan.net, facts, path, partial, world, advance)
 
 
-def _look(subject: Subject, plan: Plan, each: Pass) -> Look:
+def _look(subject: EvaluationTarget, plan: Plan, each: Pass) -> Look:
     make = subject.make(each.kind, each.seed, plan.codes, each.offset, plan.net.at or subject.resolution)
     faithful = _has_fidelity(subject, plan)
 
@@ -210,7 +212,7 @@ def _claim(plan: Plan, each: Pass, world: World) -> None:
 
     if plan.keep_images:
         folder = plan.keep_images / _name(plan, each)
-        world.together(lambda: claim(folder) if world.is_main else None)
+        world.on_main(lambda: claim(folder))
 
 
 def save_images(images: Tensor, positions: Tensor, folder: Path) -> None:
@@ -220,7 +222,7 @@ def save_images(images: Tensor, positions: Tensor, folder: Path) -> None:
         Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(folder / f"{position:06d}.png")
 
 
-def _has_fidelity(subject: Subject, plan: Plan) -> bool:
+def _has_fidelity(subject: EvaluationTarget, plan: Plan) -> bool:
     return plan.net.protocol == "factor-net" and subject.data.get("variant") in SPRITES
 
 
@@ -257,7 +259,7 @@ def _warn_of_reals(kinds: dict[str, dict[str, Any]]) -> None:
         log.warning("warning: only %.1f %% of the reals are faithful sprites: the measure is broken here", 100 * share)
 
 
-def _check(subject: Subject, plan: Plan, size: int) -> None:
+def _check(subject: EvaluationTarget, plan: Plan, size: int) -> None:
     if plan.samples < 2:
         raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")
     if plan.net.protocol == "factor-net" and subject.data.get("data_set", "dsprites") != "dsprites":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from common.errors import UserError
-from data_shards.read.loader import TWIN
+from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.factors.factor_network import at_64_px, load_extractor, sprite_iou
 from models.factor_net import FEATURES
 from trainer.config.inception_files import checked
@@ -54,7 +54,7 @@ def factor_net(device: torch.device = inception.CPU) -> FeatureNet:
             return Seen(features)
         return Seen(features, torch.from_numpy(sprite_iou(small, prediction) >= FIDELITY_IOU))
 
-    return FeatureNet("factor-net", extractor.sha256, FEATURES, TWIN, device, look)
+    return FeatureNet("factor-net", extractor.sha256, FEATURES, CODE_RESOLUTION, device, look)
 
 
 def load(
@@ -74,7 +74,7 @@ def load(
     if run is not None:
         _same_as_before(run / "evaluation" / RECORDED, protocol, path, digest)
     found = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
-    dim = found(torch.zeros(1, 3, TWIN, TWIN, dtype=torch.uint8, device=device)).shape[1]
+    dim = found(torch.zeros(1, 3, CODE_RESOLUTION, CODE_RESOLUTION, dtype=torch.uint8, device=device)).shape[1]
     return FeatureNet(protocol, digest, dim, None, device, lambda images, faithful: Seen(found(images)))
 
 

@@ -127,14 +127,14 @@ def pass_over(
     On 1, 2 or 3 processes they are the same but for the order of sums. Raises UserError where a feature is not finite.
     advance: told how many images are done.
     """
-    sums, blocks = world.from_main(store.open(dim) if world.is_main else None), -(-count // BLOCK)
+    sums, blocks = world.broadcast(store.open(dim) if world.is_main else None), -(-count // BLOCK)
     advance(sums.moments.count)
     while sums.blocks < blocks:
         before, last = sums.moments.count, min(sums.blocks + ROUND * world.size, blocks)
         mine = range(sums.blocks + world.rank, last, world.size)
-        new = world.together(lambda mine=mine: _look_at(mine, count, look, dim, store))  # type: ignore[misc]
+        new = world.on_all(lambda mine=mine: _look_at(mine, count, look, dim, store))  # type: ignore[misc]
         sums = _together(last, sums, new, world)
-        world.together(lambda sums=sums: store.save(sums) if world.is_main else None)  # type: ignore[misc]
+        world.on_main(lambda sums=sums: store.save(sums))  # type: ignore[misc]
         advance(sums.moments.count - before)
         if STOPPED.is_set():
             raise KeyboardInterrupt
@@ -163,7 +163,7 @@ def _together(blocks: int, old: Sums, new: Sums, world: World) -> Sums:
     counts = torch.tensor([new.moments.count, new.faithful], dtype=torch.float64)
     total, outer = torch.from_numpy(new.moments.total), torch.from_numpy(new.moments.outer)
     whole = torch.cat((counts, total, outer.flatten())).to(world.device)
-    found, dim = world.sum_(whole).cpu().numpy(), len(total)
+    found, dim = world.all_reduce_sum_(whole).cpu().numpy(), len(total)
     moments = Moments(
         old.moments.count + int(found[0]),
         old.moments.total + found[2 : dim + 2],

@@ -72,21 +72,21 @@ def make(
     advance: Callable[[int], None],
 ) -> Reference:
     """The statistics in `path`, or new ones, published there. partial: folder of the sums until they are complete."""
-    if world.from_main(path.exists()):
+    if world.broadcast(path.exists()):
         advance(facts["count"])
-        return world.together(lambda: read(path))
+        return world.on_all(lambda: read(path))
     store = Store(partial, {"reference": dict(facts)}, KEPT)
 
     def look(positions: Tensor) -> Seen:
         return net.look(reals.at(facts["seed"], positions, facts["resolution"]).to(net.device), False)
 
     with turn(store.lock, world, "the same statistics of reals"):
-        if world.from_main(path.exists()):  # by whom this one waited for
+        if world.broadcast(path.exists()):  # by whom this one waited for
             advance(facts["count"])
         else:
             sums = pass_over(facts["count"], look, net.dim, store, world, advance)
-            world.together(lambda: _publish(path, facts, sums.moments, store) if world.is_main else None)
-    return world.together(lambda: read(path))
+            world.on_main(lambda: _publish(path, facts, sums.moments, store))
+    return world.on_all(lambda: read(path))
 
 
 def warn_of_few(count: int, net: FeatureNet) -> None:

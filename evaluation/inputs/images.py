@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.random_numbers import Purpose, normal
-from data_shards.read.loader import TWIN
+from data_shards.read.loader import CODE_RESOLUTION
 from models import in_passes, sample_posterior
 from trainer.config.schema import GanConfig
 
@@ -59,11 +59,11 @@ def nuisance(run: Run, seed: int, positions: Tensor) -> Tensor:
 @torch.no_grad()
 def generate(network: nn.Module, s: Tensor, c: Tensor) -> Tensor:
     """Images of a generator: uint8 [b, C, R, R]. Large ones are made few at a time."""
-    passes = in_passes(torch.cat((s, c), 1), getattr(network, "resolution", TWIN))
+    passes = in_passes(torch.cat((s, c), 1), getattr(network, "resolution", CODE_RESOLUTION))
     return torch.cat([to_uint8((network(z) + 1) / 2) for z in passes])
 
 
-def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolution: int = TWIN) -> Maker:
+def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolution: int = CODE_RESOLUTION) -> Maker:
     """positions int64 [b] -> uint8 images of one kind. offset: where the reals that are not the reference begin.
 
     resolution: of reals.

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from data_shards.read.loader import TWIN, Level, open_dataset
+from data_shards.read.loader import CODE_RESOLUTION, Level, open_dataset
 from trainer.stages.data import Data
 
 
@@ -24,7 +24,7 @@ class Reals:
     def count(self) -> int:
         return self.data.main.count
 
-    def at(self, seed: int, positions: Tensor, resolution: int = TWIN) -> Tensor:
+    def at(self, seed: int, positions: Tensor, resolution: int = CODE_RESOLUTION) -> Tensor:
         """Images in the evaluation's order, variants drawn at epoch 0 of the evaluation's seed.
 
         positions: int64 [b]. Returns uint8 [b, C, R, R]. The order is a permutation that starts again after its end.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from common.errors import UserError
 from common.provenance import versions
-from data_shards.read.loader import TWIN
+from data_shards.read.loader import CODE_RESOLUTION
 from models import VAE, CodeEncoder, freeze
 from trainer.checkpoints import checkpoint
 from trainer.config.changes import changes
@@ -59,7 +59,7 @@ class Run:
     @property
     def resolution(self) -> int:
         """Of the images that it is about, as encoders see them: of the checkpoint's stage, at least 64 px."""
-        return max(TWIN, int(self.manifest.get("resolution", TWIN)))
+        return max(CODE_RESOLUTION, int(self.manifest.get("resolution", CODE_RESOLUTION)))
 
     @cached_property
     def reals(self) -> Reals:
@@ -69,7 +69,7 @@ class Run:
         """With its networks there."""
         q = self.q
         if q is not None and isinstance(q.encoder, Exported) and device != self.device:
-            q = CodeEncoder(q.encoder.on(device))
+            q = CodeEncoder(q.encoder.to(device))
         for network in (self.generator, self.untrained, q, self.vae):
             if network is not None:
                 network.to(device)
@@ -153,7 +153,11 @@ class AtStage(nn.Module):
 
 def at_least_64_px(images: Tensor) -> Tensor:
     """[B, C, R, R]; smaller ones are enlarged."""
-    return images if images.shape[-1] >= TWIN else F.interpolate(images, (TWIN, TWIN), mode="bilinear")
+    return (
+        images
+        if images.shape[-1] >= CODE_RESOLUTION
+        else F.interpolate(images, (CODE_RESOLUTION, CODE_RESOLUTION), mode="bilinear")
+    )
 
 
 def open_run(path: Path, step: str | None = None, average: str | None = None) -> Run:
@@ -189,7 +193,7 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: s
     generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
     facts, q, vae, words = data.facts, None, None, None
     if config.code_source == "posterior":
-        file = frozen.kept(path)
+        file = frozen.saved_path(path)
         if file is None:
             raise UserError(
                 f"{path}: the frozen encoder of this run ({frozen.VAE_FILE} or {frozen.OWN_FILE}) is gone; run its "
@@ -209,7 +213,8 @@ def _check(run: Run) -> None:
     """Data, painting and encoder must be those of the training."""
     differs = changes(run.manifest["facts"], dict(run.facts))
     if differs:
+        listed = "; ".join(map(str, differs))
         raise UserError(
-            f"{run.path}: {'; '.join(differs)}: not what it was trained on; mend data.path or data.painting in "
+            f"{run.path}: {listed}: not what it was trained on; mend data.path or data.painting in "
             f"{run.path / 'config.yaml'}, or restore its {frozen.VAE_FILE} or {frozen.OWN_FILE}"
         )

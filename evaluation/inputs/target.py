@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from data_shards.read.loader import TWIN
+from data_shards.read.loader import CODE_RESOLUTION
 from trainer.config.sections import InceptionConfig
 from trainer.export import exported_model
 
@@ -23,7 +23,7 @@ Asked = Literal["posterior", "prior"] | None
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationTarget:
     """path: where its records go; facts: what every record says of it; data: of the set that it was trained on.
 
     kinds: the images that it can show, its own first; reals: None where it knows none; inception: files of weights;
@@ -43,7 +43,7 @@ class Subject:
     identity: Callable[[Kind], dict[str, Any]]
 
 
-def open_subject(path: Path, step: str | None, average: str | None, device: torch.device) -> Subject:
+def open_target(path: Path, step: str | None, average: str | None, device: torch.device) -> EvaluationTarget:
     """A run folder or an export, with its networks on a device."""
     if not (path / exported_model.FACTS).is_file():
         return of_run(open_run(path, step, average).to(device))
@@ -53,7 +53,7 @@ def open_subject(path: Path, step: str | None, average: str | None, device: torc
     return of_export(path, exported_model.load(path), device)
 
 
-def of_run(run: Run) -> Subject:
+def of_run(run: Run) -> EvaluationTarget:
     """A run as it was opened."""
     kinds: list[Kind] = [own_kind(run), "reals"]
     if run.generator is not None:
@@ -64,7 +64,7 @@ def of_run(run: Run) -> Subject:
         names = () if kind == "reals" else ("weights_sha256", "ema", "ema_sha256")
         return {"kind": kind, "run": str(run.path.resolve())} | {name: facts[name] for name in names if name in facts}
 
-    return Subject(
+    return EvaluationTarget(
         run.path,
         facts,
         run.reals.identity(),
@@ -78,7 +78,7 @@ def of_run(run: Run) -> Subject:
     )
 
 
-def of_export(path: Path, model: exported_model.Model, device: torch.device) -> Subject:
+def of_export(path: Path, model: exported_model.Model, device: torch.device) -> EvaluationTarget:
     """A model as `trainer.load` gives it. It knows no reals; its codes are drawn from its bank."""
     facts, origin = model.facts, model.facts.origin
     for network in (model.generator, model.vae):
@@ -101,14 +101,14 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
         return asked or facts.codes
 
     described = {"run": str(path), "stage": "gan", "system": "export", "step": origin["step"], "origin": origin}
-    return Subject(
+    return EvaluationTarget(
         path,
         described | {name: origin[name] for name in ("images_seen", "ema") if name in origin},
         {name: origin[name] for name in ("data_set", "variant", "painting_sha256") if name in origin}
         | {"data": origin["inputs"]["data"]},
         ("gan", "vae") if model.vae is not None else ("gan",),
         None,
-        max(TWIN, facts.resolution),
+        max(CODE_RESOLUTION, facts.resolution),
         InceptionConfig(),
         source,
         make,

@@ -21,7 +21,7 @@ def turn(path: Path, world: World, what: str) -> Iterator[None]:
 
     The main process holds it for all.
     """
-    file = world.together(lambda: _held(path, what) if world.is_main else None)
+    file = world.on_main(lambda: _held(path, what))
     try:
         yield
     finally:

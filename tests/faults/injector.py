@@ -13,7 +13,7 @@ from trainer.distributed.engines import ddp, fsdp2
 from trainer.loop import Loop
 from trainer.stages.gan import GanStage
 from trainer.steps.ema import Averages
-from trainer.steps.forward_passes import Passes
+from trainer.steps.forward_passes import ForwardPasses
 
 Phase = Literal["data", "R1", "D", "G", "EMA", "sample", "save"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -52,7 +52,7 @@ class Injector:
             return found
 
         Loop._next = counted  # type: ignore[method-assign]
-        self.after(Passes, "image_gradient", "R1")
+        self.after(ForwardPasses, "image_gradient", "R1")
         for engine in (ddp.Replicated, fsdp2.FullyShard):
             if "step" in vars(engine):
                 self.after(engine, "step", "D", lambda engine: engine.name == "discriminator")

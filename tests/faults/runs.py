@@ -12,7 +12,7 @@ from .injector import SIGNALS, Phase, failing
 STEPS = 9  # iterations; a sample every 3, a checkpoint every 2, R1 in every second one
 SETTINGS = {
     "network": "{name: resnet, nf: 2, nf_max: 8}",
-    "growth": "{start_resolution: 16, stage_kimg: 0.048, fade_kimg: 0.064}",
+    "growth": "{start_resolution: 16, phase_kimg: 0.048, fade_kimg: 0.064}",
     "bottleneck": "{}",
     "s_dim": 3,
     "r1_interval": 2,

@@ -37,7 +37,7 @@ BATCH = {"cpu": 4, "cuda": 16}
 STILL = 1e-12  # a learning rate of D: G's gradient is then of the same D on both sides, whatever the rounding
 GROWTH = {  # 16 -> 32 -> 64 px in 12 iterations: q enlarges images, and both networks blend
     "network": "{name: resnet, nf: 4, nf_max: 16}",
-    "growth": "{start_resolution: 16, stage_kimg: 0.048, fade_kimg: 0.064}",
+    "growth": "{start_resolution: 16, phase_kimg: 0.048, fade_kimg: 0.064}",
     "bottleneck": "{}",
 }
 RESUMED = ("vae", "gan", "gan in bf16")

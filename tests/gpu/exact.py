@@ -172,5 +172,5 @@ def _gan_step(config: GanConfig, gan: plain.Gan, batch: Reals, device: torch.dev
         ours = step([on(piece, device) for piece in plain.pieces(batch, 2)], config.r1, 0, plain.BATCH)
     same_terms(ours, theirs)
     if config.bottleneck:
-        same_terms({"beta after it": step.dual.beta}, {"beta after it": torch.tensor(rederived.beta)})
+        same_terms({"beta after it": step.kl_constraint.beta}, {"beta after it": torch.tensor(rederived.beta)})
     sides.check(found, expected, {"average": "G"})

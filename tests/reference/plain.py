@@ -29,9 +29,9 @@ from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
 from trainer.steps import ema, networks
 from trainer.steps.batches import Reals, VaeBatch
-from trainer.steps.forward_passes import Passes
+from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import GanStep
-from trainer.steps.kl_constraint import Dual
+from trainer.steps.kl_constraint import KLConstraint
 from trainer.steps.vae_step import VaeStep
 
 SEED, BATCH, C, ITERATIONS = 5, 8, 4, 2
@@ -49,7 +49,7 @@ GANS = {
 }
 VAES = {
     "VAE": {},
-    "beta-VAE": {"beta": {"value": 8, "course": [[0, 2], [0.016, 8]]}},
+    "beta-VAE": {"beta": {"value": 8, "schedule": [[0, 2], [0.016, 8]]}},
     "FactorVAE": {"gamma": 10, "optimizer_critic": {"lr": 2e-4, "betas": [0.5, 0.9]}},
 }
 BETAS = {"VAE": (1.0, 1.0), "beta-VAE": (2.0, 5.0), "FactorVAE": (1.0, 1.0)}  # the second iteration begins at 8 images
@@ -125,7 +125,7 @@ def vae_networks(system: str) -> tuple[VAE, nn.Module | None]:
 def grown_config(system: str, **more: object) -> GanConfig:
     """With ResNets of 16 px that grow from 4, and a bottleneck."""
     shape = {"name": "resnet", "nf": 3, "nf_max": 6}
-    growth = {"start_resolution": 4, "stage_kimg": 1, "fade_kimg": 1}
+    growth = {"start_resolution": 4, "phase_kimg": 1, "fade_kimg": 1}
     bottleneck = {"information": 0.2, "beta": 0.3, "beta_step": 0.01}
     grown = {"network": shape, "resolution": 16, "growth": growth, "bottleneck": bottleneck}
     return gan_config(system, **{**grown, **more})
@@ -149,9 +149,9 @@ def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
         learner = Replicated("q", q, partial(networks.optimizer, config.optimizer_q), world)
     else:
         freeze(q)
-    passes = Passes(gan.G, gan.D, q if config.vae else None, config)
-    dual = Dual(config.bottleneck, world, next(gan.D.parameters()).dtype)
-    return GanStep(g, d, q if config.code_loss != "none" else None, learner, averages, dual, passes, config)
+    passes = ForwardPasses(gan.G, gan.D, q if config.vae else None, config)
+    kl_constraint = KLConstraint(config.bottleneck, world, next(gan.D.parameters()).dtype)
+    return GanStep(g, d, q if config.code_loss != "none" else None, learner, averages, kl_constraint, passes, config)
 
 
 def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World) -> VaeStep:

@@ -15,7 +15,7 @@ from tests.trainer.memory.test_estimate import ALONE, CHANNELS, config_of, encod
 from tests.trainer.memory.test_estimate import iterate as really
 from trainer import plan as planning
 from trainer.memory.flops import Flops
-from trainer.plan import Paper, Plan, Rates, images_of, sent
+from trainer.plan import Plan, Planner, Rates, images_of, sent
 from trainer.stages.gan import GanTraining
 from trainer.steps import schedule
 
@@ -25,7 +25,7 @@ GROWN: dict[str, Any] = {
     "batch_size": 4,
     "micro_batch": 2,
     "r1_interval": 4,
-    "growth": {"start_resolution": 32, "stage_kimg": 0.2, "fade_kimg": 0.1, "batch_size": {32: 8}},
+    "growth": {"start_resolution": 32, "phase_kimg": 0.2, "fade_kimg": 0.1, "batch_size": {32: 8}},
     "checkpointing": {"from_resolution": 16},
     "schedule": {"total_kimg": 1},
 }
@@ -36,18 +36,18 @@ def test_flops_are_those_of_the_closed_form(every: int) -> None:
     size = closed.Size(64, 4, 16, 2, True)
     network = {"name": "resnet", "nf": size.nf, "nf_max": size.nf_max}
     config = config_of(network=network, resolution=64, batch_size=2, s_dim=closed.S, c_dim=closed.C, r1_interval=every)
-    paper = Paper(config, 1)
+    paper = Planner(config, 1)
     expected = (closed.ours(size, True) + (every - 1) * closed.ours(size, False)) / every
     assert paper.flops[paper.phases[0]] == expected
 
 
 @pytest.fixture(scope="module")
-def alone() -> Paper:
-    return Paper(config_of(**GROWN), 1)
+def alone() -> Planner:
+    return Planner(config_of(**GROWN), 1)
 
 
 @pytest.mark.parametrize("images_seen", [0, 8], ids=["R1 due", "not due"])
-def test_flops_are_those_of_real_iterations(images_seen: int, alone: Paper) -> None:
+def test_flops_are_those_of_real_iterations(images_seen: int, alone: Planner) -> None:
     """In every phase of a run that grows, with checkpoints and micro-batches: the 24 images are each passed once."""
     config, paper = alone.config, alone
     for phase in paper.phases:
@@ -58,16 +58,16 @@ def test_flops_are_those_of_real_iterations(images_seen: int, alone: Paper) -> N
 
 
 @pytest.fixture(scope="module")
-def grown() -> Paper:
-    return Paper(config_of(**GROWN), 2)
+def grown() -> Planner:
+    return Planner(config_of(**GROWN), 2)
 
 
 @pytest.fixture(scope="module")
-def found(grown: Paper) -> Plan:
+def found(grown: Planner) -> Plan:
     return grown.plan(RATES)
 
 
-def test_images_and_days_follow_the_schedule(grown: Paper, found: Plan) -> None:
+def test_images_and_days_follow_the_schedule(grown: Planner, found: Plan) -> None:
     assert [stage.worst.resolution for stage in found.stages] == [32, 64]
     assert [stage.images for stage in found.stages] == [200, 800]
     work = sum(count * grown.flops[phase] for phase, count in zip(grown.phases, (200, 100, 700), strict=True))
@@ -78,7 +78,7 @@ def test_images_and_days_follow_the_schedule(grown: Paper, found: Plan) -> None:
 
 def test_a_rate_given_is_the_time_of_a_run_that_does_not_grow() -> None:
     config = config_of(resolution=64, schedule={"total_kimg": 10})
-    assert Paper(config, 1).plan(RATES, images_per_second=5).days == pytest.approx(10_000 / 5 / 86_400)
+    assert Planner(config, 1).plan(RATES, images_per_second=5).days == pytest.approx(10_000 / 5 / 86_400)
 
 
 def test_a_run_that_ends_early_has_no_later_stages() -> None:
@@ -93,7 +93,7 @@ def test_the_rate_is_that_of_the_nearest_size() -> None:
 
 def test_a_checkpoint_has_what_the_registry_has(found: Plan) -> None:
     config = config_of(**GROWN)
-    state = training(config, ALONE, encoder_of(config)).state.tensors()
+    state = training(config, ALONE, encoder_of(config)).state.state_dict()
     assert found.state == sum(tensor.nbytes for tensor in state.values())
     assert found.saving == pytest.approx(found.state / 2 / 1e6)
     weights = sum(tensor.nbytes for name, tensor in state.items() if name.startswith("generator."))
@@ -103,7 +103,7 @@ def test_a_checkpoint_has_what_the_registry_has(found: Plan) -> None:
 def test_sharding_pays_from_the_named_width_on() -> None:
     def gain(nf: int, nf_max: int) -> str:
         network = {"name": "resnet", "nf": nf, "nf_max": nf_max}
-        paper = Paper(config_of(resolution=16, batch_size=4, r1=0, network=network), 4)
+        paper = Planner(config_of(resolution=16, batch_size=4, r1=0, network=network), 4)
         return paper.gain(paper.plan(RATES))
 
     named = re.search(r"gains nothing here: .*; 20% less needs network.nf=(\d+) network.nf_max=(\d+) or", gain(16, 64))
@@ -114,7 +114,7 @@ def test_sharding_pays_from_the_named_width_on() -> None:
 
 
 def test_one_process_shards_nothing() -> None:
-    paper = Paper(config_of(resolution=16), 1)
+    paper = Planner(config_of(resolution=16), 1)
     plan = paper.plan(RATES)
     assert list(plan.sent) == ["ddp"]
     assert paper.gain(plan) == "One process has nothing to shard."
@@ -122,7 +122,7 @@ def test_one_process_shards_nothing() -> None:
 
 def test_gradients_are_summed_once_in_a_ring() -> None:
     config = config_of(resolution=64)
-    networks, _ = Paper(config, 4).networks()
+    networks, _ = Planner(config, 4).networks()
     whole = networks["G"].weights + networks["D"].weights
     assert sent("ddp", networks, config, 4) == 2 * 3 / 4 * whole
     assert sent("ddp", networks, config, 1) == 0
@@ -130,7 +130,7 @@ def test_gradients_are_summed_once_in_a_ring() -> None:
 
 def test_batches_that_do_not_split_are_refused() -> None:
     with pytest.raises(UserError, match="batch_size: 4 does not divide by 3 processes"):
-        Paper(config_of(resolution=64), 3)
+        Planner(config_of(resolution=64), 3)
 
 
 def test_the_shipped_rates_are_read(tmp_path: Path) -> None:

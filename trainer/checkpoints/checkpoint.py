@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from common.atomic_writes import publish, sync_folder
 from common.errors import DISK_ERRORS, UserError
+from trainer.config import older_versions
 from trainer.distributed.world import World
 
 from . import evaluation_holds
@@ -73,17 +74,17 @@ def save(run: Path, images_seen: int, state: State, facts: dict[str, Any], world
     """
     target = folder(run) / name_of(images_seen)
     temporary = target.with_name(target.name + ".tmp")
-    world.together(lambda: _prepare(run) if world.is_main else None)
+    world.on_main(lambda: _prepare(run))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # DCP's remarks on its own defaults
             writer = dcp.FileSystemWriter(temporary)
-            dcp.save(state.tensors(), storage_writer=writer, process_group=world.host_group, no_dist=world.size == 1)
+            dcp.save(state.state_dict(), storage_writer=writer, process_group=world.host_group, no_dist=world.size == 1)
     except (CheckpointException, OSError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _explained(run, error) from None
     manifest = {"format": FORMAT, "images_seen": images_seen} | facts
-    world.together(lambda: _publish(run, temporary, target, manifest, keep) if world.is_main else None)
+    world.on_main(lambda: _publish(run, temporary, target, manifest, keep))
     return target
 
 
@@ -165,8 +166,9 @@ def steps(run: Path) -> list[Path]:
 
 
 def read_manifest(step: Path) -> dict[str, Any]:
+    """What a step says of itself, its settings under today's names."""
     manifest: dict[str, Any] = json.loads((step / MANIFEST).read_bytes())
-    return manifest
+    return manifest | {"config": older_versions.today(manifest.get("config", {}))}
 
 
 def problem(step: Path) -> str | None:
@@ -204,17 +206,17 @@ def restore(
     """
     skipped: dict[str, str] = {}
     while True:
-        path = world.from_main(_next(run, skipped) if world.is_main else None)
+        path = world.broadcast(_next(run, skipped) if world.is_main else None)
         if path is None:
             break
         manifest = read_manifest(path)
         check(manifest)
-        errors = [error for error in world.gather(_load(path, state)) if error]
+        errors = [error for error in world.all_gather_object(_load(path, state)) if error]
         if not errors:
             return manifest
         _skip(skipped, path, errors[0], world.is_main)
-    if world.from_main(skipped):
-        listed = "; ".join(f"{name} {why}" for name, why in world.from_main(skipped).items())
+    if world.broadcast(skipped):
+        listed = "; ".join(f"{name} {why}" for name, why in world.broadcast(skipped).items())
         raise UserError(
             f"{folder(run)}: no checkpoint can be used ({listed}); restore one from a copy, or choose another run "
             "folder to start again"
@@ -242,7 +244,7 @@ def _skip(skipped: dict[str, str], path: Path, why: str, tell: bool = True) -> N
 def _load(path: Path, state: State) -> str | None:
     """Read a step into the state; why it failed, or None."""
     try:
-        state.load(load_tensors(path, state.tensors()))
+        state.load_state_dict(load_tensors(path, state.state_dict()))
     except UserError as error:
         return str(error)
     return None

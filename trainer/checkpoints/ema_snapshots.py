@@ -19,6 +19,7 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from common.errors import DISK_ERRORS, UserError
+from trainer.config import older_versions
 from trainer.config.sections import EmaConfig
 from trainer.distributed.world import World
 from trainer.steps import ema, schedule
@@ -45,7 +46,8 @@ class Facts:
 
 def identity(settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     """Of a run: the SHA-256 of the settings that a resume may not change, and of what its data and encoder are."""
-    return hashlib.sha256(json.dumps([dict(settings), dict(inputs)], sort_keys=True).encode()).hexdigest()
+    settings = older_versions.as_first_written(settings)  # files of older versions have that identity
+    return hashlib.sha256(json.dumps([settings, dict(inputs)], sort_keys=True).encode()).hexdigest()
 
 
 def folder(run: Path) -> Path:
@@ -82,13 +84,13 @@ class Snapshots:
 
         Raises a UserError where the disk is full or read-only; what was published stays.
         """
-        world.together(lambda: _sweep(run) if world.is_main else None)
+        world.on_main(lambda: _sweep(run))
         for average in self.widths:
             power = ema.gamma(average.sigma_rel)
             place = stage["resolution"], stage.get("alpha")
             facts = Facts(images_seen, average.sigma_rel, power, *place, settings)
-            path, tensors = folder(run) / name_of(images_seen, average.name), self.averages.whole(average.name)
-            world.together(partial(write, path, tensors, facts) if world.is_main else lambda: None)
+            path, tensors = folder(run) / name_of(images_seen, average.name), self.averages.full_tensors(average.name)
+            world.on_all(partial(write, path, tensors, facts) if world.is_main else lambda: None)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> bytes:

@@ -12,12 +12,12 @@ from torch import Tensor
 class Part(Protocol):
     """Something that is saved. All processes call these together."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Under canonical names, whole or as DTensors."""
         ...
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `tensors` gave."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
         ...
 
     def replicated(self) -> dict[str, Tensor]:
@@ -42,11 +42,11 @@ class State:
     def add_tensor(self, name: str, tensor: Tensor) -> None:
         self._tensors[name] = tensor
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Every registered tensor by name."""
         out = dict(self._tensors)
         for part in self._parts:
-            out |= part.tensors()
+            out |= part.state_dict()
         return out
 
     def replicated(self) -> dict[str, Tensor]:
@@ -57,9 +57,9 @@ class State:
         return out
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `tensors` gave."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
         for part in self._parts:
-            part.load(tensors)
+            part.load_state_dict(tensors)
         for name, tensor in self._tensors.items():
             tensor.copy_(tensors[name])

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from common.errors import joined
 
+from . import older_versions
 from .overrides import apply_override
 from .rules import contradictions
 from .settings import Settings
@@ -27,6 +28,8 @@ _TAGS = ("adam", "rmsprop", "conv", "resnet", "iterations", "images", "power")
 def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     """The config at `path` with its overrides. Raises one UserError that lists every problem with its remedy."""
     values = read_yaml(path)
+    if older_versions.in_run_folder(path):
+        values = older_versions.today_nested(values)
     problems: list[str] = []
     for override in overrides:
         apply_override(values, override, problems)
@@ -57,7 +60,8 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"] if part not in _TAGS) or "settings"
     value = json.dumps(error["input"], default=str)
     if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key (value {value}); {_nearest(kind, key)}"
+        renamed = older_versions.new_name(key)
+        return f"{key}: unknown key (value {value}); " + (f"it is now {renamed}" if renamed else _nearest(kind, key))
     if error["type"] == "missing":
         return f"{key}: is missing; set it in the file or as {key}=..."
     if error["type"] == "union_tag_not_found":

@@ -170,8 +170,8 @@ def _growth(growth: GrowthConfig, known: list[int]) -> list[str]:
         ]
     grown = {r for r in known if r >= start}
     wrong = [("batch_size", r) for r in sorted(set(growth.batch_size) - grown)]
-    wrong += [("stage_kimg_at", r) for r in sorted(set(growth.stage_kimg_at) - grown)]
+    wrong += [("phase_kimg_at", r) for r in sorted(set(growth.phase_kimg_at) - grown)]
     problems = [f"growth.{key}: {r} px is no stage from {start} to {full} px; leave it out" for key, r in wrong]
-    if full in growth.stage_kimg_at:
-        problems.append(f"growth.stage_kimg_at: {full} px holds to the end; set schedule.total_kimg instead")
+    if full in growth.phase_kimg_at:
+        problems.append(f"growth.phase_kimg_at: {full} px holds to the end; set schedule.total_kimg instead")
     return problems

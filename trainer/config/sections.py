@@ -42,17 +42,17 @@ class _Rate(Settings):
     """A learning rate over the run. The paper's is constant; a short run ends better with a smaller one."""
 
     lr: PositiveFloat = 1e-4
-    lr_course: tuple[tuple[NonNegative, PositiveFloat], ...] = Field(
+    lr_schedule: tuple[tuple[NonNegative, PositiveFloat], ...] = Field(
         (), description="[kimg, factor] points of lr, straight lines between them; [] is factor 1 all along"
     )
 
-    @field_validator("lr_course")
+    @field_validator("lr_schedule")
     @classmethod
-    def _rises_in_time(cls, course: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
-        times = [time for time, _ in course]
+    def _rises_in_time(cls, schedule: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        times = [time for time, _ in schedule]
         if times != sorted(set(times)):
             raise ValueError("the kimg of its points must rise, as in [[60, 1], [100, 0.1]]")
-        return course
+        return schedule
 
 
 class AdamConfig(_Rate):
@@ -119,23 +119,23 @@ class ScheduleConfig(Settings):
 
 
 class BetaConfig(Settings):
-    """The weight of the KL term: `value`, or a course over images seen that ends in it.
+    """The weight of the KL term: `value`, or or a schedule over images seen that ends in it.
 
-    The paper's beta is constant. A short budget needs a course, or the posterior collapses at the start.
+    The paper's beta is constant. A short budget needs a schedule, or the posterior collapses at the start.
     """
 
     value: NonNegative = 1.0
-    course: tuple[tuple[NonNegative, NonNegative], ...] = Field(
+    schedule: tuple[tuple[NonNegative, NonNegative], ...] = Field(
         (), description="[kimg, beta] points, straight lines between them; after the last one beta is `value`"
     )
 
     @model_validator(mode="after")
     def _rises_in_time(self) -> BetaConfig:
-        times = [time for time, _ in self.course]
+        times = [time for time, _ in self.schedule]
         if times != sorted(set(times)):
-            raise ValueError("course: the kimg of its points must rise, as in [[0, 0], [100, 8]]")
-        if self.course and self.course[-1][1] != self.value:
-            raise ValueError(f"course: ends in {self.course[-1][1]}, value is {self.value}; make them the same")
+            raise ValueError("schedule: the kimg of its points must rise, as in [[0, 0], [100, 8]]")
+        if self.schedule and self.schedule[-1][1] != self.value:
+            raise ValueError(f"schedule: ends in {self.schedule[-1][1]}, value is {self.value}; make them the same")
         return self
 
 
@@ -161,7 +161,7 @@ class BottleneckConfig(Settings):
     """VGAN's variational discriminator bottleneck: D's loss gains beta * KL, and beta keeps the KL at `information`."""
 
     information: NonNegative = Field(0.1, description="I_c in nats: 0.1 at 1024 px (Table A.7), VGAN's CelebA-128 0.2")
-    beta: NonNegative = Field(0.1, description="where the dual variable starts")
+    beta: NonNegative = Field(0.1, description="where the kl_constraint variable starts")
     beta_step: NonNegative = Field(1e-5, description="beta <- max(0, beta - beta_step * (information - KL)) a D step")
     sample_in_g_step: bool = Field(True, description="false: D sees the mean in G's step")
 
@@ -180,8 +180,8 @@ class GrowthConfig(Settings):
     """From start_resolution to full resolution: every later stage fades in, then holds; the last one to the end."""
 
     start_resolution: Count = Field(64, description="of the first stage, 4 * 2^k or 4")
-    stage_kimg: PositiveFloat = Field(..., description="a stage's length without its fade")
-    stage_kimg_at: dict[int, PositiveFloat] = Field({}, description="by resolution, where it is not stage_kimg")
+    phase_kimg: PositiveFloat = Field(..., description="a stage's length without its fade")
+    phase_kimg_at: dict[int, PositiveFloat] = Field({}, description="by resolution, where it is not phase_kimg")
     fade_kimg: PositiveFloat = Field(..., description="length of a fade")
     batch_size: dict[int, Count] = Field({}, description="by resolution, where it is not the run's batch_size")
 

@@ -36,7 +36,7 @@ def check(tensors: Mapping[str, Tensor], world: World) -> None:
     if world.size == 1 or not tensors:
         return
     mine = fingerprints(tensors, world.device)
-    lowest, highest = world.extremes(mine)
+    lowest, highest = world.all_reduce_extremes(mine)
     differ = [name for name, same in zip(tensors, (lowest == highest).tolist(), strict=True) if not same]
     if differ:
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""

@@ -33,17 +33,17 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def sum_(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
         """Sum over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def mean(self, tensor: Tensor) -> Tensor:
+    def all_reduce_mean_(self, tensor: Tensor) -> Tensor:
         """Mean over the processes, in place."""
-        return self.sum_(tensor).div_(self.size)
+        return self.all_reduce_sum_(tensor).div_(self.size)
 
-    def extremes(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    def all_reduce_extremes(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The lowest and the highest value of any process, elementwise."""
         lowest, highest = tensor.clone(), tensor.clone()
         if self.size > 1:
@@ -51,7 +51,7 @@ class World:
             dist.all_reduce(highest, dist.ReduceOp.MAX)
         return lowest, highest
 
-    def rows(self, tensor: Tensor) -> Tensor:
+    def all_gather_rows(self, tensor: Tensor) -> Tensor:
         """Every process's rows [b, ...] below each other, in rank order: the same [size * b, ...] on every process."""
         if self.size == 1:
             return tensor
@@ -59,7 +59,7 @@ class World:
         dist.all_gather(whole, tensor.contiguous())
         return torch.cat(whole)
 
-    def highest(self, vote: int) -> int:
+    def all_reduce_max(self, vote: int) -> int:
         """The highest vote of any process: all act on it together."""
         if self.size == 1:
             return vote
@@ -72,7 +72,7 @@ class World:
         if self.size > 1:
             dist.barrier(group=self.host_group)
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The main process's value, on every process."""
         if self.size == 1:
             return value
@@ -80,7 +80,7 @@ class World:
         dist.broadcast_object_list(box, src=0, group=self.host_group)
         return box[0]
 
-    def together(self, function: Callable[[], T]) -> T:
+    def on_all(self, function: Callable[[], T]) -> T:
         """function() on every process; a UserError on any is raised on all, so that none waits for one that left.
 
         A full or read-only disk is one.
@@ -94,12 +94,16 @@ class World:
             error = of_disk(found)
             if error is None:
                 raise
-        messages = [message for message in self.gather(None if error is None else str(error)) if message]
+        messages = [message for message in self.all_gather_object(None if error is None else str(error)) if message]
         if messages:
             raise error or UserError(messages[0])
         return cast(T, result)
 
-    def gather(self, value: Any) -> list[Any]:
+    def on_main(self, function: Callable[[], T]) -> T | None:
+        """function() on the main process alone, None elsewhere; a UserError there is raised on all."""
+        return self.on_all(lambda: function() if self.is_main else None)
+
+    def all_gather_object(self, value: Any) -> list[Any]:
         """Every process's value, in rank order, on every process."""
         if self.size == 1:
             return [value]

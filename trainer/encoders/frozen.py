@@ -28,7 +28,7 @@ VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenEncoder:
     """q as a module: [B, channels, 64, 64] in [0, 1] -> (mean, logvar), each [B, c_dim]; takes no gradient.
 
     vae: the whole VAE, which can also decode a code, or None for an encoder of your own. sha256: the identity of the
@@ -43,37 +43,37 @@ class Frozen:
     name: str
     content: bytes
 
-    def on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    def to(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """A copy of the encoder for a device."""
-        moved = self.encoder.on(device) if isinstance(self.encoder, own_encoder.Exported) else self.encoder
+        moved = self.encoder.moved_to(device) if isinstance(self.encoder, own_encoder.Exported) else self.encoder
         return copy.deepcopy(moved).to(device, dtype)
 
-    def keep(self, run: Path) -> None:
+    def save(self, run: Path) -> None:
         """Write RUN/vae.safetensors or RUN/encoder.pt2, the only one: an earlier start may have left the other kind."""
         publish(run / self.name, self.content)
         for other in {VAE_FILE, OWN_FILE} - {self.name}:
             (run / other).unlink(missing_ok=True)
 
 
-def load(path: Path) -> Frozen:
+def load(path: Path) -> FrozenEncoder:
     """The q of a stage 1 run folder (its newest checkpoint), of a vae.safetensors or of an exported encoder.pt2."""
     if path.suffix == ".safetensors":
         return _of_vae(_from_file(path))
     if path.suffix == ".pt2":
         encoder, channels, c_dim, content = own_encoder.load(path)
-        return Frozen(encoder, None, channels, c_dim, hashlib.sha256(content).hexdigest(), OWN_FILE, content)
+        return FrozenEncoder(encoder, None, channels, c_dim, hashlib.sha256(content).hexdigest(), OWN_FILE, content)
     return _of_vae(_from_run(path))
 
 
-def kept(run: Path) -> Path | None:
+def saved_path(run: Path) -> Path | None:
     """The file of q in a stage 2 run folder, or None."""
     return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)
 
 
-def _of_vae(vae: VAE) -> Frozen:
+def _of_vae(vae: VAE) -> FrozenEncoder:
     tensors = {name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}
     content = save(tensors, {"channels": str(vae.channels), "c_dim": str(vae.c_dim)})
-    return Frozen(vae.encoder, vae, vae.channels, vae.c_dim, weights_sha256(vae), VAE_FILE, content)
+    return FrozenEncoder(vae.encoder, vae, vae.channels, vae.c_dim, weights_sha256(vae), VAE_FILE, content)
 
 
 def weights_sha256(network: nn.Module) -> str:

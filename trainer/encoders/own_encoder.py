@@ -62,7 +62,7 @@ class Exported(nn.Module):
         self.exported = exported
         self.program = exported.module().requires_grad_(False)
 
-    def on(self, device: torch.device) -> Exported:
+    def moved_to(self, device: torch.device) -> Exported:
         """The program for a device: tensors that its forward makes were traced on the CPU, and move with it."""
         return Exported(move_to_device_pass(copy.deepcopy(self.exported), str(device)))
 

@@ -47,7 +47,9 @@ def export(run: Path, out: Path, step: str | None = None, average: str | None = 
     if data:
         differs = changes(manifest["facts"], manifest["facts"] | dict(data.facts))
         if differs:
-            raise UserError(f"{run}: {'; '.join(differs)}: not what it was trained on; mend {run / 'config.yaml'}")
+            raise UserError(
+                f"{run}: {'; '.join(map(str, differs))}: not what it was trained on; mend {run / 'config.yaml'}"
+            )
     origin = {"run": str(run), "step": at.name, "images_seen": manifest["images_seen"], **which, "seed": config.seed}
     origin |= {"inputs": manifest["facts"], "variant": config.data.variant, "versions": versions()}
     if data:
@@ -101,7 +103,7 @@ def _encoder(
 ) -> tuple[Any, CodeEncoder | None, bytes]:
     """(its kind, q, the content of its file)."""
     if config.code_source == "posterior":
-        file = frozen.kept(run)
+        file = frozen.saved_path(run)
         if file is None:
             raise UserError(f"{run}: the frozen encoder of this run is gone; run its training command again")
         found = frozen.load(file)

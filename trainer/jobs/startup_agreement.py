@@ -13,6 +13,7 @@ from typing import Any
 from common.atomic_writes import publish
 from common.errors import UserError
 from common.provenance import versions
+from trainer.config import older_versions
 from trainer.config.changes import changes
 from trainer.config.schema import RunConfig
 from trainer.config.settings import fixed, flat
@@ -46,14 +47,16 @@ def described(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, Any]
 
 def agree(mine: dict[str, Any], world: World) -> None:
     """Raise a UserError on every process, naming hosts, where what a process has differs from the main one's."""
-    every = world.gather((socket.gethostname(), world.rank, mine))
+    every = world.all_gather_object((socket.gethostname(), world.rank, mine))
     _, _, wanted = every[0]
     problems = []
     for host, rank, found in every[1:]:
-        lines = changes(wanted, found)
-        if lines:
-            said = "; ".join(line.replace(": was ", ": ").replace(", now ", " on process 0, here ") for line in lines)
-            problems.append(f"process {rank} on {host}: {said}")
+        differing = changes(wanted, found)
+        if differing:
+            listed = "; ".join(
+                f"{c.key}: {json.dumps(c.old)} on process 0, here {json.dumps(c.new)}" for c in differing
+            )
+            problems.append(f"process {rank} on {host}: {listed}")
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(f"processes would not train the same thing; give all the same code, config and data:\n{listed}")
@@ -62,7 +65,7 @@ def agree(mine: dict[str, Any], world: World) -> None:
 def one_folder(lock: Path, world: World) -> None:
     """Raise a UserError on every process where one does not see the lock that the main one holds: then its RUN is
     another folder, and its part of every checkpoint would be missing."""
-    wanted = world.from_main(read_token(lock) if world.is_main else None)
+    wanted = world.broadcast(read_token(lock) if world.is_main else None)
 
     def seen() -> None:
         deadline = time.monotonic() + PATIENCE
@@ -74,14 +77,14 @@ def one_folder(lock: Path, world: World) -> None:
                 )
             time.sleep(0.2)
 
-    world.together(seen)
+    world.on_all(seen)
 
 
 def pin(run: Path, config: RunConfig, accept_changes: bool) -> None:
     """Record in RUN/started.json what a run started with; raise a UserError where a later start differs."""
     path, mine = run / FILE, {"code": code_sha256()[:12], **versions(), **fixed(config)}
     if path.is_file() and not accept_changes:
-        changed = changes(json.loads(path.read_bytes()), mine)
+        changed = [str(change) for change in changes(older_versions.today(json.loads(path.read_bytes())), mine)]
         if changed:
             changed.append("set these back, or go on all the same with --accept-changes")
             listed = "\n".join(f"  - {line}" for line in changed)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from data_shards.read.loader import TWIN, Batch
+from data_shards.read.loader import CODE_RESOLUTION, Batch
 from trainer.checkpoints.state import State
 from trainer.config.schema import GanConfig
 from trainer.config.sections import CheckpointingConfig, ResNetConfig, Strategy
@@ -34,7 +34,7 @@ from trainer.steps.schedule import Now, Phase
 
 from . import sharded_sizes
 from .sharded_sizes import Network
-from .tracker import Live, fake_tensors, set_gradients_apart
+from .tracker import MemoryTracker, exclude_gradients, fake_tensors
 
 # Of need. glibc keeps 24 to 44 % more than is alive (2 to 5 % with MALLOC_MMAP_THRESHOLD_=65536): docs/performance.md.
 # The GPU's allocator rounds, and cuDNN has scratch space; nothing was measured there.
@@ -110,20 +110,20 @@ class Estimator:
         return [{s: found[s] for s in of} for found in map(operator.or_, whole, parts)]
 
     def _replicated(self, config: GanConfig, phases: Sequence[Phase]) -> list[Need]:
-        with self.training(config) as (training, live):
-            kept = live.now  # with the optimizers' state, which the registry makes
-            return [self._need(live, training, config, phase, kept) for phase in phases]
+        with self.training(config) as (training, tracker):
+            kept = tracker.now  # with the optimizers' state, which the registry makes
+            return [self._need(tracker, training, config, phase, kept) for phase in phases]
 
     def _split(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
         """Activations as one process alone has them; weights, gradients and optimizer are on paper."""
-        with self.training(config, alone=True) as (training, live):
+        with self.training(config, alone=True) as (training, tracker):
             networks = [Network.of(training.g, len(training.averages.settings)), Network.of(training.d, 0)]
-            rest, found = live.now - sum(sharded_sizes.kept("ddp", networks, 1)), []
+            rest, found = tracker.now - sum(sharded_sizes.kept("ddp", networks, 1)), []
             for engine in (training.g, training.d):
-                set_gradients_apart(live, engine.network.parameters())
+                exclude_gradients(tracker, engine.network.parameters())
                 engine.optimizer.register_step_pre_hook(_forget_gradients)
             for phase in phases:
-                alone = self._need(live, training, config, phase, 0)
+                alone = self._need(tracker, training, config, phase, 0)
                 found.append({s: self._under(s, alone, networks, rest) for s in of})
         return found
 
@@ -132,37 +132,37 @@ class Estimator:
         passing = sharded_sizes.passing(strategy, networks, self.world.size)
         return replace(alone, kept=kept, activations=alone.activations + passing)
 
-    def _need(self, live: Live, training: Training, config: GanConfig, phase: Phase, kept: int) -> Need:
-        live.restart()
-        before = live.now
+    def _need(self, tracker: MemoryTracker, training: Training, config: GanConfig, phase: Phase, kept: int) -> Need:
+        tracker.reset_peak()
+        before = tracker.now
         images = self.iterate(training, phase, config)
-        return Need(phase.resolution, images, kept, live.peak - before)
+        return Need(phase.resolution, images, kept, tracker.peak - before)
 
     @contextmanager
-    def training(self, config: GanConfig, alone: bool = False) -> Iterator[tuple[Training, Live]]:
+    def training(self, config: GanConfig, alone: bool = False) -> Iterator[tuple[Training, MemoryTracker]]:
         """Of fake tensors, which run as they are (not compiled), with the count of what is alive. alone: as one
         process, with nothing to average."""
         config = config.model_copy(update={"compile": False, "strategy": "ddp"})
         world = _Silent(0, 1 if alone else self.world.size, torch.device("cpu"), None)
         encoder = copy.deepcopy(self.encoder)  # here, as what was made fake is of no use, nor is its copy made of fakes
-        with fake_tensors(), Live() as live:
-            yield self.build(config, world, encoder), live
+        with fake_tensors(), MemoryTracker() as tracker:
+            yield self.build(config, world, encoder), tracker
 
     def iterate(self, training: Training, phase: Phase, config: GanConfig, images_seen: int = 0) -> int:
         """One iteration on a fake batch, of no more than two micro-batches: the others are as the second. Returns the
         images of a pass."""
         r, share = phase.resolution, phase.batch_size // self.world.size
         images = config.micro_batch or share
-        pieces = micro(self._batch(share, max(r, TWIN)), images)
-        waiting = [torch.empty(images * len(pieces[2:]), self.channels, s, s) for s in (r, TWIN)]
+        pieces = micro(self._batch(share, max(r, CODE_RESOLUTION)), images)
+        waiting = [torch.empty(images * len(pieces[2:]), self.channels, s, s) for s in (r, CODE_RESOLUTION)]
         training.step([pieces[:2]], Now(r, phase.batch_size, 0.5 if phase.fades else None), images_seen)
         del waiting
         return images
 
     def _batch(self, count: int, side: int) -> Batch:
         numbers = torch.zeros(count, dtype=torch.int64)
-        images, twin = (torch.zeros(count, self.channels, s, s, dtype=torch.uint8) for s in (side, TWIN))
-        return Batch(numbers, numbers, numbers, images, images if side == TWIN else twin)
+        images, twin = (torch.zeros(count, self.channels, s, s, dtype=torch.uint8) for s in (side, CODE_RESOLUTION))
+        return Batch(numbers, numbers, numbers, images, images if side == CODE_RESOLUTION else twin)
 
     def problem(self, config: GanConfig, need: Need, free: int) -> str | None:
         """Why the run does not fit, and what would."""
@@ -289,5 +289,5 @@ def gb(count: float) -> str:
 class _Silent(World):
     """The same number of processes, and none to talk to."""
 
-    def sum_(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
         return tensor

@@ -25,11 +25,11 @@ class Alive(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Live(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):
     """Follows every storage that an operation makes while the mode is on, until it is freed.
 
-    now: bytes; peak: the most since the last `restart`. Of a DTensor this process's part counts, and a storage that is
-    resized (fully_shard frees so) counts with its new size. Views and results in place are the storage they look at.
+    now: bytes; peak: the most since the last `reset_peak`. Of a DTensor this process's part counts, and a storage that
+    is resized (fully_shard frees so) counts with its new size. Views and results in place are the storage they look at.
     Not counted are a storage that was made before, what a kernel makes and frees within itself, and the meta device.
     """
 
@@ -40,7 +40,7 @@ class Live(TorchDispatchMode):
         self.listing, self.at_peak = listing, list[Alive]()
         self._alive: dict[int, Alive | None] = {}  # by the storage's address; None is one that does not count
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> MemoryTracker:
         self._patch = patch.object(torch.UntypedStorage, "resize_", self._resizing(torch.UntypedStorage.resize_))
         self._patch.start()
         super().__enter__()
@@ -57,12 +57,12 @@ class Live(TorchDispatchMode):
                 self._meet(tensor, func, (args, kwargs))
         return out
 
-    def restart(self) -> None:
+    def reset_peak(self) -> None:
         """Forget the peak so far."""
         self.peak = self.now
         self._list()
 
-    def set_apart(self, tensors: Iterable[Tensor]) -> int:
+    def exclude(self, tensors: Iterable[Tensor]) -> int:
         """Count these no longer; how many bytes they were."""
         before = self.now
         for tensor in tensors:
@@ -116,12 +116,12 @@ def _tensors(tree: object) -> Iterator[Tensor]:
     return (leaf._local_tensor if isinstance(leaf, DTensor) else leaf for leaf in leaves)
 
 
-def set_gradients_apart(live: Live, parameters: Iterable[nn.Parameter]) -> None:
+def exclude_gradients(tracker: MemoryTracker, parameters: Iterable[nn.Parameter]) -> None:
     """Count no gradient from now on: each is set apart as soon as it is added to its parameter."""
 
     def note(parameter: Tensor) -> None:
         if parameter.grad is not None:
-            live.set_apart([parameter.grad])
+            tracker.exclude([parameter.grad])
 
     for parameter in parameters:
         frozen = not parameter.requires_grad  # torch takes no hook of a frozen one

@@ -11,7 +11,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.random_numbers import Purpose
 from data_shards.format import manifest as manifests
-from data_shards.read.loader import TWIN, Batch, Level, batches, open_dataset
+from data_shards.read.loader import CODE_RESOLUTION, Batch, Level, batches, open_dataset
 from data_shards.read.order import permutation
 from data_shards.read.variants import Painting, Variant, draw, load_painting
 from trainer.config.schema import RunConfig
@@ -50,8 +50,8 @@ class Data:
     def batches(self, config: RunConfig, now: Now, start: int, world: World) -> Iterator[Batch]:
         """This process's batches for a resolution and batch size from stream position `start` on, without end."""
         return batches(
-            self.levels[max(now.resolution, TWIN)],
-            self.levels[TWIN] if self.wants_twin else None,
+            self.levels[max(now.resolution, CODE_RESOLUTION)],
+            self.levels[CODE_RESOLUTION] if self.wants_twin else None,
             seed=self.seed,
             start=start,
             batch_size=now.batch_size,
@@ -67,7 +67,7 @@ class Data:
 
     def at(self, samples: Tensor, seed: int, level: Level | None = None) -> Tensor:
         """Images of sample ids int64 [N], drawn as at epoch 0 of `seed`: uint8 [N, C, R, R], at 64 px or of a level."""
-        images = (level or self.levels[TWIN]).read_samples(samples.numpy())
+        images = (level or self.levels[CODE_RESOLUTION]).read_samples(samples.numpy())
         return draw(self.variant, images, samples, torch.zeros_like(samples), seed, self.painting)
 
     def mixed(self, seed: int, positions: Tensor) -> Tensor:
@@ -76,7 +76,9 @@ class Data:
         return torch.from_numpy(order[positions.numpy() % self.main.count].copy())
 
 
-def open_data(config: DataConfig, seed: int, resolutions: Sequence[int] = (TWIN,), wants_twin: bool = True) -> Data:
+def open_data(
+    config: DataConfig, seed: int, resolutions: Sequence[int] = (CODE_RESOLUTION,), wants_twin: bool = True
+) -> Data:
     """Open the shards at the resolutions of a schedule, and at 64 px. Raises UserError with key, value and remedy.
 
     Stages below 64 px read that level. wants_twin: batches carry it beside larger images.
@@ -94,7 +96,7 @@ def open_data(config: DataConfig, seed: int, resolutions: Sequence[int] = (TWIN,
             "or data.variant=scream"
         )
     painting = load_painting(config.painting) if variant == "scream" else None
-    wanted = {TWIN, *(max(r, TWIN) for r in resolutions)}
+    wanted = {CODE_RESOLUTION, *(max(r, CODE_RESOLUTION) for r in resolutions)}
     missing = sorted(wanted - set(manifest.resolutions))
     if missing:
         every = ",".join(map(str, sorted(wanted | set(manifest.resolutions), reverse=True)))

@@ -18,13 +18,13 @@ from trainer.config.schema import GanConfig
 from trainer.distributed.engines.choice import engine
 from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
-from trainer.encoders.frozen import Frozen
+from trainer.encoders.frozen import FrozenEncoder
 from trainer.steps import networks, schedule
 from trainer.steps.batches import reals
 from trainer.steps.ema import Averages
-from trainer.steps.forward_passes import Passes
+from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import GanStep
-from trainer.steps.kl_constraint import Dual
+from trainer.steps.kl_constraint import KLConstraint
 from trainer.steps.running_means import Terms
 from trainer.steps.schedule import Now
 
@@ -41,7 +41,7 @@ class GanInputs(NamedTuple):
     """
 
     data: Data
-    frozen: Frozen | None
+    frozen: FrozenEncoder | None
     first: int
 
 
@@ -65,14 +65,14 @@ class GanTraining:
         self.state = State()
         for part in (g, d, *((learner,) if learner else ()), self.averages):
             self.state.add(part)
-        dual = Dual(config.bottleneck, world, self.dtype)
+        kl_constraint = KLConstraint(config.bottleneck, world, self.dtype)
         if config.bottleneck:
-            self.state.add_tensor("bottleneck.beta", dual.beta)
+            self.state.add_tensor("bottleneck.beta", kl_constraint.beta)
         teacher: nn.Module | None = self.q if config.code_loss == "distill" else learner.network if learner else None
         if config.compile:
             networks.compile_passes([n for n in (G, D, self.q, learner and learner.network) if n], world.device)
-        passes = Passes(g.network, d.network, self.q, config)
-        self._step = GanStep(g, d, teacher, learner, self.averages, dual, passes, config)
+        passes = ForwardPasses(g.network, d.network, self.q, config)
+        self._step = GanStep(g, d, teacher, learner, self.averages, kl_constraint, passes, config)
         self.terms = self._step.terms
 
     def _place(self, network: M) -> M:
@@ -95,7 +95,7 @@ class GanStage(GanTraining):
     def __init__(self, config: GanConfig, world: World, inputs: GanInputs) -> None:
         self.data, self.frozen, self.first = inputs
         self.facts = self.data.facts | ({"vae": self.frozen.sha256} if self.frozen else {})
-        encoder = self.frozen.on(world.device, DTYPES[config.precision]) if self.frozen else None
+        encoder = self.frozen.to(world.device, DTYPES[config.precision]) if self.frozen else None
         super().__init__(config, world, self.data.channels, encoder)
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from data_shards.read.loader import TWIN, Batch
+from data_shards.read.loader import CODE_RESOLUTION, Batch
 from trainer.checkpoints.ema_snapshots import Snapshots
 from trainer.checkpoints.state import State
 from trainer.config.schema import VaeConfig
@@ -32,7 +32,7 @@ class VaeStage:
 
     def __init__(self, config: VaeConfig, world: World, data: Data) -> None:
         self.config, self.world, self.data, self.dtype = config, world, data, DTYPES[config.precision]
-        self.plan = schedule.phases(TWIN, config.batch_size, None)
+        self.plan = schedule.phases(CODE_RESOLUTION, config.batch_size, None)
         self.vae = networks.vae(config, self.data.channels).to(world.device, self.dtype).to(memory_format=LAYOUT)
         trained = Replicated("vae", self.vae, partial(networks.optimizer, config.optimizer), world)
         self.state, critic = State(), None

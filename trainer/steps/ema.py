@@ -55,13 +55,13 @@ class Averages:
         self.engine, self.settings = engine, {average.name: average for average in settings}
         self.shards = {name: {k: t.clone() for k, t in engine.shards().items()} for name in self.settings}
 
-    def whole(self, name: str) -> Named:
+    def full_tensors(self, name: str) -> Named:
         """An average's weights on every process; all call it together."""
-        return self.engine.whole(self.shards[name])
+        return self.engine.full_tensors(self.shards[name])
 
     def network(self, name: str | None = None) -> nn.Module:
         """An average as a network; the first is what samples and metrics use. All processes call it together."""
-        return filled(self.engine.blueprint, self.whole(name or next(iter(self.settings))))
+        return filled(self.engine.blueprint, self.full_tensors(name or next(iter(self.settings))))
 
     @torch.no_grad()
     def update(self, images_seen: int, batch_size: int) -> None:
@@ -73,14 +73,14 @@ class Averages:
 
     def replicated(self) -> Named:
         """What every process must hold alike; nothing where the engine splits the parameters."""
-        return self.tensors() if self.engine.replicated() else {}
+        return self.state_dict() if self.engine.replicated() else {}
 
-    def tensors(self) -> Named:
+    def state_dict(self) -> Named:
         """What a checkpoint holds: ema.AVERAGE.PARAMETER."""
         saved = {name: self.engine.saved(shards) for name, shards in self.shards.items()}
         return {f"ema.{name}.{key}": tensor for name, of in saved.items() for key, tensor in of.items()}
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `tensors` gave."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
         for name, shards in self.shards.items():
-            self.engine.take(shards, {key: tensors[f"ema.{name}.{key}"] for key in shards})
+            self.engine.load_shards(shards, {key: tensors[f"ema.{name}.{key}"] for key in shards})

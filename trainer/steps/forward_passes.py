@@ -1,6 +1,6 @@
-"""Passes through the networks of stage 2, with all that goes beside the image: random draws, code, alpha, precision.
+"""Forward passes of stage 2, with all that goes beside the image: random draws, code, alpha, precision.
 
-Everything drawn is a function of (seed, purpose, position).
+Everything that is drawn is a function of (seed, purpose, position).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import losses
 from .batches import Reals
 
 
-class Passes:
+class ForwardPasses:
     """G(z, resolution, alpha) gives images; D(x, noise, tangent, c, alpha) logits; q (mean, logvar).
 
     q, for images in [-1, 1], is the frozen encoder where codes are a posterior's, else None.
@@ -43,18 +43,20 @@ class Passes:
         with self._autocast(z):
             return self.g(z, reals.images.shape[-1], reals.alpha)
 
-    def judge(
+    def discriminate(
         self, x: Tensor, purpose: Purpose, reals: Reals, c: Tensor, tangent: Tensor | None = None
     ) -> DiscriminatorOutput:
         """D of images beside their code and the bottleneck's noise. With a tangent it stays in full precision."""
         with self._autocast(x, tangent is None):
-            return self.d(x, tangent=tangent, **self._beside(purpose, reals, c))
+            return self.d(x, tangent=tangent, **self._discriminator_inputs(purpose, reals, c))
 
     def image_gradient(self, reals: Reals, c: Tensor) -> Tensor:
         """Of D at the reals, with the noise and the code of their other pass: R1's first pass, D frozen."""
-        return losses.image_gradient(self.d, reals.images, **self._beside(Purpose.BOTTLENECK_REAL, reals, c))
+        return losses.image_gradient(
+            self.d, reals.images, **self._discriminator_inputs(Purpose.BOTTLENECK_REAL, reals, c)
+        )
 
-    def _beside(self, purpose: Purpose, reals: Reals, c: Tensor) -> dict[str, Tensor | None]:
+    def _discriminator_inputs(self, purpose: Purpose, reals: Reals, c: Tensor) -> dict[str, Tensor | None]:
         """What D gets besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""
         bottleneck, noise = self.config.bottleneck, None
         if bottleneck and (bottleneck.sample_in_g_step or purpose != Purpose.BOTTLENECK_G):

@@ -14,8 +14,8 @@ from trainer.distributed.engines.base import Engine, set_rate
 from . import losses, schedule
 from .batches import Reals
 from .ema import Averages
-from .forward_passes import Passes
-from .kl_constraint import Dual
+from .forward_passes import ForwardPasses
+from .kl_constraint import KLConstraint
 from .running_means import Terms
 
 TERMS = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake", "grad_norm_d", "grad_norm_g")
@@ -35,17 +35,17 @@ class GanStep:
         q: nn.Module | None,
         learner: Engine | None,
         averages: Averages,
-        dual: Dual,
-        passes: Passes,
+        kl_constraint: KLConstraint,
+        passes: ForwardPasses,
         config: GanConfig,
     ) -> None:
         self.g, self.d, self.q, self.learner, self.averages = g, d, q, learner, averages
-        self.dual, self.passes, self.config = dual, passes, config
+        self.kl_constraint, self.passes, self.config = kl_constraint, passes, config
         self.rates = [(g, config.optimizer_g), (d, config.optimizer_d)]
         if learner is not None and config.optimizer_q is not None:
             self.rates.append((learner, config.optimizer_q))
         more = {"code_nll": q, "grad_norm_q": learner}
-        self.terms = (*TERMS, *(name for name, part in more.items() if part is not None), *dual.names)
+        self.terms = (*TERMS, *(name for name, part in more.items() if part is not None), *kl_constraint.names)
         self.d.freeze()
 
     def __call__(self, batches: Sequence[Reals], r1_weight: float, images_seen: int, batch_size: int) -> Terms:
@@ -62,7 +62,7 @@ class GanStep:
         for reals, c in zip(batches, codes, strict=True):
             self._discriminator_pass(reals, c, r1_weight, share, terms)
         terms["grad_norm_d"] = self.d.step()
-        self.dual.step(terms)
+        self.kl_constraint.step(terms)
 
         for reals, c in zip(batches, codes, strict=True):
             self._generator_pass(reals, c, share, terms)
@@ -84,20 +84,20 @@ class GanStep:
             fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
 
         self.d.unfreeze()
-        real = self.passes.judge(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
+        real = self.passes.discriminate(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
         loss_real = losses.discriminator_real(real.logits)
         r1 = torch.zeros_like(loss_real) if real.tangent is None else losses.r1_penalty(real.tangent)
-        self.d.backward((loss_real + r1_weight * r1 + self.dual.price(real)) * share)
+        self.d.backward((loss_real + r1_weight * r1 + self.kl_constraint.penalty(real)) * share)
 
-        fake = self.passes.judge(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
+        fake = self.passes.discriminate(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
         loss_fake = losses.discriminator_fake(fake.logits)
-        self.d.backward((loss_fake + self.dual.price(fake)) * share)
+        self.d.backward((loss_fake + self.kl_constraint.penalty(fake)) * share)
         self.d.freeze()
 
         told = r1 * r1_weight / (self.config.r1 or 1)  # with lazy R1 the mean over a tick is R1's own
         terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=told)
         terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
-        terms.add(share, **self.dual.told(real, fake))
+        terms.add(share, **self.kl_constraint.metrics(real, fake))
 
     def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
         """softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) on one micro-batch: a new s, the same c.
@@ -105,7 +105,7 @@ class GanStep:
         InfoGAN's q learns from the second term too.
         """
         fakes = self.passes.generate(Purpose.NUISANCE_G, reals, c)
-        loss = losses.generator(self.passes.judge(fakes, Purpose.BOTTLENECK_G, reals, c).logits)
+        loss = losses.generator(self.passes.discriminate(fakes, Purpose.BOTTLENECK_G, reals, c).logits)
         terms.add(share, loss_g=loss)
         if self.q is not None:
             nll = losses.code_nll(c, *self.q(fakes))

@@ -36,14 +36,14 @@ class Stats:
     def check(self) -> None:
         """Raise NonFinite on every process where any saw a term that is not finite: the first of the first step."""
         found = [(step, name) for name, step in zip(self.names, self.first_bad.tolist(), strict=True) if step >= 0]
-        everywhere = [pair for pairs in self.world.gather(found) for pair in pairs]
+        everywhere = [pair for pairs in self.world.all_gather_object(found) for pair in pairs]
         if everywhere:
             step, name = min(everywhere, key=lambda pair: pair[0])
             raise NonFinite(f"{name} is not finite at step {step}")
 
     def gather(self) -> None:
         """Bring the sums of all processes to the main one: what is saved is then the same everywhere."""
-        self.world.sum_(self.sums)
+        self.world.all_reduce_sum_(self.sums)
 
     def keep_on_main(self) -> None:
         """After `gather`, or after loading what it saved: each sum counts once."""
@@ -52,7 +52,7 @@ class Stats:
 
     def means(self) -> dict[str, float]:
         """Global means over the steps since the last `reset`."""
-        sums = self.world.sum_(self.sums.clone()) / max(int(self.count), 1)
+        sums = self.world.all_reduce_sum_(self.sums.clone()) / max(int(self.count), 1)
         return dict(zip(self.names, sums.tolist(), strict=True))
 
     def reset(self) -> None:

@@ -53,7 +53,7 @@ def phases(resolution: int, batch_size: int, growth: GrowthConfig | None) -> lis
     found, clock, r = [], 0, growth.start_resolution
     while r <= resolution:
         batch = growth.batch_size.get(r, batch_size)
-        holds = growth.stage_kimg_at.get(r, growth.stage_kimg)
+        holds = growth.phase_kimg_at.get(r, growth.phase_kimg)
         for fades, kimg in ((True, growth.fade_kimg), (False, holds)):
             if fades and r == growth.start_resolution:
                 continue
@@ -95,17 +95,17 @@ def iteration(plan: Sequence[Phase], images_seen: int, batches_per_step: int) ->
 
 def beta(config: BetaConfig, images_seen: int) -> float:
     """The weight of the KL term at the iteration that starts at images_seen."""
-    return _at(config.course, images_seen, config.value)
+    return _at(config.schedule, images_seen, config.value)
 
 
 def rate(config: OptimizerConfig, images_seen: int) -> float:
     """The learning rate of the iteration that starts at images_seen."""
-    return config.lr * _at(config.lr_course, images_seen, 1.0)
+    return config.lr * _at(config.lr_schedule, images_seen, 1.0)
 
 
-def _at(course: Sequence[tuple[float, float]], images_seen: int, without: float) -> float:
+def _at(points: Sequence[tuple[float, float]], images_seen: int, without: float) -> float:
     """Of [kimg, value] points joined by straight lines; before the first and after the last their own values."""
-    if not course:
+    if not points:
         return without
-    times, values = zip(*course, strict=True)
+    times, values = zip(*points, strict=True)
     return float(np.interp(images_seen / 1000, times, values))

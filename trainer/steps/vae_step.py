@@ -69,7 +69,7 @@ class VaeStep:
             terms.add(share, loss=loss, reconstruction=reconstruction, kl=kl.sum())
             divergence = divergence + kl.detach() * share
             codes.append(c.detach())
-        divergence = self.engine.world.mean(divergence)
+        divergence = self.engine.world.all_reduce_mean_(divergence)
         terms["active_latents"] = (divergence > 0.01).sum().to(divergence.dtype)
         terms["beta"] = torch.full((), beta, device=divergence.device)
         return torch.cat(codes)
@@ -87,9 +87,9 @@ class VaeStep:
 
     def _permuted(self, c: Tensor, positions: Tensor, world: World) -> Tensor:
         """This process's rows of the global batch's permuted dims, whose keys are a function of position."""
-        keys = bits(self.config.seed, Purpose.PERMUTED_DIMS, world.rows(positions), self.config.c_dim)
+        keys = bits(self.config.seed, Purpose.PERMUTED_DIMS, world.all_gather_rows(positions), self.config.c_dim)
         first = world.rank * len(c)
-        return losses.permute_dims(world.rows(c), keys)[first : first + len(c)]
+        return losses.permute_dims(world.all_gather_rows(c), keys)[first : first + len(c)]
 
     def _eps(self, batch: VaeBatch) -> Tensor:
         noise = normal(self.config.seed, Purpose.VAE_CODE, batch.positions, (self.config.c_dim,))

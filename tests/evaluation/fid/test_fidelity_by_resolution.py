@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_shards.read.loader import TWIN, Level, open_dataset
+from data_shards.read.loader import CODE_RESOLUTION, Level, open_dataset
 from data_shards.read.variants import Variant, draw
 from data_shards.sources.sprites.renderer import classes, factors_of
 from evaluation.factors.factor_network import at_64_px, sprite_iou, sprite_mask
@@ -54,14 +54,14 @@ class Replay(nn.Module):
 
 def measured(root: Path, resolution: int, variant: Variant, count: int) -> Measured:
     """The reals of a set as if a generator at this stage had made them."""
-    level = open_dataset(root, max(resolution, TWIN))
+    level = open_dataset(root, max(resolution, CODE_RESOLUTION))
     network = AtStage(Replay(level, variant), {"resolution": resolution})
     return seen(lambda at: generate(network, torch.empty(len(at), 0), at[:, None].float()), count)
 
 
 def twins(root: Path, variant: Variant, count: int) -> Measured:
     """The same reals as the evaluation reads them: the 64 px level."""
-    level = open_dataset(root, TWIN)
+    level = open_dataset(root, CODE_RESOLUTION)
     return seen(lambda at: draw(variant, level.read_samples(at.numpy()), at, torch.zeros_like(at), 0), count)
 
 

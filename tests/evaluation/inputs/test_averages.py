@@ -19,7 +19,7 @@ from trainer.checkpoints import ema_snapshots
 
 SHAPE = {
     "network": "{name: resnet, nf: 2, nf_max: 8}",
-    "growth": "{start_resolution: 32, stage_kimg: 0.048, fade_kimg: 0.064}",
+    "growth": "{start_resolution: 32, phase_kimg: 0.048, fade_kimg: 0.064}",
     "s_dim": 4,
     "ema__averages": "[{decay: 0.9}, {sigma_rel: 0.05}, {sigma_rel: 0.1}]",
     "ema__snapshot_kimg": 0.016,

@@ -18,7 +18,7 @@ from tests.support.training import finish, train
 SHAPE = {
     "network": "{name: resnet, nf: 2, nf_max: 8}",
     "resolution": 128,
-    "growth": "{start_resolution: 32, stage_kimg: 0.016, fade_kimg: 0.032}",
+    "growth": "{start_resolution: 32, phase_kimg: 0.016, fade_kimg: 0.032}",
     "s_dim": 2,
 }
 

@@ -27,7 +27,7 @@ def state_of(step: GanStep) -> State:
     state = State()
     for part in (step.g, step.d, step.averages):
         state.add(part)
-    state.add_tensor("bottleneck.beta", step.dual.beta)
+    state.add_tensor("bottleneck.beta", step.kl_constraint.beta)
     return state
 
 

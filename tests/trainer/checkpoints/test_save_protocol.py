@@ -119,8 +119,8 @@ def check(run: Path) -> int:
     restored = state_of(0)
     manifest = checkpoint.restore(run, restored, ALONE)
     assert manifest is not None
-    value = int(restored.tensors()["images_seen"])
-    assert torch.equal(restored.tensors()["a"], torch.full((3, 5), float(value)))
+    value = int(restored.state_dict()["images_seen"])
+    assert torch.equal(restored.state_dict()["a"], torch.full((3, 5), float(value)))
     assert manifest["images_seen"] == value
     pointed = (checkpoint.folder(run) / "latest").read_text().strip()
     assert checkpoint.problem(checkpoint.folder(run) / pointed) is None
@@ -148,13 +148,13 @@ def test_a_damaged_newest_step_is_named_and_skipped(tmp_path: Path, caplog: Any)
         caplog.clear()
         restored = state_of(0)
         checkpoint.restore(run, restored, ALONE)
-        assert int(restored.tensors()["images_seen"]) == 1
+        assert int(restored.state_dict()["images_seen"]) == 1
         assert "step-000000000002" in caplog.text
         assert words in caplog.text
         save(run, 2)
         again = state_of(0)
         checkpoint.restore(run, again, ALONE)
-        assert int(again.tensors()["images_seen"]) == 2, "the damaged step was not replaced"
+        assert int(again.state_dict()["images_seen"]) == 2, "the damaged step was not replaced"
 
 
 def test_steps_that_a_resume_had_to_skip_do_not_count_as_kept(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_steps_that_a_resume_had_to_skip_do_not_count_as_kept(tmp_path: Path) ->
     (folder / f"{checkpoint.name_of(4)}.skipped").mkdir()
     restored = state_of(0)
     checkpoint.restore(tmp_path, restored, ALONE)
-    assert int(restored.tensors()["images_seen"]) == 2
+    assert int(restored.state_dict()["images_seen"]) == 2
     os.rename(
         folder / checkpoint.name_of(3), folder / checkpoint.name_of(30)
     )  # so that training has not come to it yet
@@ -180,4 +180,4 @@ def test_steps_that_a_resume_had_to_skip_do_not_count_as_kept(tmp_path: Path) ->
     assert (folder / f"{checkpoint.name_of(4)}.skipped" / ".metadata").exists()
     assert (folder / "best.tmp").exists()
     checkpoint.restore(tmp_path, restored, ALONE)
-    assert int(restored.tensors()["images_seen"]) == 3
+    assert int(restored.state_dict()["images_seen"]) == 3

@@ -71,7 +71,7 @@ LITERAL: dict[str, dict[str, Any]] = {
 }
 AT_1024 = {  # what departs
     "growth.start_resolution": 64,
-    "growth.stage_kimg": 600,
+    "growth.phase_kimg": 600,
     "growth.fade_kimg": 600,
     "growth.batch_size.64": 64,
     "growth.batch_size.128": 64,
@@ -203,7 +203,7 @@ def test_stage_1_has_the_papers_settings(name: str) -> None:
     config = load_config(VaeConfig, PATHS[name])
     iterations = config.schedule.total_kimg * 1000 / 64
     assert (config.c_dim, config.likelihood, config.beta.value, iterations) == STAGE_1[name]
-    assert (config.beta.course, config.gamma, config.init, config.batch_size) == ((), 0, "normal", 64)
+    assert (config.beta.schedule, config.gamma, config.init, config.batch_size) == ((), 0, "normal", 64)
     assert (config.optimizer.lr, config.optimizer.betas, config.optimizer.eps) == (1e-4, (0.9, 0.999), 1e-8)
     assert config.data.variant == ("color" if name.startswith("hd") else "plain")
 

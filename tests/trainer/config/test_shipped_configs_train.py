@@ -22,7 +22,7 @@ QUIET = ["schedule.save_kimg=1000", "schedule.sample_kimg=1000", "schedule.keep_
 STEPS_OF_2 = ["batch_size=2", "schedule.total_kimg=0.006", "schedule.tick_kimg=0.002"]
 SMALL = ["network.nf=1", "network.nf_max=8", "data.workers=0", "processes=null"]
 GROWN = [  # two images at 64 px, then two in each fade and one in each stage: 13 iterations
-    "batch_size=1", "growth.batch_size={64: 2}", "growth.stage_kimg=0.001", "growth.fade_kimg=0.002",
+    "batch_size=1", "growth.batch_size={64: 2}", "growth.phase_kimg=0.001", "growth.fade_kimg=0.002",
     "r1_interval=4", "schedule.total_kimg=0.014", "schedule.tick_kimg=0.001",
 ]  # fmt: skip
 CODE = STAGE_2 | {"code_nll"}
@@ -117,7 +117,7 @@ def test_celeba_hq_resumed_in_the_middle_of_fades_ends_as_the_unbroken_run(place
 
 SHORT = [  # 512 px, two iterations of a fade, 1024 px, on the VAE of a CelebA run
     "vae=runs/celeba-beta_vae", "batch_size=2", "growth.batch_size={}", "growth.start_resolution=512",
-    "growth.stage_kimg=0.002", "growth.fade_kimg=0.004", "schedule.total_kimg=0.008",
+    "growth.phase_kimg=0.002", "growth.fade_kimg=0.004", "schedule.total_kimg=0.008",
 ]  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_celeba_hq_on_celebas_encoder_is_the_same_under_accelerate(place: Path) 
     assert checkpoint.read_manifest(step)["facts"]["vae"] == checkpoint.read_manifest(of_celeba)["facts"]["vae"]
 
 
-GROWS = ["resolution=128", "data.path=data/celeba-128", "growth={stage_kimg: 0.002, fade_kimg: 0.002}", "bottleneck={}"]
+GROWS = ["resolution=128", "data.path=data/celeba-128", "growth={phase_kimg: 0.002, fade_kimg: 0.002}", "bottleneck={}"]
 FACTOR = ["beta.value=1", "gamma=6.4", "optimizer_critic={name: adam, lr: 1e-5, betas: [0.5, 0.9]}"]
 SYSTEMS = {  # the paper's eight, from the two configs of CelebA at 64 px
     "VAE": ["beta.value=1"],

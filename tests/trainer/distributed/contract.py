@@ -27,7 +27,7 @@ STAGES = [(8, None), (8, None), (16, 0.4), (16, 0.7), (16, None), (16, None)]  #
 
 def config_of(strategy: str, **more: object) -> GanConfig:
     """A ResNet that grows, with a bottleneck, an average, lazy R1 and two micro-batches a rank."""
-    rate = {"name": "rmsprop", "lr": 1e-4, "lr_course": [[0, 1], [0.06, 0.5]]}
+    rate = {"name": "rmsprop", "lr": 1e-4, "lr_schedule": [[0, 1], [0.06, 0.5]]}
     rates = {"optimizer_g": rate, "optimizer_d": rate}
     return plain.grown_config("ID-GAN", strategy=strategy, r1_interval=2, **rates, **more)
 
@@ -59,13 +59,13 @@ def train(step: GanStep, world: World, count: int, dtype: torch.dtype, of: slice
         share = plain.pieces(batches(dtype)[i], world.size)[world.rank]
         weight = schedule.r1_weight(step.config.r1, step.config.r1_interval, i, i + 1)
         terms = step(plain.pieces(share, count), weight, i * BATCH, BATCH)
-        losses.append(float(world.mean(terms["loss_g"].clone())))
+        losses.append(float(world.all_reduce_mean_(terms["loss_g"].clone())))
     return losses
 
 
 def everything(step: GanStep) -> dict[str, Tensor]:
     """All that a checkpoint holds, whole."""
-    found = step.g.tensors() | step.d.tensors() | step.averages.tensors()
+    found = step.g.state_dict() | step.d.state_dict() | step.averages.state_dict()
     return {name: (t.full_tensor() if isinstance(t, DTensor) else t).clone() for name, t in found.items()}
 
 

@@ -32,7 +32,7 @@ def on_two(target: Callable[..., None], folder: Path, *args: object) -> dict[str
 def write(world: World, folder: Path, networks: Mapping[str, nn.Module], terms: Terms) -> None:
     """This rank's parameters, and the means over the ranks of what it reported last."""
     tensors = {f"{key}.{name}": p.detach() for key, n in networks.items() for name, p in n.named_parameters()}
-    tensors |= {f"terms.{name}": world.sum_(value.clone()) / world.size for name, value in terms.items()}
+    tensors |= {f"terms.{name}": world.all_reduce_sum_(value.clone()) / world.size for name, value in terms.items()}
     save_file(tensors, folder / f"rank{world.rank}.safetensors")
     disconnect()
 

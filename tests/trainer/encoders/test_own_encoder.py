@@ -352,4 +352,4 @@ def test_a_run_keeps_one_encoder(exported: Path, vae: Path, sprites: Path, tmp_p
     frozen.load(vae).keep(run)
     finish(train("gan", sprites, run, 2, vae=exported))
     assert [path.name for path in (run / "vae.safetensors", run / "encoder.pt2") if path.exists()] == ["encoder.pt2"]
-    assert frozen.kept(run) == run / "encoder.pt2"
+    assert frozen.saved_path(run) == run / "encoder.pt2"

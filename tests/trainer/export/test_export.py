@@ -28,7 +28,7 @@ from trainer.export import run_networks, write
 
 GROWN = {
     "network": "{name: resnet, nf: 2, nf_max: 8}",
-    "growth": "{start_resolution: 16, stage_kimg: 0.048, fade_kimg: 0.064}",
+    "growth": "{start_resolution: 16, phase_kimg: 0.048, fade_kimg: 0.064}",
     "bottleneck": "{}",
     "s_dim": 3,
 }

@@ -21,7 +21,7 @@ from trainer.config.rules import contradictions
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
 from trainer.memory import estimate
-from trainer.memory.tracker import Live
+from trainer.memory.tracker import MemoryTracker
 from trainer.preflight import gan_stage
 from trainer.stages.gan import GanTraining
 from trainer.steps.batches import micro
@@ -29,7 +29,7 @@ from trainer.steps.schedule import Now, Phase
 
 ALONE = World(0, 1, torch.device("cpu"), None)
 CHANNELS = 3
-GROWTH = {"start_resolution": 64, "stage_kimg": 1, "fade_kimg": 1, "batch_size": {64: 8}}
+GROWTH = {"start_resolution": 64, "phase_kimg": 1, "fade_kimg": 1, "batch_size": {64: 8}}
 CHECKPOINTING = {"from_resolution": 32}
 ADAM = {"optimizer_g": {"name": "adam"}, "optimizer_d": {"name": "adam"}}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -80,15 +80,15 @@ def test_the_estimate_is_what_a_real_run_has_alive(name: str) -> None:
     config = config_of(**SETTINGS[name])
     need = estimator(config).need(config)
     peaks: dict[int, int] = {}
-    with Live() as live:
+    with MemoryTracker() as tracker:
         real = training(config, ALONE, copy.deepcopy(encoder_of(config)))
         for phase in [*real.plan[:1], *real.plan]:
-            live.restart()
+            tracker.reset_peak()
             iterate(real, config, phase)
-            peaks[phase.resolution] = max(live.peak, peaks.get(phase.resolution, 0))
+            peaks[phase.resolution] = max(tracker.peak, peaks.get(phase.resolution, 0))
     assert need.bytes == pytest.approx(max(peaks.values()), rel=0.03)
     assert need.resolution == max(peaks, key=lambda resolution: peaks[resolution])
-    assert need.kept == pytest.approx(live.now, rel=0.03)
+    assert need.kept == pytest.approx(tracker.now, rel=0.03)
 
 
 GROWS = {"resolution": 512, "network": {"name": "resnet", "nf": 16, "nf_max": 128}, "batch_size": 4}

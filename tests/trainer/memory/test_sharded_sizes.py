@@ -19,8 +19,8 @@ from trainer.config.sections import Strategy
 from trainer.distributed.world import connect, disconnect
 from trainer.memory.estimate import Need
 from trainer.memory.flops import Flops
-from trainer.memory.tracker import Live
-from trainer.plan import CHANNELS, STRATEGIES, Paper, sent
+from trainer.memory.tracker import MemoryTracker
+from trainer.plan import CHANNELS, STRATEGIES, Planner, sent
 from trainer.stages.gan import GanTraining
 from trainer.steps.schedule import Phase
 
@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
         "resolution": 64,
         "batch_size": 16,
         "micro_batch": 4,
-        "growth": {"start_resolution": 32, "stage_kimg": 1, "fade_kimg": 1},
+        "growth": {"start_resolution": 32, "phase_kimg": 1, "fade_kimg": 1},
         "checkpointing": {"from_resolution": 32},
     },
 }
@@ -44,7 +44,7 @@ def config_of(case: str, strategy: str) -> GanConfig:
     return settings.config_of(**CASES[case], strategy=strategy)
 
 
-def phase_of(paper: Paper) -> Phase:
+def phase_of(paper: Planner) -> Phase:
     """The stage of a config that does not grow, or its only fade."""
     return paper.phases[min(1, len(paper.phases) - 1)]
 
@@ -77,15 +77,15 @@ def child(folder: str) -> None:
     for case in CASES:
         for strategy in STRATEGIES:
             config = config_of(case, strategy)
-            phase = phase_of(Paper(config, RANKS))
-            with Live() as live:
+            phase = phase_of(Planner(config, RANKS))
+            with MemoryTracker() as tracker:
                 real = GanTraining(config, world, CHANNELS, settings.encoder_of(config))
                 share = Phase(phase.resolution, phase.batch_size // RANKS, phase.fades, 0, None)
                 settings.iterate(real, config, share)
-                live.restart()
+                tracker.reset_peak()
                 with Flops() as counted, Sent() as sending:
                     settings.iterate(real, config, share)
-            found[f"{case}, {strategy}"] = {"peak": live.peak, "flops": counted.total, "sent": sending.bytes}
+            found[f"{case}, {strategy}"] = {"peak": tracker.peak, "flops": counted.total, "sent": sending.bytes}
             del real
     (Path(folder) / f"rank{world.rank}.json").write_text(json.dumps(found))
     disconnect()
@@ -99,8 +99,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, in
 
 
 @functools.cache
-def on_paper(case: str) -> tuple[Paper, Phase, dict[Strategy, Need]]:
-    paper = Paper(config_of(case, "ddp"), RANKS)
+def on_paper(case: str) -> tuple[Planner, Phase, dict[Strategy, Need]]:
+    paper = Planner(config_of(case, "ddp"), RANKS)
     (needs,) = paper.estimator.needs(paper.config, [phase_of(paper)], STRATEGIES)
     return paper, phase_of(paper), needs
 

@@ -165,7 +165,7 @@ def test_a_grid_of_large_images_is_made_few_at_a_time(sprites: Path, monkeypatch
 def test_the_trainer_averages_by_its_clock_and_its_batch_size(sprites: Path, vae: Path, tmp_path: Path) -> None:
     """An iteration of 16 at 32 px, then two of 8 at 64 px, from the checkpoints after each."""
     shape = {"network": "{name: resnet, nf: 2, nf_max: 8}", "s_dim": 2, "ema__averages": str(THREE)}
-    growth = "{start_resolution: 32, stage_kimg: 0.016, fade_kimg: 0.1, batch_size: {64: 8}}"
+    growth = "{start_resolution: 32, phase_kimg: 0.016, fade_kimg: 0.1, batch_size: {64: 8}}"
     more = shape | {"growth": growth, "schedule__save_kimg": 0.008, "schedule__keep_last": 9}
     finish(train("gan", sprites, tmp_path / "run", 2, vae=vae, **more))
     steps = {n: tensors(tmp_path / "run" / "checkpoints" / f"step-{n:012d}") for n in (16, 24, 32)}

@@ -27,10 +27,10 @@ from trainer.steps.batches import reals
 from trainer.steps.schedule import Now
 
 ALONE = World(0, 1, torch.device("cpu"), None)
-GROWTH = GrowthConfig(start_resolution=16, stage_kimg=0.1, fade_kimg=0.05, batch_size={32: 20, 64: 8})
+GROWTH = GrowthConfig(start_resolution=16, phase_kimg=0.1, fade_kimg=0.05, batch_size={32: 20, 64: 8})
 SHAPE = {  # 16 -> 32 -> 64 px in 0.35 kimg
     "network": "{name: resnet, nf: 2, nf_max: 8}",
-    "growth": "{start_resolution: 16, stage_kimg: 0.048, fade_kimg: 0.064, batch_size: {64: 8}}",
+    "growth": "{start_resolution: 16, phase_kimg: 0.048, fade_kimg: 0.064, batch_size: {64: 8}}",
     "bottleneck": "{}",
     "s_dim": 3,
 }
@@ -55,12 +55,12 @@ def test_the_schedule_by_hand() -> None:
 
 
 def test_a_stage_may_have_a_length_of_its_own() -> None:
-    growth = GrowthConfig(start_resolution=16, stage_kimg=0.1, stage_kimg_at={16: 0.3}, fade_kimg=0.05)
+    growth = GrowthConfig(start_resolution=16, phase_kimg=0.1, phase_kimg_at={16: 0.3}, fade_kimg=0.05)
     plan = schedule.phases(64, 16, growth)
     assert [(p.resolution, p.first, p.last) for p in plan] == [
         (16, 0, 304),  # 300 images are 19 iterations of 16
         (32, 304, 368),
-        (32, 368, 480),  # stage_kimg's 100 are 7
+        (32, 368, 480),  # phase_kimg's 100 are 7
         (64, 480, 544),
         (64, 544, None),
     ]
@@ -201,9 +201,9 @@ IMPOSSIBLE = [
     ),
     (["growth.start_resolution=24"], "growth.start_resolution: 24 is no stage below"),
     (["growth.batch_size={128: 4}"], "growth.batch_size: 128 px is no stage from 16 to 64 px"),
-    (["growth.stage_kimg_at={128: 4}"], "growth.stage_kimg_at: 128 px is no stage from 16 to 64 px"),
-    (["growth.stage_kimg_at={64: 4}"], "growth.stage_kimg_at: 64 px holds to the end; set schedule.total_kimg instead"),
-    (["growth.stage_kimg_at={32: 0}"], "growth.stage_kimg_at.32: found 0"),
+    (["growth.phase_kimg_at={128: 4}"], "growth.phase_kimg_at: 128 px is no stage from 16 to 64 px"),
+    (["growth.phase_kimg_at={64: 4}"], "growth.phase_kimg_at: 64 px holds to the end; set schedule.total_kimg instead"),
+    (["growth.phase_kimg_at={32: 0}"], "growth.phase_kimg_at.32: found 0"),
     (["bottleneck.beta=-1"], "bottleneck.beta: found -1"),
     (["checkpointing={}"], "checkpointing.from_resolution: 128 is above resolution 64, so nothing is checkpointed"),
     (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 is 0; set r1_interval=1"),
@@ -265,7 +265,7 @@ def test_a_stage_that_is_over_need_not_split_over_the_processes_of_today(
     """Batches of 16 at 16 and 32 px, 6 at 64 px, where it goes on with 3 processes. A damaged checkpoint there leads
     back to the one of 32 px, which one process can take."""
     run = tmp_path / "run"
-    growth = "{start_resolution: 16, stage_kimg: 0.016, fade_kimg: 0.016, batch_size: {64: 6}}"
+    growth = "{start_resolution: 16, phase_kimg: 0.016, fade_kimg: 0.016, batch_size: {64: 6}}"
     more = SHAPE | {"growth": growth, "schedule__save_kimg": 0.016}
     finish(train("gan", sprites, run, 3, vae=vae, **more))  # 48 images: the stages below 64 px are over
     argv = [

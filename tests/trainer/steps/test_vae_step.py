@@ -22,7 +22,7 @@ UNHEARD = ["active_latents"]  # has a test of its own
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("system", plain.VAES)
 def test_two_iterations_equal_a_plain_rederivation(system: str, likelihood: str, count: int) -> None:
-    """count: micro-batches. beta-VAE's beta is on a course: 2 in the first iteration, 5 in the second."""
+    """count: micro-batches. beta-VAE's beta is on a schedule: 2 in the first iteration, 5 in the second."""
     vae, critic = plain.vae_networks(system)
     twins = copy.deepcopy((vae, critic))
     step = plain.vae_step(plain.vae_config(system, likelihood=likelihood), vae, critic, plain.ALONE)

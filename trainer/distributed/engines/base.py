@@ -18,7 +18,7 @@ class Engine(Protocol):
     """A network with its optimizer. network: called as it is without one; blueprint: a plain one on the meta device.
 
     A shard is what this process holds of a parameter: all of it, a DTensor, or a piece. All processes call `step`,
-    `whole`, `tensors` and `load` together.
+    `full_tensors`, `state_dict` and `load_state_dict` together.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Engine(Protocol):
         """By the parameter's name; they share storage with what trains."""
         ...
 
-    def whole(self, shards: Mapping[str, Tensor]) -> Named:
+    def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
         """The whole tensors of shards that are laid out as those of `shards`, on every process."""
         ...
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
         """What a checkpoint takes of such shards: whole tensors or DTensors."""
         ...
 
-    def take(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    def load_shards(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         """Write what `saved` gave into shards."""
         ...
 
@@ -63,12 +63,12 @@ class Engine(Protocol):
         """What every process must hold alike, bit for bit, under a checkpoint's names; nothing where all is split."""
         ...
 
-    def tensors(self) -> Named:
+    def state_dict(self) -> Named:
         """What a checkpoint holds of network and optimizer: NAME.PARAMETER and optimizer.NAME.STATE.PARAMETER."""
         ...
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `tensors` gave, here or under another strategy or number of processes."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `state_dict` gave, here or under another strategy or number of processes."""
         ...
 
 

@@ -38,7 +38,7 @@ class Replicated:
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         if self.world.size > 1:
             flat = torch.cat([g.flatten() for g in gradients])
-            pieces = self.world.mean(flat).split([g.numel() for g in gradients])
+            pieces = self.world.all_reduce_mean_(flat).split([g.numel() for g in gradients])
             gradients = [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)]
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -50,26 +50,26 @@ class Replicated:
     def shards(self) -> Named:
         return {key: p.detach() for key, p in self.network.named_parameters()}
 
-    def whole(self, shards: Mapping[str, Tensor]) -> Named:
+    def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
         return dict(shards)
 
     def saved(self, shards: Mapping[str, Tensor]) -> Named:
         return dict(shards)
 
     @torch.no_grad()
-    def take(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    def load_shards(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         for key, shard in shards.items():
             shard.copy_(saved[key])
 
     def replicated(self) -> Named:
-        return self.tensors()
+        return self.state_dict()
 
-    def tensors(self) -> Named:
+    def state_dict(self) -> Named:
         states: dict[str, Named] = {}
         for key, parameter in self.network.named_parameters():
             for kind, value in self.optimizer.state[parameter].items():
                 states.setdefault(kind, {})[key] = value
         return named(self.name, self.shards(), states)
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        self.take(self.tensors(), tensors)
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        self.load_shards(self.state_dict(), tensors)

@@ -46,5 +46,5 @@ class FullyShard(Replicated):
     def replicated(self) -> Named:
         return {}
 
-    def whole(self, shards: Mapping[str, Tensor]) -> Named:
+    def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
         return {key: shard.full_tensor() if isinstance(shard, DTensor) else shard for key, shard in shards.items()}

@@ -81,15 +81,15 @@ class Zero:
         held: dict[str, Any] = dict(self.network.named_parameters())
         return {key: p.ds_tensor if self.stage == 3 else p.detach() for key, p in held.items()}
 
-    def whole(self, shards: Mapping[str, Tensor]) -> Named:
+    def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
         if self.stage < 3:
             return dict(shards)
         return self._assemble({key: self._even(key, shard) for key, shard in shards.items()})
 
-    saved = whole
+    saved = full_tensors
 
     @torch.no_grad()
-    def take(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    def load_shards(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         for key, shard in shards.items():
             if self.stage < 3:
                 shard.copy_(saved[key])
@@ -99,14 +99,14 @@ class Zero:
     def replicated(self) -> Named:
         return {} if self.stage == 3 else named(self.name, self.shards(), {})
 
-    def tensors(self) -> Named:
+    def state_dict(self) -> Named:
         with self._unfrozen():
-            return named(self.name, self.whole(self.shards()), self._states())
+            return named(self.name, self.full_tensors(self.shards()), self._states())
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         with self._unfrozen():
-            self.take(self.shards(), {key: tensors[f"{self.name}.{key}"] for key in self.shapes})
+            self.load_shards(self.shards(), {key: tensors[f"{self.name}.{key}"] for key in self.shapes})
             for key, piece in self._pieces(None).items():
                 _write(piece, tensors[f"{self.name}.{key}"])
             for kind in self._kinds():
@@ -157,7 +157,7 @@ class Zero:
         out = dict(zip(self.shapes, whole.split(sizes), strict=True))
         for key, piece in pieces.items():
             out[key][piece.start : piece.start + piece.values.numel()] = piece.values
-        self.world.sum_(whole)
+        self.world.all_reduce_sum_(whole)
         return {key: out[key].view(shape) for key, shape in self.shapes.items()}
 
     @contextmanager
