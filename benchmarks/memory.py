@@ -78,7 +78,7 @@ def side(name: str, size: Size) -> Side:
     if name in ("plain", "tuned"):
         one = plain if name == "plain" else tuned
         return Side(
-            lambda: one.iterate(inputs.x, inputs.twin, inputs.draw),
+            lambda: one.iterate(inputs.x, inputs.encoder_images, inputs.draw),
             one.G, one.D, one.optimizers,
         )  # fmt: skip
     settings, single = ROWS[name]
@@ -88,8 +88,8 @@ def side(name: str, size: Size) -> Side:
 
 
 def _singles(reals: Reals) -> list[Reals]:
-    assert reals.twin is not None
-    parts = (reals.positions.split(1), reals.images.split(1), reals.twin.split(1))
+    assert reals.encoder_images is not None
+    parts = (reals.positions.split(1), reals.images.split(1), reals.encoder_images.split(1))
     return [Reals(*part, None) for part in zip(*parts, strict=True)]
 
 

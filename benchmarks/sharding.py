@@ -41,11 +41,11 @@ Found = dict[str, float]
 
 def batch_of(count: int, side: int) -> Batch:
     numbers = torch.arange(count)
-    images, twin = (
+    images, encoder_images = (
         torch.randint(256, (count, CHANNELS, s, s), dtype=torch.uint8)
         for s in (max(side, CODE_RESOLUTION), CODE_RESOLUTION)
     )
-    return Batch(numbers, numbers, numbers, images, images if side <= CODE_RESOLUTION else twin)
+    return Batch(numbers, numbers, numbers, images, images if side <= CODE_RESOLUTION else encoder_images)
 
 
 def measure(config: GanConfig, phase: Phase, rank: int, processes: int, port: int, answers: Queue[Found]) -> None:

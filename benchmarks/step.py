@@ -125,9 +125,9 @@ class Plain:
         self.opt_g, self.opt_d = (torch.optim.RMSprop(n.parameters(), lr=LR) for n in (self.G, self.D))
         self.optimizers: dict[str, Optimizer] = {"D": self.opt_d, "G": self.opt_g}
 
-    def iterate(self, x: Tensor, twin: Tensor, draw: Callable[..., Tensor]) -> None:
+    def iterate(self, x: Tensor, encoder_images: Tensor, draw: Callable[..., Tensor]) -> None:
         with torch.no_grad():
-            mean, logvar = self.q(twin)
+            mean, logvar = self.q(encoder_images)
             c = mean + torch.exp(0.5 * logvar) * draw(Purpose.CODE, C)
         self._discriminator(x, c, draw)
         self._generator(c, draw)
@@ -232,9 +232,11 @@ class Inputs:
     def __post_init__(self) -> None:
         noise = torch.Generator().manual_seed(1)
         r, b = self.size.resolution, self.size.batch
-        self.x, self.twin = ((torch.rand(b, 3, s, s, generator=noise) * 2 - 1).to(self.device) for s in (r, min(r, 64)))
+        self.x, self.encoder_images = (
+            (torch.rand(b, 3, s, s, generator=noise) * 2 - 1).to(self.device) for s in (r, min(r, 64))
+        )
         self.reals = Reals(
-            torch.arange(b, device=self.device), self.x.to(memory_format=torch.channels_last), self.twin, None
+            torch.arange(b, device=self.device), self.x.to(memory_format=torch.channels_last), self.encoder_images, None
         )
 
     def draw(self, purpose: Purpose, *shape: int) -> Tensor:
@@ -259,8 +261,8 @@ def variants(size: Size, device: torch.device) -> dict[str, Callable[[], object]
     inputs = Inputs(size, device)
     plain, tuned, ours = build(size, device)
     return {
-        "plain": lambda: plain.iterate(inputs.x, inputs.twin, inputs.draw),
-        "tuned": lambda: tuned.iterate(inputs.reals.images, inputs.twin, inputs.draw),
+        "plain": lambda: plain.iterate(inputs.x, inputs.encoder_images, inputs.draw),
+        "tuned": lambda: tuned.iterate(inputs.reals.images, inputs.encoder_images, inputs.draw),
         "ours": lambda: ours.step([inputs.reals], R1, size.batch, size.batch),
         "ours, no R1": lambda: ours.step([inputs.reals], 0.0, size.batch, size.batch),
     }
@@ -272,7 +274,7 @@ def gradient_gaps(size: Size, device: torch.device) -> dict[tuple[str, str], flo
     plain, tuned, ours = build(size, device)
     right, *others = (gradients_of(side) for side in (plain, tuned, ours))
     for baseline in (plain, tuned):
-        baseline.iterate(inputs.x, inputs.twin, inputs.draw)
+        baseline.iterate(inputs.x, inputs.encoder_images, inputs.draw)
     ours.step([inputs.reals], R1, size.batch, size.batch)
     return {
         (side, name): float((found[name] - right[name]).norm() / right[name].norm())

@@ -118,19 +118,19 @@ def open_dataset(path: Path | str, resolution: int) -> Level:
 
 
 class Batch(NamedTuple):
-    """Stream positions, sample ids and epochs int64 [b]; images uint8 [b, C, R, R]; their 64 px twin or
-    None."""
+    """Stream positions, sample ids and epochs int64 [b]; images uint8 [b, C, R, R]; encoder_images: the
+    same images at 64 px, or None where no encoder looks at them."""
 
     positions: Tensor
     samples: Tensor
     epochs: Tensor
     images: Tensor
-    twin: Tensor | None
+    encoder_images: Tensor | None
 
 
 def batches(
     main: Level,
-    twin: Level | None = None,
+    encoder_level: Level | None = None,
     *,
     seed: int,
     start: int,
@@ -144,13 +144,14 @@ def batches(
     """This rank's batches from stream position `start` on, without end.
 
     Iteration k holds the positions start + k * batch_size + [rank * b, (rank + 1) * b),
-    where b = batch_size / world_size. twin: the 64 px level of the same set, to have Batch.twin.
-    draw(sprites, samples, epochs) -> images is applied in the worker; the twin is then the box mean of what
-    was drawn.
+    where b = batch_size / world_size. encoder_level: the 64 px level of the same set, for
+    Batch.encoder_images.
+    draw(sprites, samples, epochs) -> images is applied in the worker; encoder_images are then
+    box means of what was drawn.
     """
     if batch_size % world_size:
         raise UserError(f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple")
-    reader = _Reader(main, twin if main.resolution != CODE_RESOLUTION else None, seed, draw, twin is not None)
+    reader = _Reader(main, encoder_level, seed, draw)
     loader = DataLoader(
         reader,
         batch_size=None,
@@ -164,8 +165,8 @@ def batches(
     for item in loader:
         if isinstance(item, str):
             raise UserError(item)
-        same = twin is not None and main.resolution == CODE_RESOLUTION
-        yield item._replace(twin=item.images) if same else item
+        same = encoder_level is not None and main.resolution == CODE_RESOLUTION
+        yield item._replace(encoder_images=item.images) if same else item
 
 
 class _Positions(Sampler[Int64]):
@@ -185,8 +186,9 @@ class _Positions(Sampler[Int64]):
 class _Reader(Dataset[Batch | str]):
     """Positions -> batch. A UserError comes back as its message: torch would wrap it in a traceback."""
 
-    def __init__(self, main: Level, twin: Level | None, seed: int, draw: Draw | None, want_twin: bool) -> None:
-        self.main, self.twin, self.seed, self.draw, self.want_twin = main, twin, seed, draw, want_twin
+    def __init__(self, main: Level, encoder_level: Level | None, seed: int, draw: Draw | None) -> None:
+        self.main, self.seed, self.draw = main, seed, draw
+        self.encoder_level = encoder_level if main.resolution != CODE_RESOLUTION else None
 
     def __getitem__(self, positions: Int64) -> Batch | str:
         try:
@@ -201,14 +203,14 @@ class _Reader(Dataset[Batch | str]):
         samples, epochs = samples_at(self.seed, positions, self.main.count)
         ids = (torch.from_numpy(positions), torch.from_numpy(samples), torch.from_numpy(epochs))
         images = self.main.read_samples(samples)
-        twin = None
+        encoder_images = None
         if self.draw is not None:
             images = self.draw(images, ids[1], ids[2])
-            if self.want_twin and self.main.resolution != CODE_RESOLUTION:
-                twin = box_mean(images, CODE_RESOLUTION)
-        elif self.twin is not None:
-            twin = self.twin.read_samples(samples)
-        return Batch(*ids, images, twin)
+            if self.encoder_level is not None:
+                encoder_images = box_mean(images, CODE_RESOLUTION)
+        elif self.encoder_level is not None:
+            encoder_images = self.encoder_level.read_samples(samples)
+        return Batch(*ids, images, encoder_images)
 
 
 def _unchanged(batch: Batch | str) -> Batch | str:

@@ -1,7 +1,7 @@
 """Color-, Noisy- and Scream-dSprites (Table A.1), drawn anew at every access from the stored sprite.
 
 A draw is a pure function of (seed, epoch, sample). The five factors stay the ground truth; colour is noise. Noise and
-crop live on the 64 px grid, enlarged by nearest above it; the 64 px twin is the box mean of the drawn image.
+crop live on the 64 px grid, enlarged by nearest above it; the encoder's 64 px image is the box mean of the drawn image.
 """
 
 from __future__ import annotations

@@ -128,14 +128,14 @@ def vae_step(system: str, device: torch.device) -> None:
     vae, critic = plain.vae_networks(system)
     if critic is not None:
         critic = Critic(plain.C, "default").double()
-    twins = copy.deepcopy((vae, critic))
+    copies = copy.deepcopy((vae, critic))
     first, second = next(plain.vae_batches())
     networks = {name: n for name, n in (("vae", vae), ("critic", critic)) if n is not None}
     for network in networks.values():
         place(network, device)
-    sides = Comparison(networks, dict(zip(networks, (n for n in twins if n is not None), strict=True)))
+    sides = Comparison(networks, dict(zip(networks, (n for n in copies if n is not None), strict=True)))
     with gradients_of_steps() as expected:
-        theirs = plain.PlainVae(*twins).iterate(first, second, plain.BETAS[system][0])
+        theirs = plain.PlainVae(*copies).iterate(first, second, plain.BETAS[system][0])
     step = plain.vae_step(plain.vae_config(system), vae, critic, World(0, 1, device, None))
     pieces = [[on(piece, device) for piece in plain.pieces(batch, 2)] for batch in (first, second)]
     with gradients_of_steps() as found:
@@ -158,15 +158,15 @@ def resnet_step(name: str, device: torch.device) -> None:
 
 def _gan_step(config: GanConfig, gan: plain.Gan, batch: Reals, device: torch.device) -> None:
     """In two micro-batches."""
-    twin = copy.deepcopy(gan)
+    copied = copy.deepcopy(gan)
     for network in (gan.G, gan.D, gan.q, gan.average):
         place(network, device)
     step = plain.gan_step(config, gan, World(0, 1, device, None))
     order = ("D", "G", "q", "average")  # in which the optimizers step
-    ours_then_theirs = (g.trained(config.system) for g in (gan, twin))
+    ours_then_theirs = (g.trained(config.system) for g in (gan, copied))
     sides = Comparison(*({name: nets[name] for name in order if name in nets} for nets in ours_then_theirs))
     with gradients_of_steps() as expected:
-        rederived = plain.PlainGan(config.system, twin, config.r1)
+        rederived = plain.PlainGan(config.system, copied, config.r1)
         theirs = rederived.iterate(batch)
     with gradients_of_steps() as found:
         ours = step([on(piece, device) for piece in plain.pieces(batch, 2)], config.r1, 0, plain.BATCH)

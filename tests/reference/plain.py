@@ -163,13 +163,13 @@ def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World
 
 
 def gan_batches(channels: int = 1, size: int = 64, alpha: float | None = None) -> Iterator[Reals]:
-    """One for each iteration. The twin is another image, so that it shows which of the two a step looks at."""
+    """One for each iteration. The encoder's image is another one, so that it shows which of the two a step looks at."""
     noise = torch.Generator().manual_seed(1)
     for i in range(ITERATIONS):
         shapes = ((BATCH, channels, size, size), (BATCH, channels, 64, 64))
-        images, twin = (torch.rand(shape, generator=noise, dtype=torch.float64) * 2 - 1 for shape in shapes)
+        images, encoder_images = (torch.rand(shape, generator=noise, dtype=torch.float64) * 2 - 1 for shape in shapes)
         fade = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
-        yield Reals(torch.arange(BATCH) + 1000 + i * BATCH, images, twin, fade)
+        yield Reals(torch.arange(BATCH) + 1000 + i * BATCH, images, encoder_images, fade)
 
 
 def vae_batches() -> Iterator[tuple[VaeBatch, VaeBatch]]:
@@ -234,7 +234,7 @@ class PlainGan:
         eps = draw(Purpose.CODE, batch.positions, 0 if self.system == "GAN" else C)
         if self.system in ("GAN", "InfoGAN"):
             return eps
-        mu, logvar = posterior(self.gan.q, (batch.twin + 1) / 2)
+        mu, logvar = posterior(self.gan.q, (batch.encoder_images + 1) / 2)
         return (mu + torch.exp(0.5 * logvar) * eps).detach()
 
     def fakes(self, purpose: Purpose, batch: Reals, c: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class GanDataConfig(DataConfig):
     dequantise: bool = Field(True, description="add U[0, 1/128) to reals in [-1, 1]")
 
 
-class _Rate(Settings):
+class _LearningRate(Settings):
     """A learning rate over the run. The paper's is constant; a short run ends better with a smaller one."""
 
     lr: PositiveFloat = 1e-4
@@ -55,7 +55,7 @@ class _Rate(Settings):
         return schedule
 
 
-class AdamConfig(_Rate):
+class AdamConfig(_LearningRate):
     """torch.optim.Adam."""
 
     name: Literal["adam"] = "adam"
@@ -70,7 +70,7 @@ class AdamConfig(_Rate):
         return betas
 
 
-class RMSpropConfig(_Rate):
+class RMSpropConfig(_LearningRate):
     """torch.optim.RMSprop."""
 
     name: Literal["rmsprop"] = "rmsprop"

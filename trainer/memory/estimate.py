@@ -161,8 +161,10 @@ class Estimator:
 
     def _batch(self, count: int, side: int) -> Batch:
         numbers = torch.zeros(count, dtype=torch.int64)
-        images, twin = (torch.zeros(count, self.channels, s, s, dtype=torch.uint8) for s in (side, CODE_RESOLUTION))
-        return Batch(numbers, numbers, numbers, images, images if side == CODE_RESOLUTION else twin)
+        images, encoder_images = (
+            torch.zeros(count, self.channels, s, s, dtype=torch.uint8) for s in (side, CODE_RESOLUTION)
+        )
+        return Batch(numbers, numbers, numbers, images, images if side == CODE_RESOLUTION else encoder_images)
 
     def problem(self, config: GanConfig, need: Need, free: int) -> str | None:
         """Why the run does not fit, and what would."""

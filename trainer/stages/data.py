@@ -24,11 +24,11 @@ from trainer.steps.schedule import Now
 class Data:
     """An open data set. channels: of the images that training sees; seed: of the order and of the variants' draws.
 
-    levels: by resolution, what the schedule reads; wants_twin: whether an encoder looks at the 64 px twin.
+    levels: by resolution, what the schedule reads; wants_encoder_images: whether an encoder looks at the 64 px images.
     """
 
     levels: dict[int, Level]
-    wants_twin: bool
+    wants_encoder_images: bool
     channels: int
     variant: Variant
     painting: Painting | None
@@ -51,7 +51,7 @@ class Data:
         """This process's batches for a resolution and batch size from stream position `start` on, without end."""
         return batches(
             self.levels[max(now.resolution, CODE_RESOLUTION)],
-            self.levels[CODE_RESOLUTION] if self.wants_twin else None,
+            self.levels[CODE_RESOLUTION] if self.wants_encoder_images else None,
             seed=self.seed,
             start=start,
             batch_size=now.batch_size,
@@ -77,11 +77,11 @@ class Data:
 
 
 def open_data(
-    config: DataConfig, seed: int, resolutions: Sequence[int] = (CODE_RESOLUTION,), wants_twin: bool = True
+    config: DataConfig, seed: int, resolutions: Sequence[int] = (CODE_RESOLUTION,), wants_encoder_images: bool = True
 ) -> Data:
     """Open the shards at the resolutions of a schedule, and at 64 px. Raises UserError with key, value and remedy.
 
-    Stages below 64 px read that level. wants_twin: batches carry it beside larger images.
+    Stages below 64 px read that level. wants_encoder_images: batches carry it beside larger images.
     """
     folder = config.local or config.path
     manifest = manifests.load(folder)
@@ -105,4 +105,4 @@ def open_data(
             f"--resolutions {every}"
         )
     levels = {r: open_dataset(folder, r) for r in sorted(wanted)}
-    return Data(levels, wants_twin, manifest.channels if variant == "plain" else 3, variant, painting, seed)
+    return Data(levels, wants_encoder_images, manifest.channels if variant == "plain" else 3, variant, painting, seed)

@@ -105,9 +105,9 @@ class GanStage(GanTraining):
         s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
         c = normal(self.config.seed, Purpose.EVAL_CODE, at, (self.config.c_dim,)).to(self.dtype)
         if self.q is not None:
-            twin = grid_reals(self.data, GRID_IMAGES).to(self.world.device, self.dtype) / 127.5 - 1
-            mean, logvar = self.q(twin)
-            s, c = s[: len(twin)], sample_posterior(mean, logvar, c[: len(twin)])
+            images = grid_reals(self.data, GRID_IMAGES).to(self.world.device, self.dtype) / 127.5 - 1
+            mean, logvar = self.q(images)
+            s, c = s[: len(images)], sample_posterior(mean, logvar, c[: len(images)])
         alpha = None if now.alpha is None else torch.full((), now.alpha, device=s.device, dtype=self.dtype)
         z = torch.cat((s, c), 1)
         average = self.averages.network()

@@ -1,4 +1,4 @@
-"""From decoded uint8 batches to what the steps see. Everything random here is a function of (seed, position)."""
+"""From decoded uint8 batches to what the steps see. Every random number here is a function of (seed, position)."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from .schedule import Now
 
 
 class Reals(NamedTuple):
-    """What one pass of stage 2 sees.
+    """Real images of one pass of stage 2.
 
-    positions: int64 [b] in the stream; images: [b, C, R, R] in [-1, 1 + 1/128), R the active resolution; twin:
-    [b, C, 64, 64] in [-1, 1], None where no q looks at it; alpha: 0-dim, of the fade into R, or None.
+    positions: int64 [b] in the stream; images: [b, C, R, R] in [-1, 1 + 1/128), R the active resolution;
+    encoder_images: [b, C, 64, 64] in [-1, 1], None where no encoder looks at them; alpha: 0-dim, of the fade into R, or
+    None.
     """
 
     positions: Tensor
     images: Tensor
-    twin: Tensor | None
+    encoder_images: Tensor | None
     alpha: Tensor | None = None
 
 
 class VaeBatch(NamedTuple):
-    """positions: int64 [b] in the stream; x: [b, C, 64, 64] in [0, 1]."""
+    """Images of one pass of stage 1. positions: int64 [b] in the stream; x: [b, C, 64, 64] in [0, 1]."""
 
     positions: Tensor
     x: Tensor
 
 
 def micro(batch: Batch, size: int | None) -> list[Batch]:
-    """A process's share of a batch in pieces of `size` images; None is one piece."""
+    """Split a process's share of a batch into micro-batches of `size` images; None makes one of all."""
     count = len(batch.positions)
     size = size or count
     if size == count:
@@ -45,39 +46,58 @@ def micro(batch: Batch, size: int | None) -> list[Batch]:
 
 
 def _piece(batch: Batch, rows: slice) -> Batch:
-    images = batch.images[rows]
-    twin = images if batch.twin is batch.images else None if batch.twin is None else batch.twin[rows]
-    return Batch(batch.positions[rows], batch.samples[rows], batch.epochs[rows], images, twin)
+    images, encoder_images = batch.images[rows], batch.encoder_images
+    if batch.encoder_images is batch.images:
+        encoder_images = images
+    elif encoder_images is not None:
+        encoder_images = encoder_images[rows]
+    return Batch(batch.positions[rows], batch.samples[rows], batch.epochs[rows], images, encoder_images)
 
 
 def vae_batch(batch: Batch, device: torch.device, dtype: torch.dtype) -> VaeBatch:
-    """Stage 1 sees pixels in [0, 1], with no flip and no noise."""
+    """Scale pixels to [0, 1] for stage 1, with no flip and no noise."""
     x = batch.images.to(device, non_blocking=True).to(dtype) / 255
     return VaeBatch(batch.positions.to(device, non_blocking=True), x)
 
 
 def reals(batch: Batch, data: GanDataConfig, seed: int, now: Now, device: torch.device, dtype: torch.dtype) -> Reals:
-    """Stage 2 sees flipped pixels in [-1, 1] at the active resolution, in a fade blended as G's are, plus noise.
+    """Prepare a batch for stage 2: pixels in [-1, 1], flipped, at the active resolution, blended in a fade, plus noise.
 
-    The encoder gets the stored 64 px twin, flipped alike and without the noise (the official code pools the noisy
+    The encoder gets the stored 64 px images, flipped alike and without the noise (the official code pools the noisy
     image: a shift of 1/256 on average). Below 64 px the images are box means of the 64 px ones.
     """
     positions = batch.positions.to(device, non_blocking=True)
     images = _signed(batch.images, device, dtype)
-    twin = None if batch.twin is None else images if batch.twin is batch.images else _signed(batch.twin, device, dtype)
+    encoder_images = None
+    if batch.encoder_images is batch.images:
+        encoder_images = images
+    elif batch.encoder_images is not None:
+        encoder_images = _signed(batch.encoder_images, device, dtype)
     if data.flip:
-        flip = (bits(seed, Purpose.FLIP, positions, 1) >> 31).bool()[:, 0, None, None, None]
-        images = torch.where(flip, images.flip(-1), images)
-        twin = None if twin is None else torch.where(flip, twin.flip(-1), twin)
-    if images.shape[-1] > now.resolution:
-        images = F.avg_pool2d(images, images.shape[-1] // now.resolution)
+        flips = (bits(seed, Purpose.FLIP, positions, 1) >> 31).bool()[:, 0]
+        images = _flipped(images, flips)
+        encoder_images = None if encoder_images is None else _flipped(encoder_images, flips)
     alpha = None if now.alpha is None else torch.full((), now.alpha, device=device, dtype=dtype)
-    if alpha is not None:
-        images = torch.lerp(F.interpolate(F.avg_pool2d(images, 2), scale_factor=2), images, alpha)
+    images = _at_resolution(images, now.resolution, alpha)
     if data.dequantise:
         images = images + uniform(seed, Purpose.DEQUANTISE, positions, images.shape[1:]).to(dtype) / 128
-    return Reals(positions, images, twin, alpha)
+    return Reals(positions, images, encoder_images, alpha)
+
+
+def _flipped(images: Tensor, flips: Tensor) -> Tensor:
+    """Mirror the images [b, C, R, R] whose entry of flips, bool [b], is True."""
+    return torch.where(flips[:, None, None, None], images.flip(-1), images)
+
+
+def _at_resolution(images: Tensor, resolution: int, alpha: Tensor | None) -> Tensor:
+    """Pool images to a resolution; in a fade, blend them with half the resolution as the generator blends its own."""
+    if images.shape[-1] > resolution:
+        images = F.avg_pool2d(images, images.shape[-1] // resolution)
+    if alpha is None:
+        return images
+    return torch.lerp(F.interpolate(F.avg_pool2d(images, 2), scale_factor=2), images, alpha)
 
 
 def _signed(images: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Scale uint8 pixels to [-1, 1] on the device."""
     return images.to(device, non_blocking=True).to(dtype) / 127.5 - 1

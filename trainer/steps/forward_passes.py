@@ -34,7 +34,7 @@ class ForwardPasses:
         if self.config.code_source != "posterior":
             return eps
         assert self.q is not None
-        mean, logvar = self.q(reals.twin)
+        mean, logvar = self.q(reals.encoder_images)
         return sample_posterior(mean, logvar, eps)
 
     def generate(self, purpose: Purpose, reals: Reals, c: Tensor) -> Tensor:

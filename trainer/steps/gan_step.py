@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.random_numbers import Purpose
 from trainer.config.schema import GanConfig
-from trainer.distributed.engines.base import Engine, set_rate
+from trainer.distributed.engines.base import Engine, set_learning_rate
 
 from . import losses, schedule
 from .batches import Reals
@@ -41,9 +41,9 @@ class GanStep:
     ) -> None:
         self.g, self.d, self.q, self.learner, self.averages = g, d, q, learner, averages
         self.kl_constraint, self.passes, self.config = kl_constraint, passes, config
-        self.rates = [(g, config.optimizer_g), (d, config.optimizer_d)]
+        self.learning_rates = [(g, config.optimizer_g), (d, config.optimizer_d)]
         if learner is not None and config.optimizer_q is not None:
-            self.rates.append((learner, config.optimizer_q))
+            self.learning_rates.append((learner, config.optimizer_q))
         more = {"code_nll": q, "grad_norm_q": learner}
         self.terms = (*TERMS, *(name for name, part in more.items() if part is not None), *kl_constraint.names)
         self.d.freeze()
@@ -55,8 +55,8 @@ class GanStep:
         """
         terms = Terms()
         share = 1 / len(batches)
-        for engine, optimizer in self.rates:
-            set_rate(engine, schedule.rate(optimizer, images_seen))
+        for engine, optimizer in self.learning_rates:
+            set_learning_rate(engine, schedule.learning_rate(optimizer, images_seen))
         codes = [self.passes.code(reals) for reals in batches]
 
         for reals, c in zip(batches, codes, strict=True):

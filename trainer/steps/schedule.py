@@ -98,7 +98,7 @@ def beta(config: BetaConfig, images_seen: int) -> float:
     return _at(config.schedule, images_seen, config.value)
 
 
-def rate(config: OptimizerConfig, images_seen: int) -> float:
+def learning_rate(config: OptimizerConfig, images_seen: int) -> float:
     """The learning rate of the iteration that starts at images_seen."""
     return config.lr * _at(config.lr_schedule, images_seen, 1.0)
 

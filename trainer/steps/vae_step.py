@@ -10,7 +10,7 @@ from torch import Tensor
 from common.random_numbers import Purpose, bits, normal
 from models import VAE
 from trainer.config.schema import VaeConfig
-from trainer.distributed.engines.base import set_rate
+from trainer.distributed.engines.base import set_learning_rate
 from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
 
@@ -41,9 +41,9 @@ class VaeStep:
         images_seen: the clock before the iteration.
         """
         terms = Terms()
-        set_rate(self.engine, schedule.rate(self.config.optimizer, images_seen))
+        set_learning_rate(self.engine, schedule.learning_rate(self.config.optimizer, images_seen))
         if self.critic is not None and self.config.optimizer_critic is not None:
-            set_rate(self.critic, schedule.rate(self.config.optimizer_critic, images_seen))
+            set_learning_rate(self.critic, schedule.learning_rate(self.config.optimizer_critic, images_seen))
         codes = self._vae_pass(batches, schedule.beta(self.config.beta, images_seen), terms)
         terms["grad_norm"] = self.engine.step()
         if self.critic is not None:

@@ -111,26 +111,26 @@ def test_ranks_split_positions(level: Level) -> None:
             assert torch.equal(getattr(batch, field), joined)
 
 
-def test_the_twin_is_the_stored_64_px_level(root: Path, level: Level) -> None:
+def test_the_encoders_image_is_the_stored_64_px_level(root: Path, level: Level) -> None:
     (batch,) = take(1, open_dataset(root, 128), level)
-    assert batch.twin is not None
-    assert torch.equal(batch.twin, level.read_samples(batch.samples.numpy()))
+    assert batch.encoder_images is not None
+    assert torch.equal(batch.encoder_images, level.read_samples(batch.samples.numpy()))
     (small,) = take(1, level, level)
-    assert small.twin is small.images
+    assert small.encoder_images is small.images
     (none,) = take(1, level)
-    assert none.twin is None
+    assert none.encoder_images is None
 
 
-def test_a_variant_is_drawn_at_every_access_and_pooled_to_its_twin(root: Path, level: Level) -> None:
+def test_a_variant_is_drawn_at_every_access_and_pooled_for_the_encoder(root: Path, level: Level) -> None:
     color = partial(draw, "color", seed=5)
     large = open_dataset(root, 128)
     runs = [take(10, large, level, draw=color, workers=w) for w in (0, 2)]
     for a, b in zip(*runs, strict=True):
         assert torch.equal(a.images, b.images)
-        assert a.twin is not None
+        assert a.encoder_images is not None
         assert a.images.shape == (10, 3, 128, 128)
         mean = a.images.double().reshape(10, 3, 64, 2, 64, 2).mean((3, 5))
-        assert torch.equal(a.twin.double(), torch.floor(mean + 0.5))
+        assert torch.equal(a.encoder_images.double(), torch.floor(mean + 0.5))
     flat = torch.cat([b.images for b in runs[0]]), torch.cat([b.samples for b in runs[0]])
     first, second = (flat[0][e * 50 : e * 50 + 50][flat[1][e * 50 : e * 50 + 50].argsort()] for e in (0, 1))
     assert not torch.equal(first, second), "another epoch draws another colour"

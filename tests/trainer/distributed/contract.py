@@ -37,9 +37,11 @@ def batches(dtype: torch.dtype) -> list[Reals]:
     noise, found = torch.Generator().manual_seed(1), []
     for i, (size, alpha) in enumerate(STAGES):
         shapes = ((BATCH, 1, size, size), (BATCH, 1, 64, 64))
-        images, twin = ((torch.rand(s, generator=noise, dtype=torch.float64) * 2 - 1).to(dtype) for s in shapes)
+        images, encoder_images = (
+            (torch.rand(s, generator=noise, dtype=torch.float64) * 2 - 1).to(dtype) for s in shapes
+        )
         fade = None if alpha is None else torch.tensor(alpha, dtype=dtype)
-        found.append(Reals(torch.arange(BATCH) + i * BATCH, images, twin, fade))
+        found.append(Reals(torch.arange(BATCH) + i * BATCH, images, encoder_images, fade))
     return found
 
 

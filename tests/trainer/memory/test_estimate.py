@@ -69,8 +69,8 @@ def iterate(real: GanTraining, config: GanConfig, phase: Phase, images_seen: int
     """One real iteration of a phase, with all its micro-batches."""
     numbers = torch.arange(phase.batch_size)
     images = torch.randint(256, (phase.batch_size, CHANNELS, phase.resolution, phase.resolution), dtype=torch.uint8)
-    twin = images if phase.resolution == 64 else images[..., :64, :64].clone()
-    batch = estimate.Batch(numbers, numbers, numbers, images, twin)
+    encoder_images = images if phase.resolution == 64 else images[..., :64, :64].clone()
+    batch = estimate.Batch(numbers, numbers, numbers, images, encoder_images)
     real.step([micro(batch, config.micro_batch)], Now(phase.resolution, 0, 0.5 if phase.fades else None), images_seen)
 
 

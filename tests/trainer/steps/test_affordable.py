@@ -115,7 +115,7 @@ def one_step(config: GanConfig, precision: torch.dtype) -> tuple[Dtypes, plain.G
     gan.D.blocks["16"].register_forward_hook(look)
     step = plain.gan_step(config, gan, plain.ALONE)
     (batch,) = list(plain.gan_batches(size=16))[:1]
-    batch = batch._replace(images=batch.images.to(precision), twin=batch.twin.to(precision))
+    batch = batch._replace(images=batch.images.to(precision), encoder_images=batch.encoder_images.to(precision))
     return seen, gan, step([batch], 10, 0, plain.BATCH)
 
 
@@ -151,11 +151,11 @@ def test_bf16_gradients_point_where_fp32_gradients_do() -> None:
 def test_micro_batches_are_as_many_passes(count: int) -> None:
     config = plain.grown_config("ID-GAN")
     gan = plain.grown_networks(config)
-    twin = copy.deepcopy(gan)
+    copied = copy.deepcopy(gan)
     calls: list[int] = []
     gan.G.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
     (batch,) = list(plain.gan_batches(size=16))[:1]
     plain.gan_step(config, gan, plain.ALONE)(plain.pieces(batch, count), 10, 0, plain.BATCH)
     assert calls == [plain.BATCH // count] * (2 * count)
-    plain.gan_step(config, twin, plain.ALONE)([batch], 10, 0, plain.BATCH)
-    plain.assert_same_parameters(gan.trained("ID-GAN"), twin.trained("ID-GAN"))
+    plain.gan_step(config, copied, plain.ALONE)([batch], 10, 0, plain.BATCH)
+    plain.assert_same_parameters(gan.trained("ID-GAN"), copied.trained("ID-GAN"))

@@ -20,15 +20,15 @@ from trainer.steps.batches import Reals
 
 def train_both(config: GanConfig, gan: plain.Gan, batches: list[Reals], count: int = 1) -> plain.Gan:
     """Train `gan` by our steps on `count` micro-batches each, and a copy plainly: the copy, found to be the same."""
-    twin = copy.deepcopy(gan)
+    copied = copy.deepcopy(gan)
     step, rederived = (
         plain.gan_step(config, gan, plain.ALONE),
-        plain.PlainGan(config.system, twin, config.r1),
+        plain.PlainGan(config.system, copied, config.r1),
     )
     for batch in batches:
         plain.assert_same_terms(step(plain.pieces(batch, count), config.r1, 0, plain.BATCH), rederived.iterate(batch))
-        plain.assert_same_parameters(gan.trained(config.system), twin.trained(config.system))
-    return twin
+        plain.assert_same_parameters(gan.trained(config.system), copied.trained(config.system))
+    return copied
 
 
 def same_bits(a: nn.Module, b: nn.Module) -> list[bool]:
@@ -126,7 +126,7 @@ class Discriminator128(nn.Module):
 
 
 def test_the_step_assumes_no_size_and_no_layers_of_its_networks() -> None:
-    """ID-GAN at 128 px in color: q sees the 64 px twin of a real, and a fake pooled to 64."""
+    """ID-GAN at 128 px in color: q sees the 64 px image of a real, and a fake pooled to 64."""
     torch.manual_seed(0)
     G, D = Generator128().double(), Discriminator128().double()
     gan = plain.Gan(G, D, plain.encoder(3), plain.clone(G))

@@ -87,7 +87,7 @@ def pyramid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("resolution", "twin", "levels"),
+    ("resolution", "with_encoder", "levels"),
     [
         (256, True, {"256", "64"}),
         (256, False, {"256"}),
@@ -96,11 +96,11 @@ def pyramid(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (32, False, {"64"}),
     ],
 )
-def test_a_stage_reads_its_own_bytes_and_the_twins(
-    resolution: int, twin: bool, levels: set[str], pyramid: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stage_reads_its_own_bytes_and_the_encoders(
+    resolution: int, with_encoder: bool, levels: set[str], pyramid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted at the system call, and every image's bytes exactly once."""
-    data = open_data(DataConfig(path=pyramid), 0, [64, 128, 256], twin)
+    data = open_data(DataConfig(path=pyramid), 0, [64, 128, 256], with_encoder)
     read: Counter[str] = Counter()
     pread = os.pread
 
@@ -113,7 +113,7 @@ def test_a_stage_reads_its_own_bytes_and_the_twins(
     stream = data.batches(config, Now(resolution, 16, None), 0, ALONE)
     for _ in range(4):
         batch = next(stream)
-    assert (batch.twin is not None) == twin
+    assert (batch.encoder_images is not None) == with_encoder
     stored = {level: sum(len(png(pyramid, level, i)) for i in range(64)) for level in levels}
     assert read == stored
 
@@ -138,7 +138,7 @@ def test_reals_in_a_fade_are_blended_as_the_generators_images_are() -> None:
     at_32 = signed.reshape(3, 1, 32, 2, 32, 2).mean((3, 5))
     at_16 = at_32.reshape(3, 1, 16, 2, 16, 2).mean((3, 5)).repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(found.images, 0.75 * at_16 + 0.25 * at_32)
-    torch.testing.assert_close(found.twin, signed)
+    torch.testing.assert_close(found.encoder_images, signed)
     assert float(found.alpha) == 0.25
 
 

@@ -21,9 +21,9 @@ SCHEDULE = [[0.1, 1], [0.2, 0.1]]
 
 def test_the_rate_by_hand() -> None:
     config = RMSpropConfig(lr=1e-3, lr_schedule=((10, 1), (20, 0.1)))
-    found = [schedule.rate(config, n) for n in (0, 10_000, 15_000, 20_000, 10**9)]
+    found = [schedule.learning_rate(config, n) for n in (0, 10_000, 15_000, 20_000, 10**9)]
     assert found == pytest.approx([1e-3, 1e-3, 0.55e-3, 1e-4, 1e-4], rel=1e-12)
-    assert schedule.rate(AdamConfig(lr=2e-4), 5000) == 2e-4
+    assert schedule.learning_rate(AdamConfig(lr=2e-4), 5000) == 2e-4
 
 
 def moved(system: str, clock: int, **more: Any) -> dict[str, torch.Tensor]:

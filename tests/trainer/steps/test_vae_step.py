@@ -24,27 +24,27 @@ UNHEARD = ["active_latents"]  # has a test of its own
 def test_two_iterations_equal_a_plain_rederivation(system: str, likelihood: str, count: int) -> None:
     """count: micro-batches. beta-VAE's beta is on a schedule: 2 in the first iteration, 5 in the second."""
     vae, critic = plain.vae_networks(system)
-    twins = copy.deepcopy((vae, critic))
+    copies = copy.deepcopy((vae, critic))
     step = plain.vae_step(plain.vae_config(system, likelihood=likelihood), vae, critic, plain.ALONE)
-    rederived = plain.PlainVae(*twins, likelihood)
+    rederived = plain.PlainVae(*copies, likelihood)
     for i, (first, second) in enumerate(plain.vae_batches()):
         found = step(plain.pieces(first, count), plain.pieces(second, count) if critic else [], i * plain.BATCH)
         plain.assert_same_terms(found, rederived.iterate(first, second, plain.BETAS[system][i]), UNHEARD)
-        plain.assert_same_parameters({"vae": vae}, {"vae": twins[0]})
+        plain.assert_same_parameters({"vae": vae}, {"vae": copies[0]})
         if critic is not None:
-            plain.assert_same_parameters({"critic": critic}, {"critic": twins[1]})
+            plain.assert_same_parameters({"critic": critic}, {"critic": copies[1]})
 
 
 def test_factor_vae_with_the_critic_of_table_a2_equals_a_plain_rederivation() -> None:
     vae, _ = plain.vae_networks("FactorVAE")
     critic = Critic(plain.C, "default").double()
-    twins = copy.deepcopy((vae, critic))
+    copies = copy.deepcopy((vae, critic))
     step = plain.vae_step(plain.vae_config("FactorVAE"), vae, critic, plain.ALONE)
-    rederived = plain.PlainVae(*twins)
+    rederived = plain.PlainVae(*copies)
     for first, second in plain.vae_batches():
         found = step([first], [second], 0)
         plain.assert_same_terms(found, rederived.iterate(first, second, 1.0), UNHEARD)
-    plain.assert_same_parameters({"vae": vae, "critic": critic}, dict(zip(("vae", "critic"), twins, strict=True)))
+    plain.assert_same_parameters({"vae": vae, "critic": critic}, dict(zip(("vae", "critic"), copies, strict=True)))
 
 
 def test_latents_with_more_than_a_hundredth_of_a_nat_are_active() -> None:

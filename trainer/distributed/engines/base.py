@@ -93,7 +93,7 @@ def named(engine: str, parameters: Mapping[str, Tensor], states: Mapping[str, Ma
     return found
 
 
-def set_rate(engine: Engine, rate: float) -> None:
+def set_learning_rate(engine: Engine, rate: float) -> None:
     """The learning rate of the next steps."""
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
