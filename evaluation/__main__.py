@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from common.cli import run as run_app
-from evaluation.disentanglement.scores import Protocol
 from evaluation.factors.factor_network import load_extractor
 from evaluation.fid.extractors import factor_net
+from evaluation.inputs.choices import FvmProtocolName
 from evaluation.inputs.images import code_source
 from evaluation.inputs.options import CodesOption, EmaOption, RunFolder, Seed, Step
 from evaluation.inputs.run import Run, open_run
@@ -25,7 +25,7 @@ from trainer.config.schema import GanConfig
 from . import ema_reconstruction, fid_commands, measure
 from .factors import control, latents
 from .pages import comparison, comparison_page, figures, report
-from .records import records
+from .records import measurements
 
 SHOWN_COLUMNS = 13
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -37,7 +37,7 @@ app.command("weights")(fid_commands.weights_command)
 @app.command("disentanglement")
 def disentanglement_command(
     run: RunFolder,
-    protocol: Annotated[Protocol, typer.Option(help="of the FactorVAE metric")] = "paper",
+    protocol: Annotated[FvmProtocolName, typer.Option(help="of the FactorVAE metric")] = "paper",
     seed: Seed = 0,
     step: Step = None,
 ) -> None:
@@ -92,7 +92,7 @@ def figures_command(
     """Samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures[-EMA]."""
     opened = open_run(run, step, ema)
     source = code_source(opened, codes)
-    folder = records.figures_folder(run, None if step is None else opened.step, _suffix(opened))
+    folder = measurements.figures_folder(run, None if step is None else opened.step, _suffix(opened))
     made = figures.draw(opened, folder, source, seed)
     record = {"codes": source, "seed": seed, "files": [str(path) for path in made]}
     _answer(opened, "figures", record, "figures", ["file"], [[str(path)] for path in made])
@@ -135,7 +135,7 @@ def compare_command(
     runs: Annotated[list[Path], typer.Argument(help="run folders of either stage", metavar="RUN RUN ...")],
     out: Annotated[Path, typer.Option(help="folder of the table, the picture and the page")] = Path("runs/compare"),
     samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
-    protocol: Annotated[Protocol, typer.Option(help="of the FactorVAE metric")] = "short",
+    protocol: Annotated[FvmProtocolName, typer.Option(help="of the FactorVAE metric")] = "short",
     seed: Seed = 0,
 ) -> None:
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
@@ -145,7 +145,7 @@ def compare_command(
     made = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), found)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
     show(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
-    print(json.dumps({"command": "compare", "argv": records.argv(), "files": [str(path) for path in made.files]}))
+    print(json.dumps({"command": "compare", "argv": measurements.argv(), "files": [str(path) for path in made.files]}))
 
 
 def _suffix(run: Run) -> str:

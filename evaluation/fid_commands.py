@@ -15,14 +15,13 @@ import typer
 from common.cli import progress_bar
 from common.errors import UserError
 from data_shards.read.variants import Variant
-from evaluation.fid.compute import KINDS, Plan
-from evaluation.fid.extractors import Protocol
+from evaluation.fid.compute import Plan
 from evaluation.fid.table_rows import COLUMNS, row
-from evaluation.inputs.images import Codes, Kind
+from evaluation.inputs.choices import KINDS, Codes, FidProtocol, Kind
 from evaluation.inputs.options import EmaOption, Seed, Step
 from evaluation.inputs.reals import Reals
 from evaluation.inputs.target import EvaluationTarget, open_target
-from evaluation.records.file_lock import turn
+from evaluation.records.file_lock import hold_lock
 from evaluation.records.printed_output import answer, show
 from trainer.config.inception_files import FILES, Inception
 from trainer.config.sections import DataConfig, InceptionConfig
@@ -35,7 +34,7 @@ from .fid import extractors, inception, partial_sums, references, trajectory
 
 Subjects = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[
-    Protocol | None, typer.Option(help="whose features [default: factor-net for dSprites, clean for all else]")
+    FidProtocol | None, typer.Option(help="whose features [default: factor-net for dSprites, clean for all else]")
 ]
 Weights = Annotated[
     Path | None, typer.Option(help="file of the Inception network [default: inception.* of the config]")
@@ -74,13 +73,13 @@ def fid_command(
     if release and step is None:
         raise UserError("--release: which checkpoint? name it with --step")
     with processes(device) as world, trajectory.told(run, step if release else None, world), ExitStack() as measured:
-        subject = opened(run, step, ema, world)
-        net = world.on_all(lambda: _network(subject, protocol, weights, reference, world))
-        for source in _sources(subject, codes):
-            plan = Plan(net, _kinds(subject, of), samples, source, seed, seeds, reference, keep_images, keep_features)
-            found = measured.enter_context(measure.fid(subject, plan, world))
+        target = opened(run, step, ema, world)
+        net = world.on_all(lambda: _network(target, protocol, weights, reference, world))
+        for source in _sources(target, codes):
+            plan = Plan(net, _kinds(target, of), samples, source, seed, seeds, reference, keep_images, keep_features)
+            found = measured.enter_context(measure.fid(target, plan, world))
             if world.is_main:
-                _conclude(subject, plan, subject.facts | found)
+                _conclude(target, plan, target.facts | found)
 
 
 def opened(path: Path, step: str | None, average: str | None, world: World) -> EvaluationTarget:
@@ -91,15 +90,15 @@ def opened(path: Path, step: str | None, average: str | None, world: World) -> E
     return world.on_all(lambda: first or open_target(path, None if exported else name, average, world.device))
 
 
-def _conclude(subject: EvaluationTarget, plan: Plan, record: dict[str, Any]) -> None:
+def _conclude(target: EvaluationTarget, plan: Plan, record: dict[str, Any]) -> None:
     """Keep and print the record."""
     found, net = record["kinds"], plan.net
     rows = [[kind, *row(found[kind])] for kind in KINDS if kind in found]
     seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
     title = f"against {found['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
-    with turn(subject.path / "evaluation" / "lock", ALONE, "a record of this run"):
-        extractors.record(subject.path, net)
-        trajectory.add(subject.path, answer(subject.path, "fid", record, title, ("images", *COLUMNS), rows))
+    with hold_lock(target.path / "evaluation" / "lock", ALONE, "a record of this run"):
+        extractors.record(target.path, net)
+        trajectory.add(target.path, answer(target.path, "fid", record, title, ("images", *COLUMNS), rows))
 
 
 def reference_command(
@@ -147,28 +146,28 @@ def weights_command(
     print(json.dumps({"command": "weights", "file": str(path), "sha256": digest}))
 
 
-def default_protocol(data: dict[str, Any]) -> Protocol:
+def default_protocol(data: dict[str, Any]) -> FidProtocol:
     """data: `Reals.identity`."""
     return "factor-net" if data.get("data_set", "dsprites") == "dsprites" else "clean"
 
 
 def _network(
-    subject: EvaluationTarget, protocol: Protocol | None, weights: Path | None, reference: Path | None, world: World
+    target: EvaluationTarget, protocol: FidProtocol | None, weights: Path | None, reference: Path | None, world: World
 ) -> extractors.FeatureNet:
     of_reference = references.read(reference).facts["protocol"] if reference else None
-    known = protocol or of_reference or default_protocol(subject.data)
-    return extractors.load(known, subject.inception, weights, subject.path, world.device)
+    known = protocol or of_reference or default_protocol(target.data)
+    return extractors.load(known, target.inception, weights, target.path, world.device)
 
 
-def _sources(subject: EvaluationTarget, asked: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
+def _sources(target: EvaluationTarget, asked: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
     """Of both the run's own is last: that is what `best` is chosen by."""
     if asked != "both":
-        return [subject.source(asked)]
-    return sorted((subject.source("posterior"), subject.source("prior")), key=lambda one: one == subject.source(None))
+        return [target.source(asked)]
+    return sorted((target.source("posterior"), target.source("prior")), key=lambda one: one == target.source(None))
 
 
-def _kinds(subject: EvaluationTarget, text: str) -> tuple[Kind, ...]:
-    names = [name.strip() for name in text.split(",") if name.strip()] if text else [subject.kinds[0]]
+def _kinds(target: EvaluationTarget, text: str) -> tuple[Kind, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()] if text else [target.kinds[0]]
     wrong = [name for name in names if name not in get_args(Kind)]
     if wrong or not names:
         raise UserError(f"--of: {text!r}: unknown {', '.join(wrong) or 'value'}; choose from {', '.join(KINDS)}")

@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.disentanglement.predictors import Labelled
-from evaluation.disentanglement.scores import Protocol
+from evaluation.disentanglement.dci import Dci
 from evaluation.factors.factor_network import Extractor
 from evaluation.fid.compute import Plan
+from evaluation.inputs.choices import FvmProtocolName, RequestedCodes
 from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run
-from evaluation.inputs.target import Asked, EvaluationTarget
+from evaluation.inputs.target import EvaluationTarget
 from trainer.distributed.world import World
 
 from .disentanglement import alignment as alignments
-from .disentanglement import encoding, predictors
-from .disentanglement import scores as metrics
+from .disentanglement import dci, encoding, factor_vae, labelled_codes, mig, modularity, sap
 from .factors import control as controls
 from .factors import latents as movements
 from .fid import compute
@@ -29,12 +28,12 @@ SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
 
 
 @contextmanager
-def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
-    """FID and its kin by kind of images. The context is to keep the record in; see compute.fid."""
-    facts = {
+def fid(target: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+    """Yield the record of FID and its companions by kind of images. Keep it within the context; see `compute.fid`."""
+    settings = {
         "protocol": plan.net.protocol,
         "extractor": plan.net.sha256,
-        "reals_resolution": plan.net.at or subject.resolution,
+        "reals_resolution": plan.net.at or target.resolution,
         "samples": plan.samples,
         "codes": plan.codes,
         "seed": plan.seed,
@@ -42,28 +41,27 @@ def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[st
         "reference_file": None if plan.reference is None else str(plan.reference),
         "world_size": world.size,
     }
-    with compute.fid(subject, plan, world) as kinds:
+    with compute.fid(target, plan, world) as kinds:
         features = {"features": kinds.pop("features")} if "features" in kinds else {}
-        yield facts | features | {"kinds": kinds}
+        yield settings | features | {"kinds": kinds}
 
 
-def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, Any]:
-    """SCORES of the run's encoder, and which encoder that is. protocol: of FVM; DCI and SAP are short with it."""
+def disentanglement(run: Run, protocol: FvmProtocolName, seed: int = 0) -> dict[str, Any]:
+    """Measure SCORES of the run's encoder, and say which encoder that is.
+
+    protocol: of FVM; with "short" DCI and SAP are short too.
+    """
     space = encoding.space_of(run, seed)
     represent = encoding.representation(run, space, whole_grid=protocol != "short")
     rng = np.random.default_rng(seed)
-
-    def some(count: int) -> Labelled:
-        factors = metrics.random_factors(rng, count, space.sizes)
-        return Labelled(represent(metrics.places(factors, space.sizes)), factors)
-
-    fvm = metrics.fvm(represent, space.sizes, metrics.FVM_PROTOCOLS[protocol], rng)
-    data = some(metrics.MIG_SAMPLES)
-    score, information = metrics.mig(*data)
+    fvm = factor_vae.fvm(represent, space.sizes, factor_vae.FVM_PROTOCOLS[protocol], rng)
+    data = labelled_codes.draw(represent, space.sizes, mig.MIG_SAMPLES, rng)
+    score, information = mig.mig(*data)
     name = "short" if protocol == "short" else "dlib"
-    train, test, trees = predictors.PROTOCOLS[name]
-    known, asked = some(train), some(test)
-    gap, accuracies = predictors.sap(known, asked, seed)
+    train_count, test_count, trees = labelled_codes.PREDICTOR_PROTOCOLS[name]
+    train = labelled_codes.draw(represent, space.sizes, train_count, rng)
+    test = labelled_codes.draw(represent, space.sizes, test_count, rng)
+    gap, accuracies = sap.sap(train, test, seed)
     return {
         "encoder": run.encoder,
         "encoder_sha256": run.encoder_sha256,
@@ -71,60 +69,64 @@ def disentanglement(run: Run, protocol: Protocol, seed: int = 0) -> dict[str, An
         "seed": seed,
         "fvm": {"protocol": protocol, **fvm},
         "mig": {"protocol": "dlib", "score": score, "information": information.round(4).tolist()},
-        "dci": {"protocol": name, **predictors.dci(known, asked, trees, seed)._asdict()},
+        "dci": {"protocol": name, **dci.dci(train, test, trees, seed)._asdict()},
         "sap": {"protocol": name, "score": gap, "accuracies": accuracies.round(4).tolist()},
-        "modularity": {"protocol": "dlib", "score": predictors.modularity(data)},
+        "modularity": {"protocol": "dlib", "score": modularity.modularity(data)},
     }
 
 
 def disentanglement_rows(record: dict[str, Any]) -> list[list[str]]:
-    """(metric, protocol, value) of a record, for a reader. One of an earlier version has fewer metrics."""
+    """Format a record as rows (metric, protocol, value). Records of earlier versions have fewer metrics."""
     fvm, rows = record["fvm"], list[list[str]]()
     for name in ("train", "eval"):
-        if fvm[f"{name}_accuracy"] is not None:
-            rows.append([f"FactorVAE metric, {name} accuracy", fvm["protocol"], f"{fvm[f'{name}_accuracy']:.3f}"])
+        accuracy = fvm[f"{name}_accuracy"]
+        if accuracy is not None:
+            rows.append([f"FactorVAE metric, {name} accuracy", fvm["protocol"], f"{accuracy:.3f}"])
     rows.append(["pruned latents", fvm["protocol"], ", ".join(f"c{j + 1}" for j in fvm["pruned"]) or "none"])
     for name, key in (("MIG", "mig"), ("SAP", "sap"), ("modularity", "modularity")):
         if key in record:
             rows.append([name, record[key]["protocol"], f"{record[key]['score']:.3f}"])
-    for part in predictors.Dci._fields if "dci" in record else ():
+    for part in Dci._fields if "dci" in record else ():
         rows.append([f"DCI, {part}", record["dci"]["protocol"], f"{record['dci'][part]:.3f}"])
     return rows
 
 
 def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> dict[str, Any]:
-    """How well the factors of a source image are found in the image generated from its code, by kind of images."""
-    found = alignments.alignment(run, extractor, samples, seed)
+    """Measure how well the factors of a source image are seen in the image made from its code, by kind of images."""
+    kinds = alignments.alignment(run, extractor, samples, seed)
     return {
         "encoder": run.encoder,
         "encoder_sha256": run.encoder_sha256,
         "extractor": extractor.sha256,
         "samples": samples,
         "seed": seed,
-        "kinds": found,
+        "kinds": kinds,
     }
 
 
-def alignment_row(found: dict[str, Any]) -> list[str]:
-    """Under ALIGNMENT, of one kind of images. A record of an earlier version has the accuracy of shape alone."""
-    accuracy = found.get("accuracy", {"shape": found["shape"]})
-    values = [f"{found[name]:.3f}" for name in alignments.VALUES]
+def alignment_row(scores: dict[str, Any]) -> list[str]:
+    """Format the scores of one kind of images as cells under ALIGNMENT.
+
+    Records of earlier versions have only the accuracy of the shape.
+    """
+    accuracy = scores.get("accuracy", {"shape": scores["shape"]})
+    values = [f"{scores[name]:.3f}" for name in alignments.VALUES]
     return values + [f"{accuracy[name]:.1%}" if name in accuracy else "" for name in alignments.FACTORS]
 
 
-def control(run: Run, extractor: Extractor, asked: Asked = None, seed: int = 0) -> dict[str, Any]:
-    """The shares of each factor's variance that c and s control, over a full grid of pairs."""
-    source = code_source(run, asked)
-    found = controls.control(run, extractor, source, seed)
+def control(run: Run, extractor: Extractor, requested: RequestedCodes = None, seed: int = 0) -> dict[str, Any]:
+    """Measure the shares of each factor's variance that c and s control, over a full grid of pairs."""
+    source = code_source(run, requested)
+    shares = controls.control(run, extractor, source, seed)
     return {
         "extractor": extractor.sha256,
         "codes": source,
         "seed": seed,
         "grid": [controls.GRID, controls.GRID],
-        "factors": {name: each._asdict() for name, each in found.items()},
+        "factors": {name: each._asdict() for name, each in shares.items()},
     }
 
 
 def latents(run: Run, extractor: Extractor, seed: int = 0) -> dict[str, Any]:
-    """How far each latent moves x, y and scale."""
+    """Measure how far each latent moves x, y and scale."""
     return {"extractor": extractor.sha256, "seed": seed, **movements.movement(run, extractor, seed)}

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from trainer.config.changes import changes
+from trainer.config.schema import RunConfig
+from trainer.config.settings import fixed
 
-from .config.changes import changes
-from .config.schema import RunConfig
-from .config.settings import fixed
 from .encoders import frozen
 
 

@@ -16,7 +16,8 @@ from common.cli import progress_bar
 from common.random_numbers import Purpose, integers
 from data_shards.sources.sprites.renderer import COUNT, THETAS, Factors, classes, factors_of
 from evaluation.factors.factor_network import FULL_RANGE, Extractor, to_factors
-from evaluation.inputs.images import BLOCK, Kind, nuisance, of_codes, own_kind, signed
+from evaluation.inputs.choices import Kind
+from evaluation.inputs.images import BLOCK, nuisance, of_codes, own_kind, signed
 from evaluation.inputs.run import Run
 from models.factor_net import SYMMETRY
 

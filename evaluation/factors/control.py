@@ -16,7 +16,8 @@ from torch import Tensor
 
 from common.cli import progress_bar
 from common.errors import UserError
-from evaluation.inputs.images import Codes, codes, generate, nuisance
+from evaluation.inputs.choices import Codes
+from evaluation.inputs.images import codes, generate, nuisance
 from evaluation.inputs.run import Run
 
 from .factor_network import FULL_RANGE, Extractor, at_64_px, sprite_mask

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from common.cli import progress_bar
 from common.errors import UserError
-from evaluation.inputs.images import Codes, Kind
+from evaluation.inputs.choices import Codes, Kind
 from evaluation.inputs.target import EvaluationTarget
-from evaluation.records.file_lock import turn
+from evaluation.records.file_lock import hold_lock
 from trainer.distributed.world import World
 
 from . import kid, references
@@ -34,7 +34,6 @@ FIDELITY_OF_REALS = 0.95
 ROUNDING = 1e-5  # of features, relative: those of one image differ so much by the size of its block
 OF = ".of"  # file in a folder of kept images: which images they are
 SPRITES = ("plain", "color")  # the variants of which sprite fidelity is defined
-KINDS: tuple[Kind, ...] = ("reals", "gan", "vae", "untrained")
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +57,7 @@ class Plan:
 
 
 @contextmanager
-def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+def fid(target: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
     """Everything by kind of images: FID, sprite fidelity, KID, precision, recall, density, coverage.
 
     With `reference_count` and `reference_seed`.
@@ -70,25 +69,25 @@ def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[st
     """
     given = plan.reference
     known = world.on_all(lambda: references.read(given)) if given else None
-    size = known.facts["count"] if known else _reference_size(subject, plan)
-    _check(subject, plan, size)
+    size = known.facts["count"] if known else _reference_size(target, plan)
+    _check(target, plan, size)
     seed = known.facts["seed"] if known else plan.seed
-    passes, found = _passes(subject, plan, size, seed), dict[str, list[Numbers]]()
+    passes, found = _passes(target, plan, size, seed), dict[str, list[Numbers]]()
     with ExitStack() as turns, progress_bar(world.is_main) as bar:
         task = bar.add_task("fid", total=sum(each.count for each in passes) + (0 if known else size))
 
         def advance(images: int) -> None:
             bar.advance(task, images)
 
-        base = known or _reference(subject, plan, size, world, advance)
+        base = known or _reference(target, plan, size, world, advance)
         if given:
-            wanted = references.facts_of(subject.data, plan.net, subject.resolution, size, base.facts["seed"])
+            wanted = references.facts_of(target.data, plan.net, target.resolution, size, base.facts["seed"])
             references.check(given, base, wanted)
         for each in passes:
-            turns.enter_context(turn(each.store.lock, world, f"the same {each.kind} images"))
+            turns.enter_context(hold_lock(each.store.lock, world, f"the same {each.kind} images"))
             _claim(plan, each, world)
-            sums = pass_over(each.count, _look(subject, plan, each), plan.net.dim, each.store, world, advance)
-            faithful = sums.faithful / each.count if _has_fidelity(subject, plan) else None
+            sums = pass_over(each.count, _look(target, plan, each), plan.net.dim, each.store, world, advance)
+            faithful = sums.faithful / each.count if _has_fidelity(target, plan) else None
             numbers = world.on_all(
                 lambda each=each, sums=sums, faithful=faithful: (  # type: ignore[misc]
                     _numbers(each, sums, base, faithful) if world.is_main else None
@@ -99,7 +98,7 @@ def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[st
         counts: dict[str, int] = {each.kind: each.count for each in passes}
         kinds = {kind: {"count": counts[kind], **over_seeds(numbers)} for kind, numbers in found.items()}
         _warn_of_reals(kinds)
-        folders = [_features(subject, each) for each in passes] if plan.keep_features else []
+        folders = [_features(target, each) for each in passes] if plan.keep_features else []
         yield {"reference_count": size, "reference_seed": seed, **kinds} | (
             {"features": [str(folder) for folder in folders]} if folders else {}
         )
@@ -110,8 +109,8 @@ def fid(subject: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[st
                 each.store.remove()
 
 
-def _features(subject: EvaluationTarget, each: Pass) -> Path:
-    return subject.path / "evaluation" / "features" / f"{each.kind}-{each.seed}-{each.store.features.name}"
+def _features(target: EvaluationTarget, each: Pass) -> Path:
+    return target.path / "evaluation" / "features" / f"{each.kind}-{each.seed}-{each.store.features.name}"
 
 
 def _keep(features: Path, folder: Path) -> None:
@@ -134,57 +133,57 @@ class Pass:
 Numbers = dict[str, float | None]
 
 
-def _passes(subject: EvaluationTarget, plan: Plan, size: int, reference_seed: int) -> list[Pass]:
+def _passes(target: EvaluationTarget, plan: Plan, size: int, reference_seed: int) -> list[Pass]:
     """Reals have the reference's seed: some of another's would be among the reference."""
     found = []
     for kind in plan.kinds:
         count = plan.samples
         if kind == "reals":
-            assert subject.reals is not None
-            count = min(count, subject.reals.count - size)
+            assert target.reals is not None
+            count = min(count, target.reals.count - size)
         for seed in [reference_seed] if kind == "reals" else range(plan.seed, plan.seed + plan.seeds):
-            found.append(Pass(kind, seed, count, size, _store(subject, plan, kind, seed, count, size)))
+            found.append(Pass(kind, seed, count, size, _store(target, plan, kind, seed, count, size)))
     return found
 
 
-def _store(subject: EvaluationTarget, plan: Plan, kind: Kind, seed: int, count: int, offset: int) -> Store:
+def _store(target: EvaluationTarget, plan: Plan, kind: Kind, seed: int, count: int, offset: int) -> Store:
     facts = {
-        **subject.identity(kind),
-        **subject.data,
+        **target.identity(kind),
+        **target.data,
         "protocol": plan.net.protocol,
         "extractor": plan.net.sha256,
-        "resolution": plan.net.at or subject.resolution,
+        "resolution": plan.net.at or target.resolution,
         "codes": plan.codes,
         "seed": seed,
         "count": count,
         "offset": offset,
         "images": str(plan.keep_images),
     }
-    return Store(subject.path / "evaluation" / "partial", facts, None if plan.keep_features else KEPT)
+    return Store(target.path / "evaluation" / "partial", facts, None if plan.keep_features else KEPT)
 
 
-def _reference_size(subject: EvaluationTarget, plan: Plan) -> int:
-    if subject.reals is None:
+def _reference_size(target: EvaluationTarget, plan: Plan) -> int:
+    if target.reals is None:
         raise UserError(
-            f"{subject.path}: an export has no reals to compare with; name their statistics with --reference FILE, "
+            f"{target.path}: an export has no reals to compare with; name their statistics with --reference FILE, "
             "which `python -m evaluation reference DATA` makes"
         )
-    return min(plan.samples, subject.reals.count)
+    return min(plan.samples, target.reals.count)
 
 
 def _reference(
-    subject: EvaluationTarget, plan: Plan, size: int, world: World, advance: Callable[[int], None]
+    target: EvaluationTarget, plan: Plan, size: int, world: World, advance: Callable[[int], None]
 ) -> Reference:
-    assert subject.reals is not None
-    facts = references.facts_of(subject.data, plan.net, subject.resolution, size, plan.seed)
-    path = references.path_of(facts, subject.reals, subject.path / "evaluation" / references.FOLDER)
-    partial = subject.path / "evaluation" / "partial"
-    return references.make(subject.reals, plan.net, facts, path, partial, world, advance)
+    assert target.reals is not None
+    facts = references.facts_of(target.data, plan.net, target.resolution, size, plan.seed)
+    path = references.path_of(facts, target.reals, target.path / "evaluation" / references.FOLDER)
+    partial = target.path / "evaluation" / "partial"
+    return references.make(target.reals, plan.net, facts, path, partial, world, advance)
 
 
-def _look(subject: EvaluationTarget, plan: Plan, each: Pass) -> Look:
-    make = subject.make(each.kind, each.seed, plan.codes, each.offset, plan.net.at or subject.resolution)
-    faithful = _has_fidelity(subject, plan)
+def _look(target: EvaluationTarget, plan: Plan, each: Pass) -> Look:
+    make = target.make(each.kind, each.seed, plan.codes, each.offset, plan.net.at or target.resolution)
+    faithful = _has_fidelity(target, plan)
 
     def look(positions: Tensor) -> Seen:
         images = make(positions)
@@ -222,8 +221,8 @@ def save_images(images: Tensor, positions: Tensor, folder: Path) -> None:
         Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(folder / f"{position:06d}.png")
 
 
-def _has_fidelity(subject: EvaluationTarget, plan: Plan) -> bool:
-    return plan.net.protocol == "factor-net" and subject.data.get("variant") in SPRITES
+def _has_fidelity(target: EvaluationTarget, plan: Plan) -> bool:
+    return plan.net.protocol == "factor-net" and target.data.get("variant") in SPRITES
 
 
 def _numbers(each: Pass, sums: Sums, base: Reference, fidelity: float | None) -> Numbers:
@@ -259,20 +258,20 @@ def _warn_of_reals(kinds: dict[str, dict[str, Any]]) -> None:
         log.warning("warning: only %.1f %% of the reals are faithful sprites: the measure is broken here", 100 * share)
 
 
-def _check(subject: EvaluationTarget, plan: Plan, size: int) -> None:
+def _check(target: EvaluationTarget, plan: Plan, size: int) -> None:
     if plan.samples < 2:
         raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")
-    if plan.net.protocol == "factor-net" and subject.data.get("data_set", "dsprites") != "dsprites":
+    if plan.net.protocol == "factor-net" and target.data.get("data_set", "dsprites") != "dsprites":
         raise UserError(
-            f"{subject.path}: of {subject.data['data_set']}; the factor network knows the dSprites family only; "
+            f"{target.path}: of {target.data['data_set']}; the factor network knows the dSprites family only; "
             "use --protocol clean"
         )
     for kind in plan.kinds:
-        if kind not in subject.kinds:
-            raise UserError(f"--of {kind}: {subject.path} has no such images; choose from {', '.join(subject.kinds)}")
-    if "reals" in plan.kinds and subject.reals is not None and subject.reals.count - size < 2:
+        if kind not in target.kinds:
+            raise UserError(f"--of {kind}: {target.path} has no such images; choose from {', '.join(target.kinds)}")
+    if "reals" in plan.kinds and target.reals is not None and target.reals.count - size < 2:
         raise UserError(
-            f"--of reals: all {subject.reals.count} images of the set are the reference; "
+            f"--of reals: all {target.reals.count} images of the set are the reference; "
             f"leave reals out or {'name a --reference of fewer' if plan.reference else 'lower --samples'}"
         )
     references.warn_of_few(min(plan.samples, size), plan.net)

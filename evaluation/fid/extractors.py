@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from common.atomic_writes import publish
 from common.errors import UserError
 from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.factors.factor_network import at_64_px, load_extractor, sprite_iou
+from evaluation.inputs.choices import FidProtocol
 from models.factor_net import FEATURES
 from trainer.config.inception_files import checked
 from trainer.config.sections import InceptionConfig
@@ -22,7 +22,6 @@ from trainer.config.sections import InceptionConfig
 from . import inception
 from .partial_sums import Seen
 
-Protocol = Literal["factor-net", "clean", "legacy_pytorch"]
 FIDELITY_IOU = 0.8
 RECORDED = "extractors.json"
 
@@ -34,7 +33,7 @@ class FeatureNet:
     look(images, faithful): uint8 [B, C, R, R] -> features [B, dim]; faithful asks for sprite fidelity too.
     """
 
-    protocol: Protocol
+    protocol: FidProtocol
     sha256: str
     dim: int
     at: int | None
@@ -58,7 +57,7 @@ def factor_net(device: torch.device = inception.CPU) -> FeatureNet:
 
 
 def load(
-    protocol: Protocol, config: InceptionConfig, weights: Path | None, run: Path | None, device: torch.device
+    protocol: FidProtocol, config: InceptionConfig, weights: Path | None, run: Path | None, device: torch.device
 ) -> FeatureNet:
     """The network of a protocol. weights: the file, None is the config's.
 
@@ -87,7 +86,7 @@ def record(run: Path, net: FeatureNet) -> None:
         publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
 
 
-def _same_as_before(recorded: Path, protocol: Protocol, path: Path, digest: str) -> None:
+def _same_as_before(recorded: Path, protocol: FidProtocol, path: Path, digest: str) -> None:
     before = _known(recorded).get(protocol, digest)
     if before != digest:
         raise UserError(

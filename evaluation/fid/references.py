@@ -23,9 +23,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from common.atomic_writes import publish
-from common.errors import UserError, first_line
+from common.errors import UserError
 from evaluation.inputs.reals import Reals
-from evaluation.records.file_lock import turn
+from evaluation.records.file_lock import hold_lock
 from trainer.distributed.world import World
 
 from .extractors import FeatureNet
@@ -80,7 +80,7 @@ def make(
     def look(positions: Tensor) -> Seen:
         return net.look(reals.at(facts["seed"], positions, facts["resolution"]).to(net.device), False)
 
-    with turn(store.lock, world, "the same statistics of reals"):
+    with hold_lock(store.lock, world, "the same statistics of reals"):
         if world.broadcast(path.exists()):  # by whom this one waited for
             advance(facts["count"])
         else:
@@ -102,8 +102,9 @@ def read(path: Path) -> Reference:
             facts = json.loads((file.metadata() or {})["facts"])
             found = {name: file.get_tensor(name) for name in ("total", "outer", "features")}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path}: is no reference, or a damaged one ({first_line(error)}); remove it, and make it again with "
+            f"{path}: is no reference, or a damaged one ({why}); remove it, and make it again with "
             "`python -m evaluation reference DATA`"
         ) from None
     moments = Moments(facts["count"], found["total"].numpy(), found["outer"].numpy())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.atomic_writes import publish
-from evaluation.records import records
+from evaluation.records import measurements
 from trainer.checkpoints import checkpoint, evaluation_holds
 from trainer.distributed.world import World
 
@@ -41,8 +41,8 @@ def add(run: Path, record: dict[str, Any]) -> None:
 
 def write(run: Path) -> list[dict[str, Any]]:
     """RUN/evaluation/trajectory.csv from all records, which are returned."""
-    known = records.every(run, "fid")
-    publish(run / records.FOLDER / FILE, table(known).encode())
+    known = measurements.every(run, "fid")
+    publish(run / measurements.FOLDER / FILE, table(known).encode())
     return known
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,9 @@ from data_shards.read.loader import CODE_RESOLUTION
 from models import in_passes, sample_posterior
 from trainer.config.schema import GanConfig
 
+from .choices import Codes, Kind, RequestedCodes
 from .run import Run
 
-Codes = Literal["posterior", "prior", "none"]
-Kind = Literal["gan", "vae", "untrained", "reals"]
 BLOCK = 64  # positions; a block's images do not depend on which process makes it
 Maker = Callable[[Tensor], Tensor]
 
@@ -34,7 +32,7 @@ def signed(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def code_source(run: Run, asked: Literal["posterior", "prior"] | None) -> Codes:
+def code_source(run: Run, asked: RequestedCodes) -> Codes:
     """Where codes come from: as asked, else as in training. Raises a UserError where the system has no code."""
     trained: Codes = run.config.code_source if isinstance(run.config, GanConfig) else "posterior"
     if trained == "none" and asked is not None:

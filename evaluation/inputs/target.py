@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +15,10 @@ from data_shards.read.loader import CODE_RESOLUTION
 from trainer.config.sections import InceptionConfig
 from trainer.export import exported_model
 
-from .images import Codes, Kind, Maker, code_source, maker, own_kind, to_uint8
+from .choices import Codes, Kind, RequestedCodes
+from .images import Maker, code_source, maker, own_kind, to_uint8
 from .reals import Reals
 from .run import Run, at_least_64_px, open_run
-
-Asked = Literal["posterior", "prior"] | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class EvaluationTarget:
     reals: Reals | None
     resolution: int
     inception: InceptionConfig
-    source: Callable[[Asked], Codes]
+    source: Callable[[RequestedCodes], Codes]
     make: Callable[[Kind, int, Codes, int, int], Maker]
     identity: Callable[[Kind], dict[str, Any]]
 
@@ -95,7 +94,7 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
 
         return images
 
-    def source(asked: Asked) -> Codes:
+    def source(asked: RequestedCodes) -> Codes:
         if asked == "posterior" and model.bank is None:
             raise UserError(f"--codes: posterior: {path} has no codes of images; leave --codes out")
         return asked or facts.codes

@@ -9,14 +9,14 @@ from typing import Any
 
 from common.errors import UserError, joined
 from evaluation import measure
-from evaluation.disentanglement.scores import Protocol
 from evaluation.factors.factor_network import Extractor
 from evaluation.fid import compute, trajectory
 from evaluation.fid.extractors import FeatureNet
-from evaluation.inputs.images import Kind, code_source
+from evaluation.inputs.choices import FvmProtocolName, Kind
+from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run, open_run
 from evaluation.inputs.target import of_run
-from evaluation.records import records
+from evaluation.records import measurements
 from trainer.distributed.world import ALONE
 
 
@@ -27,7 +27,7 @@ class Plan:
     extractor: Extractor
     net: FeatureNet
     samples: int
-    protocol: Protocol
+    protocol: FvmProtocolName
     seed: int
 
 
@@ -95,14 +95,14 @@ def _fid(run: Run, plan: Plan, kinds: tuple[Kind, ...], samples: int) -> dict[st
     codes = code_source(run, None)
     wanted = {"extractor": plan.extractor.sha256, "samples": samples, "seed": plan.seed, "codes": codes}
     asked = compute.Plan(plan.net, kinds, samples, codes, plan.seed)
-    subject = of_run(run)
+    target = of_run(run)
 
     def fits(record: dict[str, Any]) -> bool:
         alone = record.get("seeds", 1) == 1 and record.get("reference_file") is None
         return wanted.items() <= record.items() and set(kinds) <= record["kinds"].keys() and alone
 
     def made() -> dict[str, Any]:
-        with measure.fid(subject, asked, ALONE) as found:
+        with measure.fid(target, asked, ALONE) as found:
             return found
 
     record = _once(run, "fid", fits, made)
@@ -123,4 +123,4 @@ def _alignment(run: Run, plan: Plan) -> dict[str, Any]:
 def _once(
     run: Run, command: str, fits: Callable[[dict[str, Any]], bool], make: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    return records.once(run.path, command, run.describe(), fits, make)
+    return measurements.once(run.path, command, run.describe(), fits, make)

@@ -16,10 +16,10 @@ from common.atomic_writes import publish
 from evaluation.factors.latents import STEPS, traversal_rows
 from evaluation.inputs.images import code_source, maker, own_kind
 from evaluation.inputs.run import Run
+from trainer.export.image_grids import beside, grid, labelled, save
 from trainer.jobs.signals import read_command
 
 from .comparison import Measured, Plan
-from .grids import beside, grid, labelled, save
 from .page import image, publish_page, section, table
 
 SAMPLES, SAMPLE_COLUMNS, SHOWN_LATENTS = 40, 8, 5

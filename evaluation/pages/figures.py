@@ -9,11 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.factors.latents import STEPS, decoded, traversal_rows
-from evaluation.inputs.images import Codes, codes, generate, maker, nuisance, own_kind
+from evaluation.inputs.choices import Codes
+from evaluation.inputs.images import codes, generate, maker, nuisance, own_kind
 from evaluation.inputs.run import Run
+from trainer.export.image_grids import TEXT, beside, grid, headed, labelled, save
 
 from . import interpolation, pdf, zoom
-from .grids import TEXT, beside, grid, headed, labelled, save
 from .pdf import Panel
 
 SAMPLES, ACROSS, PANE, ZOOMED = 64, 8, 5, 4

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from evaluation.fid.trajectory import SAME, alike
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.run import Run
-from evaluation.records import records
+from evaluation.records import measurements
 from trainer.reporting.status import read_stats
 
 from .charts import Line, chart
@@ -91,7 +91,7 @@ def spent(ticks: Sequence[dict[str, Any]], processes: int) -> Spent:
 def fid_curve(run: Run) -> str:
     """FID of the run's own images over images seen, a line for each way that they were measured."""
     kind, lines = own_kind(run), dict[tuple[Any, ...], dict[float, float]]()
-    for record in records.every(run.path, "fid"):
+    for record in measurements.every(run.path, "fid"):
         if kind in record["kinds"] and record.get("ema") == run.average.get("ema") and "ema_sha256" not in record:
             lines.setdefault(alike(record), {})[record["images_seen"] / 1000] = record["kinds"][kind]["fid"]
     found = [Line(_how(how), sorted(points.items())) for how, points in lines.items() if len(points) > 1]

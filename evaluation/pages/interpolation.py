@@ -11,10 +11,10 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from data_shards.format.codec import box_mean
-from evaluation.inputs.images import Codes, codes, nuisance, of_codes, own_kind
+from evaluation.inputs.choices import Codes
+from evaluation.inputs.images import codes, nuisance, of_codes, own_kind
 from evaluation.inputs.run import Run
-
-from .grids import grid
+from trainer.export.image_grids import grid
 
 KEYS, STEPS, FRAMES_A_SECOND = 5, 12, 12
 WIDTH = 256  # px: so many walks beside each other as fit; larger images are shrunk to it

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from data_shards.format.codec import box_mean
-
-from .grids import grid
+from trainer.export.image_grids import grid
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # below, it tells of every glyph that it embeds
 

@@ -13,7 +13,7 @@ from evaluation.factors.latents import BASES, STEPS
 from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.run import Run
-from evaluation.records import records
+from evaluation.records import measurements
 from trainer.jobs.signals import read_command
 from trainer.reporting.status import read_stats
 
@@ -36,7 +36,7 @@ def _names(run: Run) -> dict[str, str]:
 
 def _newest(run: Run, command: str) -> dict[str, Any] | None:
     """The newest record of a command on the step and the average that the page is about; see records.latest."""
-    return records.latest(run.path, command, run.step.name, run.average.get("ema"))
+    return measurements.latest(run.path, command, run.step.name, run.average.get("ema"))
 
 
 def _fid(run: Run) -> dict[str, Any] | None:
@@ -46,13 +46,13 @@ def _fid(run: Run) -> dict[str, Any] | None:
     def rank(record: dict[str, Any]) -> int:
         return int(record["samples"]) if kind in record["kinds"] else 0
 
-    return records.latest(run.path, "fid", run.step.name, run.average.get("ema"), rank)
+    return measurements.latest(run.path, "fid", run.step.name, run.average.get("ema"), rank)
 
 
 def _drawn(run: Run) -> dict[str, Any] | None:
     """The record of the figures on this page; those of an older step, or another average, lie in other folders."""
-    folder = records.figures_folder(run.path).name
-    here = [r for r in records.every(run.path, "figures") if Path(r["files"][0]).parent.name == folder]
+    folder = measurements.figures_folder(run.path).name
+    here = [r for r in measurements.every(run.path, "figures") if Path(r["files"][0]).parent.name == folder]
     return here[-1] if here else None
 
 
@@ -153,7 +153,7 @@ def _quality(run: Run, record: dict[str, Any] | None) -> str:
 def _samples(run: Run, record: dict[str, Any] | None) -> str:
     captions = {"posterior": "Samples, one for each real's code", "prior": "Samples, codes from the prior"}
     caption = captions.get(record["codes"] if record else "posterior", "Samples")
-    folder = records.figures_folder(run.path)
+    folder = measurements.figures_folder(run.path)
     pair = [
         f"<figure>{image(folder / name)}<figcaption>{text}</figcaption></figure>"
         for name, text in (("reals.png", "Reals"), ("samples.png", caption))
@@ -177,7 +177,7 @@ def _zoom(run: Run) -> str:
 
 
 def _figure(run: Run, name: str, title: str, note: str) -> str:
-    path, record = records.figures_folder(run.path) / name, _drawn(run)
+    path, record = measurements.figures_folder(run.path) / name, _drawn(run)
     note += f" {_origin(run, record, 'Drawn')}" if record else ""
     return section(title, f'<div class="wide">{image(path)}</div>', note) if path.is_file() else ""
 

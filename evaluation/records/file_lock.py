@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def turn(path: Path, world: World, what: str) -> Iterator[None]:
+def hold_lock(path: Path, world: World, what: str) -> Iterator[None]:
     """Hold a lock file, which the system lets go when its process ends. Waits, and says so, while another job has it.
 
     The main process holds it for all.

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import records
+from . import measurements
 
 WIDTH = 130
 
@@ -25,7 +25,7 @@ def answer(
 ) -> dict[str, Any]:
     """Print the table, keep the record, print it as one line of JSON. Returns it as it was kept."""
     show(title, columns, rows)
-    kept = records.append(run, command, record)
+    kept = measurements.append(run, command, record)
     print(json.dumps(kept))
     return kept
 

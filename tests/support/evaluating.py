@@ -16,6 +16,7 @@ from cleanfid.fid import compute_fid
 from cleanfid.resize import build_resizer
 from torch import Tensor, nn
 
+from evaluation.disentanglement import mig
 from evaluation.fid import inception
 
 from . import processes
@@ -36,13 +37,12 @@ def quickly(folder: Path, *argv: object, place: Path | None = None) -> processes
 
 
 def _quick(argv: list[str], place: str | None) -> None:
-    from evaluation.disentanglement import predictors
-    from evaluation.disentanglement import scores as disentanglement
+    from evaluation.disentanglement import factor_vae, labelled_codes
     from evaluation.factors import control, latents
 
-    disentanglement.FVM_PROTOCOLS["short"] = disentanglement.FvmProtocol(500, 0.0, 16, 40, 0)
-    disentanglement.MIG_SAMPLES = 500
-    predictors.PROTOCOLS["short"] = predictors.Protocol(100, 50, 1)
+    factor_vae.FVM_PROTOCOLS["short"] = factor_vae.FvmProtocol(500, 0.0, 16, 40, 0)
+    mig.MIG_SAMPLES = 500
+    labelled_codes.PREDICTOR_PROTOCOLS["short"] = labelled_codes.PredictorProtocol(100, 50, 1)
     latents.BASES = 4
     control.GRID = 8
     if place is not None:

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from data_shards.sources.sprites.renderer import COUNT, FACTOR_SIZES, classes, factors_of
-from evaluation.disentanglement import scores as metrics
+from evaluation.disentanglement.factor_vae import FVM_PROTOCOLS, FvmProtocol, fvm
+from evaluation.disentanglement.labelled_codes import random_factors
+from evaluation.disentanglement.mig import MIG_SAMPLES, mig
+from evaluation.disentanglement.mutual_information import bins, mutual_information
 
 Array = Any
 
@@ -26,18 +29,18 @@ def noise(index: Array) -> Array:
 
 def test_a_code_equal_to_the_class_indices() -> None:
     rng = np.random.default_rng(0)
-    factors = metrics.random_factors(rng, 200_000, FACTOR_SIZES)
-    score, _ = metrics.mig(factors.astype(float), factors)
+    factors = random_factors(rng, 200_000, FACTOR_SIZES)
+    score, _ = mig(factors.astype(float), factors)
     exact = []
     for size in FACTOR_SIZES:  # the code's bins against the factor: the entropy of the binned factor
         values = np.arange(size)
-        shares = Counter(metrics.bins(values.astype(float)).tolist())
+        shares = Counter(bins(values.astype(float)).tolist())
         exact.append(-sum(n / size * math.log(n / size) for n in shares.values()) / math.log(size))
     assert score == pytest.approx(np.mean(exact), abs=2e-3)  # the runner-up's information vanishes with N
-    few = metrics.random_factors(rng, metrics.MIG_SAMPLES, FACTOR_SIZES)
-    assert metrics.mig(few.astype(float), few)[0] == pytest.approx(0.896, abs=3e-3)
+    few = random_factors(rng, MIG_SAMPLES, FACTOR_SIZES)
+    assert mig(few.astype(float), few)[0] == pytest.approx(0.896, abs=3e-3)
     for name in ("paper", "short"):
-        found = metrics.fvm(perfect, FACTOR_SIZES, metrics.FVM_PROTOCOLS[name], np.random.default_rng(1))
+        found = fvm(perfect, FACTOR_SIZES, FVM_PROTOCOLS[name], np.random.default_rng(1))
         assert found["train_accuracy"] == 1
         assert found["pruned"] == []
 
@@ -47,17 +50,17 @@ def test_factor_values_lose_scale_to_pruning() -> None:
         f = factors_of(classes(index))
         return np.stack([f.shape, f.scale, f.theta, f.x, f.y], 1).astype(float)
 
-    found = metrics.fvm(values, FACTOR_SIZES, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    found = fvm(values, FACTOR_SIZES, FVM_PROTOCOLS["short"], np.random.default_rng(0))
     assert found["pruned"] == [1]
     assert found["train_accuracy"] == pytest.approx(0.80, abs=0.04)
 
 
 def test_independent_noise() -> None:
     rng = np.random.default_rng(0)
-    factors = metrics.random_factors(rng, 10_000, FACTOR_SIZES)
-    score, _ = metrics.mig(rng.normal(size=(10_000, 10)), factors)
+    factors = random_factors(rng, 10_000, FACTOR_SIZES)
+    score, _ = mig(rng.normal(size=(10_000, 10)), factors)
     assert score < 0.01
-    found = metrics.fvm(noise, FACTOR_SIZES, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    found = fvm(noise, FACTOR_SIZES, FVM_PROTOCOLS["short"], np.random.default_rng(0))
     assert 0.2 < found["train_accuracy"] < 0.32
 
 
@@ -70,11 +73,11 @@ def test_a_code_with_x_and_y_rotated_by_45_degrees() -> None:
         return np.stack([*code.T[:3], (x + y) / math.sqrt(2), (x - y) / math.sqrt(2)], 1)
 
     index = np.random.default_rng(0).integers(COUNT, size=50_000)
-    score, table = metrics.mig(rotated(index), classes(index))
-    straight = metrics.mig(perfect(index), classes(index))[1]
+    score, table = mig(rotated(index), classes(index))
+    straight = mig(perfect(index), classes(index))[1]
     assert table[3, 3] == pytest.approx(table[3, 4], abs=0.01)
     assert score == pytest.approx(np.trace(straight[:3, :3]) / 5, abs=0.01)
-    found = metrics.fvm(rotated, FACTOR_SIZES, metrics.FVM_PROTOCOLS["short"], np.random.default_rng(0))
+    found = fvm(rotated, FACTOR_SIZES, FVM_PROTOCOLS["short"], np.random.default_rng(0))
     assert found["train_accuracy"] == pytest.approx((3 + 2 * 0.5) / 5, abs=0.05)
 
 
@@ -83,7 +86,7 @@ def test_mig_equals_a_brute_force_version() -> None:
     rng = np.random.default_rng(8)
     factors = np.stack([rng.integers(size, size=600) for size in (3, 4, 6)], 1)
     codes = factors @ rng.normal(size=(3, 4)) + 0.3 * rng.normal(size=(600, 4))
-    found, table = metrics.mig(codes, factors)
+    found, table = mig(codes, factors)
 
     def entropy(values: list[Any]) -> float:
         return -sum(n / 600 * math.log(n / 600) for n in Counter(values).values())
@@ -102,9 +105,7 @@ def test_mig_equals_a_brute_force_version() -> None:
 
 
 def test_no_active_latent_scores_zero_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    found = metrics.fvm(
-        lambda i: np.zeros((len(i), 4)), FACTOR_SIZES, metrics.FVM_PROTOCOLS["dlib"], np.random.default_rng(0)
-    )
+    found = fvm(lambda i: np.zeros((len(i), 4)), FACTOR_SIZES, FVM_PROTOCOLS["dlib"], np.random.default_rng(0))
     assert found == {"train_accuracy": 0.0, "eval_accuracy": 0.0, "pruned": [0, 1, 2, 3]}
     assert "no active latent" in caplog.text
 
@@ -117,14 +118,14 @@ def test_mutual_information_equals_a_loop_over_counts() -> None:
     expected = 0.0
     for (x, y), count in Counter(zip(a.tolist(), b.tolist(), strict=True)).items():
         expected += count / n * math.log(count * n / ((a == x).sum() * (b == y).sum()))
-    assert metrics.mutual_information(a, b) == pytest.approx(expected, rel=1e-12)
+    assert mutual_information(a, b) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bins_are_disentanglement_libs() -> None:
     code = np.random.default_rng(0).normal(size=500)
     low, high = code.min(), code.max()
     expected = np.minimum(((code - low) / (high - low) * 20).astype(int), 19) + 1
-    assert (metrics.bins(code) == expected).mean() > 0.995  # a value on an edge may round either way
+    assert (bins(code) == expected).mean() > 0.995  # a value on an edge may round either way
 
 
 def test_fvm_equals_a_brute_force_version() -> None:
@@ -134,8 +135,8 @@ def test_fvm_equals_a_brute_force_version() -> None:
     def represent(index: Array) -> Array:
         return classes(index) @ mix
 
-    protocol = metrics.FvmProtocol(2_000, 0.0, 32, 300, 200)
-    found = metrics.fvm(represent, FACTOR_SIZES, protocol, np.random.default_rng(9))
+    protocol = FvmProtocol(2_000, 0.0, 32, 300, 200)
+    found = fvm(represent, FACTOR_SIZES, protocol, np.random.default_rng(9))
 
     rng = np.random.default_rng(9)
     draw = lambda n: np.stack([rng.integers(size, size=n) for size in FACTOR_SIZES], 1)  # noqa: E731

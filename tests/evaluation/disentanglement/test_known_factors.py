@@ -10,7 +10,9 @@ import torch
 
 from data_shards.read.loader import open_dataset
 from evaluation.disentanglement.encoding import representation, space_of
-from evaluation.disentanglement.scores import FvmProtocol, fvm, mig, places, random_factors
+from evaluation.disentanglement.factor_vae import FvmProtocol, fvm
+from evaluation.disentanglement.labelled_codes import places, random_factors
+from evaluation.disentanglement.mig import mig
 from evaluation.inputs.run import open_run
 from tests.data_shards.sources.test_factor_grids import SMALL, make, pictures, replica
 from tests.support import processes

@@ -8,7 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from evaluation.disentanglement.predictors import Labelled, dci, modularity, modularity_of, sap, spread
+from evaluation.disentanglement.dci import dci, spread
+from evaluation.disentanglement.labelled_codes import LabelledCodes
+from evaluation.disentanglement.modularity import modularity, modularity_of
+from evaluation.disentanglement.sap import sap
 
 SIZES = (3, 4, 5)
 
@@ -18,20 +21,20 @@ def factors(count: int, seed: int) -> np.ndarray:
     return np.stack([rng.integers(size, size=count) for size in SIZES], 1)
 
 
-def perfect(count: int, seed: int) -> Labelled:
+def perfect(count: int, seed: int) -> LabelledCodes:
     found = factors(count, seed)
-    return Labelled(found.astype(float), found)
+    return LabelledCodes(found.astype(float), found)
 
 
-def rotated(count: int, seed: int) -> Labelled:
+def rotated(count: int, seed: int) -> LabelledCodes:
     """The factors, of one spread, turned by a matrix that mixes all of them."""
     found = factors(count, seed)
     turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
-    return Labelled((found - found.mean(0)) / found.std(0) @ turn, found)
+    return LabelledCodes((found - found.mean(0)) / found.std(0) @ turn, found)
 
 
-def noise(count: int, seed: int) -> Labelled:
-    return Labelled(np.random.default_rng(seed + 9).normal(size=(count, 6)), factors(count, seed))
+def noise(count: int, seed: int) -> LabelledCodes:
+    return LabelledCodes(np.random.default_rng(seed + 9).normal(size=(count, 6)), factors(count, seed))
 
 
 def test_dci_of_the_factors_themselves_of_noise_and_of_a_rotation() -> None:
@@ -69,15 +72,15 @@ def test_sap_of_two_classes_each_in_one_latent() -> None:
     """A latent alone tells its own factor perfectly, another by chance."""
     rng = np.random.default_rng(0)
 
-    def some(count: int) -> Labelled:
+    def some(count: int) -> LabelledCodes:
         found = rng.integers(2, size=(count, 3))
-        return Labelled(2.0 * found - 1, found)
+        return LabelledCodes(2.0 * found - 1, found)
 
     score, accuracy = sap(some(2000), some(2000))
     assert np.diag(accuracy) == pytest.approx(1)
     assert accuracy[~np.eye(3, dtype=bool)] == pytest.approx(0.5, abs=0.05)
     assert score == pytest.approx(0.5, abs=0.05)
-    twice = Labelled(np.repeat(some(500).codes, 2, axis=1), factors(500, 0))
+    twice = LabelledCodes(np.repeat(some(500).codes, 2, axis=1), factors(500, 0))
     assert sap(twice, twice)[0] == pytest.approx(0, abs=1e-9)  # a twin is the runner-up
     assert sap(noise(1000, 0), noise(1000, 1))[0] < 0.05
 
@@ -107,7 +110,7 @@ def test_modularity_and_sap_equal_plain_versions() -> None:
     rng = np.random.default_rng(2)
     factors = rng.integers(2, size=(4000, 2))
     code = np.stack([factors[:, 0] + 0.5 * rng.normal(size=4000), factors[:, 1] + 0.9 * rng.normal(size=4000)], 1)
-    both = Labelled(code, factors)
+    both = LabelledCodes(code, factors)
     score, accuracy = sap(both, both)
     for k, sigma in enumerate((0.5, 0.9)):  # two normals of means 0 and 1: the middle splits them best
         assert accuracy[k, k] == pytest.approx(0.5 * (1 + math.erf(0.5 / sigma / math.sqrt(2))), abs=0.02)

@@ -1,0 +1,48 @@
+"""Codes of images drawn at random from the grid of all factor combinations, with the factors that they should tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .encoding import Represent
+from .mutual_information import Float, Int
+
+
+class LabelledCodes(NamedTuple):
+    """codes: [N, c]; factors: classes [N, F]."""
+
+    codes: Float
+    factors: Int
+
+
+class PredictorProtocol(NamedTuple):
+    """How DCI and SAP are measured.
+
+    train, test: images that predictors learn from and are tested on; trees: boosted trees of each class of a factor.
+    """
+
+    train: int
+    test: int
+    trees: int
+
+
+PREDICTOR_PROTOCOLS = {"dlib": PredictorProtocol(10_000, 5_000, 100), "short": PredictorProtocol(1_000, 500, 10)}
+
+
+def random_factors(rng: np.random.Generator, count: int, sizes: Sequence[int]) -> Int:
+    """Draw factor classes [N, F], uniform. sizes: number of classes of each factor."""
+    return np.stack([rng.integers(size, size=count) for size in sizes], 1)
+
+
+def places(classes: Int, sizes: Sequence[int]) -> Int:
+    """Return the places [N] of factor classes [N, F] in the grid of all combinations, the last factor the fastest."""
+    return np.asarray(np.ravel_multi_index(tuple(classes.T), tuple(sizes)), np.int64)
+
+
+def draw(represent: Represent, sizes: Sequence[int], count: int, rng: np.random.Generator) -> LabelledCodes:
+    """Draw `count` images uniformly from the grid of factors and represent them."""
+    factors = random_factors(rng, count, sizes)
+    return LabelledCodes(represent(places(factors, sizes)), factors)

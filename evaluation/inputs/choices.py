@@ -1,0 +1,19 @@
+"""Names that a user chooses from on the command line. They import nothing, so that --help answers at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Kind = Literal["gan", "vae", "untrained", "reals"]
+"""Kinds of images: of the generator, decodings of its VAE, of the generator before its first step, the data's own."""
+KINDS: tuple[Kind, ...] = ("reals", "gan", "vae", "untrained")
+
+Codes = Literal["posterior", "prior", "none"]
+"""Where codes c come from: the aggregated posterior of reals, N(0, I), or nowhere in a GAN without a code."""
+RequestedCodes = Literal["posterior", "prior"] | None
+"""None: as in training."""
+
+FidProtocol = Literal["factor-net", "clean", "legacy_pytorch"]
+"""Features behind FID: of the shipped factor network, of clean-fid's Inception, of pytorch-fid's Inception."""
+FvmProtocolName = Literal["paper", "dlib", "short"]
+"""Settings of the FactorVAE metric, see evaluation/disentanglement/factor_vae.py."""
