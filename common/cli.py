@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
 
-from .errors import UserError, of_disk
+from .errors import UserError, disk_error
 
 log = logging.getLogger(__name__)
 EXIT_OK, EXIT_FAULT, EXIT_USER, EXIT_RESUME = 0, 1, 2, 75
@@ -50,7 +50,7 @@ def _call(app: Any, args: Sequence[str] | None) -> None:
 
 def explain(error: BaseException) -> tuple[int, str | None]:
     """Exit code and message of an error; no message means that its traceback should be seen."""
-    error = of_disk(error) or error
+    error = disk_error(error) or error
     if isinstance(error, UserError):
         return EXIT_USER, str(error)
     if isinstance(error, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend."""
+"""Errors that a user can mend, and how they are worded."""
 
 from __future__ import annotations
 
@@ -15,17 +15,31 @@ class UserError(Exception):
     """A problem that the user can mend: the message names the key or file, the value and the remedy.
 
     Every command prints it on standard error without a traceback and exits with 2.
+    problems: what `joined` listed; empty for an error about one thing.
     """
+
+    problems: tuple[str, ...] = ()
 
 
 def joined(what: str, problems: list[str]) -> UserError:
-    """One error that lists every problem found, so that the user mends them in one go."""
+    """Return one error that lists all problems, so that the user can mend them in one go."""
     head = f"{what}: {len(problems)} problem{'s' if len(problems) != 1 else ''}"
-    return UserError("\n".join([head, *(f"  - {p}" for p in problems)]))
+    error = UserError("\n".join([head, *(f"  - {p}" for p in problems)]))
+    error.problems = tuple(problems)
+    return error
 
 
-def of_disk(error: BaseException) -> UserError | None:
-    """What to tell of a full or read-only disk; None for any other error."""
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its type where the message is empty.
+
+    Libraries put a C++ stack or a list of tensors below the first line; a message of ours quotes that line alone.
+    """
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def disk_error(error: BaseException) -> UserError | None:
+    """Translate the error of a full or read-only disk to one that says what to do; None for any other error."""
     if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
         return None
     where = error.filename or "the output folder"

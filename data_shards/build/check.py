@@ -48,8 +48,7 @@ def _of_the_set(root: Path, found: Manifest) -> list[str]:
             index.load(root, found.level(resolution))
             index.check_shards(root, info)
         except UserError as error:
-            heading, *listed = str(error).splitlines()
-            problems += [line.removeprefix("  - ") for line in listed] or [heading]
+            problems += error.problems or [str(error)]
     return problems
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from data_shards.format import index, manifest
 from data_shards.format.codec import UInt8, box_mean, decode
 from data_shards.format.manifest import Manifest
@@ -73,7 +73,7 @@ class Level:
         try:
             found = decode(data, self.channels)
         except (RuntimeError, ValueError) as error:
-            raise self._broken(sample, f"cannot be decoded ({str(error).splitlines()[0]})") from None
+            raise self._broken(sample, f"cannot be decoded ({first_line(error)})") from None
         if found.dtype != torch.uint8:
             raise self._broken(sample, f"has pixels of {found.dtype}, not of 8 bits")
         if found.shape != image.shape:

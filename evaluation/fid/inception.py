@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from models import freeze
 from trainer.config.inception_files import Inception, sha256
 
@@ -38,7 +38,7 @@ def clean(path: Path, device: torch.device = CPU) -> Features:
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated")  # the published file is what it is
             layers = torch.jit.load(path, map_location=device).eval().layers
     except (RuntimeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: is not the TorchScript Inception of clean-fid ({_first(error)})") from None
+        raise UserError(f"{path}: is not the TorchScript Inception of clean-fid ({first_line(error)})") from None
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def legacy_pytorch(path: Path, device: torch.device = CPU) -> Features:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, ValueError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: does not hold the weights of pytorch-fid's Inception ({_first(error)})") from None
+        raise UserError(f"{path}: does not hold the weights of pytorch-fid's Inception ({first_line(error)})") from None
     network.fc = nn.Identity()  # features are what it classifies by
     freeze(network).to(device)
 
@@ -137,7 +137,3 @@ class PytorchFid(Inception3):
 
 def _rgb(images: Tensor) -> Tensor:
     return images.float().expand(-1, 3, -1, -1)
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from common.atomic_writes import publish
-from common.errors import UserError
+from common.errors import UserError, first_line
 from evaluation.inputs.reals import Reals
 from evaluation.records.file_lock import hold_lock
 from trainer.distributed.world import World
@@ -102,9 +102,8 @@ def read(path: Path) -> Reference:
             facts = json.loads((file.metadata() or {})["facts"])
             found = {name: file.get_tensor(name) for name in ("total", "outer", "features")}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path}: is no reference, or a damaged one ({why}); remove it, and make it again with "
+            f"{path}: is no reference, or a damaged one ({first_line(error)}); remove it, and make it again with "
             "`python -m evaluation reference DATA`"
         ) from None
     moments = Moments(facts["count"], found["total"].numpy(), found["outer"].numpy())

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
 from common.atomic_writes import publish, sync_folder
-from common.errors import DISK_ERRORS, UserError
+from common.errors import DISK_ERRORS, UserError, first_line
 from trainer.config import older_versions
 from trainer.distributed.world import World
 
@@ -301,5 +301,5 @@ def load_tensors(step: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         cause = _causes(error)[0]
         if isinstance(cause, KeyboardInterrupt):
             raise cause from None
-        raise UserError(f"cannot be read ({(str(cause).splitlines() or [type(cause).__name__])[0]})") from None
+        raise UserError(f"cannot be read ({first_line(cause)})") from None
     return tensors

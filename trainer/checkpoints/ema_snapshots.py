@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from common.atomic_writes import publish
-from common.errors import DISK_ERRORS, UserError
+from common.errors import DISK_ERRORS, UserError, first_line
 from trainer.config import older_versions
 from trainer.config.sections import EmaConfig
 from trainer.distributed.world import World
@@ -146,5 +146,6 @@ def read_facts(path: Path, settings: str) -> Facts:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    why = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{path}: is no whole file of averaged weights ({why}); copy it again, or move it away")
+    return UserError(
+        f"{path}: is no whole file of averaged weights ({first_line(error)}); copy it again, or move it away"
+    )

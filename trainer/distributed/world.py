@@ -14,7 +14,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from common.errors import UserError, of_disk
+from common.errors import UserError, disk_error
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=60)  # NCCL's own 10 minutes are too few for a slow disk
@@ -91,7 +91,7 @@ class World:
         except UserError as found:
             error = found
         except OSError as found:
-            error = of_disk(found)
+            error = disk_error(found)
             if error is None:
                 raise
         messages = [message for message in self.all_gather_object(None if error is None else str(error)) if message]

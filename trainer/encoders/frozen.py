@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from common.atomic_writes import publish
-from common.errors import UserError
+from common.errors import UserError, first_line
 from models import VAE, freeze
 from trainer.checkpoints import checkpoint
 from trainer.config.schema import VaeConfig, kind_of
@@ -109,7 +109,7 @@ def _from_file(path: Path) -> VAE:
             vae.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"vae: {path}: not a VAE file ({str(error).splitlines()[0]}); copy it again or name a run folder"
+            f"vae: {path}: not a VAE file ({first_line(error)}); copy it again or name a run folder"
         ) from None
     freeze(vae)
     return vae

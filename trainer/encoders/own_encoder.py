@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from common.atomic_writes import publish
-from common.errors import UserError
+from common.errors import UserError, first_line
 from models import freeze
 
 _PLAIN = re.compile(  # the members of an archive that hold no pickle, after its top folder
@@ -44,10 +44,9 @@ def export(encoder: nn.Module, path: Path | str, channels: int) -> None:
     try:
         program = torch.export.export(encoder, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     except Exception as error:  # torch's are of many kinds
-        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path}: torch.export cannot export this encoder for any batch size ({why}); a forward without Python "
-            "control flow over the batch exports, for example with x.shape[0] in place of len(x)"
+            f"{path}: torch.export cannot export this encoder for any batch size ({first_line(error)}); a forward "
+            "without Python control flow over the batch exports, for example with x.shape[0] in place of len(x)"
         ) from error
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
@@ -85,7 +84,7 @@ def load(path: Path) -> tuple[Exported, int, int, bytes]:
         encoder(torch.zeros(3, channels, 64, 64))
     except Exception as error:  # whatever a broken or foreign archive makes torch raise
         raise UserError(
-            f"vae: {path}: not an exported encoder ({(str(error).splitlines() or [type(error).__name__])[0]}); write "
+            f"vae: {path}: not an exported encoder ({first_line(error)}); write "
             "it with trainer.own_encoder.export(encoder, path, channels)"
         ) from None
     return encoder, channels, _code_size(encoder, channels, path), content

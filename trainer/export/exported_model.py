@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_passes, sample_posterior
 
@@ -183,5 +183,6 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    why = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{path}: is missing or damaged ({why}); export the run again with `python -m trainer export`")
+    return UserError(
+        f"{path}: is missing or damaged ({first_line(error)}); export the run again with `python -m trainer export`"
+    )

@@ -1,0 +1,26 @@
+"""How errors are worded, and what they carry for code that reads them."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+
+from common.errors import UserError, disk_error, first_line, joined
+
+
+def test_the_first_line_of_a_message_or_else_the_kind_of_error() -> None:
+    assert first_line(RuntimeError("size mismatch\n  frame #0\n  frame #1")) == "size mismatch"
+    assert first_line(KeyError()) == "KeyError"
+    assert first_line(ValueError("")) == "ValueError"
+
+
+def test_a_joined_error_carries_its_problems_as_data_also_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(joined("data/few", ["a.tar: missing", "b.tar: truncated"])))
+    assert str(error) == "data/few: 2 problems\n  - a.tar: missing\n  - b.tar: truncated"
+    assert error.problems == ("a.tar: missing", "b.tar: truncated")
+    assert UserError("one thing").problems == ()
+
+
+def test_a_full_disk_is_the_users_to_mend_and_a_missing_file_is_not_a_full_disk() -> None:
+    assert "runs/x: no space left" in str(disk_error(OSError(errno.ENOSPC, "full", "runs/x")))
+    assert disk_error(OSError(errno.ENOENT, "gone", "runs/x")) is None
