@@ -14,7 +14,7 @@ import typer
 
 from common.cli import progress_bar
 from common.errors import UserError
-from data_shards.read.variants import Variant
+from data_shards.read.variant_names import Variant
 from evaluation.fid.compute import Plan
 from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.choices import KINDS, Codes, FidProtocol, Kind

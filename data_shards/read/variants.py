@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor
 from common.errors import UserError
 from common.random_numbers import Purpose, bits, integers, uniform
 
-Variant = Literal["plain", "color", "noisy", "scream"]
+from .variant_names import Variant
+
 GRID = 64
 _THUMBNAIL = (350, 274)
 

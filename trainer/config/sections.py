@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
 
-from data_shards.read.variants import Variant
+from data_shards.read.variant_names import Variant
 
 from .inception_files import CLEAN, LEGACY_PYTORCH
 from .settings import Settings, may_change

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from data_shards.read.variants import Variant
+from data_shards.read.variant_names import Variant
 from tests.support import processes
 from tests.support.training import BATCH, CONFIGS, TERMS, TIMING, batches_of, train_system, two_at_a_time
 from trainer.checkpoints import checkpoint
