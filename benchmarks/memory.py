@@ -26,7 +26,8 @@ from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from trainer.memory.tracker import Alive, MemoryTracker, exclude_gradients, fake_tensors
+from trainer.memory.fake_tensors import fake_tensors
+from trainer.memory.tracker import Alive, MemoryTracker, exclude_gradients
 from trainer.steps.batches import Reals
 
 from . import step

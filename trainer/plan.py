@@ -92,7 +92,7 @@ class Planner:
         """Raises UserError where batches do not split over the processes."""
         world = World(0, processes, torch.device("cpu"), None)
         self.config, self.processes = config, processes
-        self.phases = schedule.phases(config.resolution, config.batch_size, config.growth)
+        self.phases = schedule.gan_phases(config)
         self.strategies = STRATEGIES if processes > 1 else STRATEGIES[:1]
         problems = split_problems(config, self.phases, world)
         if problems:

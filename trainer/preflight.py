@@ -11,18 +11,17 @@ import torch
 from torch import nn
 
 from common.errors import UserError, joined
-from data_shards.read.loader import CODE_RESOLUTION
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import weights_problem
 from trainer.stages.base import DTYPES, FROM_SCRATCH, ResumePoint
 from trainer.stages.data import open_data
 from trainer.stages.gan import GanInputs, GanStage, GanTraining
-from trainer.stages.vae import VaeStage
+from trainer.stages.vae import VaeStage, vae_phases
 from trainer.steps.schedule import Phase
 
 from .encoders import frozen
-from .memory import estimate
+from .memory import estimate, free_memory
 from .steps import schedule
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ T = TypeVar("T")
 
 def vae_stage(config: VaeConfig, world: World, start: ResumePoint = FROM_SCRATCH) -> VaeStage:
     """Stage 1, or a UserError with everything that is wrong."""
-    problems = Problems(split_problems(config, schedule.phases(CODE_RESOLUTION, config.batch_size, None), world))
+    problems = Problems(split_problems(config, vae_phases(config), world))
     return VaeStage(config, world, problems.need(lambda: open_data(config.data, config.seed)))
 
 
@@ -98,7 +97,7 @@ def _encoder(path: Path, start: ResumePoint) -> frozen.FrozenEncoder:
 
 def _ahead(config: GanConfig, start: ResumePoint) -> list[Phase]:
     """What the run still comes to: a stage that is over need not fit the processes of today."""
-    plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+    plan = schedule.gan_phases(config)
     return schedule.ahead(plan, start.images_seen, schedule.interval(config.schedule.total_kimg))
 
 
@@ -112,7 +111,7 @@ def _memory_problems(
         return GanTraining(config, world, channels, encoder)
 
     estimator = estimate.Estimator(build, encoder, channels, world, lambda config: _ahead(config, start))
-    free = estimate.free_bytes(world)
+    free = free_memory.free_bytes(world)
     need = estimator.need(config)
     if world.is_main:
         log.info(need.line(free))

@@ -45,7 +45,7 @@ def average(
 
 def _at(config: GanConfig, manifest: dict[str, Any], facts: ema_snapshots.Facts) -> dict[str, Any]:
     """The manifest with the clock and the stage of a file."""
-    plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+    plan = schedule.gan_phases(config)
     done = schedule.iteration(plan, facts.images_seen, GanStage.batches_per_step)
     stage = {"images_seen": facts.images_seen, "iteration": done, "resolution": facts.resolution}
     fade = {} if facts.alpha is None else {"alpha": facts.alpha}

@@ -19,7 +19,6 @@ from models import CodeEncoder
 from trainer.config.changes import changes
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, kind_of
-from trainer.config.sections import ResNetConfig
 from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
 from trainer.stages.data import Data, open_data
@@ -57,7 +56,7 @@ def export(run: Path, out: Path, step: str | None = None, average: str | None = 
         origin |= {} if data.painting is None else {"painting_sha256": data.painting.sha256}
     facts = Facts(
         network=config.network.name,
-        generator=_arguments(config, channels),
+        generator=networks.generator_arguments(config, channels),
         resolution=manifest["resolution"],
         alpha=manifest.get("alpha"),
         channels=channels,
@@ -114,16 +113,6 @@ def _encoder(
         _, q = run_networks.network(run, step, "q", networks.joint_q(config, channels))
         return "joint", q, _bytes(q)
     return "none", None, b""
-
-
-def _arguments(config: GanConfig, channels: int) -> dict[str, Any]:
-    """Of the generator's class."""
-    z_dim, shape = config.s_dim + config.c_dim, config.network
-    if not isinstance(shape, ResNetConfig):
-        return {"z_dim": z_dim, "channels": channels}
-    start = config.growth.start_resolution if config.growth else None
-    sizes = {"resolution": config.resolution, "nf": shape.generator_nf or shape.nf, "nf_max": shape.nf_max}
-    return {**sizes, "z_dim": z_dim, "channels": channels, "start_resolution": start}
 
 
 @torch.no_grad()

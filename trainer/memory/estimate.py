@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -33,14 +31,13 @@ from trainer.steps.running_means import Terms
 from trainer.steps.schedule import Now, Phase
 
 from . import sharded_sizes
+from .fake_tensors import fake_tensors
 from .sharded_sizes import Network
-from .tracker import MemoryTracker, exclude_gradients, fake_tensors
+from .tracker import MemoryTracker, exclude_gradients
 
 # Of need. glibc keeps 24 to 44 % more than is alive (2 to 5 % with MALLOC_MMAP_THRESHOLD_=65536): docs/performance.md.
 # The GPU's allocator rounds, and cuDNN has scratch space; nothing was measured there.
 MARGIN = {"cpu": 1.3, "cuda": 1.1}
-CGROUPS = Path("/sys/fs/cgroup")
-MEMINFO = Path("/proc/meminfo")
 
 
 class Training(Protocol):
@@ -81,10 +78,6 @@ class Need:
         )
 
 
-def _all_phases(config: GanConfig) -> list[Phase]:
-    return schedule.phases(config.resolution, config.batch_size, config.growth)
-
-
 @dataclass(frozen=True)
 class Estimator:
     """build: makes the training of a config, with a copy of the frozen encoder, on the CPU, or None. phases: that a run
@@ -94,7 +87,7 @@ class Estimator:
     encoder: nn.Module | None
     channels: int
     world: World
-    phases: Callable[[GanConfig], list[Phase]] = _all_phases
+    phases: Callable[[GanConfig], list[Phase]] = schedule.gan_phases
 
     def need(self, config: GanConfig) -> Need:
         """Of the worst stage that is ahead, in the iteration where R1 is due."""
@@ -230,56 +223,6 @@ def undominated(plan: Sequence[Phase], micro_batch: int | None, processes: int) 
     costs = dict.fromkeys(map(cost, plan))
     worse = {a: any(a != b and all(x <= y for x, y in zip(a, b, strict=True)) for b in costs) for a in costs}
     return list({cost(phase): phase for phase in plan if not worse[cost(phase)]}.values())
-
-
-def free_bytes(world: World) -> int | None:
-    """For this process, on its device: of the GPU; of RAM, what the machine and its control group leave, shared by the
-    processes of this machine. None where the system does not tell."""
-    if world.device.type == "cuda":
-        cached = torch.cuda.memory_reserved(world.device) - torch.cuda.memory_allocated(world.device)
-        return torch.cuda.mem_get_info(world.device)[0] + cached
-    known = [room for room in (_available(), *map(_group_room, _groups())) if room is not None]
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
-    return min(known) // here if known else None
-
-
-def _available() -> int | None:
-    """MemAvailable: what can be had without swapping (Linux)."""
-    try:
-        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-
-
-def _groups() -> list[Path]:
-    """The folders of this process's control groups, as seen from the root and from within a container."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    paths = [line.split(":", 2)[2].lstrip("/") for line in lines if line.split(":", 2)[1] in ("", "memory")]
-    found = [CGROUPS / top / Path(path) for path in paths for top in (".", "memory")]
-    return list(
-        dict.fromkeys(
-            folder
-            for path in found
-            for folder in (path, *path.parents)
-            if CGROUPS in folder.parents or folder == CGROUPS
-        )
-    )
-
-
-def _group_room(folder: Path) -> int | None:
-    """Limit less use, where what the kernel can drop from its page cache is not use. v2 names, then v1's."""
-    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-        try:
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
-            return int((folder / limit).read_text()) - int((folder / used).read_text()) + cache
-        except (OSError, ValueError):  # no such file, or no limit: "max"
-            continue
-    return None
 
 
 def gb(count: float) -> str:

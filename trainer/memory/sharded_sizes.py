@@ -6,18 +6,15 @@ tests/trainer/memory/test_sharded_sizes.py compares the sums with real processes
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from models.resnet import ResBlock
 from trainer.config.sections import Strategy
+from trainer.distributed import deepspeed_settings
 from trainer.distributed.engines.base import Engine
-
-SETTINGS = Path(__file__).parents[2] / "configs" / "deepspeed"
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,10 @@ def _passing(strategy: Strategy, network: Network, processes: int) -> int:
     return _buffer(strategy, "reduce_bucket_size") + share + waiting
 
 
-def _buffer(strategy: Strategy, of: str) -> int:
-    """Of fp32 values."""
-    settings = json.loads((SETTINGS / f"{strategy}.json").read_bytes())
-    return 4 * int(settings["zero_optimization"][of])
+def _buffer(strategy: Strategy, name: str) -> int:
+    """Return the bytes of a buffer of fp32 values, whose size DeepSpeed's settings have under a name."""
+    settings = deepspeed_settings.read(int(strategy.removeprefix("zero")))
+    return 4 * int(settings["zero_optimization"][name])
 
 
 def _bytes(network: nn.Module) -> int:

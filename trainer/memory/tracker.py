@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -128,26 +125,3 @@ def exclude_gradients(tracker: MemoryTracker, parameters: Iterable[nn.Parameter]
         parameter.requires_grad_(True)
         parameter.register_post_accumulate_grad_hook(note)
         parameter.requires_grad_(not frozen)
-
-
-@contextmanager
-def fake_tensors() -> Iterator[None]:
-    """Every tensor made within has a shape and a storage, and takes no memory; its values are nobody's."""
-    with (
-        warnings.catch_warnings(),
-        patch.object(nn.Module, "_apply", _apply),
-        FakeTensorMode(allow_non_fake_inputs=True),
-    ):
-        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # copy.deepcopy asks for it
-        yield
-
-
-def _apply(network: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-    """nn.Module.to and its like, which torch 2.14 refuses for fake parameters ("Couldn't swap")."""
-    for module in network.modules() if recurse else [network]:
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                module._parameters[name] = nn.Parameter(function(parameter.detach()), parameter.requires_grad)
-        for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else function(buffer)
-    return network

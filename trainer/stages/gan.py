@@ -19,7 +19,7 @@ from trainer.distributed.engines.choice import engine
 from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
 from trainer.encoders.frozen import FrozenEncoder
-from trainer.steps import networks, schedule
+from trainer.steps import compilation, networks, schedule
 from trainer.steps.batches import reals
 from trainer.steps.ema import Averages
 from trainer.steps.forward_passes import ForwardPasses
@@ -52,7 +52,7 @@ class GanTraining:
 
     def __init__(self, config: GanConfig, world: World, channels: int, encoder: nn.Module | None) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
-        self.plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+        self.plan = schedule.gan_phases(config)
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
         self.g = g = engine(config.strategy, "generator", G, partial(networks.optimizer, config.optimizer_g), world)
         self.d = d = engine(config.strategy, "discriminator", D, partial(networks.optimizer, config.optimizer_d), world)
@@ -70,7 +70,7 @@ class GanTraining:
             self.state.add_tensor("bottleneck.beta", kl_constraint.beta)
         teacher: nn.Module | None = self.q if config.code_loss == "distill" else learner.network if learner else None
         if config.compile:
-            networks.compile_passes([n for n in (G, D, self.q, learner and learner.network) if n], world.device)
+            compilation.compile_passes([n for n in (G, D, self.q, learner and learner.network) if n], world.device)
         passes = ForwardPasses(g.network, d.network, self.q, config)
         self._step = GanStep(g, d, teacher, learner, self.averages, kl_constraint, passes, config)
         self.terms = self._step.terms

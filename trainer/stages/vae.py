@@ -17,11 +17,16 @@ from trainer.distributed.world import World
 from trainer.steps import networks, schedule
 from trainer.steps.batches import vae_batch
 from trainer.steps.running_means import Terms
-from trainer.steps.schedule import Now
+from trainer.steps.schedule import Now, Phase
 from trainer.steps.vae_step import VaeStep
 
 from .base import DTYPES, GRID_IMAGES, LAYOUT, grid_reals, to_uint8
 from .data import Data
+
+
+def vae_phases(config: VaeConfig) -> list[Phase]:
+    """Return the phases of a run of stage 1: it is one, at 64 px."""
+    return schedule.phases(CODE_RESOLUTION, config.batch_size, None)
 
 
 class VaeStage:
@@ -32,7 +37,7 @@ class VaeStage:
 
     def __init__(self, config: VaeConfig, world: World, data: Data) -> None:
         self.config, self.world, self.data, self.dtype = config, world, data, DTYPES[config.precision]
-        self.plan = schedule.phases(CODE_RESOLUTION, config.batch_size, None)
+        self.plan = vae_phases(config)
         self.vae = networks.vae(config, self.data.channels).to(world.device, self.dtype).to(memory_format=LAYOUT)
         trained = Replicated("vae", self.vae, partial(networks.optimizer, config.optimizer), world)
         self.state, critic = State(), None

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
-from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer, RMSprop
 
-from common.errors import UserError
 from models import VAE, CodeEncoder, ConvDiscriminator, ConvGenerator, Critic, Discriminator, Encoder, Generator
 from models.resnet import set_checkpointing
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.sections import AdamConfig, ResNetConfig, RMSpropConfig
 
 N = TypeVar("N", bound=nn.Module)
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
-GRAPHS = 128  # of one network: nine sizes, fades, and up to six kinds of pass
 
 
 def vae(config: VaeConfig, channels: int) -> VAE:
@@ -39,11 +31,19 @@ def critic(config: VaeConfig) -> Critic:
 def generator(config: GanConfig, channels: int) -> nn.Module:
     """G, with its untrained weights. Input [B, s_dim + c_dim], s first."""
     torch.manual_seed(config.seed)
-    z_dim, shape = config.s_dim + config.c_dim, config.network
-    if not isinstance(shape, ResNetConfig):
-        return ConvGenerator(z_dim, channels)
-    nf = shape.generator_nf or shape.nf
-    return _checkpointed(config, Generator(config.resolution, nf, shape.nf_max, z_dim, channels, _start(config)))
+    arguments = generator_arguments(config, channels)
+    if not isinstance(config.network, ResNetConfig):
+        return ConvGenerator(**arguments)
+    return _checkpointed(config, Generator(**arguments))
+
+
+def generator_arguments(config: GanConfig, channels: int) -> dict[str, Any]:
+    """Return the keyword arguments of G's class, Generator or ConvGenerator, as JSON values."""
+    network, inputs = config.network, {"z_dim": config.s_dim + config.c_dim, "channels": channels}
+    if not isinstance(network, ResNetConfig):
+        return inputs
+    sizes = {"resolution": config.resolution, "nf": network.generator_nf or network.nf, "nf_max": network.nf_max}
+    return {**sizes, **inputs, "start_resolution": _start(config)}
 
 
 def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discriminator:
@@ -71,22 +71,6 @@ def joint_q(config: GanConfig, channels: int) -> CodeEncoder:
     """InfoGAN's q, with its untrained weights: the encoder of Table A.2, for images in [-1, 1]."""
     torch.manual_seed(config.seed + 2)
     return CodeEncoder(Encoder(channels, config.c_dim))
-
-
-def compile_passes(networks: Sequence[nn.Module], device: torch.device, backend: str = "inductor") -> None:
-    """From now on every call of these is compiled as one graph, tangents included; names and weights stay.
-
-    Each kind of pass has its own graph: with and without gradients for the weights or the image, tangent and fade, at
-    every size. torch gives up after 8 by default. Raises UserError where the CPU's code could not be built.
-    """
-    if device.type == "cpu" and backend == "inductor" and shutil.which("g++") is None:
-        raise UserError("compile: true needs a C++ compiler on the CPU; install g++, or set compile=false")
-    torch._dynamo.config.recompile_limit = GRAPHS
-    if CACHE not in os.environ:  # the shared one keeps a file that a killed compiler left half written, and fails on it
-        os.environ[CACHE] = tempfile.mkdtemp(prefix="idgan-compiled-")
-        atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
-    for network in networks:  # forward alone: what a strategy hangs on the call around it need be in no graph
-        network.forward = torch.compile(network.forward, fullgraph=True, dynamic=False, backend=backend)
 
 
 def optimizer(config: AdamConfig | RMSpropConfig, network: nn.Module) -> Optimizer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainer.config.schema import GanConfig
 from trainer.config.sections import BetaConfig, GrowthConfig, OptimizerConfig
 
 
@@ -44,6 +45,11 @@ class Now:
     resolution: int
     batch_size: int
     alpha: float | None
+
+
+def gan_phases(config: GanConfig) -> list[Phase]:
+    """Return the phases of a run of stage 2 from start to end."""
+    return phases(config.resolution, config.batch_size, config.growth)
 
 
 def phases(resolution: int, batch_size: int, growth: GrowthConfig | None) -> list[Phase]:

@@ -142,7 +142,7 @@ def test_as_shipped_it_departs_in_what_is_listed_and_nothing_else(name: str) -> 
 @pytest.mark.parametrize("name", ["celeba_hq/1024", "hd_dsprites/1024"])
 def test_growth_takes_three_hundred_thousand_iterations_that_eight_gpus_can_split(name: str) -> None:
     config = load_gan(name)
-    plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+    plan = schedule.gan_phases(config)
     below = 600_000 // 64 + 1_200_000 // 64 + 1_200_000 // 32 + 1_200_000 // 24
     assert below == 115_625
     assert below + 600_000 // 24 == 140_625
@@ -227,7 +227,7 @@ def test_the_headers_commands_are_about_this_config(name: str) -> None:
     assert made[made.index("--out") + 1] == str(config.data.path)
     levels = set(map(int, made[made.index("--resolutions") + 1].split(",")))
     if isinstance(config, GanConfig):
-        plan = schedule.phases(config.resolution, config.batch_size, config.growth)
+        plan = schedule.gan_phases(config)
         assert levels == {64, *(phase.resolution for phase in plan)}
     assert 64 in levels
 

@@ -10,7 +10,7 @@ import torch
 from tests.reference import plain
 from trainer.config.rules import contradictions
 from trainer.distributed.world import connect, disconnect
-from trainer.steps import networks
+from trainer.steps import compilation
 
 from . import contract
 from .contract import config_of, step_of, train
@@ -20,7 +20,7 @@ def compiled(strategy: str, folder: str) -> None:
     """Two iterations with G and D compiled as `compile: true` does it, by a backend without code generation."""
     world = connect("cpu", 2)
     step = step_of(config_of(strategy), False, torch.float32, world)
-    networks.compile_passes([step.g.network, step.d.network], world.device, "aot_eager")
+    compilation.compile_passes([step.g.network, step.d.network], world.device, "aot_eager")
     error = None
     try:
         train(step, world, 1, torch.float32, slice(0, 2))

@@ -20,7 +20,7 @@ from models import Encoder, freeze
 from trainer.config.rules import contradictions
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
-from trainer.memory import estimate
+from trainer.memory import estimate, free_memory
 from trainer.memory.tracker import MemoryTracker
 from trainer.preflight import gan_stage
 from trainer.stages.gan import GanTraining
@@ -94,7 +94,7 @@ def test_the_estimate_is_what_a_real_run_has_alive(name: str) -> None:
 GROWS = {"resolution": 512, "network": {"name": "resnet", "nf": 16, "nf_max": 128}, "batch_size": 4}
 GROWN_BY = """
 import json, sys
-from tests.trainer import test_memory as t
+from tests.trainer.memory import test_estimate as t
 config = t.config_of(**json.loads(sys.argv[1]))
 small = t.config_of(resolution=64, network={"name": "resnet", "nf": 2, "nf_max": 4}, batch_size=1)
 warm = t.training(small, t.ALONE, t.encoder_of(small))
@@ -166,24 +166,6 @@ def test_only_stages_that_another_outdoes_are_left_out() -> None:
     assert estimate.undominated(plan, 4, 1) == [plan[3]]
 
 
-def test_what_is_free_is_shared_and_no_more_than_the_control_group_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
-    group = tmp_path / "group"
-    group.mkdir()
-    monkeypatch.setattr(estimate, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(estimate, "_groups", lambda: [group])
-    assert estimate.free_bytes(ALONE) == 4000 * 1024
-    for name, text in (("max", "3000000"), ("current", "1000000"), ("stat", "anon 5\ninactive_file 250000\n")):
-        (group / f"memory.{name}").write_text(text)
-    assert estimate.free_bytes(ALONE) == 2_250_000
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert estimate.free_bytes(World(1, 4, torch.device("cpu"), None)) == 1_125_000
-    (group / "memory.max").write_text("max\n")
-    assert estimate.free_bytes(ALONE) == 2000 * 1024
-
-
 def test_a_start_tells_what_it_needs_and_refuses_what_is_too_much_with_all_else(
     sprites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -191,7 +173,7 @@ def test_a_start_tells_what_it_needs_and_refuses_what_is_too_much_with_all_else(
     settings = {"network": {"name": "conv"}, "bottleneck": None, "resolution": 64, "data": data, "vae": None}
     settings |= {"code_weight": 0, "c_dim": 0}
     config = config_of(**settings, code_source="none", code_loss="none")
-    monkeypatch.setattr(estimate, "free_bytes", lambda world: 1000)
+    monkeypatch.setattr(free_memory, "free_bytes", lambda world: 1000)
     with caplog.at_level("INFO"), pytest.raises(UserError, match="2 problems") as error:
         gan_stage(config, ALONE)
     assert re.search(r"memory: about 0\.\d\d GB per process at 64 px", caplog.text)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from trainer.memory.tracker import MemoryTracker, fake_tensors
+from trainer.memory.fake_tensors import fake_tensors
+from trainer.memory.tracker import MemoryTracker
 
 KB = 1024  # bytes of 256 floats
 

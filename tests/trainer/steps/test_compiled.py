@@ -18,7 +18,7 @@ from tests.support.training import GAN, overrides
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.preflight import gan_stage
-from trainer.steps import losses, networks, schedule
+from trainer.steps import compilation, losses, schedule
 from trainer.steps.gan_step import GanStep
 
 SMALL = ["resolution=16", "network={name: resnet, nf: 2, nf_max: 4}", "s_dim=3"]
@@ -31,7 +31,7 @@ def iterations(config: GanConfig, compiled: bool) -> tuple[plain.Gan, list[dict[
     step: GanStep = plain.gan_step(config, gan, plain.ALONE)
     assert isinstance(step.q, nn.Module)
     if compiled:
-        networks.compile_passes([gan.G, gan.D, step.q], torch.device("cpu"), "aot_eager")
+        compilation.compile_passes([gan.G, gan.D, step.q], torch.device("cpu"), "aot_eager")
     terms = []
     for size, alpha in STAGES:
         for r1, batch in zip((10.0, 0.0), plain.gan_batches(size=size, alpha=alpha), strict=True):
@@ -72,7 +72,7 @@ def test_r1_through_the_compiler_that_users_get() -> None:
     for compiled in (False, True):
         D = copy.deepcopy(eager)
         if compiled:
-            networks.compile_passes([D], torch.device("cpu"))
+            compilation.compile_passes([D], torch.device("cpu"))
         noise, x = torch.ones(2, *D.noise_shape), torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8)
         D.requires_grad_(False)
         g = losses.image_gradient(D, x, noise=noise)
@@ -85,7 +85,7 @@ def test_r1_through_the_compiler_that_users_get() -> None:
 def test_a_machine_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"compile: true needs .* install g\+\+, or set compile=false"):
-        networks.compile_passes([nn.Linear(2, 2)], torch.device("cpu"))
+        compilation.compile_passes([nn.Linear(2, 2)], torch.device("cpu"))
 
 
 def test_every_image_inside_is_channels_last(sprites: Path, vae: Path, tmp_path: Path) -> None:

@@ -6,24 +6,22 @@ flat pieces, so a checkpoint takes whole tensors, each assembled by one sum over
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from trainer.distributed import deepspeed_settings
 from trainer.distributed.world import World
 
 from .base import MakeOptimizer, Named, blueprint, materialise, named
 
-SETTINGS = Path(__file__).parents[3] / "configs" / "deepspeed"
 OURS = {  # a step is what the trainer says it is, and the optimizer the config's
     "train_micro_batch_size_per_gpu": 1,
     "managed_gradient_accumulation": False,
@@ -183,7 +181,7 @@ def _write(piece: Piece, whole: Tensor) -> None:
 
 
 def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, stage: int) -> Any:
-    """A DeepSpeed engine with the settings of configs/deepspeed/zeroN.json."""
+    """A DeepSpeed engine with the settings of its stage."""
     os.environ.setdefault("DS_ACCELERATOR", world.device.type)
     warnings.filterwarnings("ignore", "`torch.distributed.*deprecated", FutureWarning)  # of DeepSpeed's own calls
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -194,9 +192,8 @@ def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: Wor
             f"strategy: zero{stage} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another"
         ) from None
     deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False, verbose=False)
-    path = SETTINGS / f"zero{stage}.json"
-    settings = json.loads(path.read_bytes())
+    settings = deepspeed_settings.read(stage)
     taken = sorted(settings.keys() & OURS.keys())
     if taken:
-        raise UserError(f"{path}: {', '.join(taken)} is the trainer's to set; leave it out")
+        raise UserError(f"{deepspeed_settings.path(stage)}: {', '.join(taken)} is the trainer's to set; leave it out")
     return deepspeed.initialize(model=network, optimizer=optimizer, config=settings | OURS)[0]
