@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from common.cli import progress_bar, run
+from common.cli import run
 from common.errors import joined
-from data_shards.build.adopt import adopt
+from common.progress import progress_bar
 from data_shards.build.check import check
-from data_shards.build.make import CORES, Workers, maker, report
+from data_shards.build.index_tars import index_tars
+from data_shards.build.make_commands import CORES, Workers, maker, report
 
 from .format import manifest
 
@@ -28,7 +29,7 @@ def index_folder(
     with progress_bar() as bar:
         total = len(list(folder.glob("*.tar")) + list(folder.glob("[0-9]*/*.tar")))
         task = bar.add_task("indexing shards", total=total)
-        made = adopt(folder, lambda n: bar.advance(task, n))
+        made = index_tars(folder, lambda n: bar.advance(task, n))
     report(folder, made, "indexed")
 
 

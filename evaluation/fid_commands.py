@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from common.cli import progress_bar
 from common.errors import UserError
+from common.progress import progress_bar
 from data_shards.read.variant_names import Variant
 from evaluation.fid.compute import Plan
 from evaluation.fid.table_rows import COLUMNS, row

@@ -3,7 +3,7 @@
 from .convnet import ConvDiscriminator, ConvGenerator
 from .discriminator_output import DiscriminatorOutput
 from .factor_net import FactorNet, FactorPrediction
-from .image_chunks import in_passes
+from .image_chunks import in_chunks
 from .resnet import Discriminator, Generator
 from .vae import VAE, CodeEncoder, Critic, Encoder, VaeOutput, freeze, sample_posterior
 
@@ -21,6 +21,6 @@ __all__ = [
     "Generator",
     "VaeOutput",
     "freeze",
-    "in_passes",
+    "in_chunks",
     "sample_posterior",
 ]

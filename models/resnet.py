@@ -30,7 +30,7 @@ SLOPE = 0.2
 MIN_RESOLUTION = 4
 
 
-def stages(resolution: int) -> list[int]:
+def block_resolutions(resolution: int) -> list[int]:
     """4, 8, ..., resolution. Raises ValueError where that is not 4 * 2^k, k >= 1."""
     levels = math.log2(resolution / MIN_RESOLUTION) if resolution > MIN_RESOLUTION else 0.0
     if levels < 1 or levels % 1:
@@ -133,21 +133,21 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.resolution, self.start = resolution, start_resolution or resolution
-        self.stages = stages(resolution)
-        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in self.stages}  # leaves the block at r
-        outer = {r: width(resolution, r, nf, nf_max) for r in self.stages}  # enters it
+        self.block_resolutions = sides = block_resolutions(resolution)
+        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in sides}  # leaves the block at r
+        outer = {r: width(resolution, r, nf, nf_max) for r in sides}  # enters it
         self.first = (outer[MIN_RESOLUTION], MIN_RESOLUTION, MIN_RESOLUTION)
         self.fc = nn.Linear(z_dim, math.prod(self.first))
-        up: dict[int, Resample] = {r: "up" if r > MIN_RESOLUTION else "none" for r in self.stages}
-        self.blocks = nn.ModuleDict({str(r): ResBlock(outer[r], inner[r], up[r]) for r in self.stages})
-        shown = [r for r in self.stages if r >= self.start]
+        up: dict[int, Resample] = {r: "up" if r > MIN_RESOLUTION else "none" for r in sides}
+        self.blocks = nn.ModuleDict({str(r): ResBlock(outer[r], inner[r], up[r]) for r in sides})
+        shown = [r for r in sides if r >= self.start]
         self.to_rgb = nn.ModuleDict({str(r): ToRGB(inner[r], channels) for r in reversed(shown)})
 
     def forward(self, z: Tensor, resolution: int | None = None, alpha: Tensor | None = None) -> Tensor:
         active = resolution or self.resolution
         x = self.fc(z).unflatten(1, self.first)
         below: Tensor | None = None
-        for r in (r for r in self.stages if r < active):
+        for r in (r for r in self.block_resolutions if r < active):
             x, _ = self.blocks[str(r)](x)
             if alpha is not None and 2 * r == active:
                 below = self.to_rgb[str(r)](x)
@@ -179,13 +179,13 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.resolution, self.start = resolution, start_resolution or resolution
-        self.stages = stages(resolution)[::-1]
-        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in self.stages}  # enters the block at r
-        outer = {r: width(resolution, r, nf, nf_max) for r in self.stages}  # leaves it
-        shown = [r for r in self.stages if r >= self.start]
+        self.block_resolutions = sides = block_resolutions(resolution)[::-1]
+        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in sides}  # enters the block at r
+        outer = {r: width(resolution, r, nf, nf_max) for r in sides}  # leaves it
+        shown = [r for r in sides if r >= self.start]
         self.from_rgb = nn.ModuleDict({str(r): Conv2d(channels, inner[r], 3, padding=1) for r in shown})
-        down: dict[int, Resample] = {r: "down" if r > MIN_RESOLUTION else "none" for r in self.stages}
-        self.blocks = nn.ModuleDict({str(r): ResBlock(inner[r], outer[r], down[r]) for r in self.stages})
+        down: dict[int, Resample] = {r: "down" if r > MIN_RESOLUTION else "none" for r in sides}
+        self.blocks = nn.ModuleDict({str(r): ResBlock(inner[r], outer[r], down[r]) for r in sides})
         trunk = outer[MIN_RESOLUTION]
         self.bottleneck = Bottleneck(trunk) if bottleneck else None
         self.noise_shape = (trunk, MIN_RESOLUTION, MIN_RESOLUTION) if bottleneck else (0,)
@@ -212,7 +212,7 @@ class Discriminator(nn.Module):
         """Image -> features [B, trunk, 4, 4]."""
         active = x.shape[-1]
         h, t = self.from_rgb[str(active)](x, tangent)
-        for r in self.stages:
+        for r in self.block_resolutions:
             if r > active:
                 continue
             h, t = self.blocks[str(r)](h, t)

@@ -14,8 +14,9 @@ from torch import Tensor
 from common.errors import UserError
 from common.process_pool import ordered
 from data_shards.format import index, manifest
-from data_shards.format.codec import decode, pyramid
+from data_shards.format.image_codec import decode
 from data_shards.format.manifest import Manifest
+from data_shards.format.pyramid import pyramid
 from data_shards.format.tars import Entry, entries, read, sha256
 
 

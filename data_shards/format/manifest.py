@@ -7,13 +7,11 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from common.errors import UserError
-
-from .codec import Codec
 
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
@@ -27,6 +25,23 @@ def is_name(text: str) -> bool:
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Codec(_Part):
+    """How images are stored."""
+
+    name: Literal["png", "webp", "jpeg"] = Field("png", description="png and webp are lossless, jpeg is not")
+    quality: int | None = Field(None, ge=1, le=100, description="of jpeg; null for the lossless ones")
+
+    @property
+    def extension(self) -> str:
+        """Return the extension of its files, without the dot."""
+        return "jpg" if self.name == "jpeg" else self.name
+
+    @property
+    def lossless(self) -> bool:
+        """True where decoding gives the very pixels that were encoded."""
+        return self.name != "jpeg"
 
 
 class Shard(_Part):

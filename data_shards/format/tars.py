@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from common.errors import UserError
 
-from .codec import EXTENSIONS
-
 MAX_MEMBER = 64 * 2**20  # bytes
+EXTENSIONS = ("png", "jpg", "jpeg", "webp")  # of images
 _END = b"\0" * 1024  # two zero blocks end every tar
 
 

@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.errors import UserError, first_line
 from data_shards.format import index, manifest
-from data_shards.format.codec import UInt8, box_mean, decode
+from data_shards.format.image_codec import UInt8, decode
 from data_shards.format.manifest import Manifest
+from data_shards.format.pyramid import box_mean
 
-from .order import samples_at
-from .worker_process import follow_parent
+from .sample_order import samples_at
+from .worker_signals import follow_parent
 
 Int64 = NDArray[np.int64]
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -19,8 +19,8 @@ from common.errors import UserError
 from common.random_numbers import Purpose
 from data_shards.format.manifest import Factor, Label
 from data_shards.format.tars import sha256
-from data_shards.read.order import permutation
-from data_shards.sources.containers.arrays import open_arrays
+from data_shards.read.sample_order import permutation
+from data_shards.sources.containers.npz_and_hdf5 import open_arrays
 
 from .base import Offender, Sample, listing_hash
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.cli import progress_bar
+from common.progress import progress_bar
 from common.random_numbers import Purpose, integers
 from data_shards.sources.sprites.renderer import COUNT, THETAS, Factors, classes, factors_of
 from evaluation.factors.factor_network import FULL_RANGE, Extractor, to_factors

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.cli import progress_bar
 from common.errors import UserError
-from data_shards.read.variants import draw
+from common.progress import progress_bar
+from data_shards.read.dsprites_variants import draw
 from data_shards.sources.sprites.renderer import FACTOR_NAMES, FACTOR_SIZES, render
 from evaluation.inputs.images import signed
 from evaluation.inputs.run import Run

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.cli import progress_bar
 from common.errors import UserError
+from common.progress import progress_bar
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, generate, nuisance
 from evaluation.inputs.run import Run

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from common.errors import UserError
-from data_shards.format.codec import box_mean
+from data_shards.format.pyramid import box_mean
 from data_shards.sources.sprites.renderer import Factors, render_factors
 from models import FactorNet, FactorPrediction, freeze
 from models.factor_net import SYMMETRY

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from common.atomic_writes import publish
 from common.random_numbers import Purpose, integers, uniform
-from data_shards.read.variants import Painting, draw, load_painting
+from data_shards.read.dsprites_variants import Painting, draw, load_painting
 from data_shards.sources.sprites.renderer import COUNT, Factors, classes, factors_of, render
 from models.factor_net import SYMMETRY, FactorNet, FactorPrediction
 

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.cli import progress_bar
 from common.errors import UserError
+from common.progress import progress_bar
 from evaluation.inputs.choices import Codes, Kind
 from evaluation.inputs.target import EvaluationTarget
 from evaluation.records.file_lock import hold_lock

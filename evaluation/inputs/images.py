@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 from common.random_numbers import Purpose, normal
 from data_shards.read.loader import CODE_RESOLUTION
-from models import in_passes, sample_posterior
+from models import in_chunks, sample_posterior
 from trainer.config.schema import GanConfig
 
 from .choices import Codes, Kind, RequestedCodes
@@ -57,8 +57,8 @@ def nuisance(run: Run, seed: int, positions: Tensor) -> Tensor:
 @torch.no_grad()
 def generate(network: nn.Module, s: Tensor, c: Tensor) -> Tensor:
     """Images of a generator: uint8 [b, C, R, R]. Large ones are made few at a time."""
-    passes = in_passes(torch.cat((s, c), 1), getattr(network, "resolution", CODE_RESOLUTION))
-    return torch.cat([to_uint8((network(z) + 1) / 2) for z in passes])
+    chunks = in_chunks(torch.cat((s, c), 1), getattr(network, "resolution", CODE_RESOLUTION))
+    return torch.cat([to_uint8((network(z) + 1) / 2) for z in chunks])
 
 
 def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolution: int = CODE_RESOLUTION) -> Maker:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.atomic_writes import publish
-from data_shards.format.codec import box_mean
+from data_shards.format.pyramid import box_mean
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, nuisance, of_codes, own_kind
 from evaluation.inputs.run import Run

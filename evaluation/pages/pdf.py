@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.atomic_writes import publish
-from data_shards.format.codec import box_mean
+from data_shards.format.pyramid import box_mean
 from trainer.export.image_grids import grid
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # below, it tells of every glyph that it embeds

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_shards.format.codec import box_mean
+from data_shards.format.pyramid import box_mean
 
 PANEL = 256  # px of every square that is shown
 SMALLEST = 512  # px of images that are worth it

@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from models import Discriminator, Generator
-from models.resnet import ResBlock, stages
+from models.resnet import ResBlock, block_resolutions
 from trainer.steps import losses
 
 Weights = dict[str, Tensor]
@@ -238,6 +238,6 @@ def test_parameters_of_stages_to_come_get_no_gradient() -> None:
 @pytest.mark.parametrize("resolution", [4, 48, 100, 0, -64])
 def test_a_resolution_that_cannot_be(resolution: int) -> None:
     with pytest.raises(ValueError, match=rf"resolution {resolution} is not 4 \* 2\^k"):
-        stages(resolution)
-    assert stages(1024) == [2**k for k in range(2, 11)]
-    assert math.prod(stages(8)) == 32
+        block_resolutions(resolution)
+    assert block_resolutions(1024) == [2**k for k in range(2, 11)]
+    assert math.prod(block_resolutions(8)) == 32

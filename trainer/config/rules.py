@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.resnet import stages
+from models.resnet import block_resolutions
 
 from .schema import GanConfig, VaeConfig
 from .sections import GrowthConfig
@@ -138,7 +138,7 @@ def _shape(c: GanConfig) -> list[str]:
         ]
         return [f"{problem} or network={{name: resnet}}" for wrong, problem in found if wrong]
     try:
-        known = stages(c.resolution)
+        known = block_resolutions(c.resolution)
     except ValueError as error:
         return [f"resolution: {error}"]
     problems = []

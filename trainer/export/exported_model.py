@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError, first_line
 from common.random_numbers import Purpose, integers, normal
-from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_passes, sample_posterior
+from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
 
 FORMAT = 1
 FACTS, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
@@ -66,8 +66,8 @@ class Model:
     def generate(self, s: Tensor, c: Tensor) -> Tensor:
         """G(s, c). s: [B, s_dim]; c: [B, c_dim]."""
         alpha = None if self.facts.alpha is None else torch.tensor(self.facts.alpha, device=s.device)
-        passes = in_passes(torch.cat((s, c), 1), self.facts.resolution)
-        return (torch.cat([self.generator(z, self.facts.resolution, alpha) for z in passes]) + 1) / 2
+        chunks = in_chunks(torch.cat((s, c), 1), self.facts.resolution)
+        return (torch.cat([self.generator(z, self.facts.resolution, alpha) for z in chunks]) + 1) / 2
 
     def nuisance(self, count: int | Tensor, seed: int = 0) -> Tensor:
         """s ~ N(0, I): [count, s_dim]; or [b, s_dim], those of positions int64 [b]."""

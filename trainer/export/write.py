@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from common.atomic_writes import publish, sync_folder
-from common.cli import progress_bar
 from common.errors import UserError
+from common.progress import progress_bar
 from common.provenance import versions
 from models import CodeEncoder
 from trainer.config.changes import changes

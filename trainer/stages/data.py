@@ -11,10 +11,10 @@ from torch import Tensor
 from common.errors import UserError
 from common.random_numbers import Purpose
 from data_shards.format import manifest as manifests
+from data_shards.read.dsprites_variants import Painting, draw, load_painting
 from data_shards.read.loader import CODE_RESOLUTION, Batch, Level, batches, open_dataset
-from data_shards.read.order import permutation
+from data_shards.read.sample_order import permutation
 from data_shards.read.variant_names import Variant
-from data_shards.read.variants import Painting, draw, load_painting
 from trainer.config.schema import RunConfig
 from trainer.config.sections import DataConfig
 from trainer.distributed.world import World

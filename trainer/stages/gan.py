@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.random_numbers import Purpose, normal
 from data_shards.read.loader import Batch
-from models import CodeEncoder, in_passes, sample_posterior
+from models import CodeEncoder, in_chunks, sample_posterior
 from trainer.checkpoints.ema_snapshots import Snapshots
 from trainer.checkpoints.state import State
 from trainer.config.schema import GanConfig
@@ -112,5 +112,5 @@ class GanStage(GanTraining):
         z = torch.cat((s, c), 1)
         average = self.averages.network()
         return torch.cat(
-            [to_uint8((average(row, now.resolution, alpha) + 1) / 2) for row in in_passes(z, now.resolution)]
+            [to_uint8((average(row, now.resolution, alpha) + 1) / 2) for row in in_chunks(z, now.resolution)]
         )

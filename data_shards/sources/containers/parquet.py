@@ -13,7 +13,7 @@ from typing import Any
 from common.errors import UserError
 from data_shards.format.tars import MAX_MEMBER
 
-from .stores import Fault, Photo, Store
+from .image_store import Fault, Photo, Store
 
 MAX_GROUP = 8 * 2**30  # bytes: a row group is held in memory
 _REMEDY = "name files with an image column as Hugging Face writes it, or a folder of images"

@@ -21,7 +21,7 @@ from PIL import Image
 from common.errors import UserError
 from data_shards.format.tars import MAX_MEMBER
 
-from .stores import Fault, Photo, Store
+from .image_store import Fault, Photo, Store
 from .tf_example import example
 
 _COPY = "copy the file again"

@@ -16,10 +16,10 @@ from scipy.io.matlab import MatReadError
 from common.errors import UserError
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
-from data_shards.sources.containers.stores import Box, Photo, images_of, open_store
+from data_shards.sources.containers.image_store import Box, Photo, images_of, open_store
 
-from .annotations import few, require_rows
 from .crop_and_resize import OwnBox
+from .label_files import few, require_rows
 from .photo_source import GREY, Photos, photos_hash
 
 LEAST = 64  # px: the paper leaves smaller boxes out

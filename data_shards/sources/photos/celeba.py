@@ -10,10 +10,10 @@ from typing import Any
 from common.errors import UserError
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
-from data_shards.sources.containers.stores import Photo, by_file_name, images_of, open_store
+from data_shards.sources.containers.image_store import Photo, by_file_name, images_of, open_store
 
-from .annotations import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
 from .crop_and_resize import FixedBox, centre
+from .label_files import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
 from .photo_source import GREY, Photos, photos_hash
 
 WIDTH, HEIGHT = 178, 218

@@ -10,13 +10,13 @@ from typing import Any
 from common.errors import UserError
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
+from data_shards.sources.containers.image_store import Fault, Photo, Store, by_file_name, images_of, open_store
 from data_shards.sources.containers.parquet import ParquetStore
-from data_shards.sources.containers.stores import Fault, Photo, Store, by_file_name, images_of, open_store
 from data_shards.sources.containers.tfrecords import RecordStore, largest_records
 
-from .annotations import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, read_image_list
 from .celeba import files_of, label_tables, labels_of, with_labels
 from .crop_and_resize import IDENTICAL, AsIs, number_in
+from .label_files import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, read_image_list
 from .photo_source import GREY, Photos, photos_hash
 
 SIDE, COUNT = 1024, 30_000

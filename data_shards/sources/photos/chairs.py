@@ -7,7 +7,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from data_shards.format.manifest import Label
-from data_shards.sources.containers.stores import Photo, images_of, open_store
+from data_shards.sources.containers.image_store import Photo, images_of, open_store
 
 from .crop_and_resize import FixedBox, centre
 from .photo_source import GREY, Photos, photos_hash

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import UserError
-from data_shards.format.codec import pyramid
-from data_shards.sources.containers.stores import Box, Fault
+from data_shards.format.pyramid import pyramid
+from data_shards.sources.containers.image_store import Box, Fault
 
-from .annotations import read_image_list
+from .label_files import read_image_list
 
 UInt8 = NDArray[np.uint8]
 IDENTICAL = "pixel_identical"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from data_shards.format.manifest import Label
-from data_shards.sources.containers.stores import images_of, open_store
+from data_shards.sources.containers.image_store import images_of, open_store
 
 from .crop_and_resize import LargestSquare
 from .photo_source import Photos, photos_hash

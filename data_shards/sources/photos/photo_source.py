@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.process_pool import ordered
 from data_shards.format.manifest import Factor, Label
 from data_shards.sources.base import Offender, Sample, listing_hash
-from data_shards.sources.containers.stores import Fault, Photo, Store
+from data_shards.sources.containers.image_store import Fault, Photo, Store
 
 from .crop_and_resize import IDENTICAL, Recipe
 from .rejection_rules import inspect, rgb

@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from common.errors import UserError
 from data_shards.sources.base import Offender
-from data_shards.sources.containers.stores import Fault, Photo, Store
+from data_shards.sources.containers.image_store import Fault, Photo, Store
 
 from .crop_and_resize import Recipe
 

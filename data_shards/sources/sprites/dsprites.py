@@ -13,7 +13,7 @@ from common.errors import UserError
 from data_shards.format.manifest import Factor, Label
 from data_shards.format.tars import sha256
 from data_shards.sources.base import Offender, Sample, listing_hash
-from data_shards.sources.containers.arrays import Arrays, open_arrays
+from data_shards.sources.containers.npz_and_hdf5 import Arrays, open_arrays
 from data_shards.sources.factor_grids import choose
 
 from .renderer import COUNT, FACTOR_NAMES, FACTOR_SIZES, Int64, UInt8, classes, index_of, render

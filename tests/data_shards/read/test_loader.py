@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from data_shards.format import codec
+from data_shards.format import image_codec
 from data_shards.read import loader
+from data_shards.read.dsprites_variants import draw
 from data_shards.read.loader import Batch, Level, batches, open_dataset
-from data_shards.read.variants import draw
 from tests.support.data_sets import make_dsprites
 
 
@@ -68,7 +68,7 @@ def test_large_images_are_decoded_on_threads_where_torch_has_several(
 
     def decode(data: bytes, channels: int) -> Tensor:
         decoders.add(threading.get_ident())
-        return codec.decode(data, channels)
+        return image_codec.decode(data, channels)
 
     monkeypatch.setattr(loader, "decode", decode)
     shutil.copytree(root, tmp_path / "set")

@@ -11,8 +11,8 @@ import torch
 
 from common.errors import UserError
 from common.random_numbers import Purpose, integers
+from data_shards.read.dsprites_variants import draw, load_painting
 from data_shards.read.variant_names import Variant
-from data_shards.read.variants import draw, load_painting
 from data_shards.sources.sprites.renderer import COUNT, Factors, classes, factors_of, render, render_factors
 from evaluation.factors.factor_network import WEIGHTS, load_extractor, sprite_iou, to_factors
 from evaluation.factors.train import held_out

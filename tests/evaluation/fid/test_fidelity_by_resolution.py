@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data_shards.read.dsprites_variants import draw
 from data_shards.read.loader import CODE_RESOLUTION, Level, open_dataset
 from data_shards.read.variant_names import Variant
-from data_shards.read.variants import draw
 from data_shards.sources.sprites.renderer import classes, factors_of
 from evaluation.factors.factor_network import at_64_px, sprite_iou, sprite_mask
 from evaluation.fid.extractors import factor_net

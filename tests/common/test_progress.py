@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from common import cli
-from common.cli import progress_bar
+from common import progress
+from common.progress import progress_bar
 
 
 def test_a_file_gets_a_line_a_minute(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(cli.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     with caplog.at_level(logging.INFO), progress_bar() as bar:
         task = bar.add_task("fid", total=1000)
         bar.advance(task, 100)  # what an earlier call had done
@@ -31,7 +31,7 @@ def test_a_file_gets_a_line_a_minute(caplog: pytest.LogCaptureFixture, monkeypat
 
 
 def test_what_is_not_shown_says_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.time, "monotonic", lambda: 1e6)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 1e6)
     with caplog.at_level(logging.INFO), progress_bar(shown=False) as bar:
         bar.advance(bar.add_task("fid", total=10), 5)
     assert not caplog.records

@@ -13,8 +13,8 @@ from scipy import stats
 from torch import Tensor
 
 from common.errors import UserError
+from data_shards.read.dsprites_variants import Painting, draw, load_painting
 from data_shards.read.variant_names import Variant
-from data_shards.read.variants import Painting, draw, load_painting
 from data_shards.sources.sprites.renderer import render
 
 IDS = torch.arange(512) * 1400 + 7

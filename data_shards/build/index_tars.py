@@ -31,7 +31,7 @@ class _Tar:
     channels: int
 
 
-def adopt(root: Path, advance: Callable[[int], None] = lambda shards: None) -> Manifest:
+def index_tars(root: Path, advance: Callable[[int], None] = lambda shards: None) -> Manifest:
     """Read every tar below `root` and write index and manifest (replacing older ones)."""
     old = _old(root)
     levels: dict[int, list[_Tar]] = {}

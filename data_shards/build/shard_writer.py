@@ -29,8 +29,9 @@ from common.atomic_writes import publish, sync_folder
 from common.errors import UserError
 from common.process_pool import ordered
 from data_shards.format import index, manifest
-from data_shards.format.codec import Codec, encode, pyramid, tool_versions
-from data_shards.format.manifest import LevelInfo, Manifest, Shard, Skipped
+from data_shards.format.image_codec import encode, tool_versions
+from data_shards.format.manifest import Codec, LevelInfo, Manifest, Shard, Skipped
+from data_shards.format.pyramid import pyramid
 from data_shards.format.tars import entries, sha256
 from data_shards.sources.base import Offender, Sample, Source
 

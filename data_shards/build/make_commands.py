@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from common.cli import progress_bar
 from common.errors import UserError, joined
+from common.progress import progress_bar
 from data_shards.format import manifest
-from data_shards.format.codec import Codec
-from data_shards.format.manifest import Manifest
+from data_shards.format.manifest import Codec, Manifest
 from data_shards.sources.base import Offender, Source
 from data_shards.sources.factor_grids import CARS3D, MPI3D, SHAPES3D, Published, grid
 from data_shards.sources.photos.cars import cars
@@ -23,7 +22,7 @@ from data_shards.sources.photos.chairs import chairs
 from data_shards.sources.photos.image_folder import folder
 from data_shards.sources.sprites.dsprites import dsprites
 
-from . import writer
+from . import shard_writer
 
 log = logging.getLogger(__name__)
 maker = typer.Typer(help="Images -> tar shards.")
@@ -195,20 +194,20 @@ def _settings(
     codec: Literal["png", "webp", "jpeg"],
     quality: int,
     per_shard: int | None,
-) -> writer.Settings:
-    default = writer.default_samples_per_shard(levels[0], source.channels)
+) -> shard_writer.Settings:
+    default = shard_writer.default_samples_per_shard(levels[0], source.channels)
     stored = Codec(name=codec, quality=quality if codec == "jpeg" else None)
-    return writer.Settings(levels, stored, per_shard or default)
+    return shard_writer.Settings(levels, stored, per_shard or default)
 
 
 def _make(
     source: Source,
     out: Path,
-    settings: writer.Settings,
+    settings: shard_writer.Settings,
     workers: int,
     on_bad: Literal["error", "skip"] = "error",
 ) -> None:
-    if writer.already_complete(out, writer.recipe_of(source, settings), source.listing_sha256):
+    if shard_writer.already_complete(out, shard_writer.recipe_of(source, settings), source.listing_sha256):
         report(out, manifest.load(out), "already complete")
         return
     offenders = _scan(source, workers)
@@ -222,7 +221,7 @@ def _make(
         log.info("skipped %s: %s", offender.file, offender.rule)
     with progress_bar() as bar:
         task = bar.add_task("writing", total=len(usable.names))
-        made = writer.make(usable, settings, out, offenders, workers, lambda n: bar.advance(task, n))
+        made = shard_writer.make(usable, settings, out, offenders, workers, lambda n: bar.advance(task, n))
     report(out, made, "wrote")
 
 
