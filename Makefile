@@ -6,15 +6,15 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 DEMO := runs/demo/gan
 
-.PHONY: demo compare test test-faults test-cluster test-gpu lint setup clean-demo clean-compare
+.PHONY: demo compare test test-wheel test-faults test-cluster test-gpu lint setup clean-demo clean-compare
 
 setup: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	@bash tests/system_packages.sh $(PYTHON)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup
@@ -57,6 +57,10 @@ compare: setup
 
 test: setup
 	$(RUN) pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The wheel in an environment of its own, run where the source is not.
+test-wheel: setup
+	$(RUN) pytest tests/wheel
 
 # A fault in every phase of an iteration, by each signal, under a replicated and a sharded strategy.
 test-faults: setup

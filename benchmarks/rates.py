@@ -1,4 +1,4 @@
-"""configs/rates/*.yaml, what `trainer plan` reckons with: each benchmark writes what it measured."""
+"""The files of `trainer plan --rates`, as trainer/rates/cpu.yaml: each benchmark writes what it measured."""
 
 from __future__ import annotations
 

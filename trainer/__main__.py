@@ -89,12 +89,14 @@ def export(
 def plan(
     config: Config,
     overrides: Overrides = None,
-    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="machines")] = 1,
     gpus_per_node: Annotated[int, typer.Option(min=1, help="processes of a node")] = 1,
     images_per_second: Annotated[
         float | None, typer.Option(min=1e-9, help="of all processes at full resolution, instead of --rates")
     ] = None,
-    rates: Annotated[Path, typer.Option(help="what a process was measured to do")] = planning.RATES,
+    rates: Annotated[
+        Path, typer.Option(help="file of what one process was measured to do", show_default="2 CPU cores")
+    ] = planning.RATES,
 ) -> None:
     """Say on paper what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Nothing is allocated or read."""
     read = load_config(GanConfig, config, overrides or [])

@@ -37,13 +37,13 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 GAIN = 0.2  # of a process's memory: less is no reason to shard
 WIDEST = 16_384  # nf_max up to which a gain is looked for
 CHANNELS = 3
-RATES = Path("configs/rates/cpu.yaml")
+RATES = Path(__file__).parent / "rates" / "cpu.yaml"
 
 
 class Rates(Settings):
-    """configs/rates/*.yaml: what one process on a machine was measured to do."""
+    """A rates file, such as trainer/rates/cpu.yaml: what one process on a machine was measured to do."""
 
-    machine: str
+    machine: str = Field(description="what was measured, in words")
     flops_per_second: dict[int, PositiveFloat] = Field(min_length=1, description="by px, of benchmarks/step.py")
     save_bytes_per_second: PositiveFloat = Field(description="of benchmarks/saving.py")
 

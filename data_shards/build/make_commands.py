@@ -29,7 +29,7 @@ maker = typer.Typer(help="Images -> tar shards.")
 
 Out = Annotated[Path, typer.Option(help="folder for the shards")]
 Resolutions = Annotated[str, typer.Option(help="comma-separated powers of two, px")]
-Workers = Annotated[int, typer.Option(min=1, help="processes")]
+Workers = Annotated[int, typer.Option(min=1, help="processes", show_default="the cores of the job")]
 CodecName = Annotated[Literal["png", "webp", "jpeg"], typer.Option(help="png and webp are lossless")]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="of jpeg")]
 PerShard = Annotated[int | None, typer.Option(min=1, help="samples per shard [default: about 128 MB]")]

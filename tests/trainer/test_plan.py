@@ -134,7 +134,7 @@ def test_batches_that_do_not_split_are_refused() -> None:
 
 
 def test_the_shipped_rates_are_read(tmp_path: Path) -> None:
-    for path in sorted(Path("configs/rates").glob("*.yaml")):
+    for path in sorted(Path("trainer/rates").glob("*.yaml")):
         assert set(planning.rates(path).flops_per_second) == {64, 256, 1024}
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(yaml.safe_dump({"machine": "x", "flops_per_second": {}, "save_bytes_per_second": 0}))

@@ -47,7 +47,7 @@ class RunConfig(Settings):
     batch_size: Count = Field(64, description="global: images per iteration over all processes")
     micro_batch: Count | None = may_change(None, description="images per process and pass; null is all at once")
     processes: Count | None = may_change(None, description="refuse any other number of processes")
-    device: Literal["auto", "cpu", "cuda"] = may_change("auto")
+    device: Literal["auto", "cpu", "cuda"] = may_change("auto", description="auto is a GPU where torch finds one")
     precision: Literal["float32", "float64"] = Field("float32", description="float64 is for exact comparisons")
     data: DataConfig
     schedule: ScheduleConfig
@@ -59,7 +59,9 @@ class VaeConfig(RunConfig):
 
     c_dim: Count = Field(10, description="size of the code")
     init: Literal["normal", "default"] = Field("normal", description="N(0, 0.02) of the paper, or PyTorch's")
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    likelihood: Literal["bernoulli", "gaussian"] = Field(
+        "bernoulli", description="of pixels given the code: cross-entropy or squared error"
+    )
     beta: BetaConfig = BetaConfig()
     gamma: NonNegative = Field(0, description="FactorVAE's weight of the total correlation; 0 is no FactorVAE")
     optimizer: AdamConfig = AdamConfig()

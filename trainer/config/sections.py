@@ -41,7 +41,7 @@ class GanDataConfig(DataConfig):
 class _LearningRate(Settings):
     """A learning rate over the run. The paper's is constant; a short run ends better with a smaller one."""
 
-    lr: PositiveFloat = 1e-4
+    lr: PositiveFloat = Field(1e-4, description="learning rate")
     lr_schedule: tuple[tuple[NonNegative, PositiveFloat], ...] = Field(
         (), description="[kimg, factor] points of lr, straight lines between them; [] is factor 1 all along"
     )
@@ -59,8 +59,8 @@ class AdamConfig(_LearningRate):
     """torch.optim.Adam."""
 
     name: Literal["adam"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the two running means, each in [0, 1)")
+    eps: PositiveFloat = Field(1e-8, description="added to the root of the second mean")
 
     @field_validator("betas")
     @classmethod
@@ -74,8 +74,8 @@ class RMSpropConfig(_LearningRate):
     """torch.optim.RMSprop."""
 
     name: Literal["rmsprop"] = "rmsprop"
-    alpha: float = Field(0.99, ge=0, lt=1)
-    eps: PositiveFloat = 1e-8
+    alpha: float = Field(0.99, ge=0, lt=1, description="decay of the running mean of squared gradients")
+    eps: PositiveFloat = Field(1e-8, description="added to the root of that mean")
 
 
 OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="name")]
@@ -119,12 +119,12 @@ class ScheduleConfig(Settings):
 
 
 class BetaConfig(Settings):
-    """The weight of the KL term: `value`, or or a schedule over images seen that ends in it.
+    """The weight of the KL term: `value`, or a schedule over images seen that ends in it.
 
     The paper's beta is constant. A short budget needs a schedule, or the posterior collapses at the start.
     """
 
-    value: NonNegative = 1.0
+    value: NonNegative = Field(1.0, description="beta; with a schedule, its value after the last point")
     schedule: tuple[tuple[NonNegative, NonNegative], ...] = Field(
         (), description="[kimg, beta] points, straight lines between them; after the last one beta is `value`"
     )
@@ -161,7 +161,7 @@ class BottleneckConfig(Settings):
     """VGAN's variational discriminator bottleneck: D's loss gains beta * KL, and beta keeps the KL at `information`."""
 
     information: NonNegative = Field(0.1, description="I_c in nats: 0.1 at 1024 px (Table A.7), VGAN's CelebA-128 0.2")
-    beta: NonNegative = Field(0.1, description="where the kl_constraint variable starts")
+    beta: NonNegative = Field(0.1, description="value of beta at the start of the run")
     beta_step: NonNegative = Field(1e-5, description="beta <- max(0, beta - beta_step * (information - KL)) a D step")
     sample_in_g_step: bool = Field(True, description="false: D sees the mean in G's step")
 

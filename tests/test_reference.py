@@ -1,0 +1,54 @@
+"""docs/reference/ says what the code says."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def generator() -> dict[str, Any]:
+    """The names in docs/generate_reference.py, which is not part of a package."""
+    return runpy.run_path(str(ROOT / "docs" / "generate_reference.py"))
+
+
+def test_the_reference_is_up_to_date(generator: dict[str, Any]) -> None:
+    for path, text in generator["pages"]().items():
+        name = path.relative_to(ROOT)
+        assert path.read_text() == text, f"{name} differs from the code; refresh it with: {generator['COMMAND']}"
+
+
+def test_the_reference_does_not_depend_on_the_terminal(
+    generator: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = generator["pages"]()
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "dumb")
+    assert generator["pages"]() == pages
+
+
+def test_every_key_of_a_shipped_config_is_in_the_reference() -> None:
+    """An independent look: keys as YAML files have them, not as the models declare them."""
+    text = (ROOT / "docs/reference/settings.md").read_text()
+    for path in [*(ROOT / "configs").glob("*/*.yaml"), *(ROOT / "trainer/rates").glob("*.yaml")]:
+        if path.parent.name == "accelerate":
+            continue
+        for key in keys(yaml.safe_load(path.read_text())):
+            assert f"`{key}`" in text, f"{path}: {key}"
+
+
+def keys(values: dict[Any, Any], prefix: str = "") -> list[str]:
+    """Key paths of a config. Numbers are resolutions, which stand in values."""
+    found = []
+    for name, value in values.items():
+        if isinstance(name, int):
+            continue
+        nested = isinstance(value, dict) and value and not all(isinstance(key, int) for key in value)
+        found += keys(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return found
