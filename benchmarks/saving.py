@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
+from trainer.checkpoints.save import save_checkpoint
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from trainer.checkpoints import checkpoint
-from trainer.checkpoints.retention import Keep
+from trainer.checkpoints.retention import Retention
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.distributed import divergence
@@ -41,7 +42,7 @@ def seconds(training: GanTraining, folder: Path, rounds: int, world: World) -> l
         world.barrier()
         start = time.perf_counter()
         divergence.check(training.state.replicated(), world)
-        checkpoint.save(folder, i, training.state, {}, world, Keep(1, None))
+        save_checkpoint(folder, i, training.state, {}, world, Retention(1, None))
         world.barrier()
         found.append(time.perf_counter() - start)
     return found[1:]

@@ -103,15 +103,10 @@ on_all_nodes() {
 }
 
 # settle RUN: RUN/nodes/JOB-RESTARTS/exit.json becomes this job's exit code; a job that stopped early or lost a node
-# starts again.
+# starts again. `trainer settle` exits with 100 for that, else with the job's exit code; what it prints is for people.
 settle() {
-  local told verdict
-  told=$(in_python python -m trainer settle "$1" --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}")
-  echo "$told"
-  verdict=$(grep -m 1 -E '^(done$|requeue: |fails with code [0-9]+: )' <<<"$told") # a container may have words of its own
-  case "$verdict" in
-    done) exit 0 ;;
-    requeue*) requeue ;;
-    *) exit "$(sed -E 's/^fails with code ([0-9]+):.*/\1/' <<<"$verdict")" ;;
-  esac
+  local code=0
+  (in_python python -m trainer settle "$1" --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}") || code=$?
+  if [ "$code" -eq 100 ]; then requeue; fi
+  exit "$code"
 }

@@ -23,14 +23,15 @@ from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.config.settings import to_yaml
 from trainer.config.yaml_file import read_yaml
 from trainer.distributed.world import World, connect, disconnect
+from trainer.jobs.exit_file import write_exit
 from trainer.jobs.run_lock import Lock
-from trainer.jobs.signals import StopRequest, write_exit
+from trainer.jobs.signals import StopRequest
 from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.base import ResumePoint, Stage
 from trainer.stages.gan import GanStage
 
 from . import plan as planning
-from .checkpoints import checkpoint, listing
+from .checkpoints import listing, published
 from .export import write
 from .jobs import requeue, startup_agreement
 from .loop import Loop
@@ -114,7 +115,9 @@ def settle(
     restarts: Annotated[int, typer.Option(help="how often it was started again")] = 0,
 ) -> None:
     """For job scripts: say whether the job that just trained is done, starts again, or has failed."""
-    print(requeue.settle(run, job, restarts))
+    decision = requeue.record_and_decide(run, job, restarts)
+    print(decision, flush=True)
+    raise SystemExit(decision.exit_code)
 
 
 def _train(
@@ -140,8 +143,8 @@ def _train(
             world.on_main(lambda: lock.acquire())
             startup_agreement.one_folder(lock.path, world)
             _note(lock, code, reason, command)
-            newest = checkpoint.newest(run) if world.is_main else None
-            start = ResumePoint(run, world.broadcast(checkpoint.clock_of(newest) if newest else 0))
+            newest = published.newest(run) if world.is_main else None
+            start = ResumePoint(run, world.broadcast(published.clock_of(newest) if newest else 0))
             stage, loop = _prepared(build, config, world, start, lock, accept_changes, pinned)
             world.on_main(lambda: _record(run, config, stage))
             stopped = loop.train(stop)

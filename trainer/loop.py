@@ -14,7 +14,9 @@ import torch
 from common.errors import UserError
 from common.provenance import hardware, versions
 from data_shards.read.loader import Batch
-from trainer.checkpoints.retention import Keep
+from trainer.checkpoints.load import restore_newest
+from trainer.checkpoints.retention import Retention
+from trainer.checkpoints.save import save_checkpoint
 from trainer.config.schema import GanConfig, RunConfig
 from trainer.config.settings import fixed
 from trainer.distributed.divergence import Diverged
@@ -22,12 +24,13 @@ from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import Submitter
 from trainer.jobs.run_lock import Lock
 from trainer.jobs.signals import StopRequest
-from trainer.reporting.status import Status, memory_gb
+from trainer.reporting.status import Status
+from trainer.reporting.tick_timer import peak_memory_gb
 from trainer.stages.base import Stage
 from trainer.steps.batches import micro
 from trainer.steps.running_means import NonFinite, Stats
 
-from .checkpoints import checkpoint, ema_snapshots
+from .checkpoints import ema_snapshots, published
 from .distributed import divergence
 from .resume import EarlierStage, refuse_changes
 from .steps import schedule
@@ -87,7 +90,7 @@ class Loop:
                 raise EarlierStage(manifest["images_seen"])
             refuse_changes(self.run, manifest, self.config, dict(self.stage.facts), accept_changes)
 
-        if checkpoint.restore(self.run, self.stage.state, self.world, check) is not None:
+        if restore_newest(self.run, self.stage.state, self.world, check) is not None:
             self.stats.keep_on_main()
             if self.world.is_main:
                 log.info("resuming %s at %d images", self.run, self.images_seen)
@@ -183,7 +186,7 @@ class Loop:
             "seconds_per_kimg": per_image * 1000,
             "eta_seconds": per_image * (self.total - self.images_seen),
             "data_wait": min(self.waited / seconds, 1.0),
-            "memory_gb": memory_gb(self.world.device),
+            "memory_gb": peak_memory_gb(self.world.device),
             "processes": self.world.size,
             **self._stage_facts(),
         }
@@ -219,8 +222,8 @@ class Loop:
             "versions": versions(),
             "hardware": hardware(self.world.device),
         }
-        keep = Keep(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
-        checkpoint.save(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
+        keep = Retention(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
+        save_checkpoint(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
         self.stats.keep_on_main()
         self.saved_at = self.images_seen
         if self.submitter:  # a job reads the checkpoint's facts
@@ -237,7 +240,7 @@ class Loop:
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
     def _recovery_hint(self, remedy: str, option: str = "") -> str:
-        last = checkpoint.newest(self.run)
+        last = published.newest(self.run)
         if last is None:
             return f"no checkpoint was published; {remedy} and start again"
         kept = f"{last.name} is the last good checkpoint and nothing after it was kept"

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.atomic_writes import publish
 from evaluation.records import measurements
-from trainer.checkpoints import checkpoint, evaluation_holds
+from trainer.checkpoints import evaluation_holds, published
 from trainer.distributed.world import World
 
 FILE = "trajectory.csv"
@@ -32,11 +32,11 @@ SAME = (
 def add(run: Path, record: dict[str, Any]) -> None:
     """After a record was kept: RUN/evaluation/trajectory.csv anew, and `best` where it changes."""
     known = write(run)
-    if checkpoint.folder(run).is_dir() and "ema_sha256" not in record:
-        there = {step.name for step in checkpoint.steps(run) if checkpoint.problem(step) is None}
+    if published.folder(run).is_dir() and "ema_sha256" not in record:
+        there = {step.name for step in published.steps(run) if published.problem(step) is None}
         best = best_of([other for other in known if "ema_sha256" not in other and other["step"] in there])
         if best is not None:
-            publish(checkpoint.folder(run) / "best", f"{best}\n".encode())
+            publish(published.folder(run) / "best", f"{best}\n".encode())
 
 
 def write(run: Path) -> list[dict[str, Any]]:
@@ -101,4 +101,4 @@ def told(run: Path, step: str | None, world: World) -> Iterator[None]:
 def _let_go(run: Path, step: str | None, world: World) -> None:
     if step is not None and world.is_main:
         with suppress(OSError):  # then it stays a while longer
-            evaluation_holds.release(run, checkpoint.full_name(step))
+            evaluation_holds.release(run, published.full_name(step))

@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.provenance import versions
 from data_shards.read.loader import CODE_RESOLUTION
 from models import VAE, CodeEncoder, freeze
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 from trainer.config.changes import changes
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig, kind_of
@@ -184,7 +184,7 @@ def open_run(path: Path, step: str | None = None, average: str | None = None) ->
 def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
     step, vae = run_networks.network(path, at, "vae", networks.vae(config, data.channels))
     words = f"the {config.system} of this run"
-    manifest = checkpoint.read_manifest(step)
+    manifest = published.read_manifest(step)
     return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.facts)
 
 

@@ -17,7 +17,7 @@ from evaluation.factors.latents import STEPS, traversal_rows
 from evaluation.inputs.images import code_source, maker, own_kind
 from evaluation.inputs.run import Run
 from trainer.export.image_grids import beside, grid, labelled, save
-from trainer.jobs.signals import read_command
+from trainer.jobs.exit_file import read_command
 
 from .comparison import Measured, Plan
 from .page import image, publish_page, section, table

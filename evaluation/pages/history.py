@@ -11,7 +11,7 @@ from evaluation.fid.trajectory import SAME, alike
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.run import Run
 from evaluation.records import measurements
-from trainer.reporting.status import read_stats
+from trainer.reporting.stats_file import read_stats
 
 from .charts import Line, chart
 from .page import image, section, table

@@ -14,8 +14,8 @@ from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.run import Run
 from evaluation.records import measurements
-from trainer.jobs.signals import read_command
-from trainer.reporting.status import read_stats
+from trainer.jobs.exit_file import read_command
+from trainer.reporting.stats_file import read_stats
 
 from . import history
 from .charts import curves

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.json_lines import read_lines
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 
 FOLDER = "evaluation"
 
@@ -59,7 +59,7 @@ def figures_folder(run: Path, named: Path | None = None, suffix: str = "") -> Pa
     suffix: of another average than the config's first, which lie apart too.
     """
     folder = run / FOLDER / f"figures{suffix}"
-    return folder if named is None or named == checkpoint.newest(run) else folder / named.name
+    return folder if named is None or named == published.newest(run) else folder / named.name
 
 
 def once(

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.support import processes
 from tests.support.data_sets import make_dsprites
 from tests.support.training import differences, finish, largest_gap, newest, overrides, train
-from trainer.checkpoints import checkpoint, evaluation_holds
+from trainer.checkpoints import evaluation_holds, published
 
 from .conftest import Cluster, site
 
@@ -51,7 +51,7 @@ def run_of(cluster: Cluster) -> Path:
 def wait_for_steps(cluster: Cluster, job: str, count: int = 1, seconds: float = 120) -> None:
     """Until so many checkpoints have been published by it."""
     run, deadline = run_of(cluster), time.monotonic() + seconds
-    while len(checkpoint.steps(run)) < count:
+    while len(published.steps(run)) < count:
         assert time.monotonic() < deadline, cluster.output(job)
         time.sleep(0.2)
 
@@ -61,7 +61,7 @@ def test_two_nodes_train_one_run(cluster: Cluster, inputs: tuple[Path, Path]) ->
     job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
     assert cluster.code(job) == 0, cluster.output(job)
     run = run_of(cluster)
-    manifest = checkpoint.read_manifest(checkpoint.steps(run)[0])
+    manifest = published.read_manifest(published.steps(run)[0])
     assert manifest["world_size"] == 2
     attempt = run / "nodes" / f"{job}-0"
     assert {path.name for path in (attempt / "joined").iterdir()} == {"n1", "n2"}
@@ -155,7 +155,7 @@ def test_the_pipeline_keeps_its_order(cluster: Cluster, inputs: tuple[Path, Path
         assert cluster.code(job) == 0, cluster.output(job)
     ends = [json.loads((folder / "attempts.json").read_text())[-1]["code"] for folder in (cluster.place / "vae", run)]
     assert ends == [0, 0]
-    assert checkpoint.steps(run)[0].stat().st_mtime > checkpoint.steps(cluster.place / "vae")[0].stat().st_mtime
+    assert published.steps(run)[0].stat().st_mtime > published.steps(cluster.place / "vae")[0].stat().st_mtime
     (record,) = (run / "evaluation").glob("fid*")
     assert json.loads(record.read_text().splitlines()[-1])["samples"] == 48
 
@@ -228,11 +228,11 @@ def test_a_run_submits_its_evaluations(cluster: Cluster, inputs: tuple[Path, Pat
     while len(records_of(run)) < 3:
         assert time.monotonic() < deadline, (run / "evaluation" / "submit.log").read_text() + cluster.output(job)
         time.sleep(0.5)
-    assert {record["step"] for record in records_of(run)} == {checkpoint.name_of(images) for images in (32, 64, 96)}
-    while evaluation_holds.waiting(run) or checkpoint.pointed(run, "best") is None:  # both follow the record
+    assert {record["step"] for record in records_of(run)} == {published.name_of(images) for images in (32, 64, 96)}
+    while evaluation_holds.waiting(run) or published.pointed(run, "best") is None:  # both follow the record
         assert time.monotonic() < deadline, evaluation_holds.waiting(run)
         time.sleep(0.5)
-    assert checkpoint.pointed(run, "best") in (32, 64, 96)
+    assert published.pointed(run, "best") in (32, 64, 96)
 
 
 def test_a_cancelled_job_stays_cancelled(cluster: Cluster, inputs: tuple[Path, Path]) -> None:

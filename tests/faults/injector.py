@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from tests.support import processes
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import save
 from trainer.distributed.engines import ddp, fsdp2
 from trainer.loop import Loop
 from trainer.stages.gan import GanStage
@@ -59,7 +59,7 @@ class Injector:
                 self.after(engine, "step", "G", lambda engine: engine.name == "generator")
         self.after(Averages, "update", "EMA")
         self.after(GanStage, "samples", "sample")
-        self.after(checkpoint.dcp, "save", "save")  # written, not yet published
+        self.after(save.dcp, "save", "save")  # written, not yet published
 
 
 def failing(argv: list[str], at: int, phase: Phase, number: int) -> None:

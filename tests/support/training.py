@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader
 
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
+from trainer.checkpoints.load import load_tensors
 
 from . import processes
 
@@ -94,11 +95,11 @@ def tensors(step: Path) -> dict[str, Tensor]:
     """Every tensor of a checkpoint, read through its own metadata."""
     found = FileSystemReader(step).read_metadata().state_dict_metadata
     like = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in found.items()}  # type: ignore[union-attr]
-    return checkpoint.load_tensors(step, like)
+    return load_tensors(step, like)
 
 
 def newest(run: Path) -> dict[str, Tensor]:
-    step = checkpoint.newest(run)
+    step = published.newest(run)
     assert step is not None, os.listdir(run)
     return tensors(step)
 

@@ -28,7 +28,7 @@ from tests.support.training import (
     train_system,
     two_at_a_time,
 )
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 
 
 def logged(run: Path) -> list[dict[str, float]]:
@@ -167,15 +167,15 @@ def test_steps_are_ordered_by_the_clock_whatever_the_batch_size(sprites: Path, t
     finish(train("vae", sprites, run, 10))
     argv = overrides(sprites, run, 14, batch_size=32)
     finish(processes.command("trainer", ["vae", VAE, *argv, "--accept-changes"], tmp_path))
-    step = checkpoint.newest(run)
+    step = published.newest(run)
     assert step is not None
-    assert checkpoint.read_manifest(step)["images_seen"] == 224
+    assert published.read_manifest(step)["images_seen"] == 224
 
 
 def test_a_damaged_last_step_is_trained_again(sprites: Path, straight: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(train("vae", sprites, run, 30))
-    step = checkpoint.newest(run)
+    step = published.newest(run)
     assert step is not None
     (step / ".metadata").write_bytes(b"\0" * (step / ".metadata").stat().st_size)
     running = finish(train("vae", sprites, run, 30))

@@ -10,7 +10,8 @@ from torch.distributed.checkpoint import FileSystemReader
 
 from common.errors import UserError
 
-from . import checkpoint
+from . import published
+from .load import load_tensors
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class Row:
 
 def rows(run: Path) -> list[Row]:
     """Newest first, every tensor read. Raises UserError where there is no step."""
-    steps = checkpoint.steps(run)
+    steps = published.steps(run)
     if not steps:
-        raise UserError(f"{checkpoint.folder(run)}: no checkpoint here; name a run folder that has trained")
-    pointed = {pointer: checkpoint.pointed(run, pointer) for pointer in ("latest", "best")}
+        raise UserError(f"{published.folder(run)}: no checkpoint here; name a run folder that has trained")
+    pointed = {pointer: published.pointed(run, pointer) for pointer in ("latest", "best")}
     return [_row(step, pointed) for step in steps]
 
 
 def _row(step: Path, pointed: dict[str, int | None]) -> Row:
-    clock, resolution = int(step.name.removeprefix(checkpoint.STEP)), None
-    problem = checkpoint.problem(step)
+    clock, resolution = int(step.name.removeprefix(published.STEP)), None
+    problem = published.problem(step)
     if problem is None:
-        resolution, problem = int(checkpoint.read_manifest(step)["resolution"]), _unreadable(step)
+        resolution, problem = int(published.read_manifest(step)["resolution"]), _unreadable(step)
     size = sum(file.stat().st_size for file in step.iterdir()) if step.is_dir() else 0
     return Row(step.name, clock, resolution, size, problem, tuple(p for p, at in pointed.items() if at == clock))
 
@@ -47,7 +48,7 @@ def _unreadable(step: Path) -> str | None:
     try:
         found = FileSystemReader(step).read_metadata().state_dict_metadata
         like = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in found.items()}  # type: ignore[union-attr]
-        checkpoint.load_tensors(step, like)
+        load_tensors(step, like)
     except UserError as error:
         return str(error)
     except Exception as error:  # a damaged .metadata is a pickle of any kind

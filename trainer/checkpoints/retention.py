@@ -1,29 +1,75 @@
-"""Which checkpoints stay: the newest, one of every so many kimg, and the one that `best` points to."""
+"""Which checkpoints stay, and how the others are deleted.
+
+The newest stay, one of every so many kimg, the one that `best` points to, and those that an evaluation still needs.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer.steps import schedule
 
+from . import evaluation_holds, published
+
+SKIPPED = ".skipped"
+
 
 @dataclass(frozen=True)
-class Keep:
-    """last: how many of the newest; every_kimg: one of each such stretch after the first, or None."""
+class Retention:
+    """The rule. last: how many of the newest stay; every_kimg: one of each such stretch after the first, or None."""
 
     last: int
     every_kimg: float | None = None
 
-    def of(self, clocks: Sequence[int], best: int | None) -> set[int]:
-        """Of the valid steps (by images seen) those that stay; best: the step that `best` points to."""
-        found = set(sorted(clocks)[-self.last :])
+    def kept(self, clocks: Sequence[int], best: int | None) -> set[int]:
+        """Return which of the valid steps stay. clocks: their images seen; best: that of the step named by `best`."""
+        kept = set(sorted(clocks)[-self.last :])
         if best is not None and best in clocks:
-            found.add(best)
+            kept.add(best)
         if self.every_kimg is not None:
-            every = schedule.interval(self.every_kimg)
-            first: dict[int, int] = {}
-            for clock in sorted(clocks):  # the oldest of a stretch is there from then on, so it stays the oldest
-                first.setdefault(clock // every, clock)
-            found |= {clock for stretch, clock in first.items() if stretch > 0}
-        return found
+            stretch = schedule.interval(self.every_kimg)
+            oldest: dict[int, int] = {}
+            for clock in sorted(clocks):  # the oldest step of a stretch stays the oldest when later ones come
+                oldest.setdefault(clock // stretch, clock)
+            kept |= {clock for index, clock in oldest.items() if index > 0}
+        return kept
+
+
+def delete_unneeded(run: Path, retention: Retention) -> None:
+    """Delete the valid steps that the rule does not keep and that no evaluation waits for."""
+    valid = {published.clock_of(path): path for path in published.steps(run) if published.problem(path) is None}
+    kept = retention.kept(list(valid), published.pointed(run, "best"))
+    for clock in valid.keys() - kept:
+        if valid[clock].name not in evaluation_holds.waiting(run):
+            delete(valid[clock])
+
+
+def delete(step: Path) -> None:
+    """Delete a step. It is renamed first: a kill during the deletion leaves no incomplete step under its name."""
+    trash = step.with_name(step.name + ".trash")
+    os.rename(step, trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def set_newer_aside(run: Path, step: Path) -> None:
+    """Rename steps newer than this one to step-N.skipped: they could not be loaded, so training went back."""
+    for path in published.steps(run):
+        if path.name > step.name:
+            aside = path.with_name(path.name + SKIPPED)
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(path, aside)
+
+
+def sweep(run: Path) -> None:
+    """Remove what killed saves and deletions left in the folder of checkpoints."""
+    for path in published.folder(run).glob(published.STEP + "*"):
+        if path.suffix not in (".tmp", ".trash"):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

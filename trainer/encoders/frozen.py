@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from common.atomic_writes import publish
 from common.errors import UserError, first_line
 from models import VAE, freeze
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints.load import read_newest
 from trainer.config.schema import VaeConfig, kind_of
 
 from . import own_encoder
@@ -95,7 +95,7 @@ def _from_run(path: Path) -> VAE:
         built.append(VAE(manifest["facts"]["channels"], config["c_dim"], "default"))
         return {f"vae.{name}": t for name, t in built[-1].state_dict().items()}
 
-    _, tensors = checkpoint.read_newest(path, like)
+    _, tensors = read_newest(path, like)
     built[-1].load_state_dict({name.removeprefix("vae."): t for name, t in tensors.items()})
     freeze(built[-1])
     return built[-1]

@@ -10,7 +10,8 @@ from torch import nn
 
 from common.errors import UserError
 from models import freeze
-from trainer.checkpoints import checkpoint, ema_snapshots
+from trainer.checkpoints import ema_snapshots, published
+from trainer.checkpoints.load import read_named, read_newest
 from trainer.config.schema import GanConfig
 from trainer.stages.gan import GanStage
 from trainer.steps import networks, schedule
@@ -28,7 +29,7 @@ def average(
     names = [average.name for average in config.ema.averages]
     name = asked if asked in names else names[0]
     step, found = network(path, at, f"ema.{name}", networks.generator(config, channels))
-    manifest = checkpoint.read_manifest(step)
+    manifest = published.read_manifest(step)
     if asked is None or asked in names:
         return step, manifest, found, {"ema": name}
     file = Path(asked)
@@ -55,9 +56,7 @@ def _at(config: GanConfig, manifest: dict[str, Any], facts: ema_snapshots.Facts)
 def network(path: Path, at: str | None, prefix: str, empty: M) -> tuple[Path, M]:
     """Fill a network from a named step, or from the newest usable one, and freeze it."""
     like = {f"{prefix}.{name}": t for name, t in empty.state_dict().items()}
-    step, tensors = (
-        checkpoint.read_newest(path, lambda manifest: like) if at is None else checkpoint.read_named(path, at, like)
-    )
+    step, tensors = read_newest(path, lambda manifest: like) if at is None else read_named(path, at, like)
     empty.load_state_dict({name.removeprefix(f"{prefix}."): t for name, t in tensors.items()})
     freeze(empty)
     return step, empty

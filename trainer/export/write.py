@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.progress import progress_bar
 from common.provenance import versions
 from models import CodeEncoder
+from trainer.checkpoints import published
 from trainer.config.changes import changes
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, kind_of
@@ -89,12 +90,11 @@ def _config(run: Path) -> GanConfig:
 
 def _channels(run: Path) -> int:
     """Of the images that it was trained on."""
-    from trainer.checkpoints import checkpoint
 
-    last = checkpoint.newest(run)
+    last = published.newest(run)
     if last is None:
         raise UserError(f"{run}: holds no usable checkpoint; train the run further, or name another run folder")
-    return int(checkpoint.read_manifest(last)["facts"]["channels"])
+    return int(published.read_manifest(last)["facts"]["channels"])
 
 
 def _encoder(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.atomic_writes import publish
 from common.errors import UserError
-from trainer.checkpoints import checkpoint, evaluation_holds
+from trainer.checkpoints import evaluation_holds, published
 from trainer.config.inception_files import FILES, checked
 from trainer.config.schema import GanConfig
 from trainer.config.sections import EvaluationConfig
@@ -81,8 +81,8 @@ class Submitter:
     def submit(self) -> None:
         """Every checkpoint that is not submitted yet. Returns at once, whatever the scheduler does."""
         self.look()
-        for step in reversed(checkpoint.steps(self.run)):
-            if step.name not in self.asked and checkpoint.problem(step) is None:
+        for step in reversed(published.steps(self.run)):
+            if step.name not in self.asked and published.problem(step) is None:
                 self.asked.add(step.name)
                 self._hold(step.name)
                 self._start(step.name)

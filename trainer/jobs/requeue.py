@@ -1,4 +1,4 @@
-"""Whether a job that has trained is done, starts again or has failed; RUN/attempts.json remembers earlier ends."""
+"""Decide whether a job that has trained is done, starts again or has failed. RUN/attempts.json keeps earlier ends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from common.atomic_writes import publish
 from common.cli import EXIT_FAULT, EXIT_OK, EXIT_RESUME, EXIT_USER
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 
-FILE, PATIENCE = "attempts.json", 3  # attempts without progress
+from .exit_file import read_exit
+
+FILE = "attempts.json"
+PATIENCE = 3  # attempts without progress after which a job has failed
+START_AGAIN = 100  # exit code of `python -m trainer settle`: none that training ends with
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one start ended. code: of RUN/exit.json, None after a kill; images_seen: of the newest checkpoint."""
+    """How one start of a job ended.
+
+    code: of its exit.json, None where it was killed; images_seen: of the newest checkpoint at that time.
+    """
 
     job: str
     restarts: int
@@ -27,12 +33,17 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """again: start the job again; code: what it leaves with otherwise."""
+class Decision:
+    """What the job does now. again: it starts again; code: the exit code that it ends with otherwise."""
 
     again: bool
     code: int
     reason: str
+
+    @property
+    def exit_code(self) -> int:
+        """What `python -m trainer settle` exits with: START_AGAIN, or the code that the job ends with."""
+        return START_AGAIN if self.again else self.code
 
     def __str__(self) -> str:
         if self.again:
@@ -40,49 +51,56 @@ class Verdict:
         return "done" if self.code == EXIT_OK else f"fails with code {self.code}: {self.reason}"
 
 
-def judge(attempts: Sequence[Attempt], start: int = 0) -> Verdict:
-    """Of a job's attempts so far, the last one just ended. start: images that the run had seen before. Pure."""
+def decide(attempts: Sequence[Attempt], start: int = 0) -> Decision:
+    """Decide from the attempts of one job, of which the last one just ended.
+
+    start: images that the run had seen before the job.
+    """
     last = attempts[-1]
     if last.code == EXIT_OK:
-        return Verdict(False, EXIT_OK, last.reason)
-    if last.code == EXIT_USER:  # wrong settings, a full disk, a loss that is not finite: starting again mends nothing
-        return Verdict(False, EXIT_USER, last.reason)
+        return Decision(False, EXIT_OK, last.reason)
+    if last.code == EXIT_USER:  # wrong settings, a full disk, a loss that is not finite: another start changes nothing
+        return Decision(False, EXIT_USER, last.reason)
     before = attempts[-PATIENCE - 1].images_seen if len(attempts) > PATIENCE else start
     stuck = len(attempts) >= PATIENCE and last.images_seen <= before
     if stuck:
-        code = last.code if last.code else EXIT_FAULT
-        return Verdict(False, code, f"{PATIENCE} attempts in a row got no further than {before} images ({last.reason})")
-    return Verdict(True, EXIT_RESUME, last.reason)
+        reason = f"{PATIENCE} attempts in a row got no further than {before} images ({last.reason})"
+        return Decision(False, last.code or EXIT_FAULT, reason)
+    return Decision(True, EXIT_RESUME, last.reason)
 
 
-def settle(run: Path, job: str, restarts: int) -> Verdict:
-    """Record how this attempt ended, and judge: by its own exit.json, for RUN's may be of another job or start."""
-    code, reason = _exit(attempt_folder(run, job, restarts))
-    last = checkpoint.newest(run)
-    seen = checkpoint.clock_of(last) if last else 0
-    attempts = [*_earlier(run / FILE), Attempt(job, restarts, code, reason, seen)]
+def record_and_decide(run: Path, job: str, restarts: int) -> Decision:
+    """Add this attempt to RUN/attempts.json, and decide.
+
+    Its end is read from the attempt's own exit.json: the one of RUN may be that of another job or start.
+    """
+    code, reason = _end(attempt_folder(run, job, restarts))
+    newest = published.newest(run)
+    images_seen = published.clock_of(newest) if newest else 0
+    attempts = [*_earlier(run / FILE), Attempt(job, restarts, code, reason, images_seen)]
     publish(run / FILE, (json.dumps([asdict(a) for a in attempts], indent=1) + "\n").encode())
     first = next(i for i, attempt in enumerate(attempts) if attempt.job == job)
     before = attempts[first - 1].images_seen if first else 0
-    return judge([a for a in attempts if a.job == job], before)
+    return decide([attempt for attempt in attempts if attempt.job == job], before)
 
 
 def attempt_folder(run: Path, job: str, restarts: int | str) -> Path:
-    """Of one start of a job, which slurm/node.sh makes."""
+    """Return the folder of one start of a job, which slurm/node.sh makes."""
     return run / "nodes" / f"{job}-{restarts}"
 
 
-def _exit(folder: Path) -> tuple[int | None, str]:
-    try:
-        found: dict[str, Any] = json.loads((folder / "exit.json").read_bytes())
-        code, reason = found["code"], found["reason"]
-    except (OSError, ValueError, KeyError):
+def _end(folder: Path) -> tuple[int | None, str]:
+    """Return exit code and reason of an attempt."""
+    end = read_exit(folder)
+    if end is None:
         return None, "it never started to train: see RUN/nodes"
-    return code, reason if code is not None else "it was killed"
+    code, reason = end
+    return code, "it was killed" if code is None else reason
 
 
 def _earlier(path: Path) -> list[Attempt]:
+    """Read the attempts so far; [] where there is no readable file."""
     try:
-        return [Attempt(**a) for a in json.loads(path.read_bytes())]
+        return [Attempt(**fields) for fields in json.loads(path.read_bytes())]
     except (OSError, ValueError, TypeError):
         return []

@@ -25,7 +25,7 @@ from tests.support import processes
 from tests.support.data_sets import make_dsprites
 from tests.support.evaluating import answer, clean_fid, evaluate, pytorch_fid, random_inception, refused
 from tests.support.training import finish, train
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 
 NUMBERS = ("fid", "kid", "precision", "recall", "density", "coverage", "fidelity")
 
@@ -281,10 +281,10 @@ def test_kept_features_are_those_of_the_numbers(copy: Path, tmp_path: Path) -> N
 
 
 def test_the_best_checkpoint_and_the_trajectory(copy: Path, tmp_path: Path) -> None:
-    names = sorted(path.name for path in checkpoint.steps(copy))
+    names = sorted(path.name for path in published.steps(copy))
     found = [answer(evaluate(tmp_path, "fid", copy, "--samples", 64, "--step", name)) for name in reversed(names)]
     lowest = min(found, key=lambda record: record["kinds"]["gan"]["fid"])
-    assert (checkpoint.folder(copy) / "best").read_text().strip() == lowest["step"]
+    assert (published.folder(copy) / "best").read_text().strip() == lowest["step"]
     rows = list(csv.DictReader((copy / "evaluation" / "trajectory.csv").open()))
     assert [row["step"] for row in rows] == names
     assert [float(row["fid"]) for row in rows] == [record["kinds"]["gan"]["fid"] for record in reversed(found)]
@@ -292,11 +292,11 @@ def test_the_best_checkpoint_and_the_trajectory(copy: Path, tmp_path: Path) -> N
     assert again["step"] == lowest["step"]
     other = next(name for name in names if name != lowest["step"])
     evaluate(tmp_path, "fid", copy, "--samples", 65, "--step", other)
-    assert (checkpoint.folder(copy) / "best").read_text().strip() == lowest["step"], "one other look does not decide"
+    assert (published.folder(copy) / "best").read_text().strip() == lowest["step"], "one other look does not decide"
 
 
 def test_images_of_two_checkpoints_do_not_mix(copy: Path, tmp_path: Path) -> None:
-    first, second, _ = sorted(path.name for path in checkpoint.steps(copy))
+    first, second, _ = sorted(path.name for path in published.steps(copy))
     argv = ("fid", copy, "--samples", 64, "--keep-images", tmp_path / "images")
     evaluate(tmp_path / "logs", *argv, "--step", first)
     folder = tmp_path / "images" / "gan-posterior-0"
@@ -309,7 +309,7 @@ def test_images_of_two_checkpoints_do_not_mix(copy: Path, tmp_path: Path) -> Non
 def test_a_held_checkpoint_is_let_go_when_its_evaluation_has_ended(copy: Path, tmp_path: Path) -> None:
     from trainer.checkpoints import evaluation_holds
 
-    first, second, _ = sorted(path.name for path in checkpoint.steps(copy))
+    first, second, _ = sorted(path.name for path in published.steps(copy))
     for name in (first, second):
         assert evaluation_holds.hold(copy, name)
     evaluate(tmp_path, "fid", copy, "--samples", 64, "--step", first)

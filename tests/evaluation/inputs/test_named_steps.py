@@ -14,7 +14,8 @@ from evaluation.inputs.target import of_run
 from tests.support import processes
 from tests.support.evaluating import answer, evaluate, quickly, refused
 from tests.support.training import finish, tensors, train
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
+from trainer.export import run_networks
 
 OLD, NEW = "step-000000000032", "step-000000000048"
 
@@ -24,7 +25,7 @@ def run(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """An ID-GAN of three iterations of 16, with a checkpoint of each: the last two are kept."""
     made = tmp_path_factory.mktemp("named") / "gan"
     finish(train("gan", sprites, made, 3, vae=vae, s_dim=2, schedule__save_kimg=0.016))
-    assert [path.name for path in checkpoint.steps(made)] == [NEW, OLD]
+    assert [path.name for path in published.steps(made)] == [NEW, OLD]
     return made
 
 
@@ -32,7 +33,7 @@ def run(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_the_weights_are_those_of_the_named_step(name: str, run: Path) -> None:
     opened, newest = open_run(run, name), open_run(run)
     assert (opened.step.name, opened.images_seen, newest.step.name) == (OLD, 32, NEW)
-    saved, later = tensors(checkpoint.folder(run) / OLD), tensors(checkpoint.folder(run) / NEW)
+    saved, later = tensors(published.folder(run) / OLD), tensors(published.folder(run) / NEW)
     for stage, truth in ((opened.generator, saved), (newest.generator, later)):
         assert isinstance(stage, AtStage)
         for key, tensor in stage.network.state_dict().items():
@@ -43,11 +44,11 @@ def test_the_weights_are_those_of_the_named_step(name: str, run: Path) -> None:
 def test_the_vae_and_infogans_q_are_of_the_step_too(
     vae: Path, systems: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "read_newest", None)
+    monkeypatch.setattr(run_networks, "read_newest", None)
     for path, prefix in ((vae, "vae.encoder"), (systems["infogan"], "q.encoder")):
-        newest = checkpoint.newest(path)
+        newest = published.newest(path)
         assert newest is not None
-        opened, saved = open_run(path, str(checkpoint.read_manifest(newest)["images_seen"])), tensors(newest)
+        opened, saved = open_run(path, str(published.read_manifest(newest)["images_seen"])), tensors(newest)
         assert opened.step == newest
         assert opened.q is not None
         for key, tensor in opened.q.encoder.state_dict().items():
@@ -104,9 +105,9 @@ def test_pictures_of_an_earlier_checkpoint_say_so(run: Path, tmp_path: Path) -> 
     """Drawn when it was the newest."""
     copy, aside = tmp_path / "gan", tmp_path / "newest"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation"))
-    (checkpoint.folder(copy) / NEW).rename(aside)
+    (published.folder(copy) / NEW).rename(aside)
     evaluate(tmp_path / "logs", "figures", copy)
-    aside.rename(checkpoint.folder(copy) / NEW)
+    aside.rename(published.folder(copy) / NEW)
     text = Path(answer(evaluate(tmp_path / "logs", "report", copy))["page"]).read_text()
     assert text.count("Drawn at 0.0 kimg, not the newest checkpoint.") == 4
 
@@ -129,7 +130,7 @@ def test_an_unknown_step_is_refused_with_those_that_are_there(name: str, run: Pa
 def test_a_broken_step_is_refused_and_not_replaced_by_another(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "gan"
     shutil.copytree(run, copy)
-    broken = checkpoint.folder(copy) / NEW
+    broken = published.folder(copy) / NEW
     data = next(path for path in broken.iterdir() if path.suffix == ".distcp")
     data.write_bytes(b"\0" * data.stat().st_size)
     running = processes.command("evaluation", ("fid", copy, "--step", 48), tmp_path)
@@ -137,5 +138,5 @@ def test_a_broken_step_is_refused_and_not_replaced_by_another(run: Path, tmp_pat
     assert f"{OLD}, {NEW}" not in running.err
     data.write_bytes(b"")
     refused(processes.command("evaluation", ("fid", copy, "--step", 48), tmp_path), NEW, "0 bytes", f"one of {OLD}")
-    shutil.rmtree(checkpoint.folder(copy))
+    shutil.rmtree(published.folder(copy))
     refused(processes.command("evaluation", ("fid", copy, "--step", 48), tmp_path), "is not there", "train the run")

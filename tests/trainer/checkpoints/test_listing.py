@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support import processes
 from tests.support.training import BATCH, finish, train
-from trainer.checkpoints import checkpoint, listing
+from trainer.checkpoints import listing, published
 
 
 def listed(run: Path, folder: Path) -> processes.Running:
@@ -16,13 +16,13 @@ def listed(run: Path, folder: Path) -> processes.Running:
 def test_each_step_is_listed_with_what_is_wrong_with_it(sprites: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(train("vae", sprites, run, 25, schedule__keep_last=9))
-    newest, truncated, no_metadata, no_manifest, flipped = checkpoint.steps(run)
+    newest, truncated, no_metadata, no_manifest, flipped = published.steps(run)
     (shard,) = truncated.glob("*.distcp")
     shard.write_bytes(shard.read_bytes()[:-100])
     (no_metadata / ".metadata").unlink()
-    (no_manifest / checkpoint.MANIFEST).unlink()
+    (no_manifest / published.MANIFEST).unlink()
     (flipped / ".metadata").write_bytes(bytes((flipped / ".metadata").stat().st_size))
-    (checkpoint.folder(run) / "best").write_text(truncated.name + "\n")
+    (published.folder(run) / "best").write_text(truncated.name + "\n")
     rows = listing.rows(run)
     assert [row.images_seen for row in rows] == [BATCH * n for n in (25, 20, 15, 10, 5)]
     assert (rows[0].resolution, rows[0].problem, rows[0].pointers) == (64, None, ("latest",))

@@ -12,8 +12,10 @@ import torch
 from tests.support.training import differences, newest
 from tests.trainer.distributed import contract
 from tests.trainer.distributed.contract import BATCH, STRATEGIES, config_of, step_of, train
-from trainer.checkpoints import checkpoint
-from trainer.checkpoints.retention import Keep
+from trainer.checkpoints import published
+from trainer.checkpoints.load import restore_newest
+from trainer.checkpoints.retention import Retention
+from trainer.checkpoints.save import save_checkpoint
 from trainer.checkpoints.state import State
 from trainer.distributed.world import World, connect, disconnect
 from trainer.steps.gan_step import GanStep
@@ -37,7 +39,7 @@ def fresh(strategy: str, world: World) -> tuple[GanStep, State]:
 
 
 def save(run: Path, state: State, world: World) -> None:
-    checkpoint.save(run, BATCH, state, {}, world, Keep(2))
+    save_checkpoint(run, BATCH, state, {}, world, Retention(2))
 
 
 def child(strategy: str, size: int, canonical: str, folder: str) -> None:
@@ -49,7 +51,7 @@ def child(strategy: str, size: int, canonical: str, folder: str) -> None:
     found["straight"] = train(step, world, 2, FP32, REST)
     for name, run in (("resumed", Path(folder) / "own"), ("canonical", Path(canonical))):
         step, state = fresh(strategy, world)
-        assert checkpoint.restore(run, state, world) is not None
+        assert restore_newest(run, state, world) is not None
         if name == "canonical":
             save(Path(folder) / "again", state, world)
         found[name] = train(step, world, 2, FP32, REST)
@@ -78,6 +80,6 @@ def test_every_strategy_saves_loads_and_goes_on_from_one_layout(
     assert found[0]["canonical"] == pytest.approx(losses, rel=1e-5)
     assert found[0]["resumed"] == found[0]["straight"]  # bit for bit
     assert not differences(newest(run), newest(tmp_path / "again"))
-    (step,) = checkpoint.steps(tmp_path / "again")
+    (step,) = published.steps(tmp_path / "again")
     sizes = [sum(f.stat().st_size for f in step.glob(f"__{rank}_*.distcp")) for rank in range(size)]
     assert max(sizes) <= (0.6 if size == 2 else 0.45) * sum(sizes), sizes

@@ -13,8 +13,10 @@ import torch
 from torch.distributed.checkpoint import filesystem
 
 from tests.support import processes
-from trainer.checkpoints import checkpoint
-from trainer.checkpoints.retention import Keep
+from trainer.checkpoints import published
+from trainer.checkpoints.load import restore_newest
+from trainer.checkpoints.retention import Retention
+from trainer.checkpoints.save import save_checkpoint
 from trainer.checkpoints.state import State
 from trainer.distributed.world import World
 
@@ -29,7 +31,7 @@ def state_of(value: float) -> State:
 
 
 def save(run: Path, value: int) -> None:
-    checkpoint.save(run, value, state_of(value), {}, ALONE, Keep(2))
+    save_checkpoint(run, value, state_of(value), {}, ALONE, Retention(2))
 
 
 class Injector:
@@ -117,18 +119,18 @@ def test_a_kill_at_every_step_of_a_save_leaves_a_good_checkpoint(tmp_path: Path)
 def check(run: Path) -> int:
     """The value that a resume finds: a whole state, `latest` names a whole step, and saving goes on."""
     restored = state_of(0)
-    manifest = checkpoint.restore(run, restored, ALONE)
+    manifest = restore_newest(run, restored, ALONE)
     assert manifest is not None
     value = int(restored.state_dict()["images_seen"])
     assert torch.equal(restored.state_dict()["a"], torch.full((3, 5), float(value)))
     assert manifest["images_seen"] == value
-    pointed = (checkpoint.folder(run) / "latest").read_text().strip()
-    assert checkpoint.problem(checkpoint.folder(run) / pointed) is None
-    valid = [step for step in checkpoint.steps(run) if checkpoint.problem(step) is None]
+    pointed = (published.folder(run) / "latest").read_text().strip()
+    assert published.problem(published.folder(run) / pointed) is None
+    valid = [step for step in published.steps(run) if published.problem(step) is None]
     assert len(valid) >= 2
     save(run, 4)
-    assert checkpoint.newest(run) == checkpoint.folder(run) / "step-000000000004"
-    assert not [path for path in checkpoint.folder(run).iterdir() if path.suffix in (".tmp", ".trash")]
+    assert published.newest(run) == published.folder(run) / "step-000000000004"
+    assert not [path for path in published.folder(run).iterdir() if path.suffix in (".tmp", ".trash")]
     return value
 
 
@@ -144,40 +146,38 @@ def test_a_damaged_newest_step_is_named_and_skipped(tmp_path: Path, caplog: Any)
         run = tmp_path / words.replace(" ", "_")
         save(run, 1)
         save(run, 2)
-        damage(checkpoint.folder(run) / "step-000000000002")
+        damage(published.folder(run) / "step-000000000002")
         caplog.clear()
         restored = state_of(0)
-        checkpoint.restore(run, restored, ALONE)
+        restore_newest(run, restored, ALONE)
         assert int(restored.state_dict()["images_seen"]) == 1
         assert "step-000000000002" in caplog.text
         assert words in caplog.text
         save(run, 2)
         again = state_of(0)
-        checkpoint.restore(run, again, ALONE)
+        restore_newest(run, again, ALONE)
         assert int(again.state_dict()["images_seen"]) == 2, "the damaged step was not replaced"
 
 
 def test_steps_that_a_resume_had_to_skip_do_not_count_as_kept(tmp_path: Path) -> None:
     """Their sizes are right and their content is not: training goes on from the one before, which must stay."""
-    folder = checkpoint.folder(tmp_path)
+    folder = published.folder(tmp_path)
     for value in (2, 3, 4):
-        checkpoint.save(tmp_path, value, state_of(value), {}, ALONE, Keep(3))
+        save_checkpoint(tmp_path, value, state_of(value), {}, ALONE, Retention(3))
     for value in (3, 4):
-        metadata = folder / checkpoint.name_of(value) / ".metadata"
+        metadata = folder / published.name_of(value) / ".metadata"
         metadata.write_bytes(b"\0" * metadata.stat().st_size)
     (folder / "best.tmp").write_text("an evaluation job writes this")
-    (folder / f"{checkpoint.name_of(4)}.skipped").mkdir()
+    (folder / f"{published.name_of(4)}.skipped").mkdir()
     restored = state_of(0)
-    checkpoint.restore(tmp_path, restored, ALONE)
+    restore_newest(tmp_path, restored, ALONE)
     assert int(restored.state_dict()["images_seen"]) == 2
-    os.rename(
-        folder / checkpoint.name_of(3), folder / checkpoint.name_of(30)
-    )  # so that training has not come to it yet
+    os.rename(folder / published.name_of(3), folder / published.name_of(30))  # so that training has not come to it yet
     save(tmp_path, 3)
-    assert [path.name for path in checkpoint.steps(tmp_path)] == [checkpoint.name_of(3), checkpoint.name_of(2)]
+    assert [path.name for path in published.steps(tmp_path)] == [published.name_of(3), published.name_of(2)]
     aside = sorted(path.name for path in folder.glob("*.skipped"))
-    assert aside == [f"{checkpoint.name_of(value)}.skipped" for value in (4, 30)], "they are not lost"
-    assert (folder / f"{checkpoint.name_of(4)}.skipped" / ".metadata").exists()
+    assert aside == [f"{published.name_of(value)}.skipped" for value in (4, 30)], "they are not lost"
+    assert (folder / f"{published.name_of(4)}.skipped" / ".metadata").exists()
     assert (folder / "best.tmp").exists()
-    checkpoint.restore(tmp_path, restored, ALONE)
+    restore_newest(tmp_path, restored, ALONE)
     assert int(restored.state_dict()["images_seen"]) == 3

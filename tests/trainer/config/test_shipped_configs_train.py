@@ -15,7 +15,7 @@ import pytest
 from tests.support import processes, replicas
 from tests.support.shipped_configs import GANS, PATHS, VAES, commands, making, training
 from tests.support.training import STAGE_1, STAGE_2, TIMING, differences, finish, largest_gap, newest, two_at_a_time
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 
 ROOT = Path(__file__).parents[3]
 QUIET = ["schedule.save_kimg=1000", "schedule.sample_kimg=1000", "schedule.keep_last=9"]
@@ -75,18 +75,18 @@ def run_of(place: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", VAES)
 def test_stage_1_trains(name: str, place: Path) -> None:
-    step = checkpoint.newest(run_of(place, name))
+    step = published.newest(run_of(place, name))
     assert step is not None
-    assert checkpoint.read_manifest(step)["iteration"] == 3
+    assert published.read_manifest(step)["iteration"] == 3
     assert ticks(run_of(place, name))[-1].keys() - TIMING - {"images_seen", "resolution"} == STAGE_1
 
 
 @pytest.mark.parametrize("name", [name for name in GANS if not name.endswith("/1024")])
 def test_stage_2_trains(name: str, place: Path) -> None:
     run = run_of(place, name)
-    step = checkpoint.newest(run)
+    step = published.newest(run)
     assert step is not None
-    manifest = checkpoint.read_manifest(step)
+    manifest = published.read_manifest(step)
     assert (manifest["iteration"], manifest["facts"]["channels"]) == (3, 3)
     told = ticks(run)
     assert {tick["resolution"] for tick in told} == {int(name.split("/")[1])}
@@ -138,18 +138,18 @@ def test_celeba_hq_on_celebas_encoder_is_the_same_under_accelerate(place: Path) 
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    step = checkpoint.newest(place / "runs/two")
+    step = published.newest(place / "runs/two")
     assert step is not None
-    assert checkpoint.read_manifest(step)["world_size"] == 2
+    assert published.read_manifest(step)["world_size"] == 2
     one, two = newest(place / "runs/one"), newest(place / "runs/two")
     gap, name = largest_gap(one, two)
     # Rounding alone: RMSprop's squares of a bias at 1024 px, whose gradient is a sum over 2^20 pixels, differ by 6e-4;
     # a share that was left out or counted twice would be off by about 1 there. In float64, far slower at this size, the
     # gap is below 1e-9, as test_growth.py asks of 64 px.
     assert gap < 5e-3, f"{name}: {gap}"
-    of_celeba = checkpoint.newest(run_of(place, "celeba/64"))
+    of_celeba = published.newest(run_of(place, "celeba/64"))
     assert of_celeba is not None
-    assert checkpoint.read_manifest(step)["facts"]["vae"] == checkpoint.read_manifest(of_celeba)["facts"]["vae"]
+    assert published.read_manifest(step)["facts"]["vae"] == published.read_manifest(of_celeba)["facts"]["vae"]
 
 
 GROWS = ["resolution=128", "data.path=data/celeba-128", "growth={phase_kimg: 0.002, fade_kimg: 0.002}", "bottleneck={}"]

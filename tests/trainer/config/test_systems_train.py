@@ -14,7 +14,7 @@ import yaml
 from data_shards.read.variant_names import Variant
 from tests.support import processes
 from tests.support.training import BATCH, CONFIGS, TERMS, TIMING, batches_of, train_system, two_at_a_time
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 
 STEPS = 3
 VARIANTS = get_args(Variant)
@@ -52,9 +52,9 @@ def test_the_table_of_systems_is_that_of_the_shipped_configs() -> None:
 def test_the_config_trains_on_the_variant(system: str, variant: str, runs: Runs) -> None:
     run, running = runs[system, variant]
     assert running.wait(0) == 0, running.err
-    step = checkpoint.newest(run)
+    step = published.newest(run)
     assert step is not None
-    manifest = checkpoint.read_manifest(step)
+    manifest = published.read_manifest(step)
     seen = STEPS * BATCH * batches_of(system)
     assert (manifest["iteration"], manifest["images_seen"]) == (STEPS, seen)
     assert step.name == f"step-{seen:012d}"

@@ -10,7 +10,7 @@ import torch
 
 from tests.support import processes
 from tests.support.training import VAE, overrides
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 from trainer.distributed import divergence
 from trainer.steps.vae_step import VaeStep
 
@@ -62,6 +62,6 @@ def test_a_flipped_bit_on_one_process_stops_all(sprites: Path, tmp_path: Path, c
     for rank in ranks:
         assert rank.wait(120) == 2, rank.err
         assert "the processes hold different values of vae.decoder" in rank.err
-        assert f"{checkpoint.name_of(16 * last)} is the last good checkpoint and nothing after it was kept" in rank.err
+        assert f"{published.name_of(16 * last)} is the last good checkpoint and nothing after it was kept" in rank.err
         assert "Traceback" not in rank.err
-    assert [path.name for path in checkpoint.steps(run)] == [checkpoint.name_of(16 * last)]
+    assert [path.name for path in published.steps(run)] == [published.name_of(16 * last)]

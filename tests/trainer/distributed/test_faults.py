@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed.checkpoint as dcp
 
 from tests.faults.runs import argv_of, assert_same_end, break_and_go_on, finish
 from tests.support import processes
 from tests.support.data_sets import hashes, mounted
 from tests.support.training import BATCH
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_a_signal_waits_for_one_iteration_and_a_save(straight: Path, sprites: Pa
 
 def filling(argv: list[str], disk: str) -> None:
     """`python -m trainer ARGV`, whose main process fills the disk just before a save."""
-    write = checkpoint.dcp.save
+    write = dcp.save
 
     def save(*args: Any, **kwargs: Any) -> Any:
         if os.environ["RANK"] == "0":
@@ -65,7 +66,7 @@ def filling(argv: list[str], disk: str) -> None:
             (Path(disk) / "filler").write_bytes(b"0" * (room.f_bavail * room.f_frsize - 20_000))
         return write(*args, **kwargs)
 
-    checkpoint.dcp.save = save  # type: ignore[assignment]
+    dcp.save = save
     processes.module("trainer", argv)
 
 
@@ -84,7 +85,7 @@ def test_a_full_disk_ends_both_ranks_with_one_message(straight: Path, sprites: P
         ]
         assert [rank.wait(120) for rank in both] == [2, 2]
         assert "no space left on the device" in both[0].err
-        assert f"{checkpoint.steps(run)[0].name} is kept" in both[0].err
+        assert f"{published.steps(run)[0].name} is kept" in both[0].err
         assert "Traceback" not in both[0].err + both[1].err
         assert hashes(run / "checkpoints") == published
         (disk / "filler").unlink()
@@ -132,7 +133,7 @@ def test_a_damaged_newest_step_is_skipped_by_all_ranks(
 ) -> None:
     run = tmp_path / "run"
     finish(argv_of(sprites, vae, run, "fsdp2", steps=6), tmp_path / "logs")
-    newest, before = checkpoint.steps(run)
+    newest, before = published.steps(run)
     damage(newest)
     told = finish(argv_of(sprites, vae, run, "fsdp2"), tmp_path / "again")
     assert f"warning: skipped checkpoint {newest.name}: it " in told

@@ -27,7 +27,7 @@ from tests.support.training import (
     train,
     train_system,
 )
-from trainer.reporting.status import read_stats
+from trainer.reporting.stats_file import read_stats
 
 
 def train_two(stage: str, data: Path, run: Path, steps: int, config: str = "", **more: object) -> None:

@@ -22,7 +22,7 @@ from evaluation.inputs.run import open_run
 from models import CodeEncoder, sample_posterior
 from tests.support import processes
 from tests.support.training import BATCH, finish, tensors, train, train_system
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 from trainer.encoders import own_encoder
 from trainer.export import run_networks, write
 
@@ -109,14 +109,14 @@ def test_generator_and_q_are_of_one_checkpoint_while_the_run_saves(
     sprites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """InfoGAN's q is read after the generator: a checkpoint that is published in between is not looked at."""
-    run, real_steps, real_average = tmp_path / "run", checkpoint.steps, run_networks.average
+    run, real_steps, real_average = tmp_path / "run", published.steps, run_networks.average
     finish(train_system("infogan", sprites, run, 2, schedule__save_kimg=BATCH / 1000))
-    newer, older = checkpoint.steps(run)
+    newer, older = published.steps(run)
 
     def before_the_save(*args: Any) -> Any:
-        monkeypatch.setattr(checkpoint, "steps", lambda path: [older])
+        monkeypatch.setattr(published, "steps", lambda path: [older])
         found = real_average(*args)
-        monkeypatch.setattr(checkpoint, "steps", real_steps)
+        monkeypatch.setattr(published, "steps", real_steps)
         return found
 
     monkeypatch.setattr(run_networks, "average", before_the_save)

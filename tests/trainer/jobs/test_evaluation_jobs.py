@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import UserError
 from tests.support.training import BATCH, finish, train
-from trainer.checkpoints import checkpoint, evaluation_holds
+from trainer.checkpoints import evaluation_holds, published
 from trainer.config.schema import GanConfig
 from trainer.config.sections import EvaluationConfig
 from trainer.jobs import evaluation_jobs
@@ -28,9 +28,9 @@ def command(folder: Path, body: str) -> str:
 
 def saved(run: Path, images_seen: int) -> str:
     """A whole checkpoint, as far as retention looks."""
-    step = checkpoint.folder(run) / checkpoint.name_of(images_seen)
+    step = published.folder(run) / published.name_of(images_seen)
     step.mkdir(parents=True)
-    (step / "manifest.json").write_text(json.dumps({"format": checkpoint.FORMAT, "files": {}}))
+    (step / "manifest.json").write_text(json.dumps({"format": published.FORMAT, "files": {}}))
     return step.name
 
 
@@ -49,11 +49,11 @@ def test_a_run_submits_each_checkpoint_once_over_resumes(sprites: Path, vae: Pat
     evaluation = f"{{submit: true, command: {command(tmp_path, f'echo $@ >> {told}')}}}"
     for steps in (2, 3, 5):
         finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation, schedule__save_kimg=0.016))
-    names = [checkpoint.name_of(BATCH * step) for step in (1, 2, 3, 4, 5)]
+    names = [published.name_of(BATCH * step) for step in (1, 2, 3, 4, 5)]
     assert sorted(told.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name} --release" for name in names]
     assert json.loads((run / "evaluation" / "submitted.json").read_bytes()) == names
     assert evaluation_holds.waiting(run) == names[:3]
-    there = sorted(path.name for path in checkpoint.steps(run))
+    there = sorted(path.name for path in published.steps(run))
     assert there == names, "three are held and the last two are kept anyway"
 
 
@@ -63,7 +63,7 @@ def test_a_complete_run_submits_what_no_scheduler_took(sprites: Path, vae: Path,
         evaluation = f"{{submit: true, command: {command(tmp_path, body)}}}"
         running = finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation))
     assert "is complete" in running.err
-    assert told.read_text() == f"eval_fid.sh {run} --step {checkpoint.name_of(BATCH)} --release\n", "once"
+    assert told.read_text() == f"eval_fid.sh {run} --step {published.name_of(BATCH)} --release\n", "once"
 
 
 def test_held_checkpoints_outlive_retention_until_they_are_evaluated(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.training import VAE, finish, overrides, train
-from trainer.jobs.requeue import Attempt, attempt_folder, judge
+from trainer.jobs.requeue import START_AGAIN, Attempt, Decision, attempt_folder, decide
 
 ENDS: list[tuple[str, list[tuple[int | None, int]], str]] = [  # (code, images seen) of each attempt
     ("complete", [(0, 100)], "done"),
@@ -31,19 +31,33 @@ ENDS: list[tuple[str, list[tuple[int | None, int]], str]] = [  # (code, images s
 @pytest.mark.parametrize(("what", "ends", "verdict"), ENDS, ids=[what for what, _, _ in ENDS])
 def test_who_starts_again(what: str, ends: list[tuple[int | None, int]], verdict: str) -> None:
     attempts = [Attempt("7", i, code, "because", seen) for i, (code, seen) in enumerate(ends)]
-    assert str(judge(attempts)).startswith(verdict)
+    assert str(decide(attempts)).startswith(verdict)
+
+
+def test_the_exit_code_tells_a_job_that_starts_again_from_one_that_fails() -> None:
+    """A job that is preempted again and again without progress fails with 75, which is no order to start again."""
+    assert Decision(True, 75, "because").exit_code == START_AGAIN
+    assert [Decision(False, code, "because").exit_code for code in (0, 1, 2, 75)] == [0, 1, 2, 75]
 
 
 def test_what_the_run_had_seen_before_the_job_is_no_progress() -> None:
     attempts = [Attempt("7", i, None, "because", 100) for i in range(3)]
-    assert str(judge(attempts[:2], 100)).startswith("requeue")
-    assert str(judge(attempts, 100)).startswith("fails with code 1: 3 attempts in a row got no further than 100 images")
-    assert str(judge(attempts, 90)).startswith("requeue")
+    assert str(decide(attempts[:2], 100)).startswith("requeue")
+    assert str(decide(attempts, 100)).startswith(
+        "fails with code 1: 3 attempts in a row got no further than 100 images"
+    )
+    assert str(decide(attempts, 90)).startswith("requeue")
 
 
 def settle(run: Path, folder: Path, job: str, restarts: int) -> str:
-    argv = ["settle", run, "--job", job, "--restarts", restarts]
-    return finish(processes.command("trainer", argv, folder)).out.strip()
+    """Return what the command prints. Its exit code, which job scripts go by, must say the same."""
+    done = processes.command("trainer", ["settle", run, "--job", job, "--restarts", restarts], folder)
+    code, printed = done.wait(), done.out.strip()
+    if printed.startswith("requeue: "):
+        assert code == START_AGAIN
+    else:
+        assert printed == "done" if code == 0 else printed.startswith(f"fails with code {code}: ")
+    return printed
 
 
 def attempt(run: Path, job: str, restarts: int) -> tuple[Path, dict[str, str]]:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.reporting.status import BOARD_PX, Status
+from trainer.reporting.status import Status
+from trainer.reporting.tensorboard import MOST_PX
 
 
 def test_a_large_grid_is_whole_in_its_file_and_small_in_tensorboard(
@@ -18,7 +19,7 @@ def test_a_large_grid_is_whole_in_its_file_and_small_in_tensorboard(
 ) -> None:
     shown: list[Any] = []
     status = Status(tmp_path, 100, 0)
-    monkeypatch.setattr(status.board, "add_image", lambda name, image, step, dataformats: shown.append(image))
+    monkeypatch.setattr(status.board._writer, "add_image", lambda name, image, step, dataformats: shown.append(image))
     images = torch.randint(256, (32, 1, 256, 256), dtype=torch.uint8)
     status.samples(7, images)
     status.close()
@@ -28,4 +29,4 @@ def test_a_large_grid_is_whole_in_its_file_and_small_in_tensorboard(
     assert np.array_equal(found[2:258, 2:258, 0], images[0, 0].numpy())
     assert np.array_equal(found[260:516, 260:516, 2], images[17, 0].numpy())
     (small,) = shown
-    assert BOARD_PX / 2 < small.shape[1] <= BOARD_PX
+    assert MOST_PX / 2 < small.shape[1] <= MOST_PX

@@ -16,7 +16,7 @@ from tests.support import processes
 from tests.support.data_sets import make_dsprites
 from tests.support.training import differences, finish, largest_gap, newest, overrides, train
 from tests.trainer.config.test_config import refusal
-from trainer.checkpoints import checkpoint
+from trainer.checkpoints import published
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.config.sections import DataConfig, GanDataConfig, GrowthConfig
@@ -276,15 +276,15 @@ def test_a_stage_that_is_over_need_not_split_over_the_processes_of_today(
     ]
     for one in processes.ranks(3, "trainer", argv, tmp_path / "logs"):
         finish(one)
-    assert [path.name for path in checkpoint.steps(run)] == [checkpoint.name_of(60), checkpoint.name_of(48)]
-    for step in checkpoint.steps(run):
+    assert [path.name for path in published.steps(run)] == [published.name_of(60), published.name_of(48)]
+    for step in published.steps(run):
         (step / ".metadata").write_bytes(b"\0" * (step / ".metadata").stat().st_size)
     finish(train("gan", sprites, tmp_path / "short", 2, vae=vae, **more))
-    shutil.copytree(checkpoint.steps(tmp_path / "short")[0], checkpoint.folder(run) / checkpoint.name_of(32))
+    shutil.copytree(published.steps(tmp_path / "short")[0], published.folder(run) / published.name_of(32))
     running = finish(processes.command("trainer", argv, tmp_path / "logs"))
     assert running.err.count("warning: skipped checkpoint") >= 2
     assert f"resuming {run} at 32 images" in running.err
-    assert checkpoint.steps(run)[0].name == checkpoint.name_of(60)
+    assert published.steps(run)[0].name == published.name_of(60)
 
 
 def test_shards_and_batches_that_fit_no_stage_are_listed_at_once(sprites: Path, vae: Path, tmp_path: Path) -> None:
