@@ -4,82 +4,86 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from common.cli import run
 from common.errors import joined
-from common.progress import progress_bar
-from data_shards.build.check import check
-from data_shards.build.index_tars import index_tars
-from data_shards.build.make_commands import CORES, Workers, maker, report
-
-from .format import manifest
+from data_shards.build.make_commands import CORES, Workers, maker, print_summary
+from data_shards.format import manifest
+from data_shards.format.manifest import Manifest
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(maker, name="make")
 
 
 @app.command("index")
-def index_folder(
+def index_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="tars of any webdataset tool")],
 ) -> None:
     """Write index and manifest for DIR/*.tar or DIR/<resolution>/*.tar, made anywhere."""
+    from common.progress import progress_bar
+    from data_shards.build.index_tars import index_tars
+
     with progress_bar() as bar:
         total = len(list(folder.glob("*.tar")) + list(folder.glob("[0-9]*/*.tar")))
         task = bar.add_task("indexing shards", total=total)
         made = index_tars(folder, lambda n: bar.advance(task, n))
-    report(folder, made, "indexed")
+    print_summary(folder, made, "indexed")
 
 
 @app.command("check")
-def check_folder(
+def check_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a set")], workers: Workers = CORES
 ) -> None:
     """Hash, count and decode everything, and compare the levels with each other."""
-    found = manifest.load(folder)
+    from common.progress import progress_bar
+    from data_shards.build.check import check
+
+    stored = manifest.load(folder)
     problems: list[str] = []
     with progress_bar() as bar:
-        task = bar.add_task("checking shards", total=len(found.level(found.resolutions[0]).shards) + 1)
-        for some in check(folder, workers):
+        task = bar.add_task("checking shards", total=len(stored.level(stored.resolutions[0]).shards) + 1)
+        for problems_of_shard in check(folder, workers):
             bar.advance(task)
-            problems += some
+            problems += problems_of_shard
     if problems:
         raise joined(str(folder), sorted(set(problems)))
-    report(folder, found, "sound")
+    print_summary(folder, stored, "sound")
 
 
 @app.command("info")
-def info(
+def info_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a set")],
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     """What a set holds."""
-    found = manifest.load(folder)
-    levels = {
-        r: {"shards": len(found.level(r).shards), "bytes": sum(s.bytes for s in found.level(r).shards)}
-        for r in found.resolutions
-    }
-    facts = {
-        "data_set": found.data_set,
-        "count": found.count,
-        "channels": found.channels,
-        "levels": levels,
-        "factors": {f.name: f.size for f in found.factors},
-        "labels": [label.name for label in found.labels],
-        "codec": found.codec.name if found.codec else None,
-        "skipped": len(found.skipped),
-        "hash": found.hash,
-    }
+    contents = _contents(manifest.load(folder))
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(contents))
         return
-    for name, value in facts.items():
+    for name, value in contents.items():
         if name != "levels":
             print(f"{name:10} {value}")
-    for r, level in levels.items():
-        print(f"{r:5} px   {level['shards']} shards, {level['bytes'] / 1e6:,.1f} MB")
+    for resolution, level in contents["levels"].items():
+        print(f"{resolution:5} px   {level['shards']} shards, {level['bytes'] / 1e6:,.1f} MB")
+
+
+def _contents(stored: Manifest) -> dict[str, Any]:
+    """What `info` prints, by name."""
+    shards = {resolution: stored.level(resolution).shards for resolution in stored.resolutions}
+    return {
+        "data_set": stored.data_set,
+        "count": stored.count,
+        "channels": stored.channels,
+        "levels": {r: {"shards": len(tars), "bytes": sum(tar.bytes for tar in tars)} for r, tars in shards.items()},
+        "factors": {factor.name: factor.size for factor in stored.factors},
+        "labels": [label.name for label in stored.labels],
+        "codec": stored.codec.name if stored.codec else None,
+        "skipped": len(stored.skipped),
+        "hash": stored.hash,
+    }
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.process_pool import ordered
+from common.process_pool import ordered_map
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
 from data_shards.format.manifest import Manifest
@@ -33,7 +33,7 @@ def check(root: Path, workers: int = 1) -> Iterator[list[str]]:
     yield _of_the_set(root, found)
     shards = {len(info.shards) for info in found.levels.values()}
     jobs = (_Job(root, found, number) for number in range(min(shards)))
-    yield from ordered(_check_shard, jobs, workers)
+    yield from ordered_map(_check_shard, jobs, workers)
 
 
 def _of_the_set(root: Path, found: Manifest) -> list[str]:

@@ -1,30 +1,25 @@
-"""`python -m data_shards make DATA_SET`: one command for each kind of source."""
+"""`python -m data_shards make DATA_SET`: the options of one command for each kind of source.
+
+Sources and writer are imported when a command runs: they bring torch, and help should come at once.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from common.errors import UserError, joined
-from common.progress import progress_bar
+from common.errors import UserError
 from data_shards.format import manifest
 from data_shards.format.manifest import Codec, Manifest
-from data_shards.sources.base import Offender, Source
-from data_shards.sources.factor_grids import CARS3D, MPI3D, SHAPES3D, Published, grid
-from data_shards.sources.photos.cars import cars
-from data_shards.sources.photos.celeba import celeba
-from data_shards.sources.photos.celeba_hq import celeba_hq
-from data_shards.sources.photos.chairs import chairs
-from data_shards.sources.photos.image_folder import folder
-from data_shards.sources.sprites.dsprites import dsprites
 
-from . import shard_writer
+if TYPE_CHECKING:
+    from data_shards.sources.base import Source
 
-log = logging.getLogger(__name__)
+    from .recipe import Settings
+
 maker = typer.Typer(help="Images -> tar shards.")
 
 Out = Annotated[Path, typer.Option(help="folder for the shards")]
@@ -56,6 +51,8 @@ def make_dsprites(
     samples_per_shard: PerShard = None,
 ) -> None:
     """dSprites, drawn exactly (64 px) or anti-aliased (above)."""
+    from data_shards.sources.sprites.dsprites import dsprites
+
     if every == (count is not None):
         raise UserError("give one of --count N and --all")
     levels = parse_resolutions(resolutions)
@@ -77,6 +74,8 @@ def make_folder(
     samples_per_shard: PerShard = None,
 ) -> None:
     """Any images: centre crop to a square, Lanczos to the largest level, box means below."""
+    from data_shards.sources.photos.image_folder import folder
+
     levels = parse_resolutions(resolutions)
     source = folder(src, levels[0])
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
@@ -96,6 +95,8 @@ def make_celeba(
     samples_per_shard: PerShard = None,
 ) -> None:
     """CelebA: one crop, Lanczos to the largest level (the paper's 256 px is an upscale of 160)."""
+    from data_shards.sources.photos.celeba import celeba
+
     levels = parse_resolutions(resolutions)
     source = celeba(src, levels[0], crop, labels)
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
@@ -115,6 +116,8 @@ def make_celeba_hq(
     samples_per_shard: PerShard = None,
 ) -> None:
     """CelebA-HQ as it is; a largest level under 1024 px takes exact box means."""
+    from data_shards.sources.photos.celeba_hq import celeba_hq
+
     levels = parse_resolutions(resolutions)
     source = celeba_hq(src, levels[0], image_list, labels)
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
@@ -132,6 +135,8 @@ def make_chairs(
     samples_per_shard: PerShard = None,
 ) -> None:
     """3D Chairs: centre crop 450, Lanczos to the largest level."""
+    from data_shards.sources.photos.chairs import chairs
+
     levels = parse_resolutions(resolutions)
     source = chairs(src, levels[0])
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
@@ -149,15 +154,17 @@ def make_cars(
     samples_per_shard: PerShard = None,
 ) -> None:
     """Stanford Cars: bounding boxes, Lanczos to a square regardless of aspect."""
+    from data_shards.sources.photos.cars import cars
+
     levels = parse_resolutions(resolutions)
     source = cars(src, levels[0])
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
-def _grid_command(published: Published, words: str) -> None:
-    """`make NAME FILE` for a published set with known factors."""
+def _grid_command(name: str, words: str) -> None:
+    """Add `make NAME FILE` for a published set with known factors."""
 
-    @maker.command(published.name, help=words)
+    @maker.command(name, help=words)
     def make_grid(
         src: Annotated[Path, typer.Argument(help="the published file")],
         out: Out,
@@ -167,20 +174,22 @@ def _grid_command(published: Published, words: str) -> None:
         quality: Quality = 95,
         samples_per_shard: PerShard = None,
     ) -> None:
-        source = grid(src, published, count)
+        from data_shards.sources.factor_grids import PUBLISHED, grid
+
+        source = grid(src, PUBLISHED[name], count)
         _make(source, out, _settings((64,), source, codec, quality, samples_per_shard), workers)
 
 
-_grid_command(SHAPES3D, "3D Shapes (3dshapes.h5), 480,000 images of 64 px with six known factors.")
+_grid_command("shapes3d", "3D Shapes (3dshapes.h5), 480,000 images of 64 px with six known factors.")
 _grid_command(
-    MPI3D,
+    "mpi3d",
     "MPI3D (mpi3d_toy.npz and its family), 1,036,800 (complex: 460,800) images of 64 px with seven known factors.",
 )
-_grid_command(CARS3D, "Cars3D (cars3d.npz), 17,568 images of 64 px with three known factors.")
+_grid_command("cars3d", "Cars3D (cars3d.npz), 17,568 images of 64 px with three known factors.")
 
 
 def parse_resolutions(text: str) -> tuple[int, ...]:
-    """ "64,256" -> (256, 64)."""
+    """Read --resolutions: "64,256" -> (256, 64). Raises UserError where one is no power of two from 4 to 4096."""
     values = [v.strip() for v in text.split(",")]
     bad = [v for v in values if not (v.isdigit() and 4 <= int(v) <= 4096 and int(v) & (int(v) - 1) == 0)]
     if bad:
@@ -194,49 +203,34 @@ def _settings(
     codec: Literal["png", "webp", "jpeg"],
     quality: int,
     per_shard: int | None,
-) -> shard_writer.Settings:
-    default = shard_writer.default_samples_per_shard(levels[0], source.channels)
+) -> Settings:
+    """The options of a command as settings of the set. quality: counts for jpeg alone."""
+    from .recipe import Settings, default_samples_per_shard
+
     stored = Codec(name=codec, quality=quality if codec == "jpeg" else None)
-    return shard_writer.Settings(levels, stored, per_shard or default)
+    return Settings(levels, stored, per_shard or default_samples_per_shard(levels[0], source.channels))
 
 
 def _make(
     source: Source,
     out: Path,
-    settings: shard_writer.Settings,
+    settings: Settings,
     workers: int,
     on_bad: Literal["error", "skip"] = "error",
 ) -> None:
-    if shard_writer.already_complete(out, shard_writer.recipe_of(source, settings), source.listing_sha256):
-        report(out, manifest.load(out), "already complete")
-        return
-    offenders = _scan(source, workers)
-    if offenders and on_bad == "error":
-        lines = [f"{o.file}: {o.rule}; {o.remedy}" for o in offenders]
-        raise joined("unusable images (mend them, or leave them out with --on-bad skip)", lines)
-    usable = source.without(offenders)
-    if not usable.names:
-        raise UserError(f"no usable image is left ({len(offenders)} skipped); add images")
-    for offender in offenders:
-        log.info("skipped %s: %s", offender.file, offender.rule)
-    with progress_bar() as bar:
-        task = bar.add_task("writing", total=len(usable.names))
-        made = shard_writer.make(usable, settings, out, offenders, workers, lambda n: bar.advance(task, n))
-    report(out, made, "wrote")
+    """Make the set, unless the folder holds it already, and print what it holds."""
+    from .make_set import make_set
+    from .output_folder import already_complete
+    from .recipe import recipe_of
+
+    if already_complete(out, recipe_of(source, settings), source.listing_sha256):
+        print_summary(out, manifest.load(out), "already complete")
+    else:
+        print_summary(out, make_set(source, settings, out, workers, on_bad), "wrote")
 
 
-def _scan(source: Source, workers: int) -> list[Offender]:
-    with progress_bar() as bar:
-        task = bar.add_task("scanning", total=len(source.names))
-        found = []
-        for answer in source.scan(workers):
-            bar.advance(task)
-            if answer is not None:
-                found.append(answer)
-    return found
-
-
-def report(out: Path, made: Manifest, what: str) -> None:
+def print_summary(out: Path, made: Manifest, what: str) -> None:
+    """Print what a set holds: a line, and one for each note. what: was done, "wrote" for example."""
     levels = ", ".join(f"{r} px" for r in made.resolutions)
     shards = len(made.level(made.resolutions[0]).shards)
     skipped = f", {len(made.skipped)} skipped" if made.skipped else ""

@@ -1,8 +1,7 @@
-"""index.npz: where every sample stands, so that it is read by position; labels and factors beside it.
+"""index.npz: where every sample's image is in the tars, so that it is read by position; with labels and factors.
 
-One index per level, in the tars' own folder: shard int32 [N], offset int64 [N], length int64 [N]. The
-largest level's
-also holds factors int64 [N, F] and label_NAME int64 [N].
+One index per level, in the folder of its tars: shard int32 [N], offset int64 [N], length int64 [N], both in bytes. That
+of the largest level also holds factors int64 [N, F] and label_NAME int64 [N].
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from common.atomic_writes import publish
 from common.errors import UserError, joined
 
-from .manifest import LevelInfo
+from .manifest import LevelInfo, Shard
 from .tars import Entry, read, sha256
 
 FILE = "index.npz"
@@ -29,37 +28,51 @@ Table = dict[str, NDArray[Any]]
 
 
 def tabulate(path: Path, entries: Sequence[Entry], factors: Sequence[str], labels: Sequence[str]) -> Table:
-    """The index of one tar, without its shard column. factors, labels: the names to read from the members."""
+    """Return the index of one tar, without its shard column.
+
+    factors, labels: names of integers to read from the members. Raises UserError where a sample lacks one.
+    """
     table: Table = {
         "offset": np.array([e.image.offset for e in entries], np.int64),
         "length": np.array([e.image.length for e in entries], np.int64),
     }
     if not factors and not labels:
         return table
-    notes = member_values(path, entries)
+    values = member_values(path, entries)
     if factors:
-        table["factors"] = np.array([[_value(path, n, f) for f in factors] for n in notes], np.int64)
+        table["factors"] = np.array([_column(path, entries, values, name) for name in factors], np.int64).T
     for label in labels:
-        table[f"label_{label}"] = np.array([_value(path, n, label) for n in notes], np.int64)
+        table[f"label_{label}"] = np.array(_column(path, entries, values, label), np.int64)
     return table
 
 
-def member_values(path: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Integers by name for every sample: of its json member (one level of nesting is opened) and its cls
-    member."""
-    result = []
+def _column(path: Path, entries: Sequence[Entry], values: Sequence[dict[str, int]], name: str) -> list[int]:
+    """The integer of this name of every sample."""
+    for entry, of_sample in zip(entries, values, strict=True):
+        if name not in of_sample:
+            raise UserError(f"{path}: sample {entry.key} has no integer {name} in its json; write the tar again")
+    return [of_sample[name] for of_sample in values]
+
+
+def member_values(path: Path, entries: Sequence[Entry]) -> list[dict[str, int]]:
+    """Return the integers of every sample by name: those of its json member, and "class" from its cls member.
+
+    One level of nesting in the json is opened.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
-        for entry in entries:
-            values: dict[str, Any] = {"": entry.key}
-            for extension in ("json", "cls"):
-                if extension in entry.others:
-                    member = entry.others[extension]
-                    values |= _integers(path, member.name, extension, read(handle, member))
-            result.append(values)
+        return [_sample_values(path, handle, entry) for entry in entries]
     finally:
         os.close(handle)
-    return result
+
+
+def _sample_values(path: Path, handle: int, entry: Entry) -> dict[str, int]:
+    values: dict[str, int] = {}
+    for extension in ("json", "cls"):
+        member = entry.others.get(extension)
+        if member is not None:
+            values |= _integers(path, member.name, extension, read(handle, member))
+    return values
 
 
 def _integers(path: Path, name: str, extension: str, data: bytes) -> dict[str, int]:
@@ -72,17 +85,11 @@ def _integers(path: Path, name: str, extension: str, data: bytes) -> dict[str, i
     if not isinstance(content, dict):
         return {}
     flat = content | {k: v for part in content.values() if isinstance(part, dict) for k, v in part.items()}
-    return {k: v for k, v in flat.items() if type(v) is int and abs(v) < 2**63}
-
-
-def _value(path: Path, values: dict[str, Any], name: str) -> int:
-    if name not in values:
-        raise UserError(f"{path}: sample {values['']} has no integer {name} in its json; write the tar again")
-    return int(values[name])
+    return {k: v for k, v in flat.items() if k and type(v) is int and abs(v) < 2**63}
 
 
 def join(tables: Sequence[Table]) -> Table:
-    """One index out of the shards' tables, in order."""
+    """Return one index out of the shards' tables, in order."""
     shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(t["offset"]) for t in tables])
     return {"shard": shard} | {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
 
@@ -96,16 +103,16 @@ def save(folder: Path, table: Table) -> str:
 
 
 def load(root: Path, info: LevelInfo) -> Table:
-    """Open the index of a level; a UserError where it is missing or not the manifest's."""
+    """Read the index of a level. Raises UserError where it is missing, or not the one of the manifest."""
     path = root / info.folder / info.index
     remedy = f"run `python -m data_shards index {root}`"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {remedy}") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != info.index_sha256:
-        raise UserError(f"{path}: sha256 is {found}, the manifest has {info.index_sha256}; {remedy}")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != info.index_sha256:
+        raise UserError(f"{path}: sha256 is {digest}, the manifest has {info.index_sha256}; {remedy}")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         table: Table = dict(arrays)
     _consistent(path, table, info, remedy)
@@ -113,7 +120,7 @@ def load(root: Path, info: LevelInfo) -> Table:
 
 
 def _consistent(path: Path, table: Table, info: LevelInfo, remedy: str) -> None:
-    """An index of its own making could still point outside its tars."""
+    """Refuse an index that points outside its tars: in a set from elsewhere its hash proves nothing."""
     sizes = np.array([shard.bytes for shard in info.shards])
     samples = [shard.samples for shard in info.shards]
     right = np.repeat(np.arange(len(samples)), samples)
@@ -125,10 +132,9 @@ def _consistent(path: Path, table: Table, info: LevelInfo, remedy: str) -> None:
 
 
 def check_shards(root: Path, info: LevelInfo) -> None:
-    """Each tar is there, has its recorded size, and is no newer than the index (else its bytes are hashed
-    again).
+    """Check that each tar is there with its recorded size; one that is newer than the index is hashed again.
 
-    Lists every shard that is missing, truncated, changed or foreign at once.
+    Raises one UserError that lists every tar that is missing, truncated, changed or foreign.
     """
     folder = root / info.folder
     known = {shard.name for shard in info.shards}
@@ -137,33 +143,39 @@ def check_shards(root: Path, info: LevelInfo) -> None:
         for path in sorted(folder.glob("*.tar"))
         if path.name not in known
     ]
-    made = (folder / info.index).stat().st_mtime_ns
-    newer = False
+    newer = {shard.name for shard in info.shards if _is_newer(folder / shard.name, folder / info.index)}
     for shard in info.shards:
-        path = folder / shard.name
-        if not path.is_file():
-            problems.append(f"{path}: missing; copy it again, or make the set again in a new folder")
-            continue
-        state = path.stat()
-        if state.st_size != shard.bytes:
-            word = "truncated" if state.st_size < shard.bytes else "foreign"
-            problems.append(
-                f"{path}: has {state.st_size} bytes, the manifest has {shard.bytes} ({word}); copy it again, "
-                f"or run `python -m data_shards index {root}` if the change is wanted"
-            )
-        elif state.st_mtime_ns > made:
-            newer = True
-            if sha256(path) != shard.sha256:
-                problems.append(
-                    f"{path}: the index is older than its tar, and the bytes have changed; "
-                    f"run `python -m data_shards index {root}`"
-                )
+        problem = _problem(root, folder / shard.name, shard, shard.name in newer)
+        problems += [problem] if problem else []
     if problems:
         raise joined(f"{folder}", problems)
     if newer and os.access(folder / info.index, os.W_OK):
         os.utime(folder / info.index)  # a copy changed the times, not the bytes: do not hash at every start
 
 
+def _is_newer(tar: Path, index_file: Path) -> bool:
+    return tar.is_file() and tar.stat().st_mtime_ns > index_file.stat().st_mtime_ns
+
+
+def _problem(root: Path, path: Path, shard: Shard, hashed: bool) -> str | None:
+    """What is wrong with a tar, or None. hashed: whether its bytes are to be looked at, too."""
+    if not path.is_file():
+        return f"{path}: missing; copy it again, or make the set again in a new folder"
+    size = path.stat().st_size
+    if size != shard.bytes:
+        word = "truncated" if size < shard.bytes else "foreign"
+        return (
+            f"{path}: has {size} bytes, the manifest has {shard.bytes} ({word}); copy it again, "
+            f"or run `python -m data_shards index {root}` if the change is wanted"
+        )
+    if hashed and sha256(path) != shard.sha256:
+        return (
+            f"{path}: the index is older than its tar, and the bytes have changed; "
+            f"run `python -m data_shards index {root}`"
+        )
+    return None
+
+
 def labels_of(table: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
-    """Label columns by name."""
+    """Return the label columns of an index, by the labels' names."""
     return {name.removeprefix("label_"): values for name, values in table.items() if name.startswith("label_")}

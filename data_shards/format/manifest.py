@@ -15,6 +15,7 @@ from common.errors import UserError
 
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
+UNFINISHED = ".parts"  # the folder that `make` keeps beside the levels until the set is complete
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
 
 
@@ -160,7 +161,7 @@ def _missing(folder: Path) -> str:
             f"{folder}: no such folder; make it with `python -m data_shards make dsprites --out {folder}` "
             f"(or `make folder SRC --out {folder}`)"
         )
-    if (folder / ".parts").is_dir():
+    if (folder / UNFINISHED).is_dir():
         return f"{folder / FILE}: missing, the set is unfinished; run the `make` command that began it again"
     return (
         f"{folder / FILE}: missing; for a folder of tars run `python -m data_shards index {folder}`, "

@@ -45,6 +45,7 @@ MPI3D = Published(
     "mpi3d", "mpi3d_toy.npz", "images", ({"color": 6, "shape": 6, **_MPI3D}, {"color": 4, "shape": 4, **_MPI3D})
 )
 CARS3D = Published("cars3d", "cars3d.npz", "imgs", ({"elevation": 4, "azimuth": 24, "object": 183},))
+PUBLISHED = {published.name: published for published in (SHAPES3D, MPI3D, CARS3D)}
 
 
 @dataclass(frozen=True)

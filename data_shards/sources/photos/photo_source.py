@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from common.process_pool import ordered
+from common.process_pool import ordered_map
 from data_shards.format.manifest import Factor, Label
 from data_shards.sources.base import Offender, Sample, listing_hash
 from data_shards.sources.containers.image_store import Fault, Photo, Store
@@ -68,7 +68,7 @@ class Photos:
 
     def scan(self, workers: int) -> Iterator[Offender | None]:
         groups = (self.photos[i : i + _AT_ONCE] for i in range(0, len(self.photos), _AT_ONCE))
-        for answers in ordered(functools.partial(_inspect_all, self.store, self.how), groups, workers):
+        for answers in ordered_map(functools.partial(_inspect_all, self.store, self.how), groups, workers):
             yield from answers
 
     def without(self, offenders: Sequence[Offender]) -> Photos:

@@ -17,7 +17,10 @@ import pytest
 import webdataset
 from PIL import Image
 
-from data_shards.build import shard_writer
+from data_shards.build import make_set
+from data_shards.build.hashed_file import HashedFile
+from data_shards.build.output_folder import claimed
+from data_shards.build.recipe import Settings, recipe_of
 from data_shards.format import manifest
 from data_shards.format.manifest import Codec
 from data_shards.read.loader import open_dataset
@@ -81,7 +84,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None
 
 def test_a_damaged_shard_of_an_unfinished_run_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = hashes(make_dsprites(tmp_path / "whole"))
-    monkeypatch.setattr(shard_writer.index, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(make_set.index, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     args = [
         "make",
         "dsprites",
@@ -110,8 +113,8 @@ def test_a_damaged_shard_of_an_unfinished_run_is_written_again(tmp_path: Path, m
 def test_a_second_make_in_one_folder_is_refused_while_the_first_writes(tmp_path: Path) -> None:
     args = ["make", "dsprites", "--count", 48, "--samples-per-shard", 16, "--workers", 1, "--out", tmp_path / "set"]
     source = dsprites(48, 64)
-    settings = shard_writer.Settings((64,), Codec(), 16)
-    with shard_writer.claimed(tmp_path / "set", shard_writer.recipe_of(source, settings), source.listing_sha256):
+    settings = Settings((64,), Codec(), 16)
+    with claimed(tmp_path / "set", recipe_of(source, settings), source.listing_sha256):
         (tmp_path / "set/64").mkdir()
         live = tmp_path / "set/64/00000.tar.tmp"
         live.write_bytes(b"in progress")
@@ -263,11 +266,11 @@ def test_no_space_while_a_shard_is_written(tmp_path: Path, monkeypatch: pytest.M
         def write(self, data: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def enter(self: shard_writer._NewFile) -> shard_writer._NewFile:
+    def enter(self: HashedFile) -> HashedFile:
         self._stream = Full()
         return self
 
-    monkeypatch.setattr(shard_writer._NewFile, "__enter__", enter)
+    monkeypatch.setattr(HashedFile, "__enter__", enter)
     outcome = run("make", "dsprites", "--out", tmp_path / "set", "--count", 20, "--workers", 1)
     refused(outcome, tmp_path / "set/64/00000.tar", "no space left on the device", "make room")
 
@@ -276,7 +279,7 @@ def test_a_run_killed_right_after_its_manifest_is_complete(tmp_path: Path, monke
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shard_writer.shutil, "rmtree", killed)
+    monkeypatch.setattr(make_set.shutil, "rmtree", killed)
     args = ["make", "dsprites", "--count", 20, "--workers", 1, "--out", tmp_path / "set"]
     assert run(*args).code == 75
     monkeypatch.undo()

@@ -1,0 +1,113 @@
+"""Images -> one WebDataset per resolution, in parallel, resumable, with the same bytes every time.
+
+The sorted source decides up front which shard a sample goes to. Worker processes write one shard each, at all levels
+(`shard_writer`); the index of each level and then the manifest are written last, and the folder .parts is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from common.atomic_writes import publish
+from common.errors import UserError, joined
+from common.process_pool import ordered_map
+from common.progress import progress_bar
+from data_shards.format import index, manifest
+from data_shards.format.image_codec import tool_versions
+from data_shards.format.manifest import UNFINISHED, LevelInfo, Manifest, Skipped
+from data_shards.sources.base import Offender, Source
+
+from .output_folder import claimed
+from .recipe import Settings, recipe_hash, recipe_of
+from .shard_writer import ShardJob, WrittenShard, write_shard
+
+log = logging.getLogger(__name__)
+OnBad = Literal["error", "skip"]
+
+
+def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, on_bad: OnBad = "error") -> Manifest:
+    """Look at every image, then write the set; shards that an interrupted run finished are kept.
+
+    on_bad: whether unusable images are an error, raised before the first shard, or are left out and listed in the
+    manifest. Returns the manifest. Raises UserError where an image or the output folder cannot be used.
+    """
+    offenders = _scan(source, workers)
+    usable = _without_offenders(source, offenders, on_bad)
+    recipe = recipe_of(usable, settings)
+    with claimed(out, recipe, usable.listing_sha256):
+        written = _write_shards(usable, settings, out, recipe_hash(recipe, usable), workers)
+        top_labels = index.labels_of(index.join([shard.tables[settings.levels[0]] for shard in written]))
+        made = Manifest(
+            schema_version=manifest.SCHEMA_VERSION,
+            data_set=usable.data_set,
+            recipe=recipe,
+            source_sha256=usable.listing_sha256,
+            channels=usable.channels,
+            count=len(usable.names),
+            codec=settings.codec,
+            levels={level: _write_index(out, level, written) for level in settings.levels},
+            factors=usable.factors,
+            labels=usable.labels,
+            skipped=tuple(Skipped(file=o.file, rule=o.rule) for o in offenders),
+            notes=usable.notes + usable.findings(top_labels),
+            tools=tool_versions(),
+        )
+        publish(out / manifest.FILE, manifest.to_bytes(made))
+        shutil.rmtree(out / UNFINISHED)
+    return manifest.load(out)
+
+
+def _scan(source: Source, workers: int) -> list[Offender]:
+    """Look at every source file; returns those that cannot be used."""
+    with progress_bar() as bar:
+        task = bar.add_task("scanning", total=len(source.names))
+        offenders = []
+        for offender in source.scan(workers):
+            bar.advance(task)
+            if offender is not None:
+                offenders.append(offender)
+    return offenders
+
+
+def _without_offenders(source: Source, offenders: Sequence[Offender], on_bad: OnBad) -> Source:
+    """Refuse unusable images, or return the source without them."""
+    if offenders and on_bad == "error":
+        lines = [f"{o.file}: {o.rule}; {o.remedy}" for o in offenders]
+        raise joined("unusable images (mend them, or leave them out with --on-bad skip)", lines)
+    usable = source.without(offenders)
+    if not usable.names:
+        raise UserError(f"no usable image is left ({len(offenders)} skipped); add images")
+    for offender in offenders:
+        log.info("skipped %s: %s", offender.file, offender.rule)
+    return usable
+
+
+def _write_shards(source: Source, settings: Settings, out: Path, recipe: str, workers: int) -> list[WrittenShard]:
+    """Write every shard, in order. recipe: hash of what decides the bytes."""
+    written: list[WrittenShard] = []
+    with progress_bar() as bar:
+        task = bar.add_task("writing", total=len(source.names))
+        for shard in ordered_map(write_shard, _jobs(source, settings, out, recipe), workers):
+            written.append(shard)
+            bar.advance(task, shard.shards[settings.levels[0]].samples)
+    return written
+
+
+def _jobs(source: Source, settings: Settings, out: Path, recipe: str) -> Iterator[ShardJob]:
+    factors = tuple(factor.name for factor in source.factors)
+    labels = tuple(label.name for label in source.labels)
+    count, step = len(source.names), settings.samples_per_shard
+    for number, start in enumerate(range(0, count, step)):
+        samples = source.part(start, min(start + step, count))
+        yield ShardJob(out, number, start, samples, settings, factors, labels, recipe)
+
+
+def _write_index(out: Path, level: int, written: Sequence[WrittenShard]) -> LevelInfo:
+    """Write the index of a level; returns the level's part of the manifest."""
+    digest = index.save(out / str(level), index.join([shard.tables[level] for shard in written]))
+    shards = tuple(shard.shards[level] for shard in written)
+    return LevelInfo(folder=str(level), index=index.FILE, index_sha256=digest, shards=shards)

@@ -1,0 +1,70 @@
+"""The folder that `make` writes into: is it free, does it hold this set already, does another `make` use it?"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.atomic_writes import publish
+from common.errors import UserError
+from data_shards.format import index, manifest
+from data_shards.format.manifest import UNFINISHED
+
+
+def already_complete(out: Path, recipe: dict[str, Any], source_sha256: str) -> bool:
+    """Return whether DIR holds exactly this set. Raises UserError where it holds another, or this one with damage."""
+    if not (out / manifest.FILE).exists():
+        return False
+    stored = manifest.load(out)
+    _refuse_other_recipe(out, stored.recipe | {"files": stored.source_sha256}, recipe | {"files": source_sha256})
+    for resolution in stored.resolutions:
+        index.load(out, stored.level(resolution))
+        index.check_shards(out, stored.level(resolution))
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)  # left by a run that died right after its manifest
+    return True
+
+
+@contextlib.contextmanager
+def claimed(out: Path, recipe: dict[str, Any], source_sha256: str) -> Iterator[None]:
+    """Hold DIR for one `make`: a new folder, or what an earlier run with the same recipe left unfinished.
+
+    A second run at the same time is refused, because both would write into the same files. The system releases the lock
+    when its process ends. Raises UserError where the folder is in use, not empty, or begun with another recipe.
+    """
+    stored_recipe = out / UNFINISHED / "recipe.json"
+    if not stored_recipe.exists() and out.exists() and any(path.name != UNFINISHED for path in out.iterdir()):
+        raise UserError(f"--out is {out}: it is not empty and holds no unfinished set; choose another folder")
+    stored_recipe.parent.mkdir(parents=True, exist_ok=True)
+    with open(stored_recipe.parent / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--out is {out}: another `make` writes there; let it end, or choose another folder"
+            ) from None
+        _begin_or_continue(out, stored_recipe, recipe | {"files": source_sha256})
+        yield
+
+
+def _begin_or_continue(out: Path, stored_recipe: Path, wanted: dict[str, Any]) -> None:
+    """Write the recipe of a new set, or check that of an unfinished one and remove its half-written files."""
+    if not stored_recipe.exists():
+        publish(stored_recipe, json.dumps(wanted).encode())
+        return
+    _refuse_other_recipe(out, json.loads(stored_recipe.read_text()), wanted)
+    for stale in out.rglob("*.tmp"):
+        stale.unlink()
+
+
+def _refuse_other_recipe(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    changed = [f"{k}: {old.get(k)} there, {new.get(k)} now" for k in sorted(old | new) if old.get(k) != new.get(k)]
+    if changed:
+        raise UserError(
+            f"--out is {out}: it holds a set made with another recipe ({'; '.join(changed)}); "
+            "give the same options, choose another folder, or delete it"
+        )
