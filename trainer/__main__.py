@@ -179,7 +179,7 @@ def _prepared(
     assert start.run is not None
     run = start.run
     stage = world.on_all(lambda: build(config, world, start))
-    startup_agreement.agree(startup_agreement.described(config, stage.facts), world)
+    startup_agreement.agree(startup_agreement.described(config, stage.input_identity), world)
     if pinned:
         world.on_main(lambda: startup_agreement.pin(run, config, accept_changes))
     try:
@@ -211,8 +211,8 @@ def _record(run: Path, config: RunConfig, stage: Stage) -> None:
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
     whole = config.model_copy(update={"data": config.data.model_copy(update={"local": None})})  # other jobs' is another
     publish(run / "config.yaml", (head + to_yaml(whole)).encode())
-    if isinstance(stage, GanStage) and stage.frozen:
-        stage.frozen.save(run)
+    if isinstance(stage, GanStage) and stage.frozen_encoder:
+        stage.frozen_encoder.save(run)
 
 
 def _note(lock: Lock, code: int | None, reason: str, command: str) -> None:

@@ -28,7 +28,7 @@ from trainer.reporting.status import Status
 from trainer.reporting.tick_timer import peak_memory_gb
 from trainer.stages.base import Stage
 from trainer.steps.batches import micro
-from trainer.steps.running_means import NonFinite, Stats
+from trainer.steps.running_means import NonFinite, RunningMeans
 
 from .checkpoints import ema_snapshots, published
 from .distributed import divergence
@@ -48,7 +48,7 @@ class Loop:
     ) -> None:
         self.stage, self.config, self.run, self.world, self.lock = stage, config, run, world, lock
         self.clock = torch.zeros((), dtype=torch.int64)
-        self.stats = Stats(stage.terms, world)
+        self.stats = RunningMeans(stage.terms, world)
         state = stage.state
         state.add_tensor("images_seen", self.clock)
         state.add_tensor("stats.sums", self.stats.sums)
@@ -86,9 +86,9 @@ class Loop:
         """Go on from the newest usable checkpoint, unless something that matters has changed since."""
 
         def check(manifest: dict[str, Any]) -> None:
-            if manifest["images_seen"] < self.stage.first:
+            if manifest["images_seen"] < self.stage.checked_from:
                 raise EarlierStage(manifest["images_seen"])
-            refuse_changes(self.run, manifest, self.config, dict(self.stage.facts), accept_changes)
+            refuse_changes(self.run, manifest, self.config, dict(self.stage.input_identity), accept_changes)
 
         if restore_newest(self.run, self.stage.state, self.world, check) is not None:
             self.stats.keep_on_main()
@@ -218,7 +218,7 @@ class Loop:
             **self._stage_facts(),
             "world_size": self.world.size,
             "config": fixed(self.config),
-            "facts": dict(self.stage.facts),
+            "facts": dict(self.stage.input_identity),
             "versions": versions(),
             "hardware": hardware(self.world.device),
         }
@@ -231,7 +231,7 @@ class Loop:
 
     def _snapshot(self, found: ema_snapshots.Snapshots) -> None:
         self.stats.check()
-        who = ema_snapshots.identity(fixed(self.config), self.stage.facts)
+        who = ema_snapshots.identity(fixed(self.config), self.stage.input_identity)
         found.write(self.run, self.images_seen, self._stage_facts(), who, self.world)
 
     def _stage_facts(self) -> dict[str, Any]:

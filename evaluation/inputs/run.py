@@ -185,13 +185,13 @@ def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
     step, vae = run_networks.network(path, at, "vae", networks.vae(config, data.channels))
     words = f"the {config.system} of this run"
     manifest = published.read_manifest(step)
-    return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.facts)
+    return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.identity)
 
 
 def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: str | None) -> Run:
     step, manifest, average, which = run_networks.average(path, at, config, data.channels, asked)
     generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
-    facts, q, vae, words = data.facts, None, None, None
+    facts, q, vae, words = data.identity, None, None, None
     if config.code_source == "posterior":
         file = frozen.saved_path(path)
         if file is None:

@@ -52,7 +52,7 @@ def open_all(paths: list[Path]) -> list[Run]:
             problems.append(str(error))
     for run in runs[1:]:
         first = runs[0]
-        if (run.data.facts, run.config.data.variant) != (first.data.facts, first.config.data.variant):
+        if (run.data.identity, run.config.data.variant) != (first.data.identity, first.config.data.variant):
             problems.append(f"{run.path}: is of another data set or data.variant than {first.path}; leave one out")
     if len({path.resolve() for path in paths}) < len(paths):
         problems.append("a run is named twice; name each once")

@@ -45,7 +45,7 @@ def export(run: Path, out: Path, step: str | None = None, average: str | None = 
     at, manifest, generator, which = run_networks.average(run, step, config, channels, average)
     kind, q, content = _encoder(run, config, channels, at.name, manifest)
     if data:
-        differs = changes(manifest["facts"], manifest["facts"] | dict(data.facts))
+        differs = changes(manifest["facts"], manifest["facts"] | dict(data.identity))
         if differs:
             raise UserError(
                 f"{run}: {'; '.join(map(str, differs))}: not what it was trained on; mend {run / 'config.yaml'}"

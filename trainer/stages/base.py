@@ -1,4 +1,4 @@
-"""What the loop needs of a stage, and what both stages share."""
+"""The interface of a stage of training, which the loop uses, and what both stages share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRID_IMAGES = 64  # of a sample grid
 
 
 class ResumePoint(NamedTuple):
-    """Where a run starts: its folder, if it has one, and the clock of its newest checkpoint."""
+    """Where a run starts: its folder, or None where it has none, and the clock of its newest checkpoint."""
 
     run: Path | None = None
     images_seen: int = 0
@@ -33,36 +33,37 @@ FROM_SCRATCH = ResumePoint()
 
 
 class Stage(Protocol):
-    """What the loop needs. facts: what a resume must find unchanged; terms: the names that a step reports.
+    """A stage of training, as the loop sees it.
 
-    plan: resolution, batch size and fade over the clock, whose inputs were looked at from `first` on (images seen);
-    batches_per_step: of the stream, that one iteration takes.
-    snapshots: of averages, that the loop writes; None is none.
+    input_identity: of the data and the frozen encoder, which a resume must find unchanged; terms: the names of what a
+    step reports; plan: resolution, batch size and fade over the clock; checked_from: the clock from which on the inputs
+    of the plan were checked; batches_per_step: batches of the stream that one iteration takes; snapshots: the averages
+    that the loop writes from time to time, or None.
     """
 
     state: State
     data: Data
-    facts: dict[str, str | int]
+    input_identity: dict[str, str | int]
     terms: tuple[str, ...]
     plan: list[Phase]
-    first: int
+    checked_from: int
     batches_per_step: int
     snapshots: Snapshots | None
 
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
-        """One iteration. batches: this process's micro-batches of each batch; images_seen: the clock before it."""
+        """Run one iteration. batches: this process's micro-batches of each batch; images_seen: the clock before it."""
         ...
 
     def samples(self, now: Now) -> Tensor:
-        """Images of a grid, uint8 [N, C, R, R] on the CPU, at the resolution of now. All processes call it together."""
+        """Draw the images of a grid, uint8 [N, C, R, R] on the CPU, at the resolution of now. A collective call."""
         ...
 
 
 def grid_reals(data: Data, count: int) -> Tensor:
-    """The reals of a sample grid, from all over the set: uint8 [N, C, 64, 64]."""
+    """Return the reals of a sample grid, from all over the set: uint8 [N, C, 64, 64]."""
     return data.at(data.mixed(0, torch.arange(min(count, data.main.count))), data.seed)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] as a file has them, on the CPU: a grid of large ones is kept in no other form."""
+    """Round images in [0, 1] to uint8 on the CPU, the form of least memory: a grid may hold large images."""
     return (images.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()

@@ -1,9 +1,10 @@
-"""The stream of real images that a config names."""
+"""The data set of a config: its levels, its variant, and the stream of batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,9 +24,11 @@ from trainer.steps.schedule import Now
 
 @dataclass(frozen=True)
 class Data:
-    """An open data set. channels: of the images that training sees; seed: of the order and of the variants' draws.
+    """An open data set.
 
-    levels: by resolution, what the schedule reads; wants_encoder_images: whether an encoder looks at the 64 px images.
+    levels: by resolution, those that the phases read, and 64 px; wants_encoder_images: whether batches carry the 64 px
+    images for an encoder; channels: of the images that training sees, which a variant may color; seed: of the order and
+    of the variants' random numbers.
     """
 
     levels: dict[int, Level]
@@ -41,15 +44,15 @@ class Data:
         return self.levels[max(self.levels)]
 
     @property
-    def facts(self) -> dict[str, str | int]:
-        """What a resume and an evaluation must find again: hashes of the manifest and of the painting, channels."""
-        facts: dict[str, str | int] = {"data": self.main.manifest.hash, "channels": self.channels}
+    def identity(self) -> dict[str, str | int]:
+        """Hashes of the manifest and of the painting, and channels: a resume and an evaluation must find the same."""
+        identity: dict[str, str | int] = {"data": self.main.manifest.hash, "channels": self.channels}
         if self.painting is not None:
-            facts["painting"] = self.painting.sha256
-        return facts
+            identity["painting"] = self.painting.sha256
+        return identity
 
     def batches(self, config: RunConfig, now: Now, start: int, world: World) -> Iterator[Batch]:
-        """This process's batches for a resolution and batch size from stream position `start` on, without end."""
+        """Yield this process's batches from stream position `start` on, endlessly, at the resolution of now."""
         return batches(
             self.levels[max(now.resolution, CODE_RESOLUTION)],
             self.levels[CODE_RESOLUTION] if self.wants_encoder_images else None,
@@ -67,12 +70,15 @@ class Data:
         return draw(self.variant, sprites, samples, epochs, self.seed, self.painting)
 
     def at(self, samples: Tensor, seed: int, level: Level | None = None) -> Tensor:
-        """Images of sample ids int64 [N], drawn as at epoch 0 of `seed`: uint8 [N, C, R, R], at 64 px or of a level."""
+        """Return the images of sample ids int64 [N] at 64 px, or of a level: uint8 [N, C, R, R].
+
+        Variants are drawn as in epoch 0 of `seed`.
+        """
         images = (level or self.levels[CODE_RESOLUTION]).read_samples(samples.numpy())
         return draw(self.variant, images, samples, torch.zeros_like(samples), seed, self.painting)
 
     def mixed(self, seed: int, positions: Tensor) -> Tensor:
-        """Sample ids at positions int64 [N] of the evaluation's order, a permutation that starts again at its end."""
+        """Return sample ids at positions int64 [N] of the evaluation's order, a permutation that repeats."""
         order = permutation(seed, 0, self.main.count, Purpose.EVAL_ORDER)
         return torch.from_numpy(order[positions.numpy() % self.main.count].copy())
 
@@ -82,21 +88,12 @@ def open_data(
 ) -> Data:
     """Open the shards at the resolutions of a schedule, and at 64 px. Raises UserError with key, value and remedy.
 
-    Stages below 64 px read that level. wants_encoder_images: batches carry it beside larger images.
+    Phases below 64 px read the 64 px level. wants_encoder_images: batches carry 64 px images beside larger ones.
     """
     folder = config.local or config.path
     manifest = manifests.load(folder)
-    variant = config.variant
-    if variant != "plain" and manifest.data_set != "dsprites":
-        raise UserError(
-            f"data.variant: {variant} draws on dSprites, but {folder} holds {manifest.data_set}; set data.variant=plain"
-        )
-    if config.painting is not None and variant != "scream":
-        raise UserError(
-            f"data.painting: {config.painting}, but data.variant is {variant}, which has none; set data.painting=null, "
-            "or data.variant=scream"
-        )
-    painting = load_painting(config.painting) if variant == "scream" else None
+    _check_variant(config, folder, manifest.data_set)
+    painting = load_painting(config.painting) if config.variant == "scream" else None
     wanted = {CODE_RESOLUTION, *(max(r, CODE_RESOLUTION) for r in resolutions)}
     missing = sorted(wanted - set(manifest.resolutions))
     if missing:
@@ -106,4 +103,18 @@ def open_data(
             f"--resolutions {every}"
         )
     levels = {r: open_dataset(folder, r) for r in sorted(wanted)}
-    return Data(levels, wants_encoder_images, manifest.channels if variant == "plain" else 3, variant, painting, seed)
+    channels = manifest.channels if config.variant == "plain" else 3
+    return Data(levels, wants_encoder_images, channels, config.variant, painting, seed)
+
+
+def _check_variant(config: DataConfig, folder: Path, data_set: str) -> None:
+    """Raise a UserError where the variant does not fit the data set, or the painting the variant."""
+    if config.variant != "plain" and data_set != "dsprites":
+        raise UserError(
+            f"data.variant: {config.variant} draws on dSprites, but {folder} holds {data_set}; set data.variant=plain"
+        )
+    if config.painting is not None and config.variant != "scream":
+        raise UserError(
+            f"data.painting: {config.painting}, but data.variant is {config.variant}, which has none; set "
+            "data.painting=null, or data.variant=scream"
+        )

@@ -1,4 +1,4 @@
-"""Stage 2: what a GAN's config becomes."""
+"""Stage 2: networks, optimizers and averages of a GAN's config, and its step."""
 
 from __future__ import annotations
 
@@ -35,18 +35,21 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class GanInputs(NamedTuple):
-    """What stage 2 reads: the reals, and the encoder that gives the code, where it is a posterior's.
+    """The inputs of stage 2: the reals, and the encoder that gives the code, or None where no code is a posterior's.
 
-    first: the clock from which on the phases of growth were checked.
+    checked_from: the clock from which on the inputs were checked; what earlier phases need was not.
     """
 
     data: Data
-    frozen: FrozenEncoder | None
-    first: int
+    frozen_encoder: FrozenEncoder | None
+    checked_from: int
 
 
 class GanTraining:
-    """All of stage 2 but its data: what memory.Estimator runs on fake tensors. encoder: gives the code, or None."""
+    """All of stage 2 but its data: what memory.estimate.Estimator runs on fake tensors.
+
+    encoder: the frozen encoder that gives the code, or None. q: the same for images in [-1, 1].
+    """
 
     batches_per_step = 1
 
@@ -54,53 +57,86 @@ class GanTraining:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
         self.plan = schedule.gan_phases(config)
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
-        self.g = g = engine(config.strategy, "generator", G, partial(networks.optimizer, config.optimizer_g), world)
-        self.d = d = engine(config.strategy, "discriminator", D, partial(networks.optimizer, config.optimizer_d), world)
-        self.averages, learner = Averages(g, config.ema.averages), None
+        self.g = engine(config.strategy, "generator", G, partial(networks.optimizer, config.optimizer_g), world)
+        self.d = engine(config.strategy, "discriminator", D, partial(networks.optimizer, config.optimizer_d), world)
+        self.averages = Averages(self.g, config.ema.averages)
         self.snapshots = Snapshots(self.averages, config.ema) if config.ema.snapshot_kimg is not None else None
         self.q = None if encoder is None else self._place(CodeEncoder(encoder))
-        if config.optimizer_q is not None:
-            network = self._place(networks.joint_q(config, channels))
-            learner = Replicated("q", network, partial(networks.optimizer, config.optimizer_q), world)
-        self.state = State()
-        for part in (g, d, *((learner,) if learner else ()), self.averages):
-            self.state.add(part)
+        joint_q = self._joint_q(channels)
         kl_constraint = KLConstraint(config.bottleneck, world, self.dtype)
-        if config.bottleneck:
-            self.state.add_tensor("bottleneck.beta", kl_constraint.beta)
-        teacher: nn.Module | None = self.q if config.code_loss == "distill" else learner.network if learner else None
+        self.state = self._state(joint_q, kl_constraint)
         if config.compile:
-            compilation.compile_passes([n for n in (G, D, self.q, learner and learner.network) if n], world.device)
-        passes = ForwardPasses(g.network, d.network, self.q, config)
-        self._step = GanStep(g, d, teacher, learner, self.averages, kl_constraint, passes, config)
+            self._compile(G, D, self.q, joint_q.network if joint_q else None)
+        passes = ForwardPasses(self.g.network, self.d.network, self.q, config)
+        loss_q = self._code_loss_encoder(joint_q)
+        self._step = GanStep(self.g, self.d, loss_q, joint_q, self.averages, kl_constraint, passes, config)
         self.terms = self._step.terms
 
     def _place(self, network: M) -> M:
         return network.to(self.world.device, self.dtype).to(memory_format=LAYOUT)
 
+    def _joint_q(self, channels: int) -> Replicated | None:
+        """Return InfoGAN's q with its optimizer; other systems have none."""
+        settings = self.config.optimizer_q
+        if settings is None:
+            return None
+        network = self._place(networks.joint_q(self.config, channels))
+        return Replicated("q", network, partial(networks.optimizer, settings), self.world)
+
+    def _state(self, joint_q: Replicated | None, kl_constraint: KLConstraint) -> State:
+        """Register everything that changes between steps."""
+        state = State()
+        for part in (self.g, self.d, joint_q, self.averages):
+            if part is not None:
+                state.add(part)
+        if self.config.bottleneck:
+            state.add_tensor("bottleneck.beta", kl_constraint.beta)
+        return state
+
+    def _compile(self, *parts: nn.Module | None) -> None:
+        compilation.compile_passes([network for network in parts if network is not None], self.world.device)
+
+    def _code_loss_encoder(self, joint_q: Replicated | None) -> nn.Module | None:
+        """Return the q of the code loss: ID-GAN's frozen one, InfoGAN's joint one, or None without such a loss."""
+        if self.config.code_loss == "distill":
+            return self.q
+        return joint_q.network if joint_q else None
+
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
-        config, (pieces,) = self.config, batches
-        before, after = (
+        """Run one iteration. batches: one list of this process's micro-batches; images_seen: the clock before it."""
+        config, (micro_batches,) = self.config, batches
+        seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in micro_batches]
+        return self._step(seen, self._r1_weight(now, images_seen), images_seen, now.batch_size)
+
+    def _r1_weight(self, now: Now, images_seen: int) -> float:
+        iteration, following = (
             schedule.iteration(self.plan, clock, self.batches_per_step)
             for clock in (images_seen, images_seen + now.batch_size)
         )
-        seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in pieces]
-        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, before, max(after, before + 1))
-        return self._step(seen, r1_weight, images_seen, now.batch_size)
+        return schedule.r1_weight(self.config.r1, self.config.r1_interval, iteration, max(following, iteration + 1))
 
 
 class GanStage(GanTraining):
-    """Stage 2: GAN, InfoGAN, cGAN or ID-GAN. frozen: the encoder that gives the code, where it is a posterior's."""
+    """Stage 2: GAN, InfoGAN, cGAN or ID-GAN.
+
+    frozen_encoder: the encoder that gives the code where it is a posterior's, else None.
+    """
 
     def __init__(self, config: GanConfig, world: World, inputs: GanInputs) -> None:
-        self.data, self.frozen, self.first = inputs
-        self.facts = self.data.facts | ({"vae": self.frozen.sha256} if self.frozen else {})
-        encoder = self.frozen.to(world.device, DTYPES[config.precision]) if self.frozen else None
+        self.data, self.frozen_encoder, self.checked_from = inputs
+        self.input_identity = self.data.identity
+        encoder = None
+        if self.frozen_encoder:
+            self.input_identity |= {"vae": self.frozen_encoder.sha256}
+            encoder = self.frozen_encoder.to(world.device, DTYPES[config.precision])
         super().__init__(config, world, self.data.channels, encoder)
 
     @torch.no_grad()
     def samples(self, now: Now) -> Tensor:
-        """The first averaged generator with fixed noise, at codes of the first reals where codes are a posterior's."""
+        """Draw the images of a grid from the first averaged generator, with fixed noise, uint8 [N, C, R, R] on the CPU.
+
+        Where codes are a posterior's, they are those of reals from all over the set.
+        """
         at = torch.arange(GRID_IMAGES, device=self.world.device)
         s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
         c = normal(self.config.seed, Purpose.EVAL_CODE, at, (self.config.c_dim,)).to(self.dtype)

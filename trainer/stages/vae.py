@@ -1,4 +1,4 @@
-"""Stage 1: what a VAE's config becomes."""
+"""Stage 1: networks and optimizers of a VAE's config, and its step."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ def vae_phases(config: VaeConfig) -> list[Phase]:
 
 
 class VaeStage:
-    """Stage 1: VAE, beta-VAE or FactorVAE on the 64 px level. FactorVAE's iteration takes a second batch to permute."""
+    """Stage 1: VAE, beta-VAE or FactorVAE on the 64 px level.
+
+    An iteration of FactorVAE takes two batches of the stream; the second is permuted.
+    """
 
     snapshots: Snapshots | None = None
-    first = 0
+    checked_from = 0
 
     def __init__(self, config: VaeConfig, world: World, data: Data) -> None:
         self.config, self.world, self.data, self.dtype = config, world, data, DTYPES[config.precision]
@@ -48,15 +51,17 @@ class VaeStage:
             self.state.add(critic)
         self._step = VaeStep(self.vae, trained, critic, config)
         self.terms, self.batches_per_step = self._step.terms, 1 if critic is None else 2
-        self.facts = self.data.facts
+        self.input_identity = self.data.identity
 
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
-        first, *more = [[vae_batch(b, self.world.device, self.dtype) for b in pieces] for pieces in batches]
-        return self._step(first, more[0] if more else [], images_seen)
+        """Run one iteration. batches: this process's micro-batches of each batch; images_seen: the clock before it."""
+        first, *others = [[vae_batch(b, self.world.device, self.dtype) for b in pieces] for pieces in batches]
+        return self._step(first, others[0] if others else [], images_seen)
 
     @torch.no_grad()
     def samples(self, now: Now) -> Tensor:
-        """Rows of 16 reals, each above its reconstructions from the posterior mean."""
+        """Draw rows of 16 reals, each row above its reconstructions from the posterior mean, as uint8 on the CPU."""
         x = grid_reals(self.data, GRID_IMAGES // 2).to(self.world.device, self.dtype) / 255
         rebuilt = self.vae.decode(self.vae.encoder(x)[0])
-        return to_uint8(torch.cat([torch.cat(rows) for rows in zip(x.split(16), rebuilt.split(16), strict=True)]))
+        pairs = zip(x.split(16), rebuilt.split(16), strict=True)
+        return to_uint8(torch.cat([torch.cat(rows) for rows in pairs]))

@@ -1,7 +1,7 @@
 """Averages of the generator's weights over the run: what every sample and metric uses.
 
-How much of an average an iteration keeps, beta, is a pure function of its setting, the clock and the batch size, so a
-resume needs no more than the averages themselves.
+The share of itself that an average keeps in an iteration, beta, is a pure function of its setting, the clock and the
+batch size, so a resume needs the averages and nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def gamma(sigma_rel: float) -> float:
 
 
 def beta(average: AverageConfig, images_seen: int, batch_size: int) -> float:
-    """What the average keeps of itself, in [0, 1]. images_seen: the clock after the iteration; batch_size: global.
+    """Return the share of itself that an average keeps, in [0, 1].
+
+    images_seen: the clock after the iteration; batch_size: global.
 
     Power function: (1 - batch_size / images_seen)^(gamma + 1), so the first step copies, and by telescoping the weights
     after the iteration from a to b images count as the integral of the profile from a to b, exactly.
@@ -47,8 +49,8 @@ def beta(average: AverageConfig, images_seen: int, batch_size: int) -> float:
 class Averages:
     """Averages of one network's parameters, by name in the order of the settings, split as its engine splits them.
 
-    A parameter that has not moved yet equals its averages bit for bit: lerp between equal values gives that value. So
-    the blocks of a stage to come are copied by all of them.
+    A parameter that has not moved yet equals its averages bit for bit, because lerp between equal values gives that
+    value. So all averages hold the untrained weights of blocks that growth has not reached.
     """
 
     def __init__(self, engine: Engine, settings: Sequence[AverageConfig]) -> None:
@@ -56,11 +58,11 @@ class Averages:
         self.shards = {name: {k: t.clone() for k, t in engine.shards().items()} for name in self.settings}
 
     def full_tensors(self, name: str) -> Named:
-        """An average's weights on every process; all call it together."""
+        """Return an average's weights, whole, on every process; all processes call it together."""
         return self.engine.full_tensors(self.shards[name])
 
     def network(self, name: str | None = None) -> nn.Module:
-        """An average as a network; the first is what samples and metrics use. All processes call it together."""
+        """Return an average as a network; all processes call it together. The first makes samples and metrics."""
         return filled(self.engine.blueprint, self.full_tensors(name or next(iter(self.settings))))
 
     @torch.no_grad()
@@ -72,15 +74,17 @@ class Averages:
             torch._foreach_lerp_(list(shards.values()), weights, 1 - kept)
 
     def replicated(self) -> Named:
-        """What every process must hold alike; nothing where the engine splits the parameters."""
+        """Return what every process must hold bit for bit alike: nothing where the engine splits the parameters."""
         return self.state_dict() if self.engine.replicated() else {}
 
     def state_dict(self) -> Named:
-        """What a checkpoint holds: ema.AVERAGE.PARAMETER."""
-        saved = {name: self.engine.saved(shards) for name, shards in self.shards.items()}
-        return {f"ema.{name}.{key}": tensor for name, of in saved.items() for key, tensor in of.items()}
+        """Return the tensors of a checkpoint, named ema.AVERAGE.PARAMETER."""
+        tensors: Named = {}
+        for name, shards in self.shards.items():
+            tensors |= {f"ema.{name}.{key}": tensor for key, tensor in self.engine.saved(shards).items()}
+        return tensors
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         for name, shards in self.shards.items():
             self.engine.load_shards(shards, {key: tensors[f"ema.{name}.{key}"] for key in shards})

@@ -1,6 +1,6 @@
-"""Forward passes of stage 2, with all that goes beside the image: random draws, code, alpha, precision.
+"""Forward passes of stage 2 with their inputs besides the image: random numbers, code, alpha, precision.
 
-Everything that is drawn is a function of (seed, purpose, position).
+Every random number is a function of (seed, purpose, position).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .batches import Reals
 
 
 class ForwardPasses:
-    """G(z, resolution, alpha) gives images; D(x, noise, tangent, c, alpha) logits; q (mean, logvar).
+    """Passes through G(z, resolution, alpha), D(x, noise, tangent, c, alpha) and q(images).
 
-    q, for images in [-1, 1], is the frozen encoder where codes are a posterior's, else None.
+    q gives (mean, logvar) of images in [-1, 1]: the frozen encoder where code_source is posterior, else None.
     """
 
     def __init__(self, g: nn.Module, d: nn.Module, q: nn.Module | None, config: GanConfig) -> None:
@@ -29,7 +29,7 @@ class ForwardPasses:
 
     @torch.no_grad()
     def code(self, reals: Reals) -> Tensor:
-        """c ~ N(0, I), or c ~ q(c|x) of this batch's reals: a sample of the aggregated posterior. [b, c_dim]"""
+        """Draw c ~ N(0, I), or c ~ q(c|x) of these reals: samples of the aggregated posterior. [b, c_dim]"""
         eps = self._normal(Purpose.CODE, reals, (self.config.c_dim,))
         if self.config.code_source != "posterior":
             return eps
@@ -38,7 +38,10 @@ class ForwardPasses:
         return sample_posterior(mean, logvar, eps)
 
     def generate(self, purpose: Purpose, reals: Reals, c: Tensor) -> Tensor:
-        """G(s, c), its input [s, c] with s first, at the resolution and alpha of the reals. [b, C, R, R]"""
+        """Return G([s, c]) at the resolution R and the alpha of the reals: [b, C, R, R].
+
+        purpose: which random numbers make s.
+        """
         z = torch.cat((self._normal(purpose, reals, (self.config.s_dim,)), c), dim=1)
         with self._autocast(z):
             return self.g(z, reals.images.shape[-1], reals.alpha)
@@ -46,19 +49,23 @@ class ForwardPasses:
     def discriminate(
         self, x: Tensor, purpose: Purpose, reals: Reals, c: Tensor, tangent: Tensor | None = None
     ) -> DiscriminatorOutput:
-        """D of images beside their code and the bottleneck's noise. With a tangent it stays in full precision."""
+        """Return D of images, their code and the bottleneck's noise. With a tangent it computes in full precision."""
         with self._autocast(x, tangent is None):
             return self.d(x, tangent=tangent, **self._discriminator_inputs(purpose, reals, c))
 
     def image_gradient(self, reals: Reals, c: Tensor) -> Tensor:
-        """Of D at the reals, with the noise and the code of their other pass: R1's first pass, D frozen."""
+        """Return D's gradient at the reals, [b, C, R, R]: R1's first pass.
+
+        D must be frozen. Its noise and code are those of its other pass through the reals.
+        """
         return losses.image_gradient(
             self.d, reals.images, **self._discriminator_inputs(Purpose.BOTTLENECK_REAL, reals, c)
         )
 
     def _discriminator_inputs(self, purpose: Purpose, reals: Reals, c: Tensor) -> dict[str, Tensor | None]:
-        """What D gets besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""
-        bottleneck, noise = self.config.bottleneck, None
+        """Return D's inputs besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""
+        bottleneck = self.config.bottleneck
+        noise = None  # D sees the bottleneck's mean
         if bottleneck and (bottleneck.sample_in_g_step or purpose != Purpose.BOTTLENECK_G):
             noise = self._normal(purpose, reals, cast(tuple[int, ...], self.d.noise_shape))
         return {"noise": noise, "c": c if self.config.d_sees_code else None, "alpha": reals.alpha}

@@ -1,4 +1,4 @@
-"""One iteration of stage 2, in the order of the paper. The five GANs are settings of it (systems.SYSTEMS)."""
+"""One iteration of stage 2, in the order of the paper. The five GANs are settings of it (config.schema.SYSTEMS)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TERMS = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake
 class GanStep:
     """A code, a discriminator step, the bottleneck's beta, a generator step with the same code, the averages.
 
-    passes: through the networks of g and d. q gives (mean, logvar) of images in [-1, 1] for the code loss: frozen, or
-    InfoGAN's, which `learner` trains; None where there is no code loss.
+    passes: forward passes through the networks of g and d. q gives (mean, logvar) of images in [-1, 1] for the code
+    loss, and is None where there is none. InfoGAN's is trained with G by the engine joint_q; ID-GAN's is frozen.
     """
 
     def __init__(
@@ -33,25 +33,26 @@ class GanStep:
         g: Engine,
         d: Engine,
         q: nn.Module | None,
-        learner: Engine | None,
+        joint_q: Engine | None,
         averages: Averages,
         kl_constraint: KLConstraint,
         passes: ForwardPasses,
         config: GanConfig,
     ) -> None:
-        self.g, self.d, self.q, self.learner, self.averages = g, d, q, learner, averages
+        self.g, self.d, self.q, self.joint_q, self.averages = g, d, q, joint_q, averages
         self.kl_constraint, self.passes, self.config = kl_constraint, passes, config
         self.learning_rates = [(g, config.optimizer_g), (d, config.optimizer_d)]
-        if learner is not None and config.optimizer_q is not None:
-            self.learning_rates.append((learner, config.optimizer_q))
-        more = {"code_nll": q, "grad_norm_q": learner}
-        self.terms = (*TERMS, *(name for name, part in more.items() if part is not None), *kl_constraint.names)
+        if joint_q is not None and config.optimizer_q is not None:
+            self.learning_rates.append((joint_q, config.optimizer_q))
+        optional = {"code_nll": q, "grad_norm_q": joint_q}
+        self.terms = (*TERMS, *(name for name, part in optional.items() if part is not None), *kl_constraint.names)
         self.d.freeze()
 
     def __call__(self, batches: Sequence[Reals], r1_weight: float, images_seen: int, batch_size: int) -> Terms:
-        """batches: this process's micro-batches of one iteration; r1_weight: 0 where R1 is not due.
+        """Train D, the bottleneck's beta and G once, and return the terms that `self.terms` names.
 
-        images_seen: the clock before it; batch_size: global.
+        batches: this process's micro-batches; r1_weight: 0 where R1 is not due; images_seen: the clock before this
+        iteration; batch_size: global.
         """
         terms = Terms()
         share = 1 / len(batches)
@@ -67,16 +68,16 @@ class GanStep:
         for reals, c in zip(batches, codes, strict=True):
             self._generator_pass(reals, c, share, terms)
         terms["grad_norm_g"] = self.g.step()
-        if self.learner:
-            terms["grad_norm_q"] = self.learner.step()
+        if self.joint_q:
+            terms["grad_norm_q"] = self.joint_q.step()
 
         self.averages.update(images_seen + batch_size, batch_size)
         return terms
 
     def _discriminator_pass(self, reals: Reals, c: Tensor, r1_weight: float, share: float, terms: Terms) -> None:
-        """softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 on one micro-batch; D's gradients add up.
+        """Add the gradients of softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 of one micro-batch to D.
 
-        A bottleneck adds beta * KL, the mean of real and fake. cGAN's D judges the pairs (x, c), where c ~ q(c|x), and
+        A bottleneck adds beta * KL, the mean of real and fake. cGAN's D sees the pairs (x, c), where c ~ q(c|x), and
         (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive.
         """
         gradient = self.passes.image_gradient(reals, c) if r1_weight else None
@@ -94,15 +95,15 @@ class GanStep:
         self.d.backward((loss_fake + self.kl_constraint.penalty(fake)) * share)
         self.d.freeze()
 
-        told = r1 * r1_weight / (self.config.r1 or 1)  # with lazy R1 the mean over a tick is R1's own
-        terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=told)
+        reported_r1 = r1 * r1_weight / (self.config.r1 or 1)  # so that with lazy R1 the mean over a tick is R1
+        terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=reported_r1)
         terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
         terms.add(share, **self.kl_constraint.metrics(real, fake))
 
     def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
-        """softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) on one micro-batch: a new s, the same c.
+        """Add the gradients of softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) of one micro-batch to G.
 
-        InfoGAN's q learns from the second term too.
+        s' is new, c is that of the discriminator step. InfoGAN's q learns from the second term too.
         """
         fakes = self.passes.generate(Purpose.NUISANCE_G, reals, c)
         loss = losses.generator(self.passes.discriminate(fakes, Purpose.BOTTLENECK_G, reals, c).logits)

@@ -1,4 +1,4 @@
-"""Every loss term as a pure function. Equations "A.n" are of the ID-GAN paper's appendix.
+"""Every loss term as a pure function. Equations "A.n" are in the appendix of the ID-GAN paper.
 
 Both discriminator terms serve every system. In cGAN the logits are of pairs (x, c): real ones from
 p_d(x, c) = p(x) q(c|x), fake ones from p_G(x, c) = q(c) p_G(x|c) (A.14). Against the best D, G then minimises a
@@ -48,7 +48,7 @@ def total_correlation(logits: Tensor) -> Tensor:
 
 
 def critic(joint: Tensor, permuted: Tensor) -> Tensor:
-    """FactorVAE's critic: cross-entropy of telling q(c) from its permuted dims, half each (Kim & Mnih, algorithm 2).
+    """Cross-entropy of FactorVAE's critic, which separates q(c) from its permuted dims (Kim & Mnih, algorithm 2).
 
     joint, permuted: logits [B, 2] of (q(c), product of marginals) -> scalar; the best critic reaches
     log 2 - JSD(q(c), product), log 2 where the latents are independent.
@@ -94,10 +94,13 @@ def code_nll(c: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     return ((math.log(2 * math.pi) + logvar + squared) / 2).sum(1).mean()
 
 
-def image_gradient(discriminator: nn.Module, x: Tensor, **more: Tensor | None) -> Tensor:
-    """g_b = d D(x, c)_b / d x_b, the first of R1's two passes: D must be frozen. x: [B, C, R, R] -> the same shape."""
+def image_gradient(discriminator: nn.Module, x: Tensor, **inputs: Tensor | None) -> Tensor:
+    """g_b = d D(x, c)_b / d x_b, the first of R1's two passes: D must be frozen.
+
+    x: [B, C, R, R]; inputs: D's other arguments -> [B, C, R, R].
+    """
     x = x.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(x, **more).logits.sum(), x)
+    (gradient,) = torch.autograd.grad(discriminator(x, **inputs).logits.sum(), x)
     return gradient.detach()
 
 

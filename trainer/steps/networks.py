@@ -1,4 +1,4 @@
-"""The networks that a config names, with their initial weights a function of its seed."""
+"""The networks of a config, with their untrained weights, which are a function of its seed, and their optimizers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def vae(config: VaeConfig, channels: int) -> VAE:
-    """Stage 1's network."""
+    """Build the VAE of stage 1."""
     torch.manual_seed(config.seed)
     return VAE(channels, config.c_dim, config.init)
 
 
 def critic(config: VaeConfig) -> Critic:
-    """FactorVAE's critic."""
+    """Build FactorVAE's critic."""
     torch.manual_seed(config.seed + 1)
     return Critic(config.c_dim, config.init)
 
 
 def generator(config: GanConfig, channels: int) -> nn.Module:
-    """G, with its untrained weights. Input [B, s_dim + c_dim], s first."""
+    """Build G. Its input is [B, s_dim + c_dim], s first."""
     torch.manual_seed(config.seed)
     arguments = generator_arguments(config, channels)
     if not isinstance(config.network, ResNetConfig):
@@ -47,7 +47,7 @@ def generator_arguments(config: GanConfig, channels: int) -> dict[str, Any]:
 
 
 def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discriminator:
-    """D, with its untrained weights."""
+    """Build D."""
     torch.manual_seed(config.seed + 1)
     c_dim, shape = config.c_dim if config.d_sees_code else 0, config.network
     if not isinstance(shape, ResNetConfig):
@@ -68,13 +68,13 @@ def _start(config: GanConfig) -> int | None:
 
 
 def joint_q(config: GanConfig, channels: int) -> CodeEncoder:
-    """InfoGAN's q, with its untrained weights: the encoder of Table A.2, for images in [-1, 1]."""
+    """Build InfoGAN's q, which is trained with G: the encoder of Table A.2, for images in [-1, 1]."""
     torch.manual_seed(config.seed + 2)
     return CodeEncoder(Encoder(channels, config.c_dim))
 
 
 def optimizer(config: AdamConfig | RMSpropConfig, network: nn.Module) -> Optimizer:
-    """torch's optimizer with the config's settings."""
+    """Build torch's optimizer with the config's settings."""
     if isinstance(config, AdamConfig):
         return Adam(network.parameters(), config.lr, config.betas, config.eps)
     return RMSprop(network.parameters(), config.lr, config.alpha, config.eps)

@@ -1,4 +1,4 @@
-"""Means of what the steps report, kept on the device: nothing waits for it between ticks."""
+"""Means of the terms that steps report. They are kept on the device, so that the CPU waits for it at ticks only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from trainer.distributed.world import World
 
 
 class NonFinite(UserError):
-    """A term was NaN or infinite: the run stops, and nothing after that step is ever published."""
+    """A term was NaN or infinite. The run stops, and no checkpoint is published after that step."""
 
 
-class Stats:
-    """Sums since the last tick (`sums` and `count` are part of a checkpoint) and where a term first was not finite.
+class RunningMeans:
+    """Sums of terms since the last tick, and the first step in which each term was not finite.
 
-    A process adds its share of the global mean, so the sum over the processes is the global sum.
+    A process adds its share of the global mean, so the sum over the processes is the global sum. A checkpoint holds
+    `sums` and `count`.
     """
 
     def __init__(self, names: tuple[str, ...], world: World) -> None:
@@ -34,28 +35,29 @@ class Stats:
         self.first_bad = torch.where(bad, step, self.first_bad)
 
     def check(self) -> None:
-        """Raise NonFinite on every process where any saw a term that is not finite: the first of the first step."""
-        found = [(step, name) for name, step in zip(self.names, self.first_bad.tolist(), strict=True) if step >= 0]
-        everywhere = [pair for pairs in self.world.all_gather_object(found) for pair in pairs]
+        """Raise NonFinite on every process if any saw a term that is not finite. It names the first such step."""
+        own = [(step, name) for name, step in zip(self.names, self.first_bad.tolist(), strict=True) if step >= 0]
+        everywhere = [pair for pairs in self.world.all_gather_object(own) for pair in pairs]
         if everywhere:
             step, name = min(everywhere, key=lambda pair: pair[0])
             raise NonFinite(f"{name} is not finite at step {step}")
 
     def gather(self) -> None:
-        """Bring the sums of all processes to the main one: what is saved is then the same everywhere."""
+        """Sum over the processes, so that every process saves the same."""
         self.world.all_reduce_sum_(self.sums)
 
     def keep_on_main(self) -> None:
-        """After `gather`, or after loading what it saved: each sum counts once."""
+        """Clear the sums but the main process's, after `gather` or after loading them: each counts once again."""
         if not self.world.is_main:
             self.sums.zero_()
 
     def means(self) -> dict[str, float]:
-        """Global means over the steps since the last `reset`."""
+        """Return the global means over the steps since the last `reset`."""
         sums = self.world.all_reduce_sum_(self.sums.clone()) / max(int(self.count), 1)
         return dict(zip(self.names, sums.tolist(), strict=True))
 
     def reset(self) -> None:
+        """Start again from no step."""
         self.sums.zero_()
         self.count.zero_()
 

@@ -1,4 +1,4 @@
-"""Everything that follows from the clock: pure functions of images seen."""
+"""Growth, learning rates and everything else that follows from the clock: pure functions of images seen."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from trainer.config.sections import BetaConfig, GrowthConfig, OptimizerConfig
 
 
 def images(kimg: float, batch_size: int) -> int:
-    """A length in images, rounded up to whole iterations; at least one."""
+    """Convert a length to images, rounded up to whole iterations, at least one."""
     return max(math.ceil(round(kimg * 1000) / batch_size), 1) * batch_size
 
 
 def interval(kimg: float) -> int:
-    """In images; at least one. What is due at its multiples happens at the end of the iteration that crosses one."""
+    """Convert an interval to images, at least one. An iteration that crosses a multiple of it triggers the event."""
     return max(round(kimg * 1000), 1)
 
 
 def crossed(images_seen: int, before: int, every: int) -> bool:
-    """Whether the iteration from `before` to images_seen crossed a multiple of `every` (all in images)."""
+    """Return whether the iteration from `before` to images_seen crossed a multiple of `every` (all in images)."""
     return images_seen // every > before // every
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A fade, or a stage that holds. first, last: the clock at its start and end, last None for the end of the run."""
+    """A fade into a resolution, or training at it.
+
+    first, last: the clock at its start and end; last is None where the run ends it.
+    """
 
     resolution: int
     batch_size: int
@@ -40,7 +43,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Now:
-    """What an iteration does. batch_size: global; alpha: of the fade into this resolution, None outside a fade."""
+    """Settings of an iteration. batch_size: global; alpha: of the fade into this resolution, None outside a fade."""
 
     resolution: int
     batch_size: int
@@ -53,10 +56,11 @@ def gan_phases(config: GanConfig) -> list[Phase]:
 
 
 def phases(resolution: int, batch_size: int, growth: GrowthConfig | None) -> list[Phase]:
-    """The run from start to end, each phase rounded up to whole iterations of its batch size."""
+    """Return a run from start to end as phases, each rounded up to whole iterations of its batch size."""
     if growth is None:
         return [Phase(resolution, batch_size, False, 0, None)]
-    found, clock, r = [], 0, growth.start_resolution
+    plan: list[Phase] = []
+    clock, r = 0, growth.start_resolution
     while r <= resolution:
         batch = growth.batch_size.get(r, batch_size)
         holds = growth.phase_kimg_at.get(r, growth.phase_kimg)
@@ -64,14 +68,14 @@ def phases(resolution: int, batch_size: int, growth: GrowthConfig | None) -> lis
             if fades and r == growth.start_resolution:
                 continue
             end = None if r == resolution and not fades else clock + images(kimg, batch)
-            found.append(Phase(r, batch, fades, clock, end))
+            plan.append(Phase(r, batch, fades, clock, end))
             clock = end or clock
         r *= 2
-    return found
+    return plan
 
 
 def now(plan: Sequence[Phase], images_seen: int) -> Now:
-    """The iteration that starts at images_seen. alpha rises linearly from 0."""
+    """Return the settings of the iteration that starts at images_seen. alpha rises linearly from 0."""
     phase = next(phase for phase in plan if phase.last is None or images_seen < phase.last)
     alpha = None
     if phase.fades and phase.last is not None:
@@ -80,38 +84,45 @@ def now(plan: Sequence[Phase], images_seen: int) -> Now:
 
 
 def ahead(plan: Sequence[Phase], images_seen: int, total: int) -> list[Phase]:
-    """The phases that a run from images_seen to total (in images) still comes to."""
-    return [p for p in plan if (p.last is None or p.last > images_seen) and (p.first < total or p.first <= images_seen)]
+    """Return the phases that a run from images_seen to total (in images) still comes to."""
+    unfinished = [p for p in plan if p.last is None or p.last > images_seen]
+    return [p for p in unfinished if p.first < total or p.first <= images_seen]
 
 
-def r1_weight(weight: float, every: int, iteration: int, after: int) -> float:
-    """Of R1 in this iteration (counted from 0): the k-th part of the iterations have k times the weight.
+def r1_weight(weight: float, every: int, iteration: int, following: int) -> float:
+    """Return R1's weight in an iteration (counted from 0): 0 where R1 is not due, else `every` times `weight`.
 
-    after: the number of the next one. It may be further on, where other batch sizes were let in on the way; then what
-    was due in between is due now.
+    R1 is due in every iteration whose number is a multiple of `every` (lazy R1). following: the number of the next
+    iteration. It is larger than iteration + 1 where a resume has changed the batch sizes; if R1 was due at a number in
+    between, it is due now.
     """
-    return weight * every if -(-iteration // every) * every < after else 0.0
+    next_due = (iteration + every - 1) // every * every
+    return weight * every if next_due < following else 0.0
 
 
 def iteration(plan: Sequence[Phase], images_seen: int, batches_per_step: int) -> int:
-    """Iterations that the clock stands for."""
-    done = ((min(images_seen, p.last or images_seen) - p.first, p.batch_size) for p in plan if p.first < images_seen)
-    return sum(count // (batch * batches_per_step) for count, batch in done)
+    """Return the number of iterations until images_seen. batches_per_step: those that one iteration takes."""
+    count = 0
+    for phase in plan:
+        if phase.first < images_seen:
+            end = min(images_seen, phase.last or images_seen)
+            count += (end - phase.first) // (phase.batch_size * batches_per_step)
+    return count
 
 
 def beta(config: BetaConfig, images_seen: int) -> float:
-    """The weight of the KL term at the iteration that starts at images_seen."""
-    return _at(config.schedule, images_seen, config.value)
+    """Return the weight of the KL term in the iteration that starts at images_seen."""
+    return _interpolate(config.schedule, images_seen, config.value)
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int) -> float:
-    """The learning rate of the iteration that starts at images_seen."""
-    return config.lr * _at(config.lr_schedule, images_seen, 1.0)
+    """Return the learning rate of the iteration that starts at images_seen."""
+    return config.lr * _interpolate(config.lr_schedule, images_seen, 1.0)
 
 
-def _at(points: Sequence[tuple[float, float]], images_seen: int, without: float) -> float:
-    """Of [kimg, value] points joined by straight lines; before the first and after the last their own values."""
+def _interpolate(points: Sequence[tuple[float, float]], images_seen: int, default: float) -> float:
+    """Interpolate [kimg, value] points linearly: constant before the first and after the last, default where none."""
     if not points:
-        return without
+        return default
     times, values = zip(*points, strict=True)
     return float(np.interp(images_seen / 1000, times, values))

@@ -1,4 +1,4 @@
-"""One iteration of stage 1 (Table A.2): VAE (beta 1), beta-VAE, and FactorVAE where there is a critic."""
+"""One iteration of stage 1 (Table A.2): VAE (beta is 1), beta-VAE, or FactorVAE (with a critic)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ RECONSTRUCTION = {"bernoulli": losses.bernoulli_reconstruction, "gaussian": loss
 class VaeStep:
     """loss = reconstruction + beta * KL [+ gamma * total correlation]; then the critic's own step on a second batch.
 
-    One optimizer step each. The critic learns from detached codes in a forward pass of its own: no graph reaches back
-    to weights that the VAE's step has changed. active_latents carry more than 0.01 nat of KL in the global batch.
+    One optimizer step each. The critic learns from detached codes in a forward pass of its own, so that no graph
+    reaches back to weights that the VAE's step has changed. The term active_latents counts those with more than 0.01
+    nat of KL in the global batch.
     """
 
     def __init__(self, vae: VAE, engine: Replicated, critic: Replicated | None, config: VaeConfig) -> None:
@@ -36,9 +37,10 @@ class VaeStep:
             critic.freeze()
 
     def __call__(self, batches: Sequence[VaeBatch], second: Sequence[VaeBatch], images_seen: int) -> Terms:
-        """batches: this process's micro-batches of one iteration; second: those of FactorVAE's permuted batch.
+        """Train the VAE and the critic once, and return the terms that `self.terms` names.
 
-        images_seen: the clock before the iteration.
+        batches: this process's micro-batches; second: those of FactorVAE's permuted batch; images_seen: the clock
+        before this iteration.
         """
         terms = Terms()
         set_learning_rate(self.engine, schedule.learning_rate(self.config.optimizer, images_seen))
@@ -52,7 +54,7 @@ class VaeStep:
         return terms
 
     def _vae_pass(self, batches: Sequence[VaeBatch], beta: float, terms: Terms) -> Tensor:
-        """Gradients of the VAE, the critic frozen. Returns this process's codes, detached: [b, c_dim]."""
+        """Add the gradients of the VAE, the critic frozen. Returns this process's codes, detached: [b, c_dim]."""
         share = 1 / len(batches)
         codes: list[Tensor] = []
         divergence = torch.zeros(self.config.c_dim, device=batches[0].x.device, dtype=batches[0].x.dtype)
@@ -75,7 +77,7 @@ class VaeStep:
         return torch.cat(codes)
 
     def _critic_pass(self, critic: Replicated, codes: Tensor, second: Sequence[VaeBatch], terms: Terms) -> None:
-        """Gradients of the critic: codes of the first batch against permuted dims of the second, by the updated q."""
+        """Add the critic's gradients: codes of the first batch against permuted dims of the second, by the new q."""
         with torch.no_grad():
             drawn = torch.cat([self.vae.draw(b.x, self._eps(b)) for b in second])
         permuted = self._permuted(drawn, torch.cat([b.positions for b in second]), critic.world)
@@ -86,7 +88,7 @@ class VaeStep:
         terms.add(1, loss_critic=loss)
 
     def _permuted(self, c: Tensor, positions: Tensor, world: World) -> Tensor:
-        """This process's rows of the global batch's permuted dims, whose keys are a function of position."""
+        """Permute the dims of the global batch, by keys that depend on position, and return this process's rows."""
         keys = bits(self.config.seed, Purpose.PERMUTED_DIMS, world.all_gather_rows(positions), self.config.c_dim)
         first = world.rank * len(c)
         return losses.permute_dims(world.all_gather_rows(c), keys)[first : first + len(c)]
