@@ -30,7 +30,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evaluation.fid import frechet, inception
-from evaluation.fid.partial_sums import Look, Seen, Store, Sums, pass_over
+from evaluation.fid.partial_sums import Extracted, FeaturesAt, Store, Sums, pass_over
 from trainer.distributed.world import ALONE
 from trainer.memory.allocator import keep_freed_memory
 
@@ -78,15 +78,15 @@ def ours(sets: list[Tensor], weights: Path) -> float:
     features = inception.clean(weights)
     with tempfile.TemporaryDirectory() as folder:
         found = [
-            one_pass(len(given), lambda at, given=given: Seen(features(given[at])), Path(folder) / str(i))  # type: ignore[misc]
+            one_pass(len(given), lambda at, given=given: Extracted(features(given[at])), Path(folder) / str(i))  # type: ignore[misc]
             for i, given in enumerate(sets)
         ]
     return frechet.distance(found[0].moments, found[1].moments)
 
 
-def one_pass(count: int, look: Look, folder: Path) -> Sums:
+def one_pass(count: int, features_at: FeaturesAt, folder: Path) -> Sums:
     """With the features kept on the disk, as a job keeps them."""
-    return pass_over(count, look, inception.FEATURES, Store(folder, {}, None), ALONE)
+    return pass_over(count, features_at, inception.FEATURES, Store(folder, {}, None), ALONE)
 
 
 def clean_fid(sets: list[Tensor], weights: Path) -> float:
@@ -111,7 +111,7 @@ def peak_of_a_pass(count: int) -> None:
         features = inception.clean(network(Path(folder)))
         features(images(torch.arange(64), 0))
         before = _peak()
-        one_pass(count, lambda at: Seen(features(images(at, 0))), Path(folder) / "sums")
+        one_pass(count, lambda at: Extracted(features(images(at, 0))), Path(folder) / "sums")
     print(json.dumps([before, _peak()]))
 
 

@@ -5,27 +5,22 @@ Each prints a short table; its last line on standard output is one JSON object, 
 
 from __future__ import annotations
 
+# A command imports what it needs when it runs: `--help` would wait seconds for torch.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from common.cli import run as run_app
-from evaluation.factors.factor_network import load_extractor
-from evaluation.fid.extractors import factor_net
 from evaluation.inputs.choices import FvmProtocolName
-from evaluation.inputs.images import code_source
 from evaluation.inputs.options import CodesOption, EmaOption, RunFolder, Seed, Step
-from evaluation.inputs.run import Run, open_run
-from evaluation.records.printed_output import answer, show
-from trainer.config.schema import GanConfig
 
-from . import ema_reconstruction, fid_commands, measure
-from .factors import control, latents
-from .pages import comparison, comparison_page, figures, report
-from .records import measurements
+from . import fid_commands
+
+if TYPE_CHECKING:
+    from evaluation.inputs.run import Run
 
 SHOWN_COLUMNS = 13
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -42,6 +37,10 @@ def disentanglement_command(
     step: Step = None,
 ) -> None:
     """FactorVAE metric, MIG, SAP, modularity and DCI of the run's encoder: its VAE, frozen q, or InfoGAN's own q."""
+    from evaluation.inputs.run import open_run
+
+    from . import measure
+
     opened = open_run(run, step)
     record = measure.disentanglement(opened, protocol, seed)
     title = f"encoder: {record['encoder']}"
@@ -58,9 +57,14 @@ def alignment_command(
     step: Step = None,
 ) -> None:
     """How well the factors of an image are found in what is generated from its code (R^2; shape: accuracy)."""
+    from evaluation.factors.factor_network import load_extractor
+    from evaluation.inputs.run import open_run
+
+    from . import measure
+
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.alignment(opened, extractor, samples, seed)
-    rows = [[kind, *measure.alignment_row(found)] for kind, found in record["kinds"].items()]
+    rows = [[kind, *measure.alignment_row(scores)] for kind, scores in record["kinds"].items()]
     title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
     _answer(opened, "alignment", record, title, ["images", *measure.ALIGNMENT], rows)
 
@@ -68,6 +72,12 @@ def alignment_command(
 @app.command("latents")
 def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step: Step = None) -> None:
     """How far each latent moves x, y and scale in the image, as the factor network sees it."""
+    from evaluation.factors.factor_network import load_extractor
+    from evaluation.inputs.run import open_run
+
+    from . import measure
+    from .factors import latents
+
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.latents(opened, extractor, seed)
     title = f"share of its full range, over linspace(-3, 3, {latents.STEPS}), mean of {latents.BASES} codes"
@@ -79,6 +89,12 @@ def control_command(
     run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
 ) -> None:
     """Who controls what: the share of the variance of each factor and of the colour that c and s each explain."""
+    from evaluation.factors.factor_network import load_extractor
+    from evaluation.inputs.run import open_run
+
+    from . import measure
+    from .factors import control
+
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.control(opened, extractor, codes, seed)
     title = f"share of the variance over {control.GRID} codes x {control.GRID} s (codes: {record['codes']})"
@@ -90,12 +106,18 @@ def figures_command(
     run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
 ) -> None:
     """Samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures[-EMA]."""
+    from evaluation.inputs.images import code_source
+    from evaluation.inputs.run import open_run
+    from evaluation.records import measurements
+
+    from .pages import figures
+
     opened = open_run(run, step, ema)
     source = code_source(opened, codes)
-    folder = measurements.figures_folder(run, None if step is None else opened.step, _suffix(opened))
-    made = figures.draw(opened, folder, source, seed)
-    record = {"codes": source, "seed": seed, "files": [str(path) for path in made]}
-    _answer(opened, "figures", record, "figures", ["file"], [[str(path)] for path in made])
+    folder = measurements.figures_folder(run, None if step is None else opened.step, _average_suffix(opened))
+    paths = [str(path) for path in figures.draw(opened, folder, source, seed)]
+    record = {"codes": source, "seed": seed, "files": paths}
+    _answer(opened, "figures", record, "figures", ["file"], [[path] for path in paths])
 
 
 @app.command("ema")
@@ -108,12 +130,16 @@ def ema_command(
     ] = None,
 ) -> None:
     """Any power-function average of the generator after the run, from the snapshots that `ema.snapshot_kimg` left."""
+    from evaluation.inputs.run import open_run
+
+    from . import ema_reconstruction
+
     opened = open_run(run)
     record = ema_reconstruction.reconstruct(opened, sigma_rel, at, out)
     weights = record["weights"]
     rows = [["relative residual", f"{record['residual']:.2g}", ""]]
-    for which in ("largest", "smallest"):
-        rows += [[f"{which} weights", f"{w['weight']:.4f}", w["file"]] for w in weights[which]]
+    for end in ("largest", "smallest"):
+        rows += [[f"{end} weights", f"{w['weight']:.4f}", w["file"]] for w in weights[end]]
     rows.append(["sum of |weights|", f"{weights['sum_of_sizes']:.2f}", ""])
     title = f"sigma_rel {sigma_rel:g} at {record['at']:,} images from {record['snapshots']} snapshots: {record['file']}"
     _answer(opened, "ema", record, title, ["of the fit", "value", "snapshot"], rows)
@@ -125,6 +151,10 @@ def report_command(
     out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/report]")] = None,
 ) -> None:
     """One self-contained page from what was measured so far."""
+    from evaluation.inputs.run import open_run
+
+    from .pages import report
+
     opened = open_run(run)
     page = report.write(opened, out or run / "report")
     _answer(opened, "report", {"page": str(page)}, "report", ["file"], [[str(page)]])
@@ -139,17 +169,26 @@ def compare_command(
     seed: Seed = 0,
 ) -> None:
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
-    opened = comparison.open_all(runs)
-    plan = comparison.Plan(load_extractor(), factor_net(), samples, protocol, seed)
-    found = comparison.measure_all(opened, plan)
-    made = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), found)
+    from evaluation.factors.factor_network import load_extractor
+    from evaluation.fid.extractors import factor_net
+    from evaluation.records.measurements import argv
+    from evaluation.records.printed_output import show
+
+    from .pages import comparison, comparison_page
+
+    opened, extractor = comparison.open_all(runs), load_extractor()
+    plan = comparison.Plan(extractor, factor_net(extractor), samples, protocol, seed)
+    measured = comparison.measure_all(opened, plan)
+    written = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), measured)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
-    show(made.title, columns, [row[:SHOWN_COLUMNS] for row in made.rows])
-    print(json.dumps({"command": "compare", "argv": measurements.argv(), "files": [str(path) for path in made.files]}))
+    show(written.title, columns, [row[:SHOWN_COLUMNS] for row in written.rows])
+    print(json.dumps({"command": "compare", "argv": argv(), "files": [str(path) for path in written.files]}))
 
 
-def _suffix(run: Run) -> str:
-    """What keeps the figures of another average than the config's first apart."""
+def _average_suffix(run: Run) -> str:
+    """Return the suffix of the figures' folder for another average than the config's first, else ""."""
+    from trainer.config.schema import GanConfig
+
     name = run.average.get("ema")
     if name is None or (isinstance(run.config, GanConfig) and name == run.config.ema.averages[0].name):
         return ""
@@ -159,6 +198,9 @@ def _suffix(run: Run) -> str:
 def _answer(
     run: Run, command: str, record: dict[str, Any], title: str, columns: Sequence[str], rows: list[list[str]]
 ) -> None:
+    """Print and keep a record of a run together with what describes the run."""
+    from evaluation.records.printed_output import answer
+
     answer(run.path, command, run.describe() | record, title, columns, rows)
 
 

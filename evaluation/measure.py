@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.disentanglement.dci import Dci
 from evaluation.factors.factor_network import Extractor
-from evaluation.fid.compute import Plan
+from evaluation.fid.plan import Plan
 from evaluation.inputs.choices import FvmProtocolName, RequestedCodes
 from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run

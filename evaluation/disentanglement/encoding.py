@@ -1,4 +1,4 @@
-"""Posterior means of images with known factors: the representation that disentanglement metrics look at."""
+"""Posterior means of images with known factors: the representation that disentanglement metrics measure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from evaluation.inputs.run import Run
 
 BATCH = 512
 Represent = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+"""places [N] in the grid of factors -> codes [N, c]."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Every combination of a set's known factors. names and sizes of the factors, the last one the fastest.
+    """The grid of all combinations of a data set's known factors.
 
-    images: int64 [N] places in the grid -> uint8 [N, C, 64, 64].
+    names, sizes: of the factors, the last one varies the fastest; images: places int64 [N] -> uint8 [N, C, 64, 64].
     """
 
     names: tuple[str, ...]
@@ -35,11 +36,15 @@ class Space:
 
     @property
     def count(self) -> int:
+        """Number of combinations."""
         return math.prod(self.sizes)
 
 
 def space_of(run: Run, seed: int) -> Space:
-    """The factors of a run's data. Raises UserError where it knows none, or holds a part of their combinations."""
+    """Return the grid of factors of a run's data.
+
+    Raises UserError where the data set has no known factors, or does not hold all their combinations.
+    """
     manifest, data = run.data.main.manifest, run.data
     if manifest.data_set == "dsprites":
         return Space(FACTOR_NAMES, FACTOR_SIZES, lambda index: sprites_at(run, index, seed))
@@ -59,7 +64,7 @@ def space_of(run: Run, seed: int) -> Space:
 
 
 def sprites_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
-    """The run's variant of dSprites images by index: uint8 [B, C, 64, 64]. Each index has one draw, at epoch 0."""
+    """Draw the run's variant of dSprites images by index: uint8 [B, C, 64, 64]. Each index has one draw, at epoch 0."""
     data_set = run.data.main.manifest.data_set
     if data_set != "dsprites":
         raise UserError(f"{run.path}: trained on {data_set}, whose factors the factor network does not know")
@@ -70,9 +75,9 @@ def sprites_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
 
 @torch.no_grad()
 def means(run: Run, space: Space, index: NDArray[np.int64], label: str = "encode") -> NDArray[np.float64]:
-    """Posterior means [N, c_dim] of images by their places in the grid [N]."""
+    """Encode images by their places [N] in the grid: posterior means [N, c_dim]. label: of the progress bar."""
     out = np.empty((len(index), run.c_dim))
-    encoder = run.look()
+    encoder = run.require_encoder()
     with progress_bar() as bar:
         task = bar.add_task(label, total=len(index))
         for start in range(0, len(index), BATCH):
@@ -84,8 +89,11 @@ def means(run: Run, space: Space, index: NDArray[np.int64], label: str = "encode
 
 
 def representation(run: Run, space: Space, whole_grid: bool) -> Represent:
-    """place [N] -> posterior means [N, c_dim]; whole_grid encodes all images first and then looks them up."""
-    run.look()
+    """Return a function from places [N] to posterior means [N, c_dim]. whole_grid: encode all images once, ahead.
+
+    Raises UserError where the run has no encoder.
+    """
+    run.require_encoder()
     if not whole_grid:
         return lambda index: means(run, space, index)
     table = means(run, space, np.arange(space.count), "encode the grid")

@@ -24,13 +24,16 @@ from .factor_network import FULL_RANGE, Extractor, at_64_px, sprite_mask
 
 Float = NDArray[np.float64]
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image
-CONSTANT = 1e-4  # standard deviation: 1/300 px of a position, 1/40 of a grey level
+CONSTANT = 1e-4  # a smaller standard deviation counts as none: 1/300 px of a position, 1/40 of a grey level
 COLUMNS = ("factor", "share of c", "share of s", "total std", "of a range")
-RANGES = {"scale": "0.5 to 1", "shape": "3 probabilities"}  # of the others: 0 to 1
+RANGES = {"scale": "0.5 to 1", "shape": "3 probabilities"}  # all others: 0 to 1
 
 
 class Shares(NamedTuple):
-    """Of a factor's variance, in [0, 1]; None where it does not vary. std: of all images, in the factor's units."""
+    """Shares of a factor's variance that c and s control, in [0, 1]; None where it does not vary.
+
+    std: standard deviation over all images, in the factor's units.
+    """
 
     c: float | None
     s: float | None
@@ -38,7 +41,7 @@ class Shares(NamedTuple):
 
 
 def shares(values: Float) -> Shares:
-    """How much of the variance of f(c, s) each argument controls.
+    """Return how much of the variance of f(c, s) each argument controls.
 
     values: f on a full grid of codes (rows) and nuisance vectors (columns), [C, S], or [C, S, K] where f has K
     components, whose variances are summed. With the variances of the grid itself (1/N) and Var f over all its pairs,
@@ -53,30 +56,32 @@ def shares(values: Float) -> Shares:
     total = float(f.var((0, 1)).sum())
     if total**0.5 < CONSTANT:
         return Shares(None, None, total**0.5)
-    of_c, of_s = (max(0.0, 1 - float(f.var(axis).mean(0).sum()) / total) for axis in (1, 0))
-    return Shares(of_c, of_s, total**0.5)
+    share_c, share_s = (max(0.0, 1 - float(f.var(axis).mean(0).sum()) / total) for axis in (1, 0))
+    return Shares(share_c, share_s, total**0.5)
 
 
 def readings(images: Tensor, extractor: Extractor, coloured: bool) -> dict[str, Tensor]:
-    """What is measured of each image, by name: x, y, scale [B, 1] and the probabilities of shape [B, 3], as the factor
-    network sees them, within what dSprites can draw; where `coloured`, the mean of each channel over the sprite.
+    """Measure each image, by name: x, y, scale [B, 1] and the probabilities of the shape [B, 3].
+
+    They are the factor network's predictions, clamped to what dSprites can draw. Where `coloured`, the mean of each
+    channel over the sprite [B, 1] comes with them.
 
     images: uint8 [B, 1 or 3, R, R]. The orientation is left out: its head is an angle of its own for every shape, and
     each was trained on images of that shape alone, so that no one scalar holds for images whose shapes differ.
     """
     images = at_64_px(images)
-    prediction = extractor.look(images)[1]
-    seen = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
-    found = {name: value.clamp(*FULL_RANGE[name])[:, None] for name, value in seen.items()}
-    found["shape"] = prediction.shape.softmax(1)
+    prediction = extractor.extract(images)[1]
+    values = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
+    measured = {name: value.clamp(*FULL_RANGE[name])[:, None] for name, value in values.items()}
+    measured["shape"] = prediction.shape.softmax(1)
     if coloured:
         names = ("red", "green", "blue") if images.shape[1] == 3 else ("brightness",)
-        found |= dict(zip(names, sprite_colour(images).split(1, 1), strict=True))
-    return found
+        measured |= dict(zip(names, sprite_colour(images).split(1, 1), strict=True))
+    return measured
 
 
 def sprite_colour(images: Tensor) -> Tensor:
-    """Mean of each channel over the pixels of the sprite, [B, C] in [0, 1]; black where there is no sprite.
+    """Return the mean of each channel over the pixels of the sprite, [B, C] in [0, 1]; 0 where there is no sprite.
 
     images: uint8 [B, C, 64, 64].
     """
@@ -86,9 +91,10 @@ def sprite_colour(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def control(run: Run, extractor: Extractor, source: Codes, seed: int) -> dict[str, Shares]:
-    """Shares by factor over GRID x GRID pairs, which grow from those that the figure of c against s shows.
+    """Measure the shares by factor over GRID x GRID pairs; the first ones are those of the figure of c against s.
 
-    The colour is measured in plain and Color only: the sprite is what is bright, which no background may be.
+    The colour is measured in plain and Color only: the sprite's pixels are the bright ones, so the background must be
+    black.
     """
     check(run)
     assert run.generator is not None
@@ -118,13 +124,13 @@ def check(run: Run) -> None:
             f"{run.path}: s_dim is 0: the code is all that the generator sees, so that c controls everything; name a "
             "run with s_dim > 0"
         )
-    run.need_factor_net()
+    run.require_sprites()
 
 
 def table_rows(record: dict[str, Any]) -> list[list[str]]:
-    """The rows of a record's table, under COLUMNS."""
+    """Format a record as the rows of a table under COLUMNS."""
     rows = []
-    for name, found in record["factors"].items():
-        of_each = ["constant", "constant"] if found["c"] is None else [f"{found[by]:.1%}" for by in ("c", "s")]
-        rows.append([name, *of_each, f"{found['std']:.3f}", RANGES.get(name, "0 to 1")])
+    for name, factor in record["factors"].items():
+        both = ["constant", "constant"] if factor["c"] is None else [f"{factor[by]:.1%}" for by in ("c", "s")]
+        rows.append([name, *both, f"{factor['std']:.3f}", RANGES.get(name, "0 to 1")])
     return rows

@@ -1,4 +1,4 @@
-"""What the shipped factor network sees in an image: FID features, predicted factors, and the sprite they draw."""
+"""The shipped factor network: FID features and predicted factors of an image, and the sprite that those draw."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Extractor:
     sha256: str
 
     @torch.no_grad()
-    def look(self, images: Tensor) -> tuple[Tensor, FactorPrediction]:
-        """uint8 [B, 1 or 3, R, R], R of at least 64 -> (features [B, 128], predicted factors), both on the CPU."""
+    def extract(self, images: Tensor) -> tuple[Tensor, FactorPrediction]:
+        """Return (features [B, 128], predicted factors), both on the CPU. images: uint8 [B, 1 or 3, R, R], R >= 64."""
         features = self.network.features(at_64_px(images).float() / 255)
         predicted = self.network.predict(features)
         return features.cpu(), FactorPrediction(*(part.cpu() for part in predicted))
 
 
 def load_extractor(path: Path = WEIGHTS) -> Extractor:
-    """The shipped network; a file that is not the one its .json records is refused."""
+    """Load the shipped network. Raises UserError where the file is not the one that its .json records."""
     if not path.is_file():
         raise UserError(f"{path}: is missing; make it with `python -m evaluation.factors.train {path}`")
     data = path.read_bytes()
@@ -55,26 +55,26 @@ def load_extractor(path: Path = WEIGHTS) -> Extractor:
 
 
 def to_factors(prediction: FactorPrediction, within: bool = True) -> Factors:
-    """The predicted factor values; within: what dSprites can draw."""
+    """Return the predicted factor values. within: clamp them to what dSprites can draw."""
     shape = prediction.shape.argmax(1)
     angle = prediction.angle[torch.arange(len(shape)), shape]
     theta = torch.atan2(angle[:, 1], angle[:, 0]) / torch.tensor(SYMMETRY)[shape]
     return Factors(
         shape.numpy(),
-        _kept(prediction.scale, "scale", within),
+        _clamped(prediction.scale, "scale", within),
         theta.double().numpy(),
-        _kept(prediction.x, "x", within),
-        _kept(prediction.y, "y", within),
+        _clamped(prediction.x, "x", within),
+        _clamped(prediction.y, "y", within),
     )
 
 
-def _kept(value: Tensor, name: str, within: bool) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = (value.clamp(*FULL_RANGE[name]) if within else value).numpy()
-    return found
+def _clamped(value: Tensor, name: str, within: bool) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = (value.clamp(*FULL_RANGE[name]) if within else value).numpy()
+    return values
 
 
 def at_64_px(images: Tensor) -> Tensor:
-    """Images as reals are looked at: the box mean, rounded like the 64 px level of a set with larger ones.
+    """Shrink images as the reals' 64 px level was made: the box mean, rounded.
 
     images: uint8 [B, C, R, R], R = 64 * 2^k. Returns uint8 [B, C, 64, 64].
     """
@@ -82,7 +82,7 @@ def at_64_px(images: Tensor) -> Tensor:
 
 
 def sprite_mask(images: Tensor) -> Tensor:
-    """The pixels of each sprite: where the channel maximum is above half of its peak; none in a black image.
+    """Return the pixels of each sprite: where the channel maximum is above half of its peak; none in a black image.
 
     images: uint8 [B, C, 64, 64]. Returns bool [B, 64, 64].
     """
@@ -91,10 +91,9 @@ def sprite_mask(images: Tensor) -> Tensor:
 
 
 def sprite_iou(images: Tensor, prediction: FactorPrediction) -> NDArray[np.float64]:
-    """Overlap of each image with the sprite that its predicted factors draw: [B] in [0, 1].
+    """Return the overlap (IoU) of each image with the sprite that its predicted factors draw: [B] in [0, 1].
 
-    images: uint8 [B, C, R, R]. The image's mask is that of `sprite_mask` at 64 px; an image without anything has
-    overlap 0.
+    images: uint8 [B, C, R, R]. The image's mask is that of `sprite_mask` at 64 px; a black image has overlap 0.
     """
     mask = sprite_mask(at_64_px(images)).cpu().numpy()
     drawn = render_factors(to_factors(prediction)).astype(bool)

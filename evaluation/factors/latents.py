@@ -1,6 +1,6 @@
 """What each latent moves in the generated image, as the factor network sees it.
 
-The latents are those of c; a GAN without a code is looked at along s.
+The latents are those of c; in a GAN without a code they are those of s.
 """
 
 from __future__ import annotations
@@ -21,43 +21,45 @@ BASES, STEPS = 64, 7
 COLLAPSED = 0.01  # nats
 MOVED = 0.2  # of a factor's full range: less than this is no movement
 Decode = Callable[[Tensor], Tensor]
+"""latents [B, K, dim] -> uint8 images [B, K, C, R, R]."""
 
 
 def traversal_values() -> Tensor:
-    """linspace(-3, 3, 7), as in the paper's figures."""
+    """Return linspace(-3, 3, 7), as in the paper's figures."""
     return torch.linspace(-3, 3, STEPS)
 
 
 def traversal_codes(base: Tensor, latent: int) -> Tensor:
-    """base: [B, dim] -> [B, 7, dim], the latent set to each traversal value."""
+    """Set one latent of each base [B, dim] to each traversal value: [B, 7, dim]."""
     c = base[:, None].repeat(1, STEPS, 1)
     c[:, :, latent] = traversal_values()
     return c
 
 
 def names(run: Run) -> list[str]:
-    """Of the latents: c1, c2, ... or, without a code, s1, s2, ..."""
+    """Return the names of the latents: c1, c2, ... or, without a code, s1, s2, ..."""
     return [f"c{j + 1}" for j in range(run.c_dim)] or [f"s{j + 1}" for j in range(run.s_dim)]
 
 
 @torch.no_grad()
 def bases(run: Run, seed: int, count: int) -> Tensor:
-    """The latents that traversals start from, drawn as in training: [count, dim]."""
+    """Draw the latents that traversals start from, as in training: [count, dim]."""
     at = torch.arange(count)
     return codes(run, seed, at, code_source(run, None), 0) if run.c_dim else nuisance(run, seed, at)
 
 
 @torch.no_grad()
 def decoded(run: Run, c: Tensor, size: int) -> Tensor:
-    """The VAE's images of codes [B, c_dim], enlarged to size px (nearest): uint8 [B, C, size, size]."""
+    """Decode codes [B, c_dim] by the VAE and enlarge the images to `size` px (nearest): uint8 [B, C, size, size]."""
     images = of_codes(run, "vae", c, c[:, :0])
     return torch.nn.functional.interpolate(images, size=size)
 
 
 def decoder(run: Run, seed: int) -> Decode:
-    """latents [B, K, dim] -> uint8 [B, K, C, R, R]: the EMA generator with one s per base, or the VAE in stage 1."""
+    """Return the averaged generator with one s for each base, or in stage 1 the VAE, as a function of latents."""
 
     def decode(latents: Tensor) -> Tensor:
+        """Make uint8 images [B, K, C, R, R] of latents [B, K, dim]."""
         count, steps = latents.shape[:2]
         flat = latents.flatten(0, 1)
         s = nuisance(run, seed, torch.arange(count)).repeat_interleave(steps, 0)
@@ -69,25 +71,13 @@ def decoder(run: Run, seed: int) -> Decode:
 
 @torch.no_grad()
 def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
-    """For each latent the share of its full range that x, y and scale each move over, mean of 64 base codes.
+    """Measure for each latent the share of its full range that x, y and scale each move over, mean of 64 base codes.
 
     "clear" lists the latents under which one factor moves over at least MOVED, and over twice the share of the others.
     """
-    run.need_factor_net()
-    base = bases(run, seed, BASES)
-    decode = decoder(run, seed)
-    matrix = []
-    for latent in range(base.shape[1]):
-        images = decode(traversal_codes(base, latent)).flatten(0, 1)
-        prediction = extractor.look(images)[1]
-        seen = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
-        values = {name: v.clamp(*FULL_RANGE[name]).unflatten(0, (BASES, STEPS)) for name, v in seen.items()}
-        matrix.append(
-            [
-                float((v.amax(1) - v.amin(1)).mean()) / (FULL_RANGE[name][1] - FULL_RANGE[name][0])
-                for name, v in values.items()
-            ]
-        )
+    run.require_sprites()
+    base, decode = bases(run, seed, BASES), decoder(run, seed)
+    matrix = [_shares_of_range(decode(traversal_codes(base, j)), extractor) for j in range(base.shape[1])]
     clear = []
     for latent, row in enumerate(matrix):
         best, second = sorted(row, reverse=True)[:2]
@@ -96,13 +86,23 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
     return {"latents": names(run), "factors": list(FULL_RANGE), "share_of_range": matrix, "clear": clear}
 
 
+def _shares_of_range(images: Tensor, extractor: Extractor) -> list[float]:
+    """Return the share of its full range that each factor moves over, mean of bases. images: [B, STEPS, C, R, R]."""
+    prediction = extractor.extract(images.flatten(0, 1))[1]
+    shares = []
+    for name, (low, high) in FULL_RANGE.items():
+        values = getattr(prediction, name).clamp(low, high).unflatten(0, images.shape[:2])
+        shares.append(float((values.amax(1) - values.amin(1)).mean()) / (high - low))
+    return shares
+
+
 def columns(record: dict[str, Any]) -> list[str]:
-    """Of a record's table."""
+    """Return the titles of a record's table."""
     return ["latent", *record["factors"], "moves alone"]
 
 
 def table_rows(record: dict[str, Any]) -> list[list[str]]:
-    """The rows of a record's table, under `columns`."""
+    """Format a record as the rows of a table under `columns`."""
     clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
     named = zip(record["latents"], record["share_of_range"], strict=True)
     return [[name, *(f"{share:.0%}" for share in row), clear.get(j, "")] for j, (name, row) in enumerate(named)]
@@ -110,13 +110,13 @@ def table_rows(record: dict[str, Any]) -> list[list[str]]:
 
 @torch.no_grad()
 def kl(run: Run, seed: int, count: int = 2048) -> Tensor:
-    """KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]. Collapsed latents have none."""
-    mean, logvar = run.look()(signed(run.reals.at(seed, torch.arange(count))))
+    """Return the KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]; 0 if collapsed."""
+    mean, logvar = run.require_encoder()(signed(run.reals.at(seed, torch.arange(count))))
     return kl_per_latent(mean, logvar)
 
 
 class Row(NamedTuple):
-    """A traversal. name: c1 or s1; note: the latent's KL in words; images: uint8 [7, C, R, R]; c: codes [7, dim]."""
+    """A traversal. name: c1 or s1; note: KL for a reader; images: uint8 [7, C, R, R]; c: codes [7, dim]."""
 
     name: str
     note: str
@@ -125,16 +125,16 @@ class Row(NamedTuple):
 
 
 def traversal_rows(run: Run, seed: int) -> list[Row]:
-    """linspace(-3, 3, 7) along each latent from one base, the largest KL first (Figures A.2, A.3)."""
+    """Traverse each latent over linspace(-3, 3, 7) from one base, the largest KL first (Figures A.2, A.3)."""
     base, decode = bases(run, seed, 1), decoder(run, seed)
     codes_of = {j: traversal_codes(base, j) for j in range(base.shape[1])}
     return [Row(names(run)[j], note, decode(codes_of[j])[0], codes_of[j][0]) for j, note in by_kl(run, seed)]
 
 
 def by_kl(run: Run, seed: int) -> list[tuple[int, str]]:
-    """(latent, its KL in words), the largest first; where there is no encoder in their own order, without words."""
+    """Return (latent, note on its KL), the largest KL first; without an encoder in their own order, without notes."""
     if run.q is None:
         return [(j, "") for j in range(len(names(run)))]
-    found = kl(run, seed)
-    words = ["collapsed" if value < COLLAPSED else f"KL {value:.2f} nats" for value in found.tolist()]
-    return [(j, words[j]) for j in found.argsort(descending=True).tolist()]
+    values = kl(run, seed)
+    notes = ["collapsed" if value < COLLAPSED else f"KL {value:.2f} nats" for value in values.tolist()]
+    return [(j, notes[j]) for j in values.argsort(descending=True).tolist()]

@@ -1,7 +1,7 @@
-"""Trains the factor network that is shipped: `python -m evaluation.factors.train OUT.safetensors`.
+"""Train the shipped factor network: `python -m evaluation.factors.train OUT.safetensors`.
 
-Deterministic on one machine (one thread). Batches mix the four variants; images are made soft and contrast-scaled
-now and then, since generated sprites are grey at their edges.
+Deterministic on one machine (one thread). Batches mix the four variants. Some images are blurred and all are scaled in
+contrast, since generated sprites have grey edges.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ BATCH, ITERATIONS, LEARNING_RATE, SEED = 128, 9_000, 1e-3, 0
 
 
 def held_out(index: Tensor) -> Tensor:
-    """Which dataset indices are kept for the test, never trained on: one in 36, with the twin that looks the same.
+    """Choose the dataset indices that are kept for the test and never trained on: one in 36.
 
-    Orientations 0 and 39 are the same image, so they share their fate. index: int64 [N] -> bool [N].
+    Orientations 0 and 39 are the same image: both are held out, or none. index: int64 [N] -> bool [N].
     """
-    twin = torch.where(index // 1024 % 40 == 39, index - 39 * 1024, index)
-    return integers(SEED, Purpose.HELD_OUT, twin, (), 36) == 0
+    same_image = torch.where(index // 1024 % 40 == 39, index - 39 * 1024, index)
+    return integers(SEED, Purpose.HELD_OUT, same_image, (), 36) == 0
 
 
 def loss_of(prediction: FactorPrediction, factors: Factors) -> Tensor:
-    """Cross-entropy of the shape plus scaled squared errors of the others; an angle counts for its own shape only."""
+    """Return the cross-entropy of the shape plus scaled squared errors; the angle's is that of the true shape."""
     shape = torch.from_numpy(factors.shape)
     target = [torch.from_numpy(f).float() for f in (factors.scale, factors.x, factors.y)]
     theta = torch.from_numpy(factors.theta).float() * torch.tensor(SYMMETRY)[shape]
@@ -52,7 +52,7 @@ def loss_of(prediction: FactorPrediction, factors: Factors) -> Tensor:
 
 
 def soften(images: Tensor, positions: Tensor) -> Tensor:
-    """A third of the images blurred a little, all scaled in contrast by 0.7 to 1. images: [B, 3, 64, 64] in [0, 1]."""
+    """Blur a third of the images and scale the contrast of all by 0.7 to 1. images: [B, 3, 64, 64] in [0, 1]."""
     dice = uniform(SEED + 1, Purpose.FACTOR_NET, positions, (3,))
     amount = (dice[:, 0] * 3 - 2).clamp_min(0)[:, None, None, None]
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), "replicate"), 3, 1)
@@ -60,7 +60,7 @@ def soften(images: Tensor, positions: Tensor) -> Tensor:
 
 
 def batch(iteration: int, painting: Painting) -> tuple[Tensor, Factors]:
-    """Images [128, 3, 64, 64] in [0, 1] and their factors: a pure function of the iteration."""
+    """Make images [128, 3, 64, 64] in [0, 1] and their factors, a pure function of the iteration."""
     positions = torch.arange(iteration * 2 * BATCH, (iteration + 1) * 2 * BATCH)
     index = integers(SEED, Purpose.FACTOR_NET, positions, (), COUNT)
     keep = torch.nonzero(~held_out(index)).flatten()[:BATCH]
@@ -78,7 +78,7 @@ def batch(iteration: int, painting: Painting) -> tuple[Tensor, Factors]:
 
 
 def train(out: Path) -> None:
-    """Train from scratch and write OUT and OUT's .json with hash and recipe."""
+    """Train from scratch and write OUT and, beside it, a .json file with its hash and recipe."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     net = FactorNet().to(memory_format=torch.channels_last)
@@ -94,12 +94,14 @@ def train(out: Path) -> None:
         optimizer.step()
         schedule.step()
         if iteration % 200 == 0:
-            rate = (iteration + 1) * BATCH / (time.monotonic() - started)
-            print(
-                f"{iteration}/{ITERATIONS} loss {loss.item():.4f} {rate:.0f} images/s",
-                file=sys.stderr,
-                flush=True,
-            )
+            throughput = (iteration + 1) * BATCH / (time.monotonic() - started)
+            line = f"{iteration}/{ITERATIONS} loss {loss.item():.4f} {throughput:.0f} images/s"
+            print(line, file=sys.stderr, flush=True)
+    _write(net, out)
+
+
+def _write(net: FactorNet, out: Path) -> None:
+    """Write the weights in half precision, and their hash and recipe."""
     out.parent.mkdir(parents=True, exist_ok=True)
     weights = save({name: t.half().contiguous() for name, t in net.state_dict().items()})
     recipe = {

@@ -13,14 +13,14 @@ from torch import Tensor
 from common.atomic_writes import publish
 from common.errors import UserError
 from data_shards.read.loader import CODE_RESOLUTION
-from evaluation.factors.factor_network import at_64_px, load_extractor, sprite_iou
+from evaluation.factors.factor_network import Extractor, at_64_px, load_extractor, sprite_iou
 from evaluation.inputs.choices import FidProtocol
 from models.factor_net import FEATURES
 from trainer.config.inception_files import checked
 from trainer.config.sections import InceptionConfig
 
 from . import inception
-from .partial_sums import Seen
+from .partial_sums import Extracted
 
 FIDELITY_IOU = 0.8
 RECORDED = "extractors.json"
@@ -28,9 +28,10 @@ RECORDED = "extractors.json"
 
 @dataclass(frozen=True)
 class FeatureNet:
-    """FIDs compare only under the same sha256. at: px of the reals that it looks at, None is the run's own.
+    """A network for features. FIDs compare only under the same sha256.
 
-    look(images, faithful): uint8 [B, C, R, R] -> features [B, dim]; faithful asks for sprite fidelity too.
+    dim: number of features; at: px of the reals that it takes, None for the run's own resolution; extract(images,
+    faithful): uint8 [B, C, R, R] -> features [B, dim], with sprite fidelity where `faithful` is True.
     """
 
     protocol: FidProtocol
@@ -38,47 +39,49 @@ class FeatureNet:
     dim: int
     at: int | None
     device: torch.device
-    look: Callable[[Tensor, bool], Seen]
+    extract: Callable[[Tensor, bool], Extracted]
 
 
-def factor_net(device: torch.device = inception.CPU) -> FeatureNet:
-    """The shipped factor network, for the dSprites family."""
-    extractor = load_extractor()
+def factor_net(extractor: Extractor | None = None, device: torch.device = inception.CPU) -> FeatureNet:
+    """Return the factor network for the dSprites family. extractor: one that is loaded already, None loads it."""
+    extractor = extractor or load_extractor()
     extractor.network.to(device)
 
-    def look(images: Tensor, faithful: bool) -> Seen:
-        small = at_64_px(images)  # once for both looks
-        features, prediction = extractor.look(small)
+    def extract(images: Tensor, faithful: bool) -> Extracted:
+        """Return the features of images, with sprite fidelity where it is wanted."""
+        small = at_64_px(images)  # once for features and fidelity
+        features, prediction = extractor.extract(small)
         if not faithful:
-            return Seen(features)
-        return Seen(features, torch.from_numpy(sprite_iou(small, prediction) >= FIDELITY_IOU))
+            return Extracted(features)
+        return Extracted(features, torch.from_numpy(sprite_iou(small, prediction) >= FIDELITY_IOU))
 
-    return FeatureNet("factor-net", extractor.sha256, FEATURES, CODE_RESOLUTION, device, look)
+    return FeatureNet("factor-net", extractor.sha256, FEATURES, CODE_RESOLUTION, device, extract)
 
 
 def load(
     protocol: FidProtocol, config: InceptionConfig, weights: Path | None, run: Path | None, device: torch.device
 ) -> FeatureNet:
-    """The network of a protocol. weights: the file, None is the config's.
+    """Load the network of a protocol. weights: its file, None for the config's.
 
     Its sha256 must be the config's, or the one in the file's name, and the one that RUN's first evaluation recorded.
-    Raises UserError where it is another, or the file is not there or no such network.
+    Raises UserError where it is another one, or where the file is missing or holds no such network.
     """
     if protocol == "factor-net":
         if weights is not None:
             raise UserError(f"--weights: {weights}: factor-net is shipped; leave it out, or name another --protocol")
-        return factor_net(device)
+        return factor_net(device=device)
     path = weights or getattr(config, protocol)
     digest = checked(protocol, path, config.clean_sha256)
     if run is not None:
         _same_as_before(run / "evaluation" / RECORDED, protocol, path, digest)
-    found = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
-    dim = found(torch.zeros(1, 3, CODE_RESOLUTION, CODE_RESOLUTION, dtype=torch.uint8, device=device)).shape[1]
-    return FeatureNet(protocol, digest, dim, None, device, lambda images, faithful: Seen(found(images)))
+    features = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
+    blank = torch.zeros(1, 3, CODE_RESOLUTION, CODE_RESOLUTION, dtype=torch.uint8, device=device)
+    dim = features(blank).shape[1]
+    return FeatureNet(protocol, digest, dim, None, device, lambda images, faithful: Extracted(features(images)))
 
 
 def record(run: Path, net: FeatureNet) -> None:
-    """Remember a network of weights that are not shipped: a run's numbers are of one."""
+    """Record the sha256 of a network that is not shipped: all numbers of a run must come from one file of weights."""
     path = run / "evaluation" / RECORDED
     known = _known(path)
     if net.protocol != "factor-net" and net.protocol not in known:

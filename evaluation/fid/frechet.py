@@ -21,10 +21,11 @@ class Moments:
 
     @classmethod
     def empty(cls, dim: int) -> Moments:
+        """Return the moments of no features."""
         return cls(0, np.zeros(dim), np.zeros((dim, dim)))
 
     def add(self, features: Tensor) -> None:
-        """features: [B, dim]."""
+        """Add features [B, dim]."""
         x = features.double().cpu().numpy()
         self.count += len(x)
         self.total += x.sum(0)
@@ -32,20 +33,24 @@ class Moments:
 
     @property
     def mean(self) -> Float:
+        """Mean of the features: [dim]."""
         return self.total / self.count
 
     @property
     def covariance(self) -> Float:
-        """With the divisor N - 1."""
+        """Covariance of the features, with the divisor N - 1: [dim, dim]."""
         mean = self.mean
         return (self.outer - self.count * np.outer(mean, mean)) / (self.count - 1)
 
 
 def distance(a: Moments, b: Moments) -> float:
-    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)); the root's trace is that of sqrt(S_a) S_b sqrt(S_a)."""
+    """Return |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
+
+    The trace of (S_a S_b)^(1/2) is computed as that of (sqrt(S_a) S_b sqrt(S_a))^(1/2), whose matrix is symmetric.
+    """
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     product = root @ b.covariance @ root
-    cross = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(0)).sum()
+    trace_of_root = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(0)).sum()
     gap = a.mean - b.mean
-    return float(gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross)
+    return float(gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace_of_root)

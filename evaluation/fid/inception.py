@@ -16,8 +16,6 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
-from cleanfid.downloads_helper import inception_url
-from cleanfid.inception_pytorch import FID_WEIGHTS_URL
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
@@ -27,12 +25,18 @@ from models import freeze
 from trainer.config.inception_files import Inception, sha256
 
 SIDE, FEATURES = 299, 2048  # px that Inception takes; features that it gives
+# Where the weights are published: NVIDIA's TorchScript file, which clean-fid downloads (cleanfid/downloads_helper.py),
+# and pytorch-fid's release fid_weights (cleanfid/inception_pytorch.py).
+CLEAN_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
+LEGACY_PYTORCH_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+)
 CPU = torch.device("cpu")
 Features = Callable[[Tensor], Tensor]
 
 
 def clean(path: Path, device: torch.device = CPU) -> Features:
-    """inception-2015-12-05.pt. Raises a UserError where the file is no such network."""
+    """Load inception-2015-12-05.pt. Raises a UserError where the file is no such network."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated")  # the published file is what it is
@@ -42,43 +46,45 @@ def clean(path: Path, device: torch.device = CPU) -> Features:
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        found: Tensor = layers(for_clean(images).sub_(128).div_(128))
-        return found.reshape(len(images), -1)
+        """uint8 [B, 1 or 3, H, W] -> [B, 2048]."""
+        pooled: Tensor = layers(for_clean(images).sub_(128).div_(128))
+        return pooled.reshape(len(images), -1)
 
     return features
 
 
 def legacy_pytorch(path: Path, device: torch.device = CPU) -> Features:
-    """pt_inception-2015-12-05-6726825d.pth. Raises a UserError where the file is no such network."""
+    """Load pt_inception-2015-12-05-6726825d.pth. Raises a UserError where the file is no such network."""
     network = PytorchFid()
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, ValueError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: does not hold the weights of pytorch-fid's Inception ({first_line(error)})") from None
-    network.fc = nn.Identity()  # features are what it classifies by
+    network.fc = nn.Identity()  # the features are the input of the classifier
     freeze(network).to(device)
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        found: Tensor = network(for_legacy_pytorch(images) / 255 * 2 - 1)
-        return found
+        """uint8 [B, 1 or 3, H, W] -> [B, 2048]."""
+        pooled: Tensor = network(for_legacy_pytorch(images) / 255 * 2 - 1)
+        return pooled
 
     return features
 
 
 def for_clean(images: Tensor) -> Tensor:
-    """uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255], as clean-fid resizes with PIL."""
+    """Resize as clean-fid does with PIL: uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255]."""
     return F.interpolate(_rgb(images), (SIDE, SIDE), mode="bicubic", antialias=True).clamp_(0, 255)
 
 
 def for_legacy_pytorch(images: Tensor) -> Tensor:
-    """uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255]."""
+    """Resize as pytorch-fid does: uint8 [B, 1 or 3, H, W] -> [B, 3, 299, 299] in [0, 255]."""
     return F.interpolate(_rgb(images), (SIDE, SIDE), mode="bilinear", align_corners=False)
 
 
 def fetch(protocol: Inception, path: Path) -> str:
-    """Download the weights that clean-fid and pytorch-fid publish; their sha256. Raises UserError without a network."""
-    url = inception_url if protocol == "clean" else FID_WEIGHTS_URL
+    """Download the published weights to `path` and return their sha256. Raises UserError without a network."""
+    url = CLEAN_URL if protocol == "clean" else LEGACY_PYTORCH_URL
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -95,7 +101,7 @@ def fetch(protocol: Inception, path: Path) -> str:
 
 
 class _OwnPool(nn.Module):
-    """A block of torchvision whose pooled branch, the last one, pools as TensorFlow's network does."""
+    """A block of torchvision's Inception whose last branch pools as TensorFlow's network does."""
 
     branch_pool: nn.Module
 
@@ -104,6 +110,7 @@ class _OwnPool(nn.Module):
         return [*others, self.branch_pool(self.pool(x))]
 
     def pool(self, x: Tensor) -> Tensor:
+        """Average over 3 x 3; the padding does not count."""
         return F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
 
 
@@ -121,11 +128,12 @@ class _E(_OwnPool, InceptionE):
 
 class _LastE(_OwnPool, InceptionE):
     def pool(self, x: Tensor) -> Tensor:
+        """Maximum over 3 x 3."""
         return F.max_pool2d(x, 3, 1, padding=1)
 
 
 class PytorchFid(Inception3):
-    """torchvision's Inception but for its pooling: the padding of a mean does not count, and the last is a maximum."""
+    """torchvision's Inception with pytorch-fid's pooling: averages leave the padding out, the last one is a maximum."""
 
     def __init__(self) -> None:
         super().__init__(num_classes=1008, aux_logits=False, init_weights=False)

@@ -1,5 +1,8 @@
-"""What a pass over images leaves, saved as it goes on: a job that was stopped goes on from there, on any number of
-processes. Images come in blocks of 64 positions, which are split over the processes whole."""
+"""Sums of features over many images, saved as they grow: a job that was stopped goes on from there.
+
+It may go on with any number of processes. Images come in blocks of 64 positions, which are split over the processes
+whole.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +30,24 @@ from trainer.distributed.world import World
 from .frechet import Moments
 
 ROUND = 8  # blocks of each process between two saves
-STOPPED = Event()  # by a signal: its KeyboardInterrupt is lost where it falls into a callback of C
+STOPPED = Event()  # set by a signal, whose KeyboardInterrupt is lost where it falls into a callback of C
 
 
-class Seen(NamedTuple):
-    """What is seen in some images. features: [b, dim]; faithful: bool [b], where that is asked."""
+class Extracted(NamedTuple):
+    """What a network extracts from b images. features: [b, dim]; faithful: bool [b], whether each is a faithful sprite,
+    None where fidelity is not measured."""
 
     features: Tensor
     faithful: Tensor | None = None
 
 
-Look = Callable[[Tensor], Seen]
+FeaturesAt = Callable[[Tensor], Extracted]
+"""positions int64 [b] -> what is extracted from the images there."""
 
 
 @dataclass
 class Sums:
-    """Of the first `blocks` blocks. faithful: images that are."""
+    """Sums over the images of the first `blocks` blocks. faithful: number of faithful sprites among them."""
 
     blocks: int
     moments: Moments
@@ -50,38 +55,40 @@ class Sums:
 
     @classmethod
     def empty(cls, dim: int) -> Sums:
+        """Return the sums of no images."""
         return cls(0, Moments.empty(dim))
 
-    def add(self, seen: Sequence[Seen]) -> None:
-        """All at once: the outer products of many features are one product of matrices."""
-        if seen:
-            self.moments.add(torch.cat([one.features for one in seen]))
-        self.faithful += sum(int(one.faithful.sum()) for one in seen if one.faithful is not None)
+    def add(self, blocks: Sequence[Extracted]) -> None:
+        """Add images all at once: the outer products of many features are one product of matrices."""
+        if blocks:
+            self.moments.add(torch.cat([block.features for block in blocks]))
+        self.faithful += sum(int(block.faithful.sum()) for block in blocks if block.faithful is not None)
 
 
 class Store:
     """FOLDER/KEY.safetensors, the sums so far, and FOLDER/KEY/, the features of the first blocks as BLOCK.npy.
 
-    facts: everything that the images and their features depend on; the key is its hash, so that another pass never
-    goes on from these sums. features: of so many images are kept; None of all.
+    identity: everything that the images and their features depend on; the key is its hash, so that another pass never
+    goes on from these sums. kept_images: number of images whose features are kept; None for all.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], features: int | None) -> None:
-        key = hashlib.sha256(json.dumps([facts, features], sort_keys=True).encode()).hexdigest()[:16]
-        self.facts, self.path, self.features, self.kept = facts, folder / f"{key}.safetensors", folder / key, features
+    def __init__(self, folder: Path, identity: Mapping[str, Any], kept_images: int | None) -> None:
+        key = hashlib.sha256(json.dumps([identity, kept_images], sort_keys=True).encode()).hexdigest()[:16]
+        self.identity, self.kept_images = identity, kept_images
+        self.path, self.features = folder / f"{key}.safetensors", folder / key
 
     def open(self, dim: int) -> Sums:
-        """The sums that are there, or none. A file that is not whole counts as none: it is made again."""
+        """Load the sums that are there, or empty ones. A damaged file counts as none: its images are made again."""
         self.features.mkdir(parents=True, exist_ok=True)
         try:
-            found = load(self.path.read_bytes())
-            moments = Moments(int(found["count"]), found["total"].numpy(), found["outer"].numpy())
-            return Sums(int(found["blocks"]), moments, int(found["faithful"]))
+            tensors = load(self.path.read_bytes())
+            moments = Moments(int(tensors["count"]), tensors["total"].numpy(), tensors["outer"].numpy())
+            return Sums(int(tensors["blocks"]), moments, int(tensors["faithful"]))
         except (FileNotFoundError, SafetensorError, KeyError):
             return Sums.empty(dim)
 
     def save(self, sums: Sums) -> None:
-        """Of the main process."""
+        """Save the sums so far. Only the main process calls it."""
         moments = sums.moments
         tensors = {
             "blocks": torch.tensor(sums.blocks),
@@ -92,48 +99,54 @@ class Store:
         }
         publish(self.path, save(tensors))
 
-    def keep(self, block: int, features: Tensor) -> None:
-        """A block that is made again, after a kill, gives the same file."""
-        if self.kept is None or block * BLOCK < self.kept:
+    def save_features(self, block: int, features: Tensor) -> None:
+        """Save the features of a block. One that is made again, after a kill, gives the same file."""
+        if self.kept_images is None or block * BLOCK < self.kept_images:
             np.save(self.features / f"{block:06d}.npy", features.float().cpu().numpy())
 
-    def first(self, count: int) -> NDArray[np.float32]:
-        """The features of images 0 to count - 1: [count, dim]. Raises UserError where some are gone."""
+    def load_features(self, count: int) -> NDArray[np.float32]:
+        """Load the features of images 0 to count - 1: [count, dim]. Raises UserError where some are gone."""
         try:
             blocks = [np.load(self.features / f"{block:06d}.npy") for block in range(-(-count // BLOCK))]
         except (OSError, ValueError, EOFError) as error:
             self.remove()
             raise UserError(f"{self.features}: features are gone ({error}); run the same command again") from None
-        found: NDArray[np.float32] = np.concatenate(blocks)[:count]
-        return found
+        features: NDArray[np.float32] = np.concatenate(blocks)[:count]
+        return features
 
     @property
     def lock(self) -> Path:
-        """A file for jobs that make the same sums."""
+        """The lock file for jobs that make the same sums."""
         return self.path.with_suffix(".lock")
 
     def remove(self) -> None:
-        """The sums and the features, when they have become a number."""
+        """Remove the sums and the features, when the number is recorded."""
         self.path.unlink(missing_ok=True)
         self.lock.unlink(missing_ok=True)
         shutil.rmtree(self.features, ignore_errors=True)
 
 
 def pass_over(
-    count: int, look: Look, dim: int, store: Store, world: World, advance: Callable[[int], None] = lambda n: None
+    count: int,
+    features_at: FeaturesAt,
+    dim: int,
+    store: Store,
+    world: World,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Sums:
-    """Sums of look(positions) for positions 0 to count - 1, each once.
+    """Sum the features of images 0 to count - 1, each once, from where the store's sums end.
 
-    On 1, 2 or 3 processes they are the same but for the order of sums. Raises UserError where a feature is not finite.
-    advance: told how many images are done.
+    On 1, 2 or 3 processes they are the same but for the order of summation. advance(n) is called when n more images are
+    done. Raises UserError where a feature is not finite.
     """
-    sums, blocks = world.broadcast(store.open(dim) if world.is_main else None), -(-count // BLOCK)
+    sums = world.broadcast(store.open(dim) if world.is_main else None)
+    blocks = -(-count // BLOCK)
     advance(sums.moments.count)
     while sums.blocks < blocks:
         before, last = sums.moments.count, min(sums.blocks + ROUND * world.size, blocks)
         mine = range(sums.blocks + world.rank, last, world.size)
-        new = world.on_all(lambda mine=mine: _look_at(mine, count, look, dim, store))  # type: ignore[misc]
-        sums = _together(last, sums, new, world)
+        new = world.on_all(lambda mine=mine: _sum_blocks(mine, count, features_at, dim, store))  # type: ignore[misc]
+        sums = _add_over_processes(last, sums, new, world)
         world.on_main(lambda sums=sums: store.save(sums))  # type: ignore[misc]
         advance(sums.moments.count - before)
         if STOPPED.is_set():
@@ -142,31 +155,33 @@ def pass_over(
     return sums
 
 
-def _look_at(blocks: range, count: int, look: Look, dim: int, store: Store) -> Sums:
-    every: list[Seen] = []
+def _sum_blocks(blocks: range, count: int, features_at: FeaturesAt, dim: int, store: Store) -> Sums:
+    """Sum the features of some blocks on this process, and save them."""
+    extracted: list[Extracted] = []
     for block in blocks:
         positions = torch.arange(block * BLOCK, min((block + 1) * BLOCK, count))
-        seen = look(positions)
-        if not torch.isfinite(seen.features).all():
+        one = features_at(positions)
+        if not torch.isfinite(one.features).all():
             raise UserError(
-                f"images {positions[0]} to {positions[-1]} give features that are not finite: it has diverged"
+                f"images {positions[0]} to {positions[-1]} give features that are not finite: the training has "
+                "diverged; take an earlier checkpoint with --step"
             )
-        every.append(seen)
-        store.keep(block, seen.features)
-    found = Sums.empty(dim)
-    found.add(every)
-    return found
+        extracted.append(one)
+        store.save_features(block, one.features)
+    sums = Sums.empty(dim)
+    sums.add(extracted)
+    return sums
 
 
-def _together(blocks: int, old: Sums, new: Sums, world: World) -> Sums:
-    """old, the same everywhere, and what each process added."""
+def _add_over_processes(blocks: int, old: Sums, new: Sums, world: World) -> Sums:
+    """Return old, the same on every process, plus the new sums of every process. blocks: done so far."""
     counts = torch.tensor([new.moments.count, new.faithful], dtype=torch.float64)
     total, outer = torch.from_numpy(new.moments.total), torch.from_numpy(new.moments.outer)
-    whole = torch.cat((counts, total, outer.flatten())).to(world.device)
-    found, dim = world.all_reduce_sum_(whole).cpu().numpy(), len(total)
+    packed = torch.cat((counts, total, outer.flatten())).to(world.device)
+    summed, dim = world.all_reduce_sum_(packed).cpu().numpy(), len(total)
     moments = Moments(
-        old.moments.count + int(found[0]),
-        old.moments.total + found[2 : dim + 2],
-        old.moments.outer + found[dim + 2 :].reshape(dim, dim),
+        old.moments.count + int(summed[0]),
+        old.moments.total + summed[2 : dim + 2],
+        old.moments.outer + summed[dim + 2 :].reshape(dim, dim),
     )
-    return Sums(blocks, moments, old.faithful + int(found[1]))
+    return Sums(blocks, moments, old.faithful + int(summed[1]))

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: whose nearest neighbours reach whom, in feature space.
+"""Precision, recall, density and coverage of generated images, from nearest neighbours in feature space.
 
 Sources: Kynkaanniemi et al., "Improved Precision and Recall Metric" (2019); Naeem et al., "Reliable Fidelity and
 Diversity Metrics" (2020).
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 K = 5
-ROWS = 1024  # distances of so many images to all others are there at once
+ROWS = 1024  # images whose distances to all others are in memory at once
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Shares, but for density, which may pass 1.
+    """The four numbers, each in [0, 1] but for density, which may be above 1.
 
     precision: generated images within the reach of a real one (its K-th nearest real neighbour); recall: reals within
     the reach of a generated one; density: reals that reach a generated image, over K; coverage: reals that have a
@@ -32,7 +32,7 @@ class Reach:
 
 
 def reach(reals: Tensor, generated: Tensor, k: int = K) -> Reach:
-    """reals: [N, dim], generated: [M, dim], each of more than k images."""
+    """Measure generated features [M, dim] against real ones [N, dim], each of more than k images."""
     of_reals, of_generated = radii(reals, k), radii(generated, k)
     reaching = torch.zeros(len(generated), dtype=torch.int64)  # reals, for each generated image
     recalled = covered = 0
@@ -46,13 +46,13 @@ def reach(reals: Tensor, generated: Tensor, k: int = K) -> Reach:
 
 
 def radii(features: Tensor, k: int = K) -> Tensor:
-    """Distance of each to its k-th nearest other: [N]. Twins are others too."""
-    found = [distances.kthvalue(k + 1).values for _, distances in _blocks(features, features)]  # the first is itself
-    return torch.cat(found)
+    """Return the distance of each row to its k-th nearest other row: [N]. An equal row is another one too."""
+    blocks = [distances.kthvalue(k + 1).values for _, distances in _blocks(features, features)]  # the first is itself
+    return torch.cat(blocks)
 
 
 def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Distances of a's rows to all of b: (rows, [rows, M])."""
+    """Yield the distances of a's rows to all of b, in blocks: (rows, [rows, M])."""
     for start in range(0, len(a), ROWS):
         rows = slice(start, min(start + ROWS, len(a)))
         yield rows, torch.cdist(a[rows], b)

@@ -15,90 +15,89 @@ from trainer.checkpoints import evaluation_holds, published
 from trainer.distributed.world import World
 
 FILE = "trajectory.csv"
-FACTS = ("images_seen", "step", "resolution", "ema", "protocol", "extractor", "codes", "samples", "seed", "seeds")
+SETTINGS = ("images_seen", "step", "resolution", "ema", "protocol", "extractor", "codes", "samples", "seed", "seeds")
 NUMBERS = ("fid", "kid", "fidelity", "precision", "recall", "density", "coverage")
-SAME = (
-    "protocol",
-    "extractor",
-    "reals_resolution",
-    "codes",
-    "samples",
-    "seed",
-    "seeds",
-    "ema",
-)  # else FIDs do not compare
+# FIDs compare only where all of these are the same.
+SAME = ("protocol", "extractor", "reals_resolution", "codes", "samples", "seed", "seeds", "ema")
 
 
 def add(run: Path, record: dict[str, Any]) -> None:
-    """After a record was kept: RUN/evaluation/trajectory.csv anew, and `best` where it changes."""
-    known = write(run)
+    """Rewrite RUN/evaluation/trajectory.csv after a record was kept, and `best` where it changes."""
+    records = write(run)
     if published.folder(run).is_dir() and "ema_sha256" not in record:
         there = {step.name for step in published.steps(run) if published.problem(step) is None}
-        best = best_of([other for other in known if "ema_sha256" not in other and other["step"] in there])
+        best = best_of([other for other in records if "ema_sha256" not in other and other["step"] in there])
         if best is not None:
             publish(published.folder(run) / "best", f"{best}\n".encode())
 
 
 def write(run: Path) -> list[dict[str, Any]]:
-    """RUN/evaluation/trajectory.csv from all records, which are returned."""
-    known = measurements.every(run, "fid")
-    publish(run / measurements.FOLDER / FILE, table(known).encode())
-    return known
+    """Write RUN/evaluation/trajectory.csv from all records, and return them."""
+    records = measurements.every(run, "fid")
+    publish(run / measurements.FOLDER / FILE, table(records).encode())
+    return records
 
 
-def table(known: list[dict[str, Any]]) -> str:
-    """CSV: a row for every kind of images of every record, in the order of images seen."""
+def table(records: list[dict[str, Any]]) -> str:
+    """Return CSV: a row for every kind of images of every record, in the order of images seen."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*FACTS, "images", "count", *NUMBERS))
-    for record in sorted(known, key=lambda r: int(r["images_seen"])):
-        facts = [record.get(name, "") for name in FACTS]
-        for kind, found in record["kinds"].items():
-            if isinstance(found, dict):
-                numbers = ["" if found.get(name) is None else found[name] for name in NUMBERS]
-                writer.writerow((*facts, kind, found["count"], *numbers))
+    writer.writerow((*SETTINGS, "images", "count", *NUMBERS))
+    for record in sorted(records, key=lambda r: int(r["images_seen"])):
+        settings = [record.get(name, "") for name in SETTINGS]
+        for kind, result in record["kinds"].items():
+            if isinstance(result, dict):
+                numbers = ["" if result.get(name) is None else result[name] for name in NUMBERS]
+                writer.writerow((*settings, kind, result["count"], *numbers))
     return out.getvalue()
 
 
-def best_of(known: Sequence[dict[str, Any]]) -> str | None:
-    """The step with the lowest FID of the run's own images, among records that compare.
+def best_of(records: Sequence[dict[str, Any]]) -> str | None:
+    """Return the step with the lowest FID of the run's own images, among records that compare; None without records.
 
-    Of those that were measured alike at the most steps; then on the most samples; then last: one look at one
-    checkpoint with other settings does not decide.
+    Among the groups of comparable records, the one with the most steps decides; then the one of most samples; then the
+    newest. So one measurement of one checkpoint with other settings does not decide.
     """
     groups: dict[tuple[Any, ...], dict[str, tuple[float, int]]] = {}  # by step: FID of the newest, and its place
-    for place, record in enumerate(known):
+    for place, record in enumerate(records):
         own = record["kinds"].get("vae" if record["stage"] == "vae" else "gan")
         if own is not None:
             groups.setdefault(alike(record), {})[record["step"]] = float(own["fid"]), place
     if not groups:
         return None
-    samples = SAME.index("samples")
-    _, steps = max(groups.items(), key=lambda g: (len(g[1]), g[0][samples], max(place for _, place in g[1].values())))
+
+    def importance(settings: tuple[Any, ...]) -> tuple[int, int, int]:
+        """Return number of steps, number of samples, and place of the newest record of a group."""
+        steps = groups[settings]
+        return len(steps), settings[SAME.index("samples")], max(place for _, place in steps.values())
+
+    steps = groups[max(groups, key=importance)]
     return min(steps, key=lambda step: steps[step][0])
 
 
 def alike(record: dict[str, Any]) -> tuple[Any, ...]:
-    """What must be the same for two FIDs to compare."""
+    """Return what must be the same for two FIDs to compare: the values of SAME, and count and seed of the reference."""
     reference = (record["kinds"].get("reference_count"), record["kinds"].get("reference_seed", record["seed"]))
     return (*(record.get(name) for name in SAME), *reference)
 
 
 @contextmanager
-def told(run: Path, step: str | None, world: World) -> Iterator[None]:
-    """step: a checkpoint that is held for this evaluation, or None. It is let go when that is done or has failed, not
-    when it is stopped."""
+def release_when_done(run: Path, step: str | None, world: World) -> Iterator[None]:
+    """Release the hold on a checkpoint when its evaluation is done or has failed, but not when it is stopped.
+
+    step: a checkpoint that the run keeps for this evaluation, or None.
+    """
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException:
-        _let_go(run, step, world)
+        _release(run, step, world)
         raise
-    _let_go(run, step, world)
+    _release(run, step, world)
 
 
-def _let_go(run: Path, step: str | None, world: World) -> None:
+def _release(run: Path, step: str | None, world: World) -> None:
     if step is not None and world.is_main:
-        with suppress(OSError):  # then it stays a while longer
+        with suppress(OSError):  # then the run keeps the checkpoint a while longer
             evaluation_holds.release(run, published.full_name(step))

@@ -21,54 +21,58 @@ Maker = Callable[[Tensor], Tensor]
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] as a saved file would hold them. Raises UserError where one is not finite."""
+    """Round images in [0, 1] as a saved file would hold them. Raises UserError where one is not finite."""
     if not torch.isfinite(images).all():
         raise UserError("the network makes images that are not finite: it has diverged; take an earlier checkpoint")
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def signed(images: Tensor) -> Tensor:
-    """uint8 images in [-1, 1], as q takes them."""
+    """Map uint8 images to [-1, 1], as q takes them."""
     return images.float() / 127.5 - 1
 
 
-def code_source(run: Run, asked: RequestedCodes) -> Codes:
-    """Where codes come from: as asked, else as in training. Raises a UserError where the system has no code."""
+def code_source(run: Run, requested: RequestedCodes) -> Codes:
+    """Return where codes come from: as requested, else as in training.
+
+    Raises UserError where codes are requested of a GAN without a code.
+    """
     trained: Codes = run.config.code_source if isinstance(run.config, GanConfig) else "posterior"
-    if trained == "none" and asked is not None:
-        raise UserError(f"--codes: {asked}: {run.path} is a GAN without a code; leave --codes out")
-    return asked or trained
+    if trained == "none" and requested is not None:
+        raise UserError(f"--codes: {requested}: {run.path} is a GAN without a code; leave --codes out")
+    return requested or trained
 
 
 def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) -> Tensor:
-    """c for generated image i: a posterior sample of the real image at offset + i, or N(0, I). Returns [b, c_dim]."""
+    """Draw c for generated images i: posterior samples of the reals at offset + i, or N(0, I). Returns [b, c_dim]."""
     eps = normal(seed, Purpose.EVAL_CODE, positions, (run.c_dim,)).to(run.device)
     if source != "posterior":
         return eps
-    mean, logvar = run.look()(signed(run.reals.at(seed, positions + offset).to(run.device)))
+    mean, logvar = run.require_encoder()(signed(run.reals.at(seed, positions + offset).to(run.device)))
     return sample_posterior(mean, logvar, eps)
 
 
 def nuisance(run: Run, seed: int, positions: Tensor) -> Tensor:
-    """s of each position: [b, s_dim]."""
+    """Draw s of each position: [b, s_dim]."""
     return normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,)).to(run.device)
 
 
 @torch.no_grad()
 def generate(network: nn.Module, s: Tensor, c: Tensor) -> Tensor:
-    """Images of a generator: uint8 [b, C, R, R]. Large ones are made few at a time."""
+    """Make images of a generator: uint8 [b, C, R, R]. Large ones are made few at a time."""
     chunks = in_chunks(torch.cat((s, c), 1), getattr(network, "resolution", CODE_RESOLUTION))
     return torch.cat([to_uint8((network(z) + 1) / 2) for z in chunks])
 
 
 def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolution: int = CODE_RESOLUTION) -> Maker:
-    """positions int64 [b] -> uint8 images of one kind. offset: where the reals that are not the reference begin.
+    """Return a function from positions int64 [b] to uint8 images [b, C, R, R] of one kind.
 
-    resolution: of reals.
+    offset: position where the reals begin that are not the reference; resolution: px of reals.
     """
 
     @torch.no_grad()
     def make(positions: Tensor) -> Tensor:
+        """Make the images at these positions."""
         if kind == "reals":
             return run.reals.at(seed, positions + offset, resolution).to(run.device)
         return of_codes(run, kind, codes(run, seed, positions, source, offset), nuisance(run, seed, positions))
@@ -78,7 +82,7 @@ def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolutio
 
 @torch.no_grad()
 def of_codes(run: Run, kind: Kind, c: Tensor, s: Tensor) -> Tensor:
-    """What the VAE (kind "vae"), the generator ("gan") or the untrained one make of codes: uint8 [b, C, R, R]."""
+    """Make images of codes by the VAE (kind "vae"), the generator ("gan") or the untrained one: uint8 [b, C, R, R]."""
     if kind == "vae":
         assert run.vae is not None
         return to_uint8(run.vae.decode(c))
@@ -88,5 +92,5 @@ def of_codes(run: Run, kind: Kind, c: Tensor, s: Tensor) -> Tensor:
 
 
 def own_kind(run: Run) -> Kind:
-    """The images that a run is about."""
+    """Return the kind of images that a run was trained to make."""
     return "gan" if run.generator is not None else "vae"

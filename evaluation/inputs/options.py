@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share. They import nothing, so that --help answers at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real images of a data set as training sees them, but for flip and dequantisation."""
+"""The real images of a data set as training sees them, without flip and dequantisation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.stages.data import Data
 
 @dataclass(frozen=True)
 class Reals:
-    """path: the folder of shards; `opened` holds levels besides those of data."""
+    """The images of a folder of shards. opened: levels besides those of `data`, by resolution."""
 
     path: Path
     data: Data
@@ -22,10 +22,11 @@ class Reals:
 
     @property
     def count(self) -> int:
+        """Number of images."""
         return self.data.main.count
 
     def at(self, seed: int, positions: Tensor, resolution: int = CODE_RESOLUTION) -> Tensor:
-        """Images in the evaluation's order, variants drawn at epoch 0 of the evaluation's seed.
+        """Read images in the evaluation's order, variants drawn at epoch 0 of the evaluation's seed.
 
         positions: int64 [b]. Returns uint8 [b, C, R, R]. The order is a permutation that starts again after its end.
         Raises UserError where the set has no level of this resolution.
@@ -33,7 +34,7 @@ class Reals:
         return self.data.at(self.data.mixed(seed, positions), seed, self._level(resolution))
 
     def identity(self) -> dict[str, Any]:
-        """What the images depend on, besides seed and resolution."""
+        """Return what the images depend on, besides seed and resolution."""
         painting = self.data.painting
         return {
             "data_set": self.data.main.manifest.data_set,

@@ -1,4 +1,4 @@
-"""A run folder of either stage, opened to be looked at: networks of a checkpoint, and its data."""
+"""A run folder of either stage, opened for evaluation: the networks of one checkpoint, and the data."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ CPU = torch.device("cpu")
 class Run:
     """One run at one checkpoint. A part that its system does not have is None.
 
-    step and its manifest name the weights; generator: averaged, and `average` says how in a record's words; q: the
-    encoder, for images in [-1, 1]; vae: what decodes a code; encoder: which q it is, in words; facts: what must be as
-    in the training.
+    step: folder of the checkpoint, with its manifest; generator: the averaged one, `average` names the average in a
+    record; untrained: the generator before its first step; q: the encoder, for images in [-1, 1]; vae: decodes a code;
+    encoder: which encoder q is, for a reader; inputs: identities of data and encoder, which must be those of the
+    training.
     """
 
     path: Path
@@ -52,24 +53,25 @@ class Run:
     q: CodeEncoder | None
     vae: VAE | None
     encoder: str | None
-    facts: dict[str, str | int]
+    inputs: dict[str, str | int]
     average: dict[str, str] = field(default_factory=dict)
     device: torch.device = CPU
 
     @property
     def resolution(self) -> int:
-        """Of the images that it is about, as encoders see them: of the checkpoint's stage, at least 64 px."""
+        """Px of the run's images as encoders see them: the checkpoint's resolution, at least 64."""
         return max(CODE_RESOLUTION, int(self.manifest.get("resolution", CODE_RESOLUTION)))
 
     @cached_property
     def reals(self) -> Reals:
+        """The real images that the run was trained on."""
         return Reals(self.config.data.path, self.data, {})
 
     def to(self, device: torch.device) -> Run:
-        """With its networks there."""
+        """Return the run with its networks on a device."""
         q = self.q
         if q is not None and isinstance(q.encoder, Exported) and device != self.device:
-            q = CodeEncoder(q.encoder.to(device))
+            q = CodeEncoder(q.encoder.moved_to(device))
         for network in (self.generator, self.untrained, q, self.vae):
             if network is not None:
                 network.to(device)
@@ -77,31 +79,34 @@ class Run:
 
     @property
     def images_seen(self) -> int:
+        """Images that the training had seen at this checkpoint."""
         return int(self.manifest["images_seen"])
 
     @property
     def s_dim(self) -> int:
+        """Dimensions of the nuisance vector s; 0 in stage 1."""
         return self.config.s_dim if isinstance(self.config, GanConfig) else 0
 
     @property
     def c_dim(self) -> int:
+        """Dimensions of the code c."""
         return self.config.c_dim
 
     @property
     def encoder_sha256(self) -> str | None:
-        """The identity of q: of its weights, or of the file of an encoder of your own."""
+        """Identity of q: the sha256 of its weights, or of the file of an encoder of your own; None without q."""
         if self.q is None:
             return None
-        return str(self.facts["vae"]) if isinstance(self.q.encoder, Exported) else weights(self.q.encoder)
+        return str(self.inputs["vae"]) if isinstance(self.q.encoder, Exported) else weights(self.q.encoder)
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The identity of all networks that are looked at: of their tensors, or of the file of your own encoder."""
+        """Identity of all networks that are evaluated: of their tensors, or of the file of an encoder of your own."""
         parts = [weights(n) for n in (self.generator, self.untrained, self.vae) if n is not None]
         return hashlib.sha256(" ".join([*parts, self.encoder_sha256 or ""]).encode()).hexdigest()
 
-    def look(self) -> CodeEncoder:
-        """q, or a UserError where the system has none."""
+    def require_encoder(self) -> CodeEncoder:
+        """Return q. Raises UserError where the system has no encoder."""
         if self.q is None:
             raise UserError(
                 f"{self.path}: a {self.config.system} has no encoder; name a run of another system, "
@@ -109,14 +114,14 @@ class Run:
             )
         return self.q
 
-    def need_factor_net(self) -> None:
-        """Refuse data that the factor network has never seen."""
+    def require_sprites(self) -> None:
+        """Raise a UserError where the factor network does not know the data set."""
         data_set = self.data.main.manifest.data_set
         if data_set != "dsprites":
             raise UserError(f"{self.path}: trained on {data_set}; the factor network knows the dSprites family only")
 
     def describe(self) -> dict[str, Any]:
-        """What every record says of the run."""
+        """Return what every record says of the run."""
         painting = self.data.painting
         return {
             "run": str(self.path),
@@ -136,10 +141,10 @@ class Run:
         }
 
 
-class AtStage(nn.Module):
-    """A generator as far as it has grown: z -> images [B, C, R, R] in [-1, 1], at the stage of its checkpoint.
+class GrownGenerator(nn.Module):
+    """A generator at the resolution and alpha of its checkpoint: z [B, dim] -> images [B, C, R, R] in [-1, 1].
 
-    Stages below 64 px are enlarged to it (bilinear), as encoders see them.
+    Images below 64 px are enlarged to it (bilinear), as encoders see them.
     """
 
     def __init__(self, network: nn.Module, manifest: dict[str, Any]) -> None:
@@ -148,23 +153,24 @@ class AtStage(nn.Module):
         self.alpha = None if "alpha" not in manifest else torch.tensor(float(manifest["alpha"]))
 
     def forward(self, z: Tensor) -> Tensor:
-        return at_least_64_px(self.network(z, self.resolution, None if self.alpha is None else self.alpha.to(z.device)))
+        """Make images of latents [B, dim]."""
+        alpha = None if self.alpha is None else self.alpha.to(z.device)
+        return at_least_64_px(self.network(z, self.resolution, alpha))
 
 
 def at_least_64_px(images: Tensor) -> Tensor:
-    """[B, C, R, R]; smaller ones are enlarged."""
-    return (
-        images
-        if images.shape[-1] >= CODE_RESOLUTION
-        else F.interpolate(images, (CODE_RESOLUTION, CODE_RESOLUTION), mode="bilinear")
-    )
+    """Enlarge images [B, C, R, R] below 64 px to it (bilinear)."""
+    if images.shape[-1] >= CODE_RESOLUTION:
+        return images
+    return F.interpolate(images, (CODE_RESOLUTION, CODE_RESOLUTION), mode="bilinear")
 
 
 def open_run(path: Path, step: str | None = None, average: str | None = None) -> Run:
     """Open a run folder at its newest checkpoint, or at a step by its name or by images seen.
 
-    average: a name in the config, or a file of averaged weights; None is the config's first. Raises UserError where it
-    holds no run, no usable checkpoint, no such step, other inputs, or no such average.
+    average: a name in the config, or a file of averaged weights; None for the config's first. Raises UserError where
+    there is no run, no usable checkpoint, no such step or average, or where data or encoder are not those of the
+    training.
     """
     config_path = path / "config.yaml"
     if not config_path.is_file():
@@ -177,44 +183,51 @@ def open_run(path: Path, step: str | None = None, average: str | None = None) ->
         run = _vae_run(path, config, data, step)
     else:
         run = _gan_run(path, config, data, step, average)
-    _check(run)
+    _check_inputs(run)
     return run
 
 
 def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
     step, vae = run_networks.network(path, at, "vae", networks.vae(config, data.channels))
-    words = f"the {config.system} of this run"
+    encoder = f"the {config.system} of this run"
     manifest = published.read_manifest(step)
-    return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, words, data.identity)
+    return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, encoder, data.identity)
 
 
-def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, asked: str | None) -> Run:
-    step, manifest, average, which = run_networks.average(path, at, config, data.channels, asked)
-    generator, untrained = (AtStage(n, manifest) for n in (average, networks.generator(config, data.channels)))
-    facts, q, vae, words = data.identity, None, None, None
+def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, requested: str | None) -> Run:
+    step, manifest, averaged, average = run_networks.average(path, at, config, data.channels, requested)
+    generator = GrownGenerator(averaged, manifest)
+    untrained = GrownGenerator(networks.generator(config, data.channels), manifest)
+    inputs, q, vae, encoder = data.identity, None, None, None
     if config.code_source == "posterior":
-        file = frozen.saved_path(path)
-        if file is None:
-            raise UserError(
-                f"{path}: the frozen encoder of this run ({frozen.VAE_FILE} or {frozen.OWN_FILE}) is gone; run its "
-                "training command again, which puts it back"
-            )
-        found = frozen.load(file)
-        facts = facts | {"vae": found.sha256}
-        q, vae = CodeEncoder(found.encoder), found.vae
-        words = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
+        file = _frozen_file(path)
+        loaded = frozen.load(file)
+        inputs = inputs | {"vae": loaded.sha256}
+        q, vae = CodeEncoder(loaded.encoder), loaded.vae
+        encoder = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
     elif config.code_loss == "info":
         _, q = run_networks.network(path, step.name, "q", networks.joint_q(config, data.channels))
-        words = "InfoGAN's own q, learnt with its generator"
-    return Run(path, step, manifest, config, data, generator, untrained, q, vae, words, facts, which)
+        encoder = "InfoGAN's own q, learnt with its generator"
+    return Run(path, step, manifest, config, data, generator, untrained, q, vae, encoder, inputs, average)
 
 
-def _check(run: Run) -> None:
-    """Data, painting and encoder must be those of the training."""
-    differs = changes(run.manifest["facts"], dict(run.facts))
+def _frozen_file(path: Path) -> Path:
+    """Return the file of the run's frozen encoder."""
+    file = frozen.saved_path(path)
+    if file is None:
+        raise UserError(
+            f"{path}: the frozen encoder of this run ({frozen.VAE_FILE} or {frozen.OWN_FILE}) is gone; run its "
+            "training command again, which puts it back"
+        )
+    return file
+
+
+def _check_inputs(run: Run) -> None:
+    """Raise a UserError where data, painting or encoder are not those of the training."""
+    differs = changes(run.manifest["facts"], dict(run.inputs))
     if differs:
         listed = "; ".join(map(str, differs))
         raise UserError(
-            f"{run.path}: {listed}: not what it was trained on; mend data.path or data.painting in "
+            f"{run.path}: {listed}: not what it was trained on; correct data.path or data.painting in "
             f"{run.path / 'config.yaml'}, or restore its {frozen.VAE_FILE} or {frozen.OWN_FILE}"
         )

@@ -1,4 +1,4 @@
-"""What images are made of: a run at a checkpoint, or an export."""
+"""What is evaluated: a run at a checkpoint, or an export, behind one interface."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from .run import Run, at_least_64_px, open_run
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """path: where its records go; facts: what every record says of it; data: of the set that it was trained on.
+    """A run or an export that makes images of several kinds.
 
-    kinds: the images that it can show, its own first; reals: None where it knows none; inception: files of weights;
-    source(asked): where codes come from; make(kind, seed, codes, offset, resolution): the images, see `images.maker`;
-    identity(kind): what these depend on, besides seed and codes.
+    path: folder of its records; description: what every record says of it; data: identity of the set that it was
+    trained on; kinds: the images that it can make, its own first; reals: None for an export; resolution: px of its
+    images, at least 64; inception: files of weights; source(requested): where codes come from; make(kind, seed, codes,
+    offset, resolution): a function that makes the images, see `images.maker`; identity(kind): what the images depend
+    on, besides seed and codes.
     """
 
     path: Path
-    facts: dict[str, Any]
+    description: dict[str, Any]
     data: dict[str, Any]
     kinds: tuple[Kind, ...]
     reals: Reals | None
@@ -43,7 +45,11 @@ class EvaluationTarget:
 
 
 def open_target(path: Path, step: str | None, average: str | None, device: torch.device) -> EvaluationTarget:
-    """A run folder or an export, with its networks on a device."""
+    """Open a run folder or an export, with its networks on a device.
+
+    step: a checkpoint, by name, by images seen or `best`; average: a name of the config's averages or a file. Raises
+    UserError where an export is given either, and as `open_run` does.
+    """
     if not (path / exported_model.FACTS).is_file():
         return of_run(open_run(path, step, average).to(device))
     for option, value in (("--step", step), ("--ema", average)):
@@ -53,39 +59,44 @@ def open_target(path: Path, step: str | None, average: str | None, device: torch
 
 
 def of_run(run: Run) -> EvaluationTarget:
-    """A run as it was opened."""
+    """Return the target of an open run."""
     kinds: list[Kind] = [own_kind(run), "reals"]
     if run.generator is not None:
         kinds += ["vae", "untrained"] if run.vae is not None else ["untrained"]
-    facts = run.describe()
+    description = run.describe()
 
     def identity(kind: Kind) -> dict[str, Any]:
+        """Return what images of a kind depend on; reals do not depend on the weights."""
         names = () if kind == "reals" else ("weights_sha256", "ema", "ema_sha256")
-        return {"kind": kind, "run": str(run.path.resolve())} | {name: facts[name] for name in names if name in facts}
+        weights = {name: description[name] for name in names if name in description}
+        return {"kind": kind, "run": str(run.path.resolve())} | weights
 
     return EvaluationTarget(
         run.path,
-        facts,
+        description,
         run.reals.identity(),
         tuple(kinds),
         run.reals,
         run.resolution,
         run.config.inception,
-        lambda asked: code_source(run, asked),
+        lambda requested: code_source(run, requested),
         lambda kind, seed, codes, offset, resolution: maker(run, kind, seed, codes, offset, resolution),
         identity,
     )
 
 
 def of_export(path: Path, model: exported_model.Model, device: torch.device) -> EvaluationTarget:
-    """A model as `trainer.load` gives it. It knows no reals; its codes are drawn from its bank."""
-    facts, origin = model.facts, model.facts.origin
+    """Return the target of an export. It has no reals; its codes are drawn from its bank."""
+    origin = model.facts.origin
     for network in (model.generator, model.vae):
         if network is not None:
             network.to(device)
 
     def make(kind: Kind, seed: int, codes: Codes, offset: int, resolution: int) -> Maker:
+        """Return a function from positions int64 [b] to uint8 images [b, C, R, R]."""
+
         def images(positions: Tensor) -> Tensor:
+            """Make the images at these positions."""
             c = model.codes(positions, seed, codes == "prior").to(device)
             if kind == "vae":
                 return to_uint8(model.decode(c))
@@ -94,10 +105,11 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
 
         return images
 
-    def source(asked: RequestedCodes) -> Codes:
-        if asked == "posterior" and model.bank is None:
+    def source(requested: RequestedCodes) -> Codes:
+        """Return where codes come from. Raises UserError for posterior codes of an export without a bank."""
+        if requested == "posterior" and model.bank is None:
             raise UserError(f"--codes: posterior: {path} has no codes of images; leave --codes out")
-        return asked or facts.codes
+        return requested or model.facts.codes
 
     described = {"run": str(path), "stage": "gan", "system": "export", "step": origin["step"], "origin": origin}
     return EvaluationTarget(
@@ -107,7 +119,7 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
         | {"data": origin["inputs"]["data"]},
         ("gan", "vae") if model.vae is not None else ("gan",),
         None,
-        max(CODE_RESOLUTION, facts.resolution),
+        max(CODE_RESOLUTION, model.facts.resolution),
         InceptionConfig(),
         source,
         make,

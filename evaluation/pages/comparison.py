@@ -10,8 +10,9 @@ from typing import Any
 from common.errors import UserError, joined
 from evaluation import measure
 from evaluation.factors.factor_network import Extractor
-from evaluation.fid import compute, trajectory
+from evaluation.fid import trajectory
 from evaluation.fid.extractors import FeatureNet
+from evaluation.fid.plan import Plan as FidPlan
 from evaluation.inputs.choices import FvmProtocolName, Kind
 from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run, open_run
@@ -47,7 +48,7 @@ def open_all(paths: list[Path]) -> list[Run]:
     for path in paths:
         try:
             runs.append(open_run(path))
-            runs[-1].need_factor_net()
+            runs[-1].require_sprites()
         except UserError as error:
             problems.append(str(error))
     for run in runs[1:]:
@@ -94,7 +95,7 @@ def measure_reals(runs: list[Run], plan: Plan) -> Measured:
 def _fid(run: Run, plan: Plan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
     codes = code_source(run, None)
     wanted = {"extractor": plan.extractor.sha256, "samples": samples, "seed": plan.seed, "codes": codes}
-    asked = compute.Plan(plan.net, kinds, samples, codes, plan.seed)
+    asked = FidPlan(plan.net, kinds, samples, codes, plan.seed)
     target = of_run(run)
 
     def fits(record: dict[str, Any]) -> bool:

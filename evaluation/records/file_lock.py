@@ -1,4 +1,4 @@
-"""Jobs that would write the same files take turns."""
+"""A lock file, so that jobs that would write the same files take turns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def hold_lock(path: Path, world: World, what: str) -> Iterator[None]:
-    """Hold a lock file, which the system lets go when its process ends. Waits, and says so, while another job has it.
+    """Hold a lock file; wait, and log it, while another job holds it. what: what the job makes, for the log.
 
-    The main process holds it for all.
+    The main process holds it for all. The system releases it when the process ends.
     """
-    file = world.on_main(lambda: _held(path, what))
+    file = world.on_main(lambda: _acquire(path, what))
     try:
         yield
     finally:
@@ -29,7 +29,8 @@ def hold_lock(path: Path, world: World, what: str) -> Iterator[None]:
             file.close()
 
 
-def _held(path: Path, what: str) -> IO[str]:
+def _acquire(path: Path, what: str) -> IO[str]:
+    """Return the locked file. The loop begins again where the job that held the lock has removed the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = path.open("a")
@@ -41,6 +42,6 @@ def _held(path: Path, what: str) -> IO[str]:
         try:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        except FileNotFoundError:  # whoever had it removed it
+        except FileNotFoundError:
             pass
         file.close()

@@ -1,4 +1,4 @@
-"""RUN/evaluation/: one JSON line per measurement, appended, never rewritten."""
+"""Records of measurements in RUN/evaluation/COMMAND.jsonl: one JSON line each, appended, never rewritten."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ FOLDER = "evaluation"
 
 
 def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Add a record to RUN/evaluation/COMMAND.jsonl; the record with its command, time (UTC) and argv."""
+    """Append a record to RUN/evaluation/COMMAND.jsonl. Returns it with its command, time (UTC) and argv."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     full = {"command": command, "time": now, "argv": argv(), **record}
     path = run / FOLDER / f"{command}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")  # by a kill
+    incomplete = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")  # after a kill
     with open(path, "a") as stream:
-        stream.write(("\n" if torn else "") + json.dumps(full) + "\n")
+        stream.write(("\n" if incomplete else "") + json.dumps(full) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
     return full
 
 
 def argv() -> str:
-    """The command as the user typed it."""
+    """Return the command as the user typed it."""
     return shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
 
 
 def latest(
     run: Path, command: str, step: str, average: str | None, rank: Callable[[dict[str, Any]], int] = lambda record: 0
 ) -> dict[str, Any] | None:
-    """The newest complete record of a command on a step, or on any where that step has none.
+    """Return the newest complete record of a command on a step, or on any step where that one has none; else None.
 
-    average: of the generator; None is of a stage without any. rank: newest among those that have the highest.
+    average: the generator's average that the record is about, None in a stage without averages; rank: the newest is
+    chosen among the records of the highest rank.
     """
-    found = [record for record in every(run, command) if record.get("ema") == average]
-    of_step = [record for record in found if record["step"] == step]
-    return max(reversed(of_step or found), key=rank, default=None)
+    records = [record for record in every(run, command) if record.get("ema") == average]
+    same_step = [record for record in records if record["step"] == step]
+    return max(reversed(same_step or records), key=rank, default=None)
 
 
 def every(run: Path, command: str) -> list[dict[str, Any]]:
-    """All complete records of a command, the oldest first."""
+    """Return all complete records of a command, the oldest first."""
     return read_lines(run / FOLDER / f"{command}.jsonl")
 
 
 def figures_folder(run: Path, named: Path | None = None, suffix: str = "") -> Path:
-    """Where figures lie. named: the step that was asked for; an older one's lie apart: the page shows others.
+    """Return the folder of figures.
 
-    suffix: of another average than the config's first, which lie apart too.
+    named: the step that the user named. Figures of an older step have a folder of their own: the page does not show
+    them. suffix: tells figures of another average than the config's first apart.
     """
     folder = run / FOLDER / f"figures{suffix}"
     return folder if named is None or named == published.newest(run) else folder / named.name
@@ -65,13 +67,16 @@ def figures_folder(run: Path, named: Path | None = None, suffix: str = "") -> Pa
 def once(
     run: Path,
     command: str,
-    facts: dict[str, Any],
+    description: dict[str, Any],
     fits: Callable[[dict[str, Any]], bool],
     make: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The newest record of the same weights that fits, or a new one of facts and make(), which is kept."""
+    """Return the newest record of the same weights that fits, or append a new one.
+
+    description: what the record says of the run, see `Run.describe`; make: measures the rest.
+    """
     for record in reversed(every(run, command)):
-        same = all(record.get(name) == facts.get(name) for name in ("weights_sha256", "ema"))
+        same = all(record.get(name) == description.get(name) for name in ("weights_sha256", "ema"))
         if same and fits(record):
             return record
-    return append(run, command, facts | make())
+    return append(run, command, description | make())

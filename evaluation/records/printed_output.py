@@ -1,4 +1,4 @@
-"""What a command prints: a table, and as the last line its record, which is kept beside the run."""
+"""The output of a command: a table, and as the last line its record, which is kept in the run folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def answer(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """Print the table, keep the record, print it as one line of JSON. Returns it as it was kept."""
+    """Print a table, append the record to RUN/evaluation, print it as one line of JSON. Returns it as appended."""
     show(title, columns, rows)
     kept = measurements.append(run, command, record)
     print(json.dumps(kept))
@@ -31,7 +31,7 @@ def answer(
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output."""
+    """Print a table on standard output."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)

@@ -134,7 +134,7 @@ def test_a_perfect_generator_scores_what_the_reals_score() -> None:
 def test_the_score_of_reals_is_that_of_all_images_at_once() -> None:
     index = sources(SAMPLES, SEED)
     truth, found = factors_of(classes(index)), measured(Painter())["reals"]
-    seen = EXTRACTOR.look(torch.from_numpy(render(index))[:, None] * 255)[1]
+    seen = EXTRACTOR.extract(torch.from_numpy(render(index))[:, None] * 255)[1]
     for name in VALUES:
         known, guess = getattr(truth, name).astype(np.float64), getattr(seen, name).double().numpy()
         assert found[name] == pytest.approx(1 - np.mean((known - guess) ** 2) / known.var(), abs=1e-5)

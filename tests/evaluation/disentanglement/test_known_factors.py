@@ -49,7 +49,9 @@ def test_images_and_codes_are_those_of_the_grid(shapes: tuple[Path, Path]) -> No
     ).all()
     few, whole = (representation(run, space, grid)(np.array([3, 99, 3])) for grid in (False, True))
     with torch.no_grad():
-        mean, _ = run.look()(open_dataset(shapes[0], 64).read_samples(np.array([3, 99, 3])).float() / 127.5 - 1)
+        mean, _ = run.require_encoder()(
+            open_dataset(shapes[0], 64).read_samples(np.array([3, 99, 3])).float() / 127.5 - 1
+        )
     assert few == pytest.approx(mean.numpy(), abs=1e-5)
     assert whole == pytest.approx(few, abs=1e-5)
 

@@ -35,7 +35,7 @@ def test_held_out_accuracy(variant: Variant, capsys: pytest.CaptureFixture[str])
     images = draw(variant, sprites, index, torch.zeros_like(index), 7, load_painting(None))
     visible = images.amax((1, 2, 3)) > 0  # Color draws black on black once in 512
     truth = factors_of(classes(index.numpy()))
-    prediction = EXTRACTOR.look(images)[1]
+    prediction = EXTRACTOR.extract(images)[1]
     shape = (prediction.shape.argmax(1).numpy() == truth.shape)[visible.numpy()].mean()
     gaps = [np.abs(p.numpy() - t) * 32 for p, t in ((prediction.x, truth.x), (prediction.y, truth.y))]
     error = np.hypot(*gaps)[visible.numpy()].mean()
@@ -52,7 +52,7 @@ def test_held_out_accuracy(variant: Variant, capsys: pytest.CaptureFixture[str])
 def test_fidelity_of_reals_of_shifted_and_of_blank_images() -> None:
     index = unseen(512)
     sprites = torch.from_numpy(render(index.numpy())).unsqueeze(1) * 255
-    prediction = EXTRACTOR.look(sprites)[1]
+    prediction = EXTRACTOR.extract(sprites)[1]
     assert (sprite_iou(sprites, prediction) >= 0.8).mean() >= 0.95
     assert (sprite_iou(sprites.roll(6, -1), prediction) >= 0.8).mean() < 0.05
     assert (
@@ -85,9 +85,9 @@ def test_true_factors_redraw_the_image() -> None:
 
 def test_grey_is_repeated_and_large_images_are_pooled() -> None:
     images = torch.from_numpy(render(unseen(4).numpy())).unsqueeze(1) * 255
-    grey = EXTRACTOR.look(images)[0]
-    colour = EXTRACTOR.look(images.expand(-1, 3, -1, -1))[0]
-    large = EXTRACTOR.look(images.repeat_interleave(4, -1).repeat_interleave(4, -2))[0]
+    grey = EXTRACTOR.extract(images)[0]
+    colour = EXTRACTOR.extract(images.expand(-1, 3, -1, -1))[0]
+    large = EXTRACTOR.extract(images.repeat_interleave(4, -1).repeat_interleave(4, -2))[0]
     torch.testing.assert_close(grey, colour)
     torch.testing.assert_close(grey, large, rtol=1e-4, atol=1e-4)
     assert grey.shape == (4, 128)

@@ -18,7 +18,7 @@ from PIL import Image
 
 import trainer
 from benchmarks.fid import network
-from evaluation.fid import compute, extractors, references
+from evaluation.fid import extractors, passes, references
 from evaluation.fid.kid import squared_distance
 from evaluation.inputs.run import open_run
 from tests.support import processes
@@ -112,7 +112,7 @@ def stopped_at(run: Path, number: int, how: int) -> processes.Running:
 
 def _stopping(run: str, number: int, how: int) -> None:
     from evaluation.fid import partial_sums
-    from evaluation.fid.compute import _look as real
+    from evaluation.fid.passes import features_of_pass as real
 
     partial_sums.ROUND = 1
     seen = []
@@ -128,7 +128,7 @@ def _stopping(run: str, number: int, how: int) -> None:
 
         return stop
 
-    compute._look = look
+    passes.features_of_pass = look
     processes.module("evaluation", ["fid", run, "--samples", "200", "--device", "cpu"])
 
 
@@ -172,7 +172,7 @@ def test_a_group_that_all_get_sigterm_goes_on_alone(copy: Path, tmp_path: Path) 
 
 
 def _counting(run: str) -> None:
-    from evaluation.fid.compute import _look as real
+    from evaluation.fid.passes import features_of_pass as real
 
     seen = []
 
@@ -180,7 +180,7 @@ def _counting(run: str) -> None:
         inner = real(*args)
         return lambda positions: (seen.append(positions), inner(positions))[1]
 
-    compute._look = look
+    passes.features_of_pass = look
     processes.module("evaluation", ["fid", run, "--samples", "200", "--device", "cpu"])
     print(len(seen))
 
@@ -253,7 +253,7 @@ def test_several_seeds_give_mean_and_spread(copy: Path, tmp_path: Path) -> None:
 def reference_of(run: Path) -> Path:
     """The one that the run's own number of 64 samples was made with."""
     opened = open_run(run)
-    facts = references.facts_of(opened.reals.identity(), extractors.factor_net(), 64, 64, 0)
+    facts = references.identity_of(opened.reals.identity(), extractors.factor_net(), 64, 64, 0)
     return references.path_of(facts, opened.reals, run)
 
 
@@ -272,10 +272,10 @@ def test_kept_features_are_those_of_the_numbers(copy: Path, tmp_path: Path) -> N
     files = sorted((tmp_path / "images" / "gan-posterior-0").glob("*.png"))
     assert [file.name for file in files] == [f"{i:06d}.png" for i in range(150)]
     images = torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files]))[:, None]
-    expected = extractors.factor_net().look(images, False).features
+    expected = extractors.factor_net().extract(images, False).features
     assert features == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-4)
     reals = open_run(copy).reals.at(0, torch.arange(150))
-    of_reals = extractors.factor_net().look(reals, False).features.double().numpy()
+    of_reals = extractors.factor_net().extract(reals, False).features.double().numpy()
     subsets = [squared_distance(of_reals, features.astype(np.float64))]  # all 150 in every subset
     assert record["kinds"]["gan"]["kid"] == pytest.approx(subsets[0], rel=1e-3)
 
@@ -329,8 +329,10 @@ def test_an_export_is_evaluated_against_a_reference(sprites: Path, run: Path, tm
     argv = ("fid", out, "--samples", 64, "--reference", made["file"], "--of", "gan,vae")
     record = answer(evaluate(tmp_path / "logs", *argv))
     images = (trainer.load(out).sample(64) * 255).round().to(torch.uint8)
-    features = extractors.factor_net().look(images, False).features.double().numpy()
-    reals = extractors.factor_net().look(open_run(run).reals.at(0, torch.arange(64)), False).features.double().numpy()
+    features = extractors.factor_net().extract(images, False).features.double().numpy()
+    reals = (
+        extractors.factor_net().extract(open_run(run).reals.at(0, torch.arange(64)), False).features.double().numpy()
+    )
     expected = scipy_distance(features, reals)
     assert record["kinds"]["gan"]["fid"] == pytest.approx(expected, rel=1e-4)
     assert record["kinds"]["vae"]["fid"] > 0

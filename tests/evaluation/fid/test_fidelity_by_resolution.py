@@ -18,7 +18,7 @@ from evaluation.factors.factor_network import at_64_px, sprite_iou, sprite_mask
 from evaluation.fid.extractors import factor_net
 from evaluation.fid.frechet import Moments, distance
 from evaluation.inputs.images import Maker, generate
-from evaluation.inputs.run import AtStage
+from evaluation.inputs.run import GrownGenerator
 from tests.evaluation.factors.test_factor_network import prediction_of
 from tests.support.data_sets import make_dsprites
 
@@ -56,7 +56,7 @@ class Replay(nn.Module):
 def measured(root: Path, resolution: int, variant: Variant, count: int) -> Measured:
     """The reals of a set as if a generator at this stage had made them."""
     level = open_dataset(root, max(resolution, CODE_RESOLUTION))
-    network = AtStage(Replay(level, variant), {"resolution": resolution})
+    network = GrownGenerator(Replay(level, variant), {"resolution": resolution})
     return seen(lambda at: generate(network, torch.empty(len(at), 0), at[:, None].float()), count)
 
 
@@ -67,7 +67,7 @@ def twins(root: Path, variant: Variant, count: int) -> Measured:
 
 
 def seen(make: Maker, count: int) -> Measured:
-    found = NET.look(make(torch.arange(count)), True)
+    found = NET.extract(make(torch.arange(count)), True)
     moments = Moments.empty(NET.dim)
     moments.add(found.features)
     assert found.faithful is not None

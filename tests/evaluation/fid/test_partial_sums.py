@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from evaluation.fid.partial_sums import BLOCK, ROUND, Seen, Store, Sums, pass_over
+from evaluation.fid.partial_sums import BLOCK, ROUND, Extracted, Store, Sums, pass_over
 from tests.support import processes
 from tests.trainer.distributed import contract
 from trainer.distributed.world import ALONE, connect, disconnect
@@ -20,10 +20,10 @@ from trainer.distributed.world import ALONE, connect, disconnect
 DIM, COUNT = 5, 30 * BLOCK - 11
 
 
-def look(positions: Tensor) -> Seen:
+def look(positions: Tensor) -> Extracted:
     """Features that are a function of the position, far from 0."""
     at = positions.double()[:, None] * torch.arange(1, DIM + 1)
-    return Seen((at.sin() + 3).float(), positions % 3 == 0)
+    return Extracted((at.sin() + 3).float(), positions % 3 == 0)
 
 
 def of_all() -> np.ndarray:
@@ -45,7 +45,7 @@ def store(folder: Path, features: int | None = None, **more: int) -> Store:
 def child(folder: str, fatal: int | None = None) -> None:
     """One rank; it kills itself where it looks at the block `fatal`."""
 
-    def deadly(positions: Tensor) -> Seen:
+    def deadly(positions: Tensor) -> Extracted:
         if fatal is not None and int(positions[0]) == fatal * BLOCK:
             os.kill(os.getpid(), signal.SIGKILL)
         return look(positions)
@@ -89,7 +89,7 @@ def test_what_is_done_is_not_looked_at_again(tmp_path: Path) -> None:
     pass_over(COUNT, look, DIM, store(tmp_path), ALONE)
     told: list[int] = []
 
-    def never(positions: Tensor) -> Seen:
+    def never(positions: Tensor) -> Extracted:
         raise AssertionError(f"looked at {positions[0]} again")
 
     assert_right(pass_over(COUNT, never, DIM, store(tmp_path), ALONE, told.append))
@@ -143,8 +143,8 @@ def test_sums_that_are_no_longer_whole_are_made_again(tmp_path: Path) -> None:
 
 
 def test_features_that_are_not_finite_end_the_pass(tmp_path: Path) -> None:
-    def diverged(positions: Tensor) -> Seen:
-        return Seen(look(positions).features / (positions != 700)[:, None])
+    def diverged(positions: Tensor) -> Extracted:
+        return Extracted(look(positions).features / (positions != 700)[:, None])
 
     with pytest.raises(UserError, match=r"images 640 to 703 give features that are not finite"):
         pass_over(COUNT, diverged, DIM, store(tmp_path), ALONE)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.inputs.run import AtStage, open_run
+from evaluation.inputs.run import GrownGenerator, open_run
 from evaluation.inputs.target import of_run
 from tests.support import processes
 from tests.support.evaluating import answer, evaluate, quickly, refused
@@ -35,7 +35,7 @@ def test_the_weights_are_those_of_the_named_step(name: str, run: Path) -> None:
     assert (opened.step.name, opened.images_seen, newest.step.name) == (OLD, 32, NEW)
     saved, later = tensors(published.folder(run) / OLD), tensors(published.folder(run) / NEW)
     for stage, truth in ((opened.generator, saved), (newest.generator, later)):
-        assert isinstance(stage, AtStage)
+        assert isinstance(stage, GrownGenerator)
         for key, tensor in stage.network.state_dict().items():
             assert torch.equal(tensor, truth[f"ema.decay_0.999.{key}"])
     assert not torch.equal(saved["ema.decay_0.999.layers.0.weight"], later["ema.decay_0.999.layers.0.weight"])

@@ -63,7 +63,7 @@ def test_a_model_makes_the_images_of_its_run(idgan: Path, tmp_path: Path) -> Non
     assert run.vae is not None
     assert torch.equal(model.decode(c), run.vae.decode(c))
     reals = run.data.at(torch.arange(run.data.main.count), run.data.seed)
-    mean, logvar = run.look()(reals.float() / 127.5 - 1)
+    mean, logvar = run.require_encoder()(reals.float() / 127.5 - 1)
     assert model.bank is not None
     torch.testing.assert_close(model.bank, (mean, logvar))
     torch.testing.assert_close(model.encode(reals.float() / 255), (mean, logvar), rtol=1e-4, atol=1e-5)
@@ -148,7 +148,7 @@ def test_the_other_systems(system: str, sprites: Path, vae: Path, tmp_path: Path
         with pytest.raises(UserError, match="no encoder"):
             model.encode(x)
     else:
-        torch.testing.assert_close(model.encode(x), run.look()(x * 2 - 1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.encode(x), run.require_encoder()(x * 2 - 1), rtol=1e-4, atol=1e-5)
     if system == "infogan":
         assert torch.equal(c, normal(0, Purpose.EVAL_CODE, torch.arange(3), (run.c_dim,)))
         with pytest.raises(UserError, match="no decoder"):

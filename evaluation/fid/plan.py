@@ -1,0 +1,59 @@
+"""What one call of FID measures, and the checks before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from evaluation.inputs.choices import Codes, Kind
+from evaluation.inputs.target import EvaluationTarget
+
+from . import references
+from .extractors import FeatureNet
+
+SPRITES = ("plain", "color")  # the variants of which sprite fidelity is defined
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured. samples: images of each kind; seeds: how many, from `seed` on, of every kind but reals.
+
+    reference: a file of statistics, or None for the first `samples` reals of the data; keep_images: a folder for
+    KIND-CODES-SEED/000000.png; keep_features: of all images, in RUN/evaluation/features/KIND-SEED-KEY/BLOCK.npy.
+    """
+
+    net: FeatureNet
+    kinds: tuple[Kind, ...]
+    samples: int
+    codes: Codes
+    seed: int
+    seeds: int = 1
+    reference: Path | None = None
+    keep_images: Path | None = None
+    keep_features: bool = False
+
+
+def has_fidelity(target: EvaluationTarget, plan: Plan) -> bool:
+    """True if sprite fidelity is defined for these images and this network."""
+    return plan.net.protocol == "factor-net" and target.data.get("variant") in SPRITES
+
+
+def check(target: EvaluationTarget, plan: Plan, reference_count: int) -> None:
+    """Raise a UserError where the target cannot be measured as planned; warn of few images."""
+    if plan.samples < 2:
+        raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")
+    if plan.net.protocol == "factor-net" and target.data.get("data_set", "dsprites") != "dsprites":
+        raise UserError(
+            f"{target.path}: of {target.data['data_set']}; the factor network knows the dSprites family only; "
+            "use --protocol clean"
+        )
+    for kind in plan.kinds:
+        if kind not in target.kinds:
+            raise UserError(f"--of {kind}: {target.path} has no such images; choose from {', '.join(target.kinds)}")
+    if "reals" in plan.kinds and target.reals is not None and target.reals.count - reference_count < 2:
+        raise UserError(
+            f"--of reals: all {target.reals.count} images of the set are the reference; "
+            f"leave reals out or {'name a --reference of fewer' if plan.reference else 'lower --samples'}"
+        )
+    references.warn_of_few(min(plan.samples, reference_count), plan.net)

@@ -1,0 +1,139 @@
+"""The steps of the commands fid and reference, on every process that a launcher started."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, get_args
+
+from common.errors import UserError
+from common.progress import progress_bar
+from evaluation.fid.extractors import FeatureNet
+from evaluation.fid.plan import Plan
+from evaluation.fid.table_rows import COLUMNS, row
+from evaluation.inputs.choices import KINDS, Codes, FidProtocol, Kind
+from evaluation.inputs.reals import Reals
+from evaluation.inputs.target import EvaluationTarget, open_target
+from evaluation.records.file_lock import hold_lock
+from evaluation.records.printed_output import answer
+from trainer.config.sections import DataConfig, InceptionConfig
+from trainer.distributed.world import ALONE, World, connect, disconnect
+from trainer.memory.allocator import keep_freed_memory
+from trainer.stages.data import open_data
+
+from .fid import extractors, partial_sums, references, trajectory
+
+
+@contextmanager
+def processes(device: str) -> Iterator[World]:
+    """Connect the processes that the launcher started, or this one alone.
+
+    SIGTERM stops them as Ctrl-C does: what was saved stays.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        """Note the signal and stop; see `partial_sums.STOPPED`."""
+        partial_sums.STOPPED.set()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        world = connect(device, None)
+        if world.device.type == "cpu":
+            keep_freed_memory()
+        yield world
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        disconnect()
+
+
+def open_everywhere(path: Path, step: str | None, average: str | None, world: World) -> EvaluationTarget:
+    """Open the same checkpoint on every process: `best` or the newest may change in between."""
+    first = world.on_main(lambda: open_target(path, step, average, world.device))
+    name = world.broadcast(first.description["step"] if first else None)
+    is_export = world.broadcast(first is not None and first.reals is None)
+    return world.on_all(lambda: first or open_target(path, None if is_export else name, average, world.device))
+
+
+def default_protocol(data: dict[str, Any]) -> FidProtocol:
+    """Return the protocol for a data set. data: `Reals.identity`."""
+    return "factor-net" if data.get("data_set", "dsprites") == "dsprites" else "clean"
+
+
+def network(
+    target: EvaluationTarget, protocol: FidProtocol | None, weights: Path | None, reference: Path | None, world: World
+) -> FeatureNet:
+    """Load the network of a protocol: the given one, else that of the reference file, else the data's default."""
+    if protocol is None and reference is not None:
+        protocol = references.read(reference).identity["protocol"]
+    chosen = protocol or default_protocol(target.data)
+    return extractors.load(chosen, target.inception, weights, target.path, world.device)
+
+
+def code_sources(target: EvaluationTarget, requested: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
+    """Return where codes come from, in the order of measuring.
+
+    Of both, the run's own is last: `best` is chosen by the newest record.
+    """
+    if requested != "both":
+        return [target.source(requested)]
+    own = target.source(None)
+    return sorted((target.source("posterior"), target.source("prior")), key=lambda source: source == own)
+
+
+def requested_kinds(target: EvaluationTarget, text: str) -> tuple[Kind, ...]:
+    """Read --of: kinds of images in the order of KINDS; the target's own where the text is empty."""
+    names = [name.strip() for name in text.split(",") if name.strip()] if text else [target.kinds[0]]
+    wrong = [name for name in names if name not in get_args(Kind)]
+    if wrong or not names:
+        raise UserError(f"--of: {text!r}: unknown {', '.join(wrong) or 'value'}; choose from {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in names)
+
+
+def keep_and_print(target: EvaluationTarget, plan: Plan, record: dict[str, Any]) -> None:
+    """Keep a record in RUN/evaluation, update the trajectory and `best`, and print the record."""
+    kinds, net = record["kinds"], plan.net
+    rows = [[kind, *row(kinds[kind])] for kind in KINDS if kind in kinds]
+    seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
+    title = f"against {kinds['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
+    with hold_lock(target.path / "evaluation" / "lock", ALONE, "a record of this run"):
+        extractors.record(target.path, net)
+        trajectory.add(target.path, answer(target.path, "fid", record, title, ("images", *COLUMNS), rows))
+
+
+def open_reals(config: DataConfig, seed: int) -> Reals:
+    """Open the real images of a folder of shards."""
+    return Reals(config.path, open_data(config, seed), {})
+
+
+def network_of_reals(reals: Reals, protocol: FidProtocol | None, weights: Path | None, world: World) -> FeatureNet:
+    """Load the network of a protocol for a data set. Raises a UserError where the factor network does not know it."""
+    chosen = protocol or default_protocol(reals.identity())
+    if chosen == "factor-net" and reals.data.main.manifest.data_set != "dsprites":
+        raise UserError(f"{reals.path}: the factor network knows the dSprites family only; use --protocol clean")
+    return extractors.load(chosen, InceptionConfig(), weights, None, world.device)
+
+
+def make_reference(
+    reals: Reals,
+    net: FeatureNet,
+    resolution: int | None,
+    samples: int,
+    seed: int,
+    out: Path | None,
+    world: World,
+) -> tuple[Path, dict[str, Any]]:
+    """Make the statistics of the first `samples` reals, or find them made. Returns their file and their identity."""
+    size = resolution or max(reals.data.main.manifest.resolutions)
+    identity = references.identity_of(reals.identity(), net, size, min(samples, reals.count), seed)
+    references.warn_of_few(identity["count"], net)
+    folder = out or reals.path / references.FOLDER
+    path = folder / references.path_of(identity, reals, folder).name
+    with progress_bar(world.is_main) as bar:
+        task = bar.add_task("reference", total=identity["count"])
+        references.make(reals, net, identity, path, folder / "partial", world, lambda n: bar.advance(task, n))
+    return path, identity
