@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import webdataset
 from PIL import Image
 
 from data_shards.build import make_set
@@ -155,20 +154,6 @@ def test_a_folder_with_other_things_in_it_is_not_written_to(tmp_path: Path) -> N
     (tmp_path / "notes.txt").write_text("mine")
     refused(run("make", "dsprites", "--out", tmp_path, "--count", 5), tmp_path, "not empty", "choose another")
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_plain_webdataset_reads_every_level(tmp_path: Path) -> None:
-    out = make_dsprites(tmp_path / "set", 10, "128,64", per_shard=4)
-    level = open_dataset(out, 128)
-    for resolution in (128, 64):
-        urls = sorted(str(p) for p in (out / str(resolution)).glob("*.tar"))
-        read = list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False).decode("l8"))
-        assert [s["__key__"] for s in read] == [f"{i:09d}" for i in range(10)]
-        truth = open_dataset(out, resolution).read_samples(np.arange(10))[:, 0].numpy()
-        np.testing.assert_array_equal([s["png"] for s in read], truth)
-        assert ("json" in read[0]) == (resolution == 128)
-        if resolution == 128:
-            assert [s["json"]["labels"]["index"] for s in read] == level.labels["index"].tolist()
 
 
 def test_members_carry_no_trace_of_time_or_user(tmp_path: Path) -> None:
