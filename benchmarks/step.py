@@ -35,7 +35,7 @@ from common.random_numbers import Purpose, normal
 from models import CodeEncoder, Encoder, freeze
 from trainer.config.schema import GanConfig
 from trainer.distributed.engines.ddp import Replicated
-from trainer.distributed.world import World, repeatable
+from trainer.distributed.world import World, make_repeatable
 from trainer.memory.allocator import keep_freed_memory
 from trainer.steps import ema, networks
 from trainer.steps.batches import Reals
@@ -346,7 +346,7 @@ def main() -> None:
     size = replace(size, batch=options.batch or size.batch)
     device = torch.device(options.device)
     if device.type == "cuda":
-        repeatable()  # as a run does it
+        make_repeatable()  # as a run does it
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {options.threads} threads"
     top = peak(device)
     print(

@@ -21,7 +21,7 @@ from trainer.stages.vae import VaeStage, vae_phases
 from trainer.steps.schedule import Phase
 
 from .encoders import frozen
-from .memory import estimate, free_memory
+from .memory import estimate, fit, free_memory
 from .steps import schedule
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def _memory_problems(
     need = estimator.need(config)
     if world.is_main:
         log.info(need.line(free))
-    problem = None if free is None else estimator.problem(config, need, free)
+    problem = None if free is None else fit.problem(estimator, config, need, free)
     return [problem] if problem else []
 
 

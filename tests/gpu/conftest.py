@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.distributed.world import repeatable
+from trainer.distributed.world import make_repeatable
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,7 +19,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.fixture(autouse=True)
 def as_the_trainer_sets_it() -> None:
-    repeatable()
+    make_repeatable()
 
 
 @pytest.fixture

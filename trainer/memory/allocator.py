@@ -1,4 +1,4 @@
-"""How the C library hands out the memory of large tensors on a CPU."""
+"""How the C library allocates the memory of large tensors on a CPU."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let freed memory serve the next tensor, instead of giving it back to the system.
+    """Reuse freed memory for the next tensor, instead of giving it back to the system.
 
     glibc maps every block above 32 MB anew, and the system clears its pages when they are first touched. An image of
-    1024 px with 16 channels is 64 MB: docs/performance.md says what that costs there. Does nothing where the C library
-    is another one. GPUs have torch's own caching allocator.
+    1024 px with 16 channels is 64 MB; docs/performance.md has the cost. Does nothing with another C library. GPUs have
+    torch's own caching allocator.
     """
     if sys.platform != "linux":
         return

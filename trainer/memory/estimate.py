@@ -1,14 +1,13 @@
-"""How much memory stage 2 will need, before its first step, and how much there is.
+"""How much memory stage 2 will need, before its first step.
 
-The estimate is one iteration of the real step on fake tensors, which have shapes and storages and no memory: it knows
-every network, setting and average that the step knows, and cannot drift from it as a formula would. What a strategy
-splits is on paper (splitting.py).
+The estimate is one iteration of the real step on fake tensors, which have shapes and storages but take no memory. So it
+covers every network, setting and average that the step has, and cannot drift from it as a formula would. What a
+strategy splits is computed from the networks' sizes (sharded_sizes.py).
 """
 
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from torch.optim import Optimizer
 from data_shards.read.loader import CODE_RESOLUTION, Batch
 from trainer.checkpoints.state import State
 from trainer.config.schema import GanConfig
-from trainer.config.sections import CheckpointingConfig, ResNetConfig, Strategy
+from trainer.config.sections import Strategy
 from trainer.distributed.engines.base import Engine
 from trainer.distributed.world import World
 from trainer.steps import schedule
@@ -35,13 +34,9 @@ from .fake_tensors import fake_tensors
 from .sharded_sizes import Network
 from .tracker import MemoryTracker, exclude_gradients
 
-# Of need. glibc keeps 24 to 44 % more than is alive (2 to 5 % with MALLOC_MMAP_THRESHOLD_=65536): docs/performance.md.
-# The GPU's allocator rounds, and cuDNN has scratch space; nothing was measured there.
-MARGIN = {"cpu": 1.3, "cuda": 1.1}
-
 
 class Training(Protocol):
-    """What an estimate runs: everything of a stage but its data."""
+    """Everything of a stage but its data: what an estimate runs."""
 
     plan: list[Phase]
     g: Engine
@@ -49,7 +44,9 @@ class Training(Protocol):
     averages: Averages
     state: State
 
-    def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms: ...
+    def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
+        """Run one iteration. batches: one list of micro-batches; images_seen: the clock before it."""
+        ...
 
 
 Build = Callable[[GanConfig, World, nn.Module | None], Training]
@@ -57,20 +54,24 @@ Build = Callable[[GanConfig, World, nn.Module | None], Training]
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of one process at its worst stage. kept: weights, averages and optimizer state, which stay between
-    iterations; activations: the most that an iteration adds to them, gradients and batches included."""
+    """Bytes of one process in its worst phase.
+
+    images: of one pass; kept: weights, averages and optimizer state, which stay between iterations; activations: the
+    most that an iteration adds to them, gradients and batches included.
+    """
 
     resolution: int
-    images: int  # of one pass
+    images: int
     kept: int
     activations: int
 
     @property
     def bytes(self) -> int:
+        """The most that is in use at once."""
         return self.kept + self.activations
 
     def line(self, free: int | None) -> str:
-        """For the user."""
+        """Return a line for the user. free: bytes, or None where the system does not say."""
         room = "" if free is None else f"; {gb(free)} is free"
         return (
             f"memory: about {gb(self.bytes)} per process at {self.resolution} px "
@@ -80,8 +81,11 @@ class Need:
 
 @dataclass(frozen=True)
 class Estimator:
-    """build: makes the training of a config, with a copy of the frozen encoder, on the CPU, or None. phases: that a run
-    of a config comes to."""
+    """Estimates for any config of stage 2, on processes like those of `world`.
+
+    build: makes the training of a config, given a world and a copy of `encoder`; encoder: the frozen encoder on the
+    CPU, or None; channels: of the images; phases: those that a run of a config comes to.
+    """
 
     build: Build
     encoder: nn.Module | None
@@ -90,40 +94,51 @@ class Estimator:
     phases: Callable[[GanConfig], list[Phase]] = schedule.gan_phases
 
     def need(self, config: GanConfig) -> Need:
-        """Of the worst stage that is ahead, in the iteration where R1 is due."""
-        worst = undominated(self.phases(config), config.micro_batch, self.world.size)
-        needs = self.needs(config, worst, [config.strategy])
+        """Return the need of the worst phase, in an iteration where R1 is due."""
+        candidates = undominated(self.phases(config), config.micro_batch, self.world.size)
+        needs = self.needs(config, candidates, [config.strategy])
         return max((need[config.strategy] for need in needs), key=lambda need: need.bytes)
 
-    def needs(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
-        """Of each phase under each strategy."""
-        split = [strategy for strategy in of if strategy != "ddp"]
-        whole = [{"ddp": need} for need in self._replicated(config, phases)] if "ddp" in of else [{} for _ in phases]
-        parts = self._split(config, phases, split) if split else [{} for _ in phases]
-        return [{s: found[s] for s in of} for found in map(operator.or_, whole, parts)]
+    def needs(
+        self, config: GanConfig, phases: Sequence[Phase], strategies: Sequence[Strategy]
+    ) -> list[dict[Strategy, Need]]:
+        """Return the need of each phase, by strategy."""
+        by_phase: list[dict[Strategy, Need]] = [{} for _ in phases]
+        if "ddp" in strategies:
+            for needs, need in zip(by_phase, self._replicated(config, phases), strict=True):
+                needs["ddp"] = need
+        sharding = [strategy for strategy in strategies if strategy != "ddp"]
+        if sharding:
+            for needs, sharded in zip(by_phase, self._sharded(config, phases, sharding), strict=True):
+                needs.update(sharded)
+        return [{strategy: needs[strategy] for strategy in strategies} for needs in by_phase]
 
     def _replicated(self, config: GanConfig, phases: Sequence[Phase]) -> list[Need]:
         with self.training(config) as (training, tracker):
-            kept = tracker.now  # with the optimizers' state, which the registry makes
+            kept = tracker.now  # the optimizers' state too, which a checkpoint's registry makes at the start
             return [self._need(tracker, training, config, phase, kept) for phase in phases]
 
-    def _split(self, config: GanConfig, phases: Sequence[Phase], of: Sequence[Strategy]) -> list[dict[Strategy, Need]]:
-        """Activations as one process alone has them; weights, gradients and optimizer are on paper."""
+    def _sharded(
+        self, config: GanConfig, phases: Sequence[Phase], strategies: Sequence[Strategy]
+    ) -> list[dict[Strategy, Need]]:
+        """Estimate strategies that split the networks.
+
+        Activations are those of a fake step of one process; weights, gradients and optimizer state are computed.
+        """
         with self.training(config, alone=True) as (training, tracker):
             networks = [Network.of(training.g, len(training.averages.settings)), Network.of(training.d, 0)]
-            rest, found = tracker.now - sum(sharded_sizes.kept("ddp", networks, 1)), []
+            not_split = tracker.now - sum(sharded_sizes.kept("ddp", networks, 1))
             for engine in (training.g, training.d):
                 exclude_gradients(tracker, engine.network.parameters())
                 engine.optimizer.register_step_pre_hook(_forget_gradients)
-            for phase in phases:
-                alone = self._need(tracker, training, config, phase, 0)
-                found.append({s: self._under(s, alone, networks, rest) for s in of})
-        return found
+            alone = [self._need(tracker, training, config, phase, 0) for phase in phases]
+        return [{s: self._under(s, need, networks, not_split) for s in strategies} for need in alone]
 
-    def _under(self, strategy: Strategy, alone: Need, networks: list[Network], rest: int) -> Need:
-        kept = rest + sum(sharded_sizes.kept(strategy, networks, self.world.size))
-        passing = sharded_sizes.passing(strategy, networks, self.world.size)
-        return replace(alone, kept=kept, activations=alone.activations + passing)
+    def _under(self, strategy: Strategy, alone: Need, networks: list[Network], not_split: int) -> Need:
+        """Return a need under a strategy. alone: with the activations of one process and nothing else."""
+        kept = not_split + sum(sharded_sizes.kept(strategy, networks, self.world.size))
+        transient = sharded_sizes.transient(strategy, networks, self.world.size)
+        return replace(alone, kept=kept, activations=alone.activations + transient)
 
     def _need(self, tracker: MemoryTracker, training: Training, config: GanConfig, phase: Phase, kept: int) -> Need:
         tracker.reset_peak()
@@ -133,17 +148,21 @@ class Estimator:
 
     @contextmanager
     def training(self, config: GanConfig, alone: bool = False) -> Iterator[tuple[Training, MemoryTracker]]:
-        """Of fake tensors, which run as they are (not compiled), with the count of what is alive. alone: as one
-        process, with nothing to average."""
+        """Build a training of fake tensors, not compiled, and a tracker of its memory.
+
+        alone: as one process, which averages nothing with others.
+        """
         config = config.model_copy(update={"compile": False, "strategy": "ddp"})
         world = _Silent(0, 1 if alone else self.world.size, torch.device("cpu"), None)
-        encoder = copy.deepcopy(self.encoder)  # here, as what was made fake is of no use, nor is its copy made of fakes
+        encoder = copy.deepcopy(self.encoder)  # before fakes: the training moves it, which makes its parameters fake
         with fake_tensors(), MemoryTracker() as tracker:
             yield self.build(config, world, encoder), tracker
 
     def iterate(self, training: Training, phase: Phase, config: GanConfig, images_seen: int = 0) -> int:
-        """One iteration on a fake batch, of no more than two micro-batches: the others are as the second. Returns the
-        images of a pass."""
+        """Run one iteration on a fake batch and return the images of a pass.
+
+        It has two micro-batches at the most: those after the second need as much as the second.
+        """
         r, share = phase.resolution, phase.batch_size // self.world.size
         images = config.micro_batch or share
         pieces = micro(self._batch(share, max(r, CODE_RESOLUTION)), images)
@@ -159,80 +178,37 @@ class Estimator:
         )
         return Batch(numbers, numbers, numbers, images, images if side == CODE_RESOLUTION else encoder_images)
 
-    def problem(self, config: GanConfig, need: Need, free: int) -> str | None:
-        """Why the run does not fit, and what would."""
-        if self._room(need) <= free:
-            return None
-        return (
-            f"micro_batch: {need.images} images a pass at {need.resolution} px need {gb(need.bytes)} per process "
-            f"({gb(self._room(need))} with what allocators waste), {gb(free)} is free; "
-            + self._remedy(config, need, free)
-        )
-
-    def _remedy(self, config: GanConfig, need: Need, free: int) -> str:
-        """The first that fits: the largest smaller micro-batch; checkpointing with single images; a smaller nf."""
-        for size in _divisors(self.phases(config), self.world.size, need.images):
-            smaller = config.model_copy(update={"micro_batch": size})
-            if self._fits(smaller, free):
-                return f"set micro_batch={size}, the largest that fits"
-        single = config.model_copy(update={"micro_batch": 1})
-        if isinstance(config.network, ResNetConfig):
-            single = single.model_copy(update={"checkpointing": CheckpointingConfig(from_resolution=32)})
-            if self._fits(single, free):
-                return "set micro_batch=1 and checkpointing='{from_resolution: 32}', which fit"
-            narrow = config.network
-            while narrow.nf > 1:
-                halves = {"nf": narrow.nf // 2, "nf_max": max(narrow.nf_max // 2, 1)}
-                if narrow.generator_nf:
-                    halves["generator_nf"] = max(narrow.generator_nf // 2, 1)
-                narrow = narrow.model_copy(update=halves)
-                if self._fits(single.model_copy(update={"network": narrow}), free):
-                    return (
-                        f"no micro_batch fits; with micro_batch=1, checkpointing='{{from_resolution: 32}}' and "
-                        f"network.nf={narrow.nf} network.nf_max={narrow.nf_max} it does"
-                    )
-        return "no micro_batch fits; choose a smaller network or another machine"
-
-    def _room(self, need: Need) -> float:
-        return need.bytes * MARGIN.get(self.world.device.type, 1.1)
-
-    def _fits(self, config: GanConfig, free: int) -> bool:
-        return self._room(self.need(config)) <= free
-
 
 def _forget_gradients(optimizer: Optimizer, args: object, kwargs: object) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def _divisors(phases: Sequence[Phase], processes: int, below: int) -> list[int]:
-    """Micro-batches that every stage's share of a batch divides by, smaller than `below`, the largest first."""
-    batches = {phase.batch_size for phase in phases}
-    return [m for m in range(below - 1, 0, -1) if all(batch // processes % m == 0 for batch in batches)]
-
-
 def undominated(plan: Sequence[Phase], micro_batch: int | None, processes: int) -> list[Phase]:
-    """The phases that could be the worst: no other has as many images in a pass and in a batch, at as many pixels.
+    """Return the phases that could need the most: no other has as many images in a pass and a batch, of as many pixels.
 
-    A larger stage has all layers of a smaller one, and a fade all of the stage that holds.
+    A larger resolution has all layers of a smaller one, and a fade has all of the phase that follows it.
     """
 
     def cost(phase: Phase) -> tuple[int, int, int, bool]:
         share = phase.batch_size // processes
         return phase.resolution, min(micro_batch or share, share), share * phase.resolution**2, phase.fades
 
-    costs = dict.fromkeys(map(cost, plan))
-    worse = {a: any(a != b and all(x <= y for x, y in zip(a, b, strict=True)) for b in costs) for a in costs}
-    return list({cost(phase): phase for phase in plan if not worse[cost(phase)]}.values())
+    by_cost = {cost(phase): phase for phase in plan}
+    return [phase for own, phase in by_cost.items() if not any(_exceeds(other, own) for other in by_cost)]
+
+
+def _exceeds(other: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    return other != own and all(a >= b for a, b in zip(other, own, strict=True))
 
 
 def gb(count: float) -> str:
-    """In 1e9 bytes, as the status line has it."""
+    """Format bytes in units of 1e9, as the status line does."""
     return f"{count / 1e9:.2f} GB" if count < 1e10 else f"{count / 1e9:.1f} GB"
 
 
 @dataclass(frozen=True)
 class _Silent(World):
-    """The same number of processes, and none to talk to."""
+    """As many processes as a world has, which exchange nothing."""
 
     def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
         return tensor

@@ -1,4 +1,4 @@
-"""Floating-point operations of whatever runs: products and convolutions, two for a multiplication and an addition."""
+"""Floating-point operations of products and convolutions, counted as they run; a multiply-add counts as two."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Flops(TorchDispatchMode):
-    """Counts by the formulas of torch.utils.flop_counter, in total.
+    """Counts all operations within the mode in `total`, by the formulas of torch.utils.flop_counter.
 
-    Its FlopCounterMode hooks into modules besides, and autograd.grad, which R1 calls, refuses those hooks.
+    torch's own FlopCounterMode also hooks into modules, and autograd.grad, which R1 calls, refuses those hooks.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Bytes that a strategy keeps in each process, from the sizes of the networks: what a fake step cannot show.
+"""Bytes that a strategy takes in each process, computed from the sizes of the networks: a fake step cannot show them.
 
-Read off fully_shard of torch 2.14 and DeepSpeed 0.19 on two processes, storage by storage;
+The rules were found by listing the storages of fully_shard (torch 2.14) and DeepSpeed 0.19 on two processes;
 tests/trainer/memory/test_sharded_sizes.py compares the sums with real processes.
 """
 
@@ -28,15 +28,16 @@ class Network:
 
     @classmethod
     def of(cls, engine: Engine, averages: int) -> Network:
-        """engine: replicated; averages: how many follow its network."""
-        state = (t for of in engine.optimizer.state.values() for t in of.values() if isinstance(t, Tensor))
+        """Measure a network under the ddp strategy. averages: how many there are of its weights."""
+        values = (value for state in engine.optimizer.state.values() for value in state.values())
+        optimizer = sum(value.nbytes for value in values if isinstance(value, Tensor))
         blocks = sorted(_bytes(part) for part in engine.network.modules() if isinstance(part, ResBlock))
         weights = _bytes(engine.network)
-        return cls(weights, sum(t.nbytes for t in state), averages * weights, tuple(blocks[-2:]) or (weights,))
+        return cls(weights, optimizer, averages * weights, tuple(blocks[-2:]) or (weights,))
 
 
 class Kept(NamedTuple):
-    """Bytes of one process that stay between iterations. weights: with the copies and buffers of a strategy."""
+    """Bytes of one process that stay between iterations. weights: with a strategy's copies and buffers."""
 
     weights: int
     optimizer: int
@@ -44,8 +45,12 @@ class Kept(NamedTuple):
 
 
 def kept(strategy: Strategy, networks: list[Network], processes: int) -> Kept:
-    """Of networks together."""
-    whole = Kept(*(sum(getattr(n, part) for n in networks) for part in Kept._fields))
+    """Return the bytes of all networks that stay between iterations."""
+    whole = Kept(
+        weights=sum(n.weights for n in networks),
+        optimizer=sum(n.optimizer for n in networks),
+        averages=sum(n.averages for n in networks),
+    )
     split = Kept(*(part // processes for part in whole))
     if strategy == "ddp":
         return whole
@@ -57,12 +62,12 @@ def kept(strategy: Strategy, networks: list[Network], processes: int) -> Kept:
     return Kept(whole.weights + split.weights, split.optimizer, whole.averages)  # with an fp32 copy of a piece
 
 
-def passing(strategy: Strategy, networks: list[Network], processes: int) -> int:
-    """Bytes of gradients that wait for the step, gathered weights and buffers, beside the activations at their peak."""
-    return max(_passing(strategy, network, processes) for network in networks)
+def transient(strategy: Strategy, networks: list[Network], processes: int) -> int:
+    """Return the bytes at the peak besides activations: gradients until the step, gathered weights, buffers."""
+    return max(_transient(strategy, network, processes) for network in networks)
 
 
-def _passing(strategy: Strategy, network: Network, processes: int) -> int:
+def _transient(strategy: Strategy, network: Network, processes: int) -> int:
     share = network.weights // processes
     if strategy == "fsdp2":  # a block computes while the next is fetched
         return share + sum(network.blocks)

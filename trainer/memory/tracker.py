@@ -1,4 +1,4 @@
-"""Bytes of tensors that are alive, counted by storage: of real tensors, or of fake ones, which take no memory."""
+"""Bytes of the tensors that are alive, real or fake, counted by storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Alive(NamedTuple):
-    """A storage: its bytes, and the operation that made it with its result's shape."""
+    """A storage that is alive: its bytes, the operation that made it, and the shape of the result."""
 
     bytes: int
     maker: str
@@ -25,17 +25,17 @@ class Alive(NamedTuple):
 class MemoryTracker(TorchDispatchMode):
     """Follows every storage that an operation makes while the mode is on, until it is freed.
 
-    now: bytes; peak: the most since the last `reset_peak`. Of a DTensor this process's part counts, and a storage that
-    is resized (fully_shard frees so) counts with its new size. Views and results in place are the storage they look at.
-    Not counted are a storage that was made before, what a kernel makes and frees within itself, and the meta device.
+    now: bytes; peak: the most since the last `reset_peak`. A DTensor counts with this process's part, and a storage
+    that is resized (which is how fully_shard frees one) with its new size. Views and results in place share a storage,
+    which counts once. Not counted: storages made before, a kernel's own scratch space, and the meta device.
     """
 
     def __init__(self, listing: bool = False) -> None:
-        """listing: keep what was alive at the peak, in at_peak (slower)."""
+        """listing: keep a list of what was alive at the peak in at_peak (slower)."""
         super().__init__()
         self.now = self.peak = 0
         self.listing, self.at_peak = listing, list[Alive]()
-        self._alive: dict[int, Alive | None] = {}  # by the storage's address; None is one that does not count
+        self._alive: dict[int, Alive | None] = {}  # by the storage's address; None: it does not count
 
     def __enter__(self) -> MemoryTracker:
         self._patch = patch.object(torch.UntypedStorage, "resize_", self._resizing(torch.UntypedStorage.resize_))
@@ -51,16 +51,16 @@ class MemoryTracker(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for tensor in _tensors(out):
             if tensor.device.type != "meta":
-                self._meet(tensor, func, (args, kwargs))
+                self._follow(tensor, func, (args, kwargs))
         return out
 
     def reset_peak(self) -> None:
-        """Forget the peak so far."""
+        """Measure the peak from here on."""
         self.peak = self.now
         self._list()
 
     def exclude(self, tensors: Iterable[Tensor]) -> int:
-        """Count these no longer; how many bytes they were."""
+        """Stop counting these tensors, and return how many bytes they were."""
         before = self.now
         for tensor in tensors:
             known = self._alive.get(tensor.untyped_storage()._cdata)
@@ -69,7 +69,7 @@ class MemoryTracker(TorchDispatchMode):
                 self._alive[tensor.untyped_storage()._cdata] = None
         return before - self.now
 
-    def _meet(self, tensor: Tensor, func: Any, inputs: object) -> None:
+    def _follow(self, tensor: Tensor, func: Any, inputs: object) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         known = self._alive.get(key)
@@ -80,7 +80,7 @@ class MemoryTracker(TorchDispatchMode):
             if any(given.untyped_storage()._cdata == key for given in _tensors(inputs)):
                 self._alive[key] = None  # a view, or a change in place, of a tensor that was there before
                 return
-        self._count(key, Alive(size, str(func), tuple(tensor.shape)))  # an operation in place may resize
+        self._count(key, Alive(size, str(func), tuple(tensor.shape)))  # new, or resized by an operation in place
 
     def _count(self, key: int, alive: Alive) -> None:
         known = self._alive.get(key)
@@ -114,14 +114,14 @@ def _tensors(tree: object) -> Iterator[Tensor]:
 
 
 def exclude_gradients(tracker: MemoryTracker, parameters: Iterable[nn.Parameter]) -> None:
-    """Count no gradient from now on: each is set apart as soon as it is added to its parameter."""
+    """Stop counting the parameters' gradients from now on: each is excluded when it is added to its parameter."""
 
-    def note(parameter: Tensor) -> None:
+    def exclude(parameter: Tensor) -> None:
         if parameter.grad is not None:
             tracker.exclude([parameter.grad])
 
     for parameter in parameters:
-        frozen = not parameter.requires_grad  # torch takes no hook of a frozen one
+        frozen = not parameter.requires_grad  # torch registers no hook on a frozen one
         parameter.requires_grad_(True)
-        parameter.register_post_accumulate_grad_hook(note)
+        parameter.register_post_accumulate_grad_hook(exclude)
         parameter.requires_grad_(not frozen)

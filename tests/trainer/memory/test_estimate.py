@@ -122,41 +122,6 @@ def test_a_process_grows_by_as_much() -> None:
     assert int(found.stdout) == pytest.approx(need.bytes, rel=0.15)
 
 
-def fits(config: GanConfig, free: int) -> bool:
-    return estimator(config).need(config).bytes * estimate.MARGIN["cpu"] <= free
-
-
-def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> None:
-    config = config_of(batch_size=8, resolution=64)
-    one = estimator(config)
-    need = one.need(config)
-    assert one.problem(config, need, int(need.bytes * 1.31)) is None
-    free = int(need.bytes * 0.8)
-    message = one.problem(config, need, free)
-    assert message is not None
-    assert message.startswith("micro_batch: 8 images a pass at 64 px need ")
-    assert estimate.gb(free) in message
-    assert estimate.gb(need.bytes) in message
-    named = re.search(r"set micro_batch=(\d+), the largest that fits", message)
-    assert named, message
-    size = int(named[1])
-    larger = {1: 2, 2: 4, 4: 8}[size]
-    assert fits(config_of(batch_size=8, resolution=64, micro_batch=size), free)
-    assert not fits(config_of(batch_size=8, resolution=64, micro_batch=larger), free)
-
-
-def test_where_no_micro_batch_fits_narrower_networks_are_named() -> None:
-    config = config_of(resolution=64, batch_size=2)
-    one = estimator(config)
-    message = one.problem(config, one.need(config), 5_000_000)
-    named = re.search(r"network.nf=(\d+) network.nf_max=(\d+) it does", str(message))
-    assert named, message
-    network = {"name": "resnet", "nf": int(named[1]), "nf_max": int(named[2])}
-    more = {"micro_batch": 1, "checkpointing": CHECKPOINTING, "network": network}
-    assert fits(config_of(resolution=64, batch_size=2, **more), 5_000_000)
-    assert "choose a smaller network" in str(one.problem(config, one.need(config), 1000))
-
-
 def test_only_stages_that_another_outdoes_are_left_out() -> None:
     def phase(resolution: int, batch: int, fades: bool = False) -> Phase:
         return Phase(resolution, batch, fades, 0, None)

@@ -1,4 +1,4 @@
-"""The strategies by name."""
+"""The engine of a strategy's name."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def engine(strategy: Strategy, name: str, network: nn.Module, make_optimizer: Ma
         from .fsdp2 import FullyShard
 
         return FullyShard(name, network, make_optimizer, world)
-    from .zero import Zero  # DeepSpeed is not there unless asked for
+    from .zero import Zero  # DeepSpeed is an optional dependency
 
     return Zero(name, network, make_optimizer, world, int(strategy[-1]))

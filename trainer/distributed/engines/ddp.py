@@ -1,4 +1,4 @@
-"""The replicated strategy: every process holds a whole network, gradients are averaged once per optimizer step."""
+"""The strategy ddp: every process holds a whole network; gradients are averaged once per optimizer step."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ from .base import MakeOptimizer, Named, blueprint, materialise, named
 class Replicated:
     """Parameters and optimizer state are whole tensors on every process.
 
-    DistributedDataParallel raises on parameters that take no part in a step, and a step may freeze and unfreeze a
-    network; one coalesced all-reduce has no such trouble and leaves every backward pass alone.
+    Gradients are averaged by one all-reduce of all of them. torch's DistributedDataParallel is not used: it raises
+    where parameters take no part in a step, and hooks into backward passes of networks that a step freezes.
     """
 
     def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> None:
         self.name, self.network, self.blueprint, self.world = name, network, blueprint(network), world
         self.optimizer = make_optimizer(network)
-        materialise(self.optimizer)  # every checkpoint has the same names
+        materialise(self.optimizer)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def freeze(self) -> None:
+        """Compute no gradients of the parameters until `unfreeze`."""
         self.network.requires_grad_(False)
 
     def unfreeze(self) -> None:
+        """Compute gradients of the parameters again."""
         self.network.requires_grad_(True)
 
     def backward(self, loss: Tensor) -> None:
+        """Add the gradients of this process's loss."""
         loss.backward()
 
     def step(self) -> Tensor:
+        """Average the gradients over the processes, step, clear them, and return the norm of the average."""
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         if self.world.size > 1:
             flat = torch.cat([g.flatten() for g in gradients])
@@ -48,23 +52,29 @@ class Replicated:
         return norm
 
     def shards(self) -> Named:
+        """Return the parameters, which are whole."""
         return {key: p.detach() for key, p in self.network.named_parameters()}
 
     def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
+        """Return the shards, which are whole."""
         return dict(shards)
 
     def saved(self, shards: Mapping[str, Tensor]) -> Named:
+        """Return the shards, which are whole."""
         return dict(shards)
 
     @torch.no_grad()
     def load_shards(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+        """Write what `saved` returned into shards."""
         for key, shard in shards.items():
             shard.copy_(saved[key])
 
     def replicated(self) -> Named:
+        """Return everything."""
         return self.state_dict()
 
     def state_dict(self) -> Named:
+        """Return a checkpoint's tensors of network and optimizer."""
         states: dict[str, Named] = {}
         for key, parameter in self.network.named_parameters():
             for kind, value in self.optimizer.state[parameter].items():
@@ -72,4 +82,5 @@ class Replicated:
         return named(self.name, self.shards(), states)
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `state_dict` returned."""
         self.load_shards(self.state_dict(), tensors)

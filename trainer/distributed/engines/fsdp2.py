@@ -1,4 +1,4 @@
-"""PyTorch's fully_shard (FSDP2): every process holds its part of each parameter, gradient and optimizer state."""
+"""The strategy fsdp2, PyTorch's fully_shard: each process holds a part of each parameter, gradient and state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .ddp import Replicated
 
 
 class FullyShard(Replicated):
-    """Parameters and optimizer state are DTensors; a ResBlock is whole while it computes, and only then.
+    """Parameters and optimizer state are DTensors. A ResBlock's parameters are gathered only while it computes.
 
     fully_shard averages the gradients in every backward pass.
     """
@@ -34,6 +34,7 @@ class FullyShard(Replicated):
         super().__init__(name, network, sharding, world)
 
     def step(self) -> Tensor:
+        """Step, clear the gradients, which are averaged already, and return their norm."""
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -44,7 +45,9 @@ class FullyShard(Replicated):
         return norm.full_tensor()
 
     def replicated(self) -> Named:
+        """Return nothing: everything is split."""
         return {}
 
     def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
+        """Gather the whole tensors of shards."""
         return {key: shard.full_tensor() if isinstance(shard, DTensor) else shard for key, shard in shards.items()}

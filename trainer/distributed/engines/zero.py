@@ -1,7 +1,7 @@
-"""DeepSpeed's ZeRO: optimizer state (stage 1), gradients too (2), parameters too (3) split over the processes.
+"""The strategies zero1 to zero3, DeepSpeed's ZeRO: stage 1 splits optimizer state, 2 gradients too, 3 parameters too.
 
-Its engine wraps the optimizer and its backward pass; networks are called as they are. DeepSpeed keeps everything in
-flat pieces, so a checkpoint takes whole tensors, each assembled by one sum over the processes.
+DeepSpeed's engine wraps the optimizer and the backward pass; networks are called without it. It keeps everything in
+flat pieces, so a checkpoint takes whole tensors, which one sum over the processes assembles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainer.distributed.world import World
 
 from .base import MakeOptimizer, Named, blueprint, materialise, named
 
-OURS = {  # a step is what the trainer says it is, and the optimizer the config's
+FIXED_SETTINGS = {  # so that DeepSpeed takes one step, unclipped, when the trainer says so, with the config's optimizer
     "train_micro_batch_size_per_gpu": 1,
     "managed_gradient_accumulation": False,
     "gradient_clipping": 0.0,  # DeepSpeed's default is 1
@@ -32,14 +32,17 @@ OURS = {  # a step is what the trainer says it is, and the optimizer the config'
 
 
 class Piece(NamedTuple):
-    """This process's part of a flattened tensor, which shares storage with DeepSpeed's, and where it begins."""
+    """This process's part of a flattened tensor, which shares storage with DeepSpeed's, and the index of its start."""
 
     values: Tensor
     start: int
 
 
 class Zero:
-    """Stages 1 to 3. In 1 and 2 every process has whole parameters, and besides them fp32 copies of its part."""
+    """ZeRO's stages 1 to 3.
+
+    In stages 1 and 2 every process has whole parameters and, besides them, fp32 copies of its part.
+    """
 
     def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World, stage: int) -> None:
         self.name, self.network, self.blueprint = name, network, blueprint(network)
@@ -50,36 +53,42 @@ class Zero:
         self._materialise()
 
     def _materialise(self) -> None:
-        """Optimizer state from the start. Stage 3 hands the optimizer its flat pieces one by one, in each step."""
+        """Make the optimizer's state now. In stage 3 DeepSpeed hands it the flat pieces one by one, in each step."""
         (group,) = self.optimizer.param_groups
-        handed = group["params"]
+        parameters = group["params"]
         if self.stage == 3:
             group["params"] = self.engine.optimizer.fp32_partitioned_groups_flat
         materialise(self.optimizer)
-        group["params"] = handed
+        group["params"] = parameters
 
     def freeze(self) -> None:
+        """Compute no gradients of the parameters until `unfreeze`."""
         self.network.requires_grad_(False)
 
     def unfreeze(self) -> None:
+        """Compute gradients of the parameters again."""
         self.network.requires_grad_(True)
 
     def backward(self, loss: Tensor) -> None:
-        if self.stage == 3:  # DeepSpeed does so before its own forward pass; else a second pass overwrites the first
+        """Add the gradients of this process's loss."""
+        if self.stage == 3:  # as DeepSpeed's own forward pass does; else a second pass overwrites the first
             self.engine.optimizer.clear_backward_seen_flag()
         self.engine.backward(loss)
 
     def step(self) -> Tensor:
+        """Average the gradients, step and clear them, as DeepSpeed does, and return the average's norm."""
         self.engine.step()
-        if self.stage == 3:  # else a parameter that is active no longer keeps its last gradient
+        if self.stage == 3:  # else a parameter that takes no part any more keeps its last gradient
             self.engine.optimizer.grad_partitions_flat_buffer.zero_()
         return torch.as_tensor(self.engine.get_global_grad_norm(), device=self.world.device)
 
     def shards(self) -> Named:
-        held: dict[str, Any] = dict(self.network.named_parameters())
-        return {key: p.ds_tensor if self.stage == 3 else p.detach() for key, p in held.items()}
+        """Return the whole parameters, or in stage 3 the pieces that DeepSpeed holds."""
+        parameters: dict[str, Any] = dict(self.network.named_parameters())
+        return {key: p.ds_tensor if self.stage == 3 else p.detach() for key, p in parameters.items()}
 
     def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
+        """Return the whole tensors of shards."""
         if self.stage < 3:
             return dict(shards)
         return self._assemble({key: self._even(key, shard) for key, shard in shards.items()})
@@ -88,6 +97,7 @@ class Zero:
 
     @torch.no_grad()
     def load_shards(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+        """Write this process's part of whole tensors into shards."""
         for key, shard in shards.items():
             if self.stage < 3:
                 shard.copy_(saved[key])
@@ -95,14 +105,17 @@ class Zero:
                 _write(self._even(key, shard), saved[key])
 
     def replicated(self) -> Named:
+        """Return the parameters, or nothing in stage 3, which splits them."""
         return {} if self.stage == 3 else named(self.name, self.shards(), {})
 
     def state_dict(self) -> Named:
+        """Return a checkpoint's tensors of network and optimizer."""
         with self._unfrozen():
             return named(self.name, self.full_tensors(self.shards()), self._states())
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `state_dict` returned."""
         with self._unfrozen():
             self.load_shards(self.shards(), {key: tensors[f"{self.name}.{key}"] for key in self.shapes})
             for key, piece in self._pieces(None).items():
@@ -115,19 +128,23 @@ class Zero:
                     flat[kind].copy_(tensors[f"optimizer.{self.name}.{kind}.{next(iter(self.shapes))}"])
 
     def _kinds(self) -> list[str]:
-        """Of optimizer state that is as large as the parameters."""
+        """Return the kinds of optimizer state that are as large as the parameters."""
         flat = next(iter(self.optimizer.state.values()))
         return [kind for kind in flat if kind not in _counts(flat)]
 
     def _states(self) -> dict[str, Named]:
-        """Whole, by kind. What an optimizer keeps once for a flat piece is each parameter's own in a checkpoint."""
-        found = {kind: self._assemble(self._pieces(kind)) for kind in self._kinds()}
+        """Return whole optimizer state, by kind and parameter.
+
+        DeepSpeed keeps a count once for a flat piece; a checkpoint has it for each parameter.
+        """
+        states = {kind: self._assemble(self._pieces(kind)) for kind in self._kinds()}
         flat = next(iter(self.optimizer.state.values()))
-        return found | {kind: dict.fromkeys(self.shapes, flat[kind]) for kind in _counts(flat)}
+        return states | {kind: dict.fromkeys(self.shapes, flat[kind]) for kind in _counts(flat)}
 
     def _pieces(self, kind: str | None) -> dict[str, Piece]:
-        """By parameter, what this process has of it: of the fp32 copy that the optimizer moves, or of its state."""
-        return {key: piece for key, p in self.network.named_parameters() if (piece := self._piece(key, p, kind))}
+        """Return this process's pieces by parameter: of a kind of state, or of the fp32 copy (kind None)."""
+        pieces = {key: self._piece(key, p, kind) for key, p in self.network.named_parameters()}
+        return {key: piece for key, piece in pieces.items() if piece}
 
     def _piece(self, key: str, parameter: Any, kind: str | None) -> Piece | None:
         from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
@@ -139,17 +156,18 @@ class Zero:
         if mapping is None:
             return None
         flat = self.engine.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
-        at = mapping.get_hp_fragment_address()
-        values = (self.optimizer.state[flat][kind] if kind else flat).detach().narrow(0, at.start, at.numel)
+        address = mapping.get_hp_fragment_address()
+        values = (self.optimizer.state[flat][kind] if kind else flat).detach()
+        values = values.narrow(0, address.start, address.numel)
         return Piece(values, mapping.lp_fragment_address.start)
 
     def _even(self, key: str, local: Tensor) -> Piece:
-        """Stage 3 splits each parameter evenly, with padding at its end, which is cut off here."""
+        """Return a piece of stage 3, which splits parameters evenly; the padding at the end is cut off."""
         start = self.world.rank * local.numel()
         return Piece(local.detach()[: max(self.shapes[key].numel() - start, 0)], start)
 
     def _assemble(self, pieces: Mapping[str, Piece]) -> Named:
-        """Whole tensors of all processes' pieces, by one sum over zeros."""
+        """Sum zeros with this process's pieces filled in over the processes: whole tensors."""
         sizes = [shape.numel() for shape in self.shapes.values()]
         whole = torch.zeros(sum(sizes), device=self.world.device)
         out = dict(zip(self.shapes, whole.split(sizes), strict=True))
@@ -160,7 +178,7 @@ class Zero:
 
     @contextmanager
     def _unfrozen(self) -> Iterator[None]:
-        """DeepSpeed gives nothing of a frozen parameter."""
+        """Unfreeze the network within: DeepSpeed returns nothing of a frozen parameter."""
         frozen = [p for p in self.network.parameters() if not p.requires_grad]
         for p in frozen:
             p.requires_grad_(True)
@@ -172,28 +190,29 @@ class Zero:
 
 
 def _counts(flat: Mapping[str, Tensor]) -> list[str]:
-    """Kinds of optimizer state that are one number: Adam's and RMSprop's step."""
+    """Return the kinds of optimizer state that are one number: the step counts of Adam and RMSprop."""
     return [kind for kind, value in flat.items() if value.dim() == 0]
 
 
 def _write(piece: Piece, whole: Tensor) -> None:
+    """Copy a piece's part of a whole tensor into it."""
     piece.values.copy_(whole.flatten()[piece.start : piece.start + piece.values.numel()])
 
 
 def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, stage: int) -> Any:
-    """A DeepSpeed engine with the settings of its stage."""
+    """Build a DeepSpeed engine with the settings of its stage."""
     os.environ.setdefault("DS_ACCELERATOR", world.device.type)
-    warnings.filterwarnings("ignore", "`torch.distributed.*deprecated", FutureWarning)  # of DeepSpeed's own calls
+    warnings.filterwarnings("ignore", "`torch.distributed.*deprecated", FutureWarning)  # DeepSpeed's own calls
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed
     except ImportError:
         raise UserError(
-            f"strategy: zero{stage} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another"
+            f"strategy: zero{stage} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another strategy"
         ) from None
     deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False, verbose=False)
     settings = deepspeed_settings.read(stage)
-    taken = sorted(settings.keys() & OURS.keys())
-    if taken:
-        raise UserError(f"{deepspeed_settings.path(stage)}: {', '.join(taken)} is the trainer's to set; leave it out")
-    return deepspeed.initialize(model=network, optimizer=optimizer, config=settings | OURS)[0]
+    fixed = sorted(settings.keys() & FIXED_SETTINGS.keys())
+    if fixed:
+        raise UserError(f"{deepspeed_settings.path(stage)}: the trainer sets {', '.join(fixed)} itself; leave it out")
+    return deepspeed.initialize(model=network, optimizer=optimizer, config=settings | FIXED_SETTINGS)[0]

@@ -1,0 +1,45 @@
+"""What does not fit is refused with a remedy that fits."""
+
+from __future__ import annotations
+
+import re
+
+from trainer.config.schema import GanConfig
+from trainer.memory import estimate, fit
+
+from . import test_estimate as settings
+
+
+def fits(config: GanConfig, free: int) -> bool:
+    return settings.estimator(config).need(config).bytes * fit.MARGIN["cpu"] <= free
+
+
+def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> None:
+    config = settings.config_of(batch_size=8, resolution=64)
+    one = settings.estimator(config)
+    need = one.need(config)
+    assert fit.problem(one, config, need, int(need.bytes * 1.31)) is None
+    free = int(need.bytes * 0.8)
+    message = fit.problem(one, config, need, free)
+    assert message is not None
+    assert message.startswith("micro_batch: 8 images a pass at 64 px need ")
+    assert estimate.gb(free) in message
+    assert estimate.gb(need.bytes) in message
+    named = re.search(r"set micro_batch=(\d+), the largest that fits", message)
+    assert named, message
+    size = int(named[1])
+    larger = {1: 2, 2: 4, 4: 8}[size]
+    assert fits(settings.config_of(batch_size=8, resolution=64, micro_batch=size), free)
+    assert not fits(settings.config_of(batch_size=8, resolution=64, micro_batch=larger), free)
+
+
+def test_where_no_micro_batch_fits_narrower_networks_are_named() -> None:
+    config = settings.config_of(resolution=64, batch_size=2)
+    one = settings.estimator(config)
+    message = fit.problem(one, config, one.need(config), 5_000_000)
+    named = re.search(r"network.nf=(\d+) network.nf_max=(\d+) it does", str(message))
+    assert named, message
+    network = {"name": "resnet", "nf": int(named[1]), "nf_max": int(named[2])}
+    more = {"micro_batch": 1, "checkpointing": settings.CHECKPOINTING, "network": network}
+    assert fits(settings.config_of(resolution=64, batch_size=2, **more), 5_000_000)
+    assert "choose a smaller network" in str(fit.problem(one, config, one.need(config), 1000))

@@ -1,0 +1,70 @@
+"""Whether a run fits into the memory that is free, and which settings would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from trainer.config.schema import GanConfig
+from trainer.config.sections import CheckpointingConfig, ResNetConfig
+from trainer.steps.schedule import Phase
+
+from .estimate import Estimator, Need, gb
+
+# Times the need. glibc keeps 24 to 44 % more than is alive (2 to 5 % with MALLOC_MMAP_THRESHOLD_=65536):
+# docs/performance.md. The GPU's allocator rounds up, and cuDNN has scratch space; nothing was measured there.
+MARGIN = {"cpu": 1.3, "cuda": 1.1}
+CHECKPOINTED = CheckpointingConfig(from_resolution=32)
+
+
+def problem(estimator: Estimator, config: GanConfig, need: Need, free: int) -> str | None:
+    """Return why a run does not fit into `free` bytes and what would, or None where it fits."""
+    room = with_margin(estimator, need)
+    if room <= free:
+        return None
+    return (
+        f"micro_batch: {need.images} images a pass at {need.resolution} px need {gb(need.bytes)} per process "
+        f"({gb(room)} with what allocators waste), {gb(free)} is free; " + _remedy(estimator, config, need, free)
+    )
+
+
+def with_margin(estimator: Estimator, need: Need) -> float:
+    """Return the bytes that a need takes of the device, with what its allocator wastes."""
+    return need.bytes * MARGIN.get(estimator.world.device.type, 1.1)
+
+
+def _remedy(estimator: Estimator, config: GanConfig, need: Need, free: int) -> str:
+    """Name the first that fits: the largest smaller micro-batch; checkpointed single images; narrower networks."""
+    for size in _divisors(estimator.phases(config), estimator.world.size, need.images):
+        if _fits(estimator, config.model_copy(update={"micro_batch": size}), free):
+            return f"set micro_batch={size}, the largest that fits"
+    single = config.model_copy(update={"micro_batch": 1, "checkpointing": CHECKPOINTED})
+    if isinstance(config.network, ResNetConfig):
+        if _fits(estimator, single, free):
+            return "set micro_batch=1 and checkpointing='{from_resolution: 32}', which fit"
+        for network in _narrower(config.network):
+            if _fits(estimator, single.model_copy(update={"network": network}), free):
+                return (
+                    "no micro_batch fits; with micro_batch=1, checkpointing='{from_resolution: 32}' and "
+                    f"network.nf={network.nf} network.nf_max={network.nf_max} it does"
+                )
+    return "no micro_batch fits; choose a smaller network or another machine"
+
+
+def _narrower(network: ResNetConfig) -> Iterator[ResNetConfig]:
+    """Yield networks of half the width, again and again, down to nf = 1."""
+    while network.nf > 1:
+        halves = {"nf": network.nf // 2, "nf_max": max(network.nf_max // 2, 1)}
+        if network.generator_nf:
+            halves["generator_nf"] = max(network.generator_nf // 2, 1)
+        network = network.model_copy(update=halves)
+        yield network
+
+
+def _divisors(phases: Sequence[Phase], processes: int, below: int) -> list[int]:
+    """Return the micro-batches smaller than `below` that divide each phase's share of a batch, the largest first."""
+    shares = {phase.batch_size // processes for phase in phases}
+    return [size for size in range(below - 1, 0, -1) if all(share % size == 0 for share in shares)]
+
+
+def _fits(estimator: Estimator, config: GanConfig, free: int) -> bool:
+    return with_margin(estimator, estimator.need(config)) <= free
