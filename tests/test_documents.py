@@ -1,4 +1,4 @@
-"""Every command in README and docs/ runs, the long ones at a tiny setting; every linked file exists."""
+"""Every command in README and docs/ runs, the long ones at a tiny setting; every file that they name exists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,9 @@ from trainer.config.schema import GanConfig, VaeConfig
 from .support import processes, replicas
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PLACES = "common|models|data_shards|trainer|evaluation|configs|slurm|benchmarks|tests|docs"
+README = (ROOT / "README.md").read_text()
 TINY = ["batch_size=16", "schedule.total_kimg=0.032", "schedule.tick_kimg=0.016", "schedule.save_kimg=0.016"]
 SETUP = {". .venv/bin/activate"}
 
@@ -124,6 +125,30 @@ def test_every_command_of_a_page_runs(page: Path, workplace: Path) -> None:
         run_in(workplace, command)
 
 
+def shown_outputs(page: Path) -> Iterator[tuple[str, str]]:
+    """The commands that a page shows as `$ command` with what they print, in blocks of their own."""
+    for block in re.findall(r"```text\n(\$ .*?)```", page.read_text(), re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output.rstrip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(shown_outputs(page))], ids=lambda p: p.name)
+def test_a_command_prints_what_its_page_shows(page: Path, tmp_path: Path) -> None:
+    """For commands whose output is the same on every machine: those of data_shards, and what is refused."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for command, output in shown_outputs(page):
+        _, _, module, *args = shlex.split(command)
+        if module != "data_shards" and not output.startswith("error: "):
+            continue
+        workers = ["--workers", "1"] if {"make", "check"} & set(args) else []
+        running = processes.start(processes.module_in, (str(tmp_path), module, [*args, *workers]), tmp_path / "logs")
+        assert running.wait() == (2 if output.startswith("error: ") else 0), running.err
+        printed = [line for line in (running.out + running.err).splitlines() if "RuntimeWarning" not in line]
+        assert "\n".join(printed) == output, command  # runpy warns that the fork server has imported the command before
+
+
 def commands_of(target: str) -> list[str]:
     """What `make TARGET` runs once the environment is there."""
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -204,13 +229,35 @@ def test_without_a_gpu_its_checks_say_that_they_ran_nothing() -> None:
     assert "tests/gpu" not in listed
 
 
-def test_every_linked_file_exists() -> None:
+def test_every_linked_file_and_heading_exists() -> None:
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(linked), f"{page.name}: {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page: lower case, no punctuation, spaces as hyphens."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_file_that_a_page_names_exists() -> None:
+    """Files and folders in backticks, from the project's own folder on."""
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for name in re.findall(rf"`((?:{PLACES})/[\w./-]*)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.relative_to(ROOT)}: {name}"
 
 
-def test_the_layout_table_names_what_is_there() -> None:
-    for name in re.findall(r"^\| `(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE):
-        assert (ROOT / name).is_dir(), name
-    assert shutil.which("make")
+def test_the_layout_table_names_what_is_there_and_every_room_of_the_packages() -> None:
+    """A row without a name in its first column goes on with the folder above it."""
+    named, folder = set(), Path()
+    for first, rooms in re.findall(r"^\| (?:`([\w/]+)/`)? ?\| ([^|]*)\|.*\|$", README, re.MULTILINE):
+        folder = Path(first) if first else folder
+        named |= {folder} | {folder / room for room in re.findall(r"`(\w+)/`", rooms)}
+    for path in named:
+        assert (ROOT / path).is_dir(), path
+    for package in ("common", "models", "data_shards", "trainer", "evaluation"):
+        rooms = {path.relative_to(ROOT) for path in (ROOT / package).iterdir() if path.is_dir()}
+        assert not {room for room in rooms if room.name != "__pycache__"} - named

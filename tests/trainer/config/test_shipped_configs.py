@@ -273,7 +273,7 @@ def test_every_value_of_the_paper_names_its_source(name: str) -> None:
 
 
 def test_the_table_of_the_docs_has_a_line_for_each() -> None:
-    page = Path("docs/training.md").read_text()
+    page = Path("docs/training_reference.md").read_text()
     rows = re.findall(r"^\| [^|]+ \| (\d+) \| `python -m trainer ([^`]+)` \|$", page, re.MULTILINE)
     found = {re.sub(r".*configs/(\S+)\.yaml.*", r"\1", command): (int(px), command) for px, command in rows}
     assert len(found) == len(rows)
