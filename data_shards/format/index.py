@@ -40,7 +40,8 @@ def tabulate(path: Path, entries: Sequence[Entry], factors: Sequence[str], label
         return table
     values = member_values(path, entries)
     if factors:
-        table["factors"] = np.array([_column(path, entries, values, name) for name in factors], np.int64).T
+        columns = np.array([_column(path, entries, values, name) for name in factors], np.int64)
+        table["factors"] = np.ascontiguousarray(columns.T)  # the layout in memory decides the bytes of the file
     for label in labels:
         table[f"label_{label}"] = np.array(_column(path, entries, values, label), np.int64)
     return table
