@@ -5,7 +5,6 @@ Each prints a short table; its last line on standard output is one JSON object, 
 
 from __future__ import annotations
 
-# A command imports what it needs when it runs: `--help` would wait seconds for torch.
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from common.cli import run as run_app
 from evaluation.inputs.choices import FvmProtocolName
 from evaluation.inputs.options import CodesOption, EmaOption, RunFolder, Seed, Step
 
+# A command imports what it needs when it runs: `--help` would wait seconds for torch.
 from . import fid_commands
 
 if TYPE_CHECKING:
@@ -74,13 +74,14 @@ def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step:
     """How far each latent moves x, y and scale in the image, as the factor network sees it."""
     from evaluation.factors.factor_network import load_extractor
     from evaluation.inputs.run import open_run
+    from trainer.export.walks import TRAVERSAL_STEPS
 
     from . import measure
     from .factors import latents
 
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.latents(opened, extractor, seed)
-    title = f"share of its full range, over linspace(-3, 3, {latents.STEPS}), mean of {latents.BASES} codes"
+    title = f"share of its full range, over linspace(-3, 3, {TRAVERSAL_STEPS}), mean of {latents.BASES} codes"
     _answer(opened, "latents", record, title, latents.columns(record), latents.table_rows(record))
 
 

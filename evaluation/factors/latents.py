@@ -13,27 +13,16 @@ from torch import Tensor
 
 from evaluation.inputs.images import code_source, codes, nuisance, of_codes, own_kind, signed
 from evaluation.inputs.run import Run
+from trainer.export.walks import traversal_codes
 from trainer.steps.losses import kl_per_latent
 
 from .factor_network import FULL_RANGE, Extractor
 
-BASES, STEPS = 64, 7
+BASES = 64
 COLLAPSED = 0.01  # nats
 MOVED = 0.2  # of a factor's full range: less than this is no movement
 Decode = Callable[[Tensor], Tensor]
 """latents [B, K, dim] -> uint8 images [B, K, C, R, R]."""
-
-
-def traversal_values() -> Tensor:
-    """Return linspace(-3, 3, 7), as in the paper's figures."""
-    return torch.linspace(-3, 3, STEPS)
-
-
-def traversal_codes(base: Tensor, latent: int) -> Tensor:
-    """Set one latent of each base [B, dim] to each traversal value: [B, 7, dim]."""
-    c = base[:, None].repeat(1, STEPS, 1)
-    c[:, :, latent] = traversal_values()
-    return c
 
 
 def names(run: Run) -> list[str]:
@@ -87,7 +76,7 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
 
 
 def _shares_of_range(images: Tensor, extractor: Extractor) -> list[float]:
-    """Return the share of its full range that each factor moves over, mean of bases. images: [B, STEPS, C, R, R]."""
+    """Return the share of its full range that each factor moves over, mean of bases. images: [B, 7, C, R, R]."""
     prediction = extractor.extract(images.flatten(0, 1))[1]
     shares = []
     for name, (low, high) in FULL_RANGE.items():

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
+
+from .page import inline_image
 
 BLUE = "#2b6cb0"
 
 
 class Line(NamedTuple):
-    """points: (kimg, value), in order."""
+    """A line of a chart. name: in the legend; points: (kimg, value), in order."""
 
     name: str
     points: Sequence[tuple[float, float]]
 
 
-def chart(title: str, lines: Sequence[Line]) -> str:
-    """One chart, a legend below it."""
+def chart(title: str, lines: Sequence[Line]) -> Markup:
+    """Draw lines over kimg in one chart, with a legend below it."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots()
     for line in lines:
@@ -35,8 +37,8 @@ def chart(title: str, lines: Sequence[Line]) -> str:
     return svg(figure, title)
 
 
-def curves(title: str, ticks: Sequence[dict[str, Any]], names: Sequence[str], columns: int = 4) -> str:
-    """A small chart of each name over the ticks."""
+def curves(title: str, ticks: Sequence[dict[str, Any]], names: Sequence[str], columns: int = 4) -> Markup:
+    """Draw a small chart of each name over the ticks."""
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(11, 2.1 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -53,9 +55,8 @@ def curves(title: str, ticks: Sequence[dict[str, Any]], names: Sequence[str], co
     return svg(figure, title)
 
 
-def svg(figure: Figure, title: str) -> str:
-    """An <img> of a figure."""
+def svg(figure: Figure, title: str) -> Markup:
+    """Return the <img> of a figure as SVG. title: the text in its place."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{title}" src="data:image/svg+xml;base64,{data}">'
+    return inline_image(title, "svg+xml", buffer.getvalue())

@@ -43,7 +43,7 @@ class Measured:
 
 
 def open_all(paths: list[Path]) -> list[Run]:
-    """The runs, or one error with all that cannot be compared."""
+    """Open the runs. Raises one UserError that lists everything that keeps them from being compared."""
     problems, runs = [], []
     for path in paths:
         try:
@@ -63,8 +63,8 @@ def open_all(paths: list[Path]) -> list[Run]:
 
 
 def measure_all(runs: list[Run], plan: Plan) -> list[Measured]:
-    """FID of each run's images and of its untrained generator, metrics of its encoder, code alignment."""
-    metrics: dict[str, dict[str, Any]] = {}  # of every encoder once: runs may share a frozen one
+    """Measure FID of each run's images and of its untrained generator, its encoder's metrics, code alignment."""
+    metrics: dict[str, dict[str, Any]] = {}  # by encoder, each measured once: runs may share a frozen one
     return [_measure(run, plan, metrics) for run in runs]
 
 
@@ -86,7 +86,7 @@ def _measure(run: Run, plan: Plan, metrics: dict[str, dict[str, Any]]) -> Measur
 
 
 def measure_reals(runs: list[Run], plan: Plan) -> Measured:
-    """What the same measures say of the runs' reals: the floor of FID and the ceiling of the rest."""
+    """Measure the runs' reals alike: the floor of FID and the ceiling of the rest."""
     run = next((run for run in runs if run.q is not None), runs[0])
     fid = _fid(run, plan, ("reals",), min(plan.samples, run.data.main.count // 2))
     return Measured(run, fid, None, _alignment(run, plan) if run.q is not None else None)
@@ -95,18 +95,20 @@ def measure_reals(runs: list[Run], plan: Plan) -> Measured:
 def _fid(run: Run, plan: Plan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
     codes = code_source(run, None)
     wanted = {"extractor": plan.extractor.sha256, "samples": samples, "seed": plan.seed, "codes": codes}
-    asked = FidPlan(plan.net, kinds, samples, codes, plan.seed)
+    fid_plan = FidPlan(plan.net, kinds, samples, codes, plan.seed)
     target = of_run(run)
 
     def fits(record: dict[str, Any]) -> bool:
+        """True if a record has these numbers, measured in this way."""
         alone = record.get("seeds", 1) == 1 and record.get("reference_file") is None
         return wanted.items() <= record.items() and set(kinds) <= record["kinds"].keys() and alone
 
-    def made() -> dict[str, Any]:
-        with measure.fid(target, asked, ALONE) as found:
-            return found
+    def measured() -> dict[str, Any]:
+        """Measure them."""
+        with measure.fid(target, fid_plan, ALONE) as result:
+            return result
 
-    record = _once(run, "fid", fits, made)
+    record = _once(run, "fid", fits, measured)
     trajectory.write(run.path)
     return record
 

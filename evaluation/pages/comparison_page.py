@@ -1,26 +1,27 @@
-"""What a comparison of runs leaves: compare.csv, compare.md, compare.png, and a page of all three."""
+"""The files of a comparison of runs: compare.csv, compare.md, compare.png, and a page of all three."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from markupsafe import Markup
 from PIL import Image
 
 from common.atomic_writes import publish
-from evaluation.factors.latents import STEPS, traversal_rows
+from evaluation.factors.latents import traversal_rows
 from evaluation.inputs.images import code_source, maker, own_kind
 from evaluation.inputs.run import Run
 from trainer.export.image_grids import beside, grid, labelled, save
+from trainer.export.walks import TRAVERSAL_STEPS
 from trainer.jobs.exit_file import read_command
 
 from .comparison import Measured, Plan
-from .page import image, publish_page, section, table
+from .page import bullets, heading, image, preformatted, publish_page, section, table, wide
 
 SAMPLES, SAMPLE_COLUMNS, SHOWN_LATENTS = 40, 8, 5
 COLUMNS = {
@@ -42,16 +43,18 @@ COLUMNS = {
 }
 
 
-class Made(NamedTuple):
+class Written(NamedTuple):
+    """A comparison's table and files. title: of the table; rows: cells under COLUMNS."""
+
     title: str
     rows: list[list[str]]
     files: list[Path]
 
 
-def write(out: Path, plan: Plan, ceiling: Measured, found: Sequence[Measured]) -> Made:
-    """Write the files to `out`. ceiling: the measures of reals."""
-    runs = [m.run for m in found]
-    rows = [_row(ceiling, of_reals=True), *(_row(m) for m in found)]
+def write(out: Path, plan: Plan, ceiling: Measured, measured: Sequence[Measured]) -> Written:
+    """Write the files to the folder `out`. ceiling: the measures of reals."""
+    runs = [one.run for one in measured]
+    rows = [_row(ceiling, of_reals=True), *(_row(one) for one in measured)]
     data = runs[0].data.main.manifest
     title = (
         f"{data.data_set} ({runs[0].config.data.variant}, {data.count:,} images): FID and alignment from "
@@ -65,7 +68,7 @@ def write(out: Path, plan: Plan, ceiling: Measured, found: Sequence[Measured]) -
     publish(files[1], _markdown(title, rows, notes).encode())
     save(picture(runs, plan.seed), files[2])
     files.append(publish_page(out / "index.html", "Comparison", _page(title, rows, notes, files[2], runs)))
-    return Made(title, rows, files)
+    return Written(title, rows, files)
 
 
 def _row(m: Measured, of_reals: bool = False) -> list[str]:
@@ -90,7 +93,7 @@ def _row(m: Measured, of_reals: bool = False) -> list[str]:
 
 
 def _notes(runs: Sequence[Run], ceiling: Measured) -> list[str]:
-    """What a reader must know beside the numbers."""
+    """Return what a reader must know beside the numbers."""
     seeds = sorted({run.config.seed for run in runs})
     notes = [f"Training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; one run a row."]
     kinds = ceiling.fid["kinds"]
@@ -119,7 +122,7 @@ def _markdown(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -
 
 
 def picture(runs: Sequence[Run], seed: int) -> Image.Image:
-    """Samples and traversals side by side, a run below the other, the reals on top."""
+    """Draw samples and traversals side by side, the runs below each other, the reals on top."""
     blocks = [("reals", grid(runs[0].reals.at(seed, torch.arange(SAMPLES)), SAMPLE_COLUMNS))]
     for run in runs:
         samples = maker(run, own_kind(run), seed, code_source(run, None), 0)(torch.arange(SAMPLES))
@@ -128,9 +131,9 @@ def picture(runs: Sequence[Run], seed: int) -> Image.Image:
 
 
 def traversals(run: Run, seed: int) -> Image.Image:
-    """linspace(-3, 3, 7) along the latents with the largest KL, or, where there is no encoder, the first ones."""
+    """Draw linspace(-3, 3, 7) along the latents with the largest KL or, without an encoder, along the first ones."""
     rows = traversal_rows(run, seed)[:SHOWN_LATENTS]
-    return labelled([(row.name, grid(row.images, STEPS)) for row in rows], width=34)
+    return labelled([(row.name, grid(row.images, TRAVERSAL_STEPS)) for row in rows], width=34)
 
 
 def _wrapped(system: str) -> str:
@@ -139,17 +142,19 @@ def _wrapped(system: str) -> str:
 
 def _page(
     title: str, rows: Sequence[Sequence[str]], notes: Sequence[str], shown: Path, runs: Sequence[Run]
-) -> list[str]:
-    legend = "".join(f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in COLUMNS.items())
+) -> list[Markup]:
+    """Return the parts of the page. shown: the picture."""
+    legend = [f"{name}: {text}" for name, text in COLUMNS.items()]
     commands = "\n".join(dict.fromkeys(filter(None, (read_command(run.path) for run in runs))))
     about = (
-        f"Left: samples, codes drawn as in training. Right: linspace(-3, 3, {STEPS}) along the {SHOWN_LATENTS} latents "
-        "with the largest KL of the run's encoder (a GAN without a code: along its first ones, s)."
+        "Left: samples, codes drawn as in training. "
+        f"Right: linspace(-3, 3, {TRAVERSAL_STEPS}) along the {SHOWN_LATENTS} latents with the largest KL of the run's encoder "
+        "(a GAN without a code: along its first ones, s)."
     )
     return [
-        f"<h1>Comparison</h1><p>{html.escape(title)}. {html.escape(' '.join(notes))}</p>",
+        heading("Comparison", f"{title}. {' '.join(notes)}"),
         section("Measured", table(list(COLUMNS), rows)),
-        section("Samples and traversals", f'<div class="wide">{image(shown)}</div>', about),
-        section("Columns", f"<ul>{legend}</ul>"),
-        section("The commands that trained these runs", f"<pre>{html.escape(commands)}</pre>"),
+        section("Samples and traversals", wide(image(shown)), about),
+        section("Columns", bullets(legend)),
+        section("The commands that trained these runs", preformatted(commands)),
     ]

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evaluation.factors.latents import STEPS, decoded, traversal_rows
+from evaluation.factors.latents import decoded, traversal_rows
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, generate, maker, nuisance, own_kind
 from evaluation.inputs.run import Run
 from trainer.export.image_grids import TEXT, beside, grid, headed, labelled, save
+from trainer.export.walks import TRAVERSAL_STEPS
 
 from . import interpolation, pdf, zoom
 from .pdf import Panel
@@ -22,8 +23,10 @@ TEXT_SHARE, LABEL = 8, 3  # letters have at least an 8th of an image; a label ha
 
 
 def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
-    """Write the figures to `out`: PNG, the video as WebP, and all on the pages of a PDF. The paths of those that the
-    run can have."""
+    """Write the figures that the run can have to `out`: PNG, the video as WebP, and all on the pages of a PDF.
+
+    Returns their paths.
+    """
     samples = maker(run, own_kind(run), seed, source, 0)(torch.arange(SAMPLES))
     reals = run.reals.at(seed, torch.arange(SAMPLES), samples.shape[-1])
     panels = {"reals": _sheet_of("Reals", reals), "samples": _sheet_of("Random samples", samples)}
@@ -35,7 +38,7 @@ def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
         pictures["code_and_nuisance"] = pane(panels["code_and_nuisance"])
     if samples.shape[-1] >= zoom.SMALLEST:
         panels["zoom"] = zoomed(samples[:ZOOMED])
-        pictures["zoom"] = labelled([(words, grid(row, len(row))) for words, row in panels["zoom"].rows], 8)
+        pictures["zoom"] = labelled([(label, grid(row, len(row))) for label, row in panels["zoom"].rows], 8)
     for name, picture in pictures.items():
         save(picture, out / f"{name}.png")
     interpolation.video(run, source, seed, out / "interpolation.webp")
@@ -48,14 +51,14 @@ def _sheet_of(title: str, images: Tensor) -> Panel:
 
 
 def traversals(run: Run, seed: int) -> Panel:
-    """Every latent. Where a generator has a VAE's code, the VAE's decodings stand above its images."""
+    """Traverse every latent. Where a generator has a VAE's code, the VAE's decodings stand above its images."""
     rows, both = [], _has_both(run)
     for row in traversal_rows(run, seed):
-        words = f"{row.name}\n{row.note}"
+        label = f"{row.name}\n{row.note}"
         if both:
-            rows.append((words, decoded(run, row.c, row.images.shape[-1])))
-        rows.append(("" if both else words, row.images))
-    note = f"linspace(-3, 3, {STEPS}) along each latent from one base"
+            rows.append((label, decoded(run, row.c, row.images.shape[-1])))
+        rows.append(("" if both else label, row.images))
+    note = f"linspace(-3, 3, {TRAVERSAL_STEPS}) along each latent from one base"
     note += ", the largest KL first" if run.q is not None else ""
     return Panel("Traversals", note + ("; the VAE's decodings above the generator's images" if both else ""), rows)
 
@@ -64,19 +67,21 @@ def _has_both(run: Run) -> bool:
     return run.generator is not None and run.vae is not None
 
 
-def _two_columns(panel: Panel, of_latent: int) -> Image.Image:
-    """Traversals as a picture, `of_latent` rows of images a latent."""
+def _two_columns(panel: Panel, rows_a_latent: int) -> Image.Image:
+    """Draw traversals as a picture. rows_a_latent: rows of images of each latent."""
     whole = panel.rows
-    latents = [whole[at : at + of_latent] for at in range(0, len(whole), of_latent)]
-    rows = [(part[0][0], grid(torch.cat([images for _, images in part]), STEPS)) for part in latents]
+    latents = [whole[at : at + rows_a_latent] for at in range(0, len(whole), rows_a_latent)]
+    rows = [(part[0][0], grid(torch.cat([images for _, images in part]), TRAVERSAL_STEPS)) for part in latents]
     half, text = (len(rows) + 1) // 2, max(TEXT, whole[0][1].shape[-1] // TEXT_SHARE)
     return beside([labelled(part, 9 * text, text=text) for part in (rows[:half], rows[half:]) if part])
 
 
 @torch.no_grad()
 def code_and_nuisance(run: Run, source: Codes, seed: int) -> Panel:
-    """Rows c1, c2, ... share c, columns s1, s2, ... share s; where there is a VAE, its decoding of c comes first
-    (Figures A.5, A.7)."""
+    """Make images whose rows c1, c2, ... share c and whose columns s1, s2, ... share s (Figures A.5, A.7).
+
+    Where there is a VAE, its decoding of c comes first.
+    """
     assert run.generator is not None
     c = codes(run, seed, torch.arange(PANE), source, 0)
     s = nuisance(run, seed, torch.arange(PANE))
@@ -90,14 +95,14 @@ def code_and_nuisance(run: Run, source: Codes, seed: int) -> Panel:
 
 
 def pane(panel: Panel) -> Image.Image:
-    """c against s as a picture."""
+    """Draw the panel of c against s as a picture."""
     text = max(TEXT, panel.rows[0][1].shape[-1] // TEXT_SHARE)
-    rows = [(words, grid(images, len(images))) for words, images in panel.rows]
+    rows = [(label, grid(images, len(images))) for label, images in panel.rows]
     return headed(panel.columns, labelled(rows, LABEL * text, text=text), LABEL * text, text)
 
 
 def zoomed(images: Tensor) -> Panel:
-    """Of large images, see `zoom.strip`."""
+    """Show the detail of large images, see `zoom.strip`."""
     panels = zoom.strip(images)
     note = f"Each whole, then half of the side of the square before, around the most detail; {zoom.PANEL} px each."
     return Panel("Detail", note, [("", row) for row in panels])

@@ -1,4 +1,4 @@
-"""Figures on pages of a PDF: lossless images, and words as vectors."""
+"""Figures on pages of a PDF: lossless images, and text as vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.atomic_writes import publish
 from data_shards.format.pyramid import box_mean
 from trainer.export.image_grids import grid
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # below, it tells of every glyph that it embeds
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # at INFO it logs every glyph that it embeds
 
 LARGEST = 128  # px of an image on a page; larger ones are box means
 A4 = 8.27, 11.69  # inches
@@ -28,7 +28,7 @@ ROWS = 40  # of a page
 
 @dataclass(frozen=True)
 class Panel:
-    """A table of images. rows: words on the left and uint8 [columns, C, R, R]; columns: titles, or none."""
+    """A table of images. rows: a label on the left and uint8 images [columns, C, R, R]; columns: titles, or none."""
 
     title: str
     note: str
@@ -37,7 +37,7 @@ class Panel:
 
 
 def write(path: Path, panels: Sequence[Panel]) -> None:
-    """A page for every ROWS rows of a panel; it appears complete or not at all."""
+    """Write a PDF, a page for every ROWS rows of a panel. The file appears complete or not at all."""
     buffer = io.BytesIO()
     with mpl.rc_context({"pdf.fonttype": 42}), PdfPages(buffer, metadata={"CreationDate": None}) as pages:
         for panel in panels:

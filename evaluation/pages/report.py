@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import html
 import shlex
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from evaluation import measure
 from evaluation.factors import control, latents
-from evaluation.factors.latents import BASES, STEPS
+from evaluation.factors.latents import BASES
 from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.run import Run
 from evaluation.records import measurements
+from trainer.export.walks import TRAVERSAL_STEPS
 from trainer.jobs.exit_file import read_command
 from trainer.reporting.stats_file import read_stats
 
 from . import history
 from .charts import curves
-from .page import image, publish_page, section, table
+from .page import NOTHING, figures, heading, image, preformatted, publish_page, section, table, wide
 
 Record = dict[str, Any] | None
 
 
 def _names(run: Run) -> dict[str, str]:
-    """Of the kinds of images."""
+    """Return the names of the kinds of images for a reader."""
     return {
         "reals": "reals (others than the reference)",
         "gan": run.config.system,
@@ -35,25 +37,29 @@ def _names(run: Run) -> dict[str, str]:
 
 
 def _newest(run: Run, command: str) -> dict[str, Any] | None:
-    """The newest record of a command on the step and the average that the page is about; see records.latest."""
+    """Return the newest record of a command on the page's step and average; see `measurements.latest`."""
     return measurements.latest(run.path, command, run.step.name, run.average.get("ema"))
 
 
 def _fid(run: Run) -> dict[str, Any] | None:
-    """Of the run's own images, on the most samples: a quick look, or one at reals, does not take its place."""
+    """Return the FID record of the run's own images on the most samples.
+
+    A measurement of few samples, or of reals alone, does not take its place.
+    """
     kind = own_kind(run)
 
     def rank(record: dict[str, Any]) -> int:
+        """Return the number of samples of the run's own images."""
         return int(record["samples"]) if kind in record["kinds"] else 0
 
     return measurements.latest(run.path, "fid", run.step.name, run.average.get("ema"), rank)
 
 
 def _drawn(run: Run) -> dict[str, Any] | None:
-    """The record of the figures on this page; those of an older step, or another average, lie in other folders."""
+    """Return the record of the figures on this page; those of older steps and other averages lie in other folders."""
     folder = measurements.figures_folder(run.path).name
-    here = [r for r in measurements.every(run.path, "figures") if Path(r["files"][0]).parent.name == folder]
-    return here[-1] if here else None
+    records = [r for r in measurements.every(run.path, "figures") if Path(r["files"][0]).parent.name == folder]
+    return records[-1] if records else None
 
 
 def write(run: Run, out: Path) -> Path:
@@ -87,62 +93,72 @@ def write(run: Run, out: Path) -> Path:
     return publish_page(out / "index.html", str(run.path), parts)
 
 
-def _head(run: Run) -> str:
+def _head(run: Run) -> Markup:
     manifest, data = run.data.main.manifest, run.config.data
     painting = "" if run.data.painting is None else f", painting: {run.data.painting.source}"
-    facts = (
+    summary = (
         f"{manifest.data_set} ({data.variant}{painting}), {manifest.count:,} images; "
         f"{run.images_seen / 1000:,.1f} kimg seen; s {run.s_dim}, c {run.c_dim}; "
         f"seed {run.config.seed}; checkpoint {run.step.name}"
     )
-    facts += f"; average {run.average['ema']}" if run.average else ""
-    return f"<h1>{run.config.system}: {html.escape(str(run.path))}</h1><p>{html.escape(facts)}</p>"
+    summary += f"; average {run.average['ema']}" if run.average else ""
+    return heading(f"{run.config.system}: {run.path}", summary)
 
 
 def _origin(run: Run, record: dict[str, Any], done: str = "Measured") -> str:
-    """Which weights a record is about."""
+    """Say which weights a record is about."""
     same = "" if record["step"] == run.step.name else ", not the newest checkpoint"
     return f"{done} at {record['images_seen'] / 1000:,.1f} kimg{same}."
 
 
-def _targets(fid: Record, moved: Record, shares: Record) -> str:
-    """What a good run shows, each with its figures and whether this one does."""
-    rows: list[tuple[str, str, bool]] = []
-    kinds = fid["kinds"] if fid else {}
-    if {"gan", "vae", "untrained"} <= kinds.keys():
-        gan, vae, untrained = (kinds[name] for name in ("gan", "vae", "untrained"))
-        ratio = untrained["fid"] / gan["fid"]
-        rows.append(("FID at least 5 times below the untrained generator's", f"{ratio:.1f} times", ratio >= 5))
-        both = f"{gan['fid']:.3g} and {vae['fid']:.3g}"
-        rows.append(("FID below that of the VAE's decodings", both, gan["fid"] < vae["fid"]))
-        if gan["fidelity"] is not None:
-            both = f"{gan['fidelity']:.1%} and {vae['fidelity']:.1%}"
-            rows.append(("fidelity not below that of the VAE's decodings", both, gan["fidelity"] >= vae["fidelity"]))
-    if kinds.get("reals", {}).get("fidelity") is not None:
-        share = kinds["reals"]["fidelity"]
-        rows.append(("fidelity of reals at least 95 % (else the measure is broken)", f"{share:.1%}", share >= 0.95))
+Target = tuple[str, str, bool]  # what a good run shows, this run's figures, whether they are good enough
+
+
+def _targets(fid: Record, moved: Record, shares: Record) -> Markup:
+    """Compare the run with what a good run shows."""
+    targets = _fid_targets(fid["kinds"]) if fid else []
     if moved:
         clear = [f"{moved['latents'][entry['latent']]} {entry['factor']}" for entry in moved["clear"]]
-        rows.append(("at least two latents move x, y or scale alone", ", ".join(clear) or "none", len(clear) >= 2))
+        targets.append(("at least two latents move x, y or scale alone", ", ".join(clear) or "none", len(clear) >= 2))
     if shares:
         of_c = [shares["factors"][name]["c"] or 0.0 for name in ("x", "y")]
         both = " and ".join(f"{share:.1%}" for share in of_c)
-        rows.append(("c controls at least 80 % of x and of y", both, min(of_c) >= 0.8))
-    cells = [(what, figure, "yes" if holds else "NO") for what, figure, holds in rows]
-    return section("Targets", table(("target", "measured here", "holds"), cells)) if cells else ""
+        targets.append(("c controls at least 80 % of x and of y", both, min(of_c) >= 0.8))
+    rows = [(target, measured, "yes" if reached else "NO") for target, measured, reached in targets]
+    return section("Targets", table(("target", "measured here", "holds"), rows)) if rows else NOTHING
 
 
-def _quality(run: Run, record: dict[str, Any] | None) -> str:
+def _fid_targets(kinds: dict[str, Any]) -> list[Target]:
+    """Compare FID and fidelity with the untrained generator's, the VAE's and the reals'. kinds: of a FID record."""
+    targets: list[Target] = []
+    if {"gan", "vae", "untrained"} <= kinds.keys():
+        gan, vae, untrained = (kinds[name] for name in ("gan", "vae", "untrained"))
+        ratio = untrained["fid"] / gan["fid"]
+        targets.append(("FID at least 5 times below the untrained generator's", f"{ratio:.1f} times", ratio >= 5))
+        both = f"{gan['fid']:.3g} and {vae['fid']:.3g}"
+        targets.append(("FID below that of the VAE's decodings", both, gan["fid"] < vae["fid"]))
+        if gan["fidelity"] is not None:
+            both = f"{gan['fidelity']:.1%} and {vae['fidelity']:.1%}"
+            reached = gan["fidelity"] >= vae["fidelity"]
+            targets.append(("fidelity not below that of the VAE's decodings", both, reached))
+    if kinds.get("reals", {}).get("fidelity") is not None:
+        share = kinds["reals"]["fidelity"]
+        name = "fidelity of reals at least 95 % (else the measure is broken)"
+        targets.append((name, f"{share:.1%}", share >= 0.95))
+    return targets
+
+
+def _quality(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
-        return ""
-    found, names = record["kinds"], _names(run)
-    rows = [(names[kind], *row(found[kind])) for kind in names if kind in found]
+        return NOTHING
+    kinds, names = record["kinds"], _names(run)
+    rows = [(names[kind], *row(kinds[kind])) for kind in names if kind in kinds]
     protocol = record["protocol"]
     note = (
-        f"FID against {found['reference_count']:,} reals, protocol {protocol}, network {record['extractor'][:12]}: "
+        f"FID against {kinds['reference_count']:,} reals, protocol {protocol}, network {record['extractor'][:12]}: "
         f"comparable only with numbers of the same protocol, network and counts. Codes: {record['codes']}. "
     )
-    if any(found[kind].get("fidelity") is not None for kind in names if kind in found):
+    if any(kinds[kind].get("fidelity") is not None for kind in names if kind in kinds):
         note += (
             "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
             "prediction draws. "
@@ -150,41 +166,41 @@ def _quality(run: Run, record: dict[str, Any] | None) -> str:
     return section("Quality", table(("images", *COLUMNS), rows), note + _origin(run, record))
 
 
-def _samples(run: Run, record: dict[str, Any] | None) -> str:
+def _samples(run: Run, record: dict[str, Any] | None) -> Markup:
     captions = {"posterior": "Samples, one for each real's code", "prior": "Samples, codes from the prior"}
     caption = captions.get(record["codes"] if record else "posterior", "Samples")
     folder = measurements.figures_folder(run.path)
     pair = [
-        f"<figure>{image(folder / name)}<figcaption>{text}</figcaption></figure>"
+        (image(folder / name), text)
         for name, text in (("reals.png", "Reals"), ("samples.png", caption))
         if (folder / name).is_file()
     ]
     note = _origin(run, record, "Drawn") if record else ""
-    return section("Reals and samples", f'<div class="pair">{"".join(pair)}</div>', note) if pair else ""
+    return section("Reals and samples", figures("pair", pair), note) if pair else NOTHING
 
 
-def _traversals(run: Run) -> str:
+def _traversals(run: Run) -> Markup:
     both = run.generator is not None and run.vae is not None
-    note = f"linspace(-3, 3, {STEPS}) along each latent from one base"
+    note = f"linspace(-3, 3, {TRAVERSAL_STEPS}) along each latent from one base"
     note += ", sorted by KL" if run.q is not None else ""
     note += ": the VAE's decoding above, the generator's image below." if both else "."
     return _figure(run, "traversals.png", "Traversals", note)
 
 
-def _zoom(run: Run) -> str:
+def _zoom(run: Run) -> Markup:
     note = "Each whole, then half of the side of the square before, around the most detail; the last enlarges pixels."
     return _figure(run, "zoom.png", "Detail", note)
 
 
-def _figure(run: Run, name: str, title: str, note: str) -> str:
+def _figure(run: Run, name: str, title: str, note: str) -> Markup:
     path, record = measurements.figures_folder(run.path) / name, _drawn(run)
     note += f" {_origin(run, record, 'Drawn')}" if record else ""
-    return section(title, f'<div class="wide">{image(path)}</div>', note) if path.is_file() else ""
+    return section(title, wide(image(path)), note) if path.is_file() else NOTHING
 
 
-def _movement(run: Run, record: dict[str, Any] | None) -> str:
+def _movement(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
-        return ""
+        return NOTHING
     note = (
         f"The share of its full range that the factor network sees each factor move over along each latent, mean of "
         f"{BASES} codes. The last column names the factor that moves at least twice as far as the others, "
@@ -193,9 +209,9 @@ def _movement(run: Run, record: dict[str, Any] | None) -> str:
     return section("What each latent moves", table(latents.columns(record), latents.table_rows(record)), note)
 
 
-def _control(run: Run, record: dict[str, Any] | None) -> str:
+def _control(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
-        return ""
+        return NOTHING
     codes, vectors = record["grid"]
     note = (
         f"The share of each factor's variance, over {codes} codes x {vectors} nuisance vectors, that c and s control, "
@@ -205,9 +221,9 @@ def _control(run: Run, record: dict[str, Any] | None) -> str:
     return section("What c controls, and what s", table(control.COLUMNS, control.table_rows(record)), note)
 
 
-def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
+def _disentanglement(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
-        return ""
+        return NOTHING
     return section(
         "Disentanglement",
         table(("metric", "protocol", "value"), measure.disentanglement_rows(record)),
@@ -215,10 +231,10 @@ def _disentanglement(run: Run, record: dict[str, Any] | None) -> str:
     )
 
 
-def _alignment(run: Run, record: dict[str, Any] | None) -> str:
+def _alignment(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
-        return ""
-    rows = [(_names(run)[kind], *measure.alignment_row(found)) for kind, found in record["kinds"].items()]
+        return NOTHING
+    rows = [(_names(run)[kind], *measure.alignment_row(scores)) for kind, scores in record["kinds"].items()]
     note = (
         f"How well the factors of {record['samples']:,} source images are found, by the factor network, in what is "
         "made from their codes: R^2 of x, y and scale, and how often each factor is nearest to its true class; the "
@@ -228,13 +244,13 @@ def _alignment(run: Run, record: dict[str, Any] | None) -> str:
     return section("Code alignment", table(("images", *measure.ALIGNMENT), rows), note)
 
 
-def _curves(run: Run) -> str:
+def _curves(run: Run) -> Markup:
     stages = [("stage 2" if run.generator is not None else "stage 1", run.path)]
     vae = getattr(run.config, "vae", None)
     if vae is not None and Path(vae).is_dir():
         stages.insert(0, ("stage 1", Path(vae)))
-    figures = [_curve(name, read_stats(path)) for name, path in stages if read_stats(path)]
-    return section("Training", f'<div class="curves">{"".join(figures)}</div>') if figures else ""
+    charts = [_curve(name, read_stats(path)) for name, path in stages if read_stats(path)]
+    return section("Training", figures("curves", charts)) if charts else NOTHING
 
 
 _TIMING = (
@@ -250,14 +266,15 @@ _TIMING = (
 )
 
 
-def _curve(title: str, ticks: list[dict[str, Any]]) -> str:
+def _curve(title: str, ticks: list[dict[str, Any]]) -> tuple[Markup, str]:
+    """Draw every term of a stage. Returns the chart and its caption."""
     terms = list(dict.fromkeys(name for tick in ticks for name in tick if name not in _TIMING))
-    kimg, rate = ticks[-1]["images_seen"] / 1000, ticks[-1]["seconds_per_kimg"]
-    words = f"{title}: every term over {kimg:,.0f} kimg, {rate:.2f} s/kimg at the end"
-    return f"<figure>{curves(title, ticks, terms)}<figcaption>{words}</figcaption></figure>"
+    kimg, seconds = ticks[-1]["images_seen"] / 1000, ticks[-1]["seconds_per_kimg"]
+    caption = f"{title}: every term over {kimg:,.0f} kimg, {seconds:.2f} s/kimg at the end"
+    return curves(title, ticks, terms), caption
 
 
-def _commands(run: Run) -> str:
+def _commands(run: Run) -> Markup:
     manifest = run.data.main.manifest
     lines: list[str | None] = []
     if manifest.data_set == "dsprites":
@@ -267,7 +284,7 @@ def _commands(run: Run) -> str:
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]
     names = ("disentanglement", "alignment", "latents", "control")
-    found = [_fid(run), *(_newest(run, name) for name in names), _drawn(run)]
-    lines += [record["argv"] for record in found if record]
+    records = [_fid(run), *(_newest(run, name) for name in names), _drawn(run)]
+    lines += [record["argv"] for record in records if record]
     text = "\n".join(dict.fromkeys(line for line in lines if line))
-    return section("The commands that made this page", f"<pre>{html.escape(text)}</pre>")
+    return section("The commands that made this page", preformatted(text))

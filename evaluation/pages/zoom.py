@@ -1,4 +1,4 @@
-"""Into the detail of large images: each whole, then ever smaller squares around what has most detail."""
+"""The detail of large images: each whole, then ever smaller squares around the part with the most detail."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from data_shards.format.pyramid import box_mean
 
-PANEL = 256  # px of every square that is shown
-SMALLEST = 512  # px of images that are worth it
+PANEL = 256  # px at which every square is shown
+SMALLEST = 512  # px of images that are shown in this way
 
 
 def strip(images: Tensor) -> Tensor:
-    """uint8 [B, C, R, R], R of at least SMALLEST -> panels uint8 [B, P, C, 256, 256].
+    """Return panels uint8 [B, P, C, 256, 256] of images uint8 [B, C, R, R], R of at least SMALLEST.
 
     The first is the whole image, each next one shows half the side of the one before, the last one enlarges pixels
     twice. Smaller panels are box means.
@@ -33,12 +33,14 @@ def strip(images: Tensor) -> Tensor:
 
 
 def finest(images: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """(left, top) int64 [B] of the square of `side` px with the most change between neighbouring pixels, on a grid of
-    an eighth of it."""
+    """Return (left, top), int64 [B], of the square of `side` px with the most change between neighbouring pixels.
+
+    Squares are tried on a grid of an eighth of their side.
+    """
     light = images.float().mean(1, keepdim=True)
     across, down = light.diff(dim=3).abs(), light.diff(dim=2).abs()
     change = F.pad(across, (0, 1)) + F.pad(down, (0, 0, 0, 1))
     step = side // 8
-    found = F.avg_pool2d(change, side, step)[:, 0]
-    best = found.flatten(1).argmax(1)
-    return best % found.shape[2] * step, best // found.shape[2] * step
+    detail = F.avg_pool2d(change, side, step)[:, 0]
+    best = detail.flatten(1).argmax(1)
+    return best % detail.shape[2] * step, best // detail.shape[2] * step

@@ -1,4 +1,4 @@
-"""Pictures made of pictures: uint8 tensors -> lossless PNG."""
+"""Images arranged as one picture, with labels: uint8 tensors -> lossless PNG."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
-PAD = 2
+PAD = 2  # px between images
 PAPER, INK = 255, (30, 30, 30)
 TEXT = 13  # px of letters
 
 
 def grid(images: Tensor, columns: int) -> Image.Image:
-    """uint8 [N, C, R, R] -> one picture, `columns` images wide."""
+    """Arrange images uint8 [N, 1 or 3, R, R] as one picture, `columns` images wide."""
     sheet = make_grid(images.expand(-1, 3, -1, -1), nrow=columns, padding=PAD, pad_value=PAPER)
     return Image.fromarray(sheet.permute(1, 2, 0).numpy())
 
 
 def labelled(rows: Sequence[tuple[str, Image.Image]], width: int = 120, gap: int = 0, text: int = TEXT) -> Image.Image:
-    """Pictures below each other, each with its words on the left. width: of the words; text: px of their letters."""
+    """Put pictures below each other, each with a label on its left.
+
+    width: px of the labels; gap: px between pictures; text: px of letters.
+    """
     font = ImageFont.load_default(text)
     height = sum(p.height for _, p in rows) + gap * (len(rows) - 1)
     sheet = Image.new("RGB", (width + max(p.width for _, p in rows), height), (PAPER,) * 3)
     pen, y = ImageDraw.Draw(sheet), 0
-    for words, picture in rows:
+    for label, picture in rows:
         sheet.paste(picture, (width, y))
-        pen.multiline_text((6, y + picture.height / 2), words, INK, font, anchor="lm", spacing=4)
+        pen.multiline_text((6, y + picture.height / 2), label, INK, font, anchor="lm", spacing=4)
         y += picture.height + gap
     return sheet
 
 
 def headed(titles: Sequence[str], picture: Image.Image, left: int, text: int = TEXT) -> Image.Image:
-    """A picture under the titles of its columns, which are equally wide and begin `left` px from its edge."""
+    """Put titles above the columns of a picture, which are equally wide and begin `left` px from its edge."""
     font, height = ImageFont.load_default(text), 2 * text
     sheet = Image.new("RGB", (picture.width, height + picture.height), (PAPER,) * 3)
     sheet.paste(picture, (0, height))
@@ -45,7 +48,7 @@ def headed(titles: Sequence[str], picture: Image.Image, left: int, text: int = T
 
 
 def beside(pictures: Sequence[Image.Image], gap: int = 16) -> Image.Image:
-    """Pictures next to each other, aligned at the top."""
+    """Put pictures next to each other, aligned at the top. gap: px between them."""
     width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
     sheet = Image.new("RGB", (width, max(p.height for p in pictures)), (PAPER,) * 3)
     x = 0
@@ -56,7 +59,7 @@ def beside(pictures: Sequence[Image.Image], gap: int = 16) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Appears complete or not at all."""
+    """Save a picture; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.png")
     picture.save(temporary)

@@ -39,15 +39,6 @@ def _boxed(image: torch.Tensor) -> np.ndarray:
     return np.floor(means.numpy() + 0.5).astype(np.uint8)
 
 
-def test_slerp_goes_along_the_arc() -> None:
-    a, b = torch.tensor([[2.0, 0.0], [1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 4.0], [1.0, 0.0], [-1.0, 0.0]])
-    half = torch.tensor([[3 / 2**0.5, 3 / 2**0.5], [1.0, 0.0], [0.0, 0.0]])
-    assert torch.allclose(interpolation.slerp(a, b, 0.5), half, atol=1e-6)
-    assert torch.allclose(interpolation.slerp(a, b, 0.0), a)
-    assert torch.allclose(interpolation.slerp(a, b, 1.0), b, atol=1e-6)
-    assert interpolation.slerp(a[:, :0], b[:, :0], 0.5).shape == (3, 0)
-
-
 def test_the_video_is_lossless_and_passes_through_its_codes(systems: dict[str, Path], tmp_path: Path) -> None:
     run = open_run(systems["idgan"])
     interpolation.video(run, "posterior", 0, tmp_path / "walk.webp")

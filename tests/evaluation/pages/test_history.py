@@ -23,12 +23,12 @@ TICKS = [
 def test_a_run_that_went_on_with_fewer_processes_counts_the_hours_of_each() -> None:
     """1,000 images at 10 s/kimg on 8, then 2,000 at 20 s/kimg on 4: 10 s and 40 s, 80 + 160 of processes."""
     took = spent(TICKS, 1)
-    assert (took.seconds, took.of_processes, took.images, took.processes) == (50.0, 240.0, 3000, "8, 4")
+    assert (took.seconds, took.process_seconds, took.images, took.processes) == (50.0, 240.0, 3000, "8, 4")
 
 
 def test_ticks_of_an_earlier_version_count_as_the_checkpoint_says() -> None:
     took = spent([{name: tick[name] for name in ("images_seen", "seconds_per_kimg")} for tick in TICKS], 2)
-    assert (took.of_processes, took.processes) == (100.0, "2")
+    assert (took.process_seconds, took.processes) == (100.0, "2")
 
 
 def test_a_term_that_came_later_has_a_curve() -> None:
