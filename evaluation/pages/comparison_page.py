@@ -148,8 +148,8 @@ def _page(
     commands = "\n".join(dict.fromkeys(filter(None, (read_command(run.path) for run in runs))))
     about = (
         "Left: samples, codes drawn as in training. "
-        f"Right: linspace(-3, 3, {TRAVERSAL_STEPS}) along the {SHOWN_LATENTS} latents with the largest KL of the run's encoder "
-        "(a GAN without a code: along its first ones, s)."
+        f"Right: linspace(-3, 3, {TRAVERSAL_STEPS}) along the {SHOWN_LATENTS} latents with the largest KL "
+        "of the run's encoder (a GAN without a code: along its first ones, s)."
     )
     return [
         heading("Comparison", f"{title}. {' '.join(notes)}"),
