@@ -2,10 +2,10 @@
 
     python benchmarks/fid.py [--count 10000] [--rounds 3] [--memory]
 
-Both see the same uint8 images of 64 px in memory and the same small TorchScript network of 2,048 features, which
-stands in for Inception so that the pipelines are compared and not the network; both use two processor cores, each time
-in a process of its own, in turns. --memory prints the peak of our pass alone at --count and at four times as many
-images, made as they are needed.
+Both take the same uint8 images of 64 px in memory and the same small TorchScript network of 2,048 features, which
+stands in for Inception: the pipelines are compared, not the network. Both use two processor cores, each time in a
+process of its own, in turns. --memory prints the peak memory of our pass alone at --count and at four times as many
+images, made as they are needed. Needs the `dev` extra, which has clean-fid.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDE, CORES = 64, 2
 
 
 class Layers(nn.Module):
-    """What it sees, coarsely, through one layer: cheap."""
+    """One linear layer on coarse images: cheap."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -50,6 +50,8 @@ class Layers(nn.Module):
 
 
 class Small(nn.Module):
+    """The stand-in for Inception, with its features under the name that clean-fid expects."""
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.layers = Layers(features)
@@ -59,7 +61,7 @@ class Small(nn.Module):
 
 
 def network(folder: Path, features: int = inception.FEATURES) -> Path:
-    """The file that both load."""
+    """Write the network's file, which both load."""
     torch.manual_seed(0)
     path = folder / "inception-2015-12-05.pt"
     torch.jit.script(Small(features)).save(str(path))
@@ -67,29 +69,31 @@ def network(folder: Path, features: int = inception.FEATURES) -> Path:
 
 
 def images(positions: Tensor, brightness: int) -> Tensor:
-    """Each a function of its position: uint8 [b, 3, 64, 64], coarse squares, so that PNG files are not all noise."""
+    """Make images uint8 [b, 3, 64, 64], each a function of its position: coarse squares, which PNG compresses."""
     rng = [np.random.default_rng([int(i), brightness]) for i in positions]
     coarse = np.stack([r.integers(brightness, 256, (3, 8, 8), np.uint8) for r in rng])
     return torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3))
 
 
 def ours(sets: list[Tensor], weights: Path) -> float:
+    """Compute the FID of two sets of images by our pass."""
     keep_freed_memory()  # as `python -m evaluation fid` does
     features = inception.clean(weights)
     with tempfile.TemporaryDirectory() as folder:
-        found = [
+        sums = [
             one_pass(len(given), lambda at, given=given: Extracted(features(given[at])), Path(folder) / str(i))  # type: ignore[misc]
             for i, given in enumerate(sets)
         ]
-    return frechet.distance(found[0].moments, found[1].moments)
+    return frechet.distance(sums[0].moments, sums[1].moments)
 
 
 def one_pass(count: int, features_at: FeaturesAt, folder: Path) -> Sums:
-    """With the features kept on the disk, as a job keeps them."""
+    """Sum the features of `count` images, and keep them on the disk as a job does."""
     return pass_over(count, features_at, inception.FEATURES, Store(folder, {}, None), ALONE)
 
 
 def clean_fid(sets: list[Tensor], weights: Path) -> float:
+    """Compute the FID of two sets of images by PNG files and clean-fid."""
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / str(i) for i in range(2)]
         for given, place in zip(sets, folders, strict=True):
@@ -130,26 +134,28 @@ def side(name: str, count: int) -> None:
 
 
 def compare(count: int, rounds: int) -> None:
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
+    """Time both sides in turns and print medians, FIDs and the ratio."""
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
     for _ in range(rounds):
-        for name, runs in found.items():
+        for name, runs in measured.items():
             runs.append(again("--side", name, "--count", str(count)))
-    times = {name: statistics.median(t for t, _ in runs) for name, runs in found.items()}
-    for name, runs in found.items():
+    times = {name: statistics.median(t for t, _ in runs) for name, runs in measured.items()}
+    for name, runs in measured.items():
         every = ", ".join(f"{t:.1f}" for t, _ in runs)
         print(f"{name:10} {times[name]:8.1f} s, median of {every}; FID {runs[0][1]:.6f}")
-    ours_fid, theirs = found["ours"][0][1], found["clean-fid"][0][1]
+    ours_fid, theirs = measured["ours"][0][1], measured["clean-fid"][0][1]
     print(f"{times['clean-fid'] / times['ours']:.2f}x; the two FIDs differ by {abs(ours_fid - theirs) / theirs:.1e}")
 
 
 def again(*options: str) -> tuple[float, float]:
-    """The two numbers that this file prints with these options, in a process of its own."""
+    """Return the two numbers that this file prints with these options, in a process of its own."""
     command = [sys.executable, __file__, *options]
     first, second = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return first, second
 
 
 def main() -> None:
+    """Read the options and run what they name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -100,9 +100,9 @@ def _same_as_before(recorded: Path, protocol: FidProtocol, path: Path, digest: s
 
 def _known(path: Path) -> dict[str, str]:
     try:
-        found: dict[str, str] = json.loads(path.read_bytes())
+        known: dict[str, str] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise UserError(f"{path}: is damaged ({error}); remove it") from None
-    return found
+    return known

@@ -48,7 +48,7 @@ def write(path: Path, panels: Sequence[Panel]) -> None:
 
 def _page(panel: Panel) -> Figure:
     figure, across = Figure(figsize=A4), max(len(images) for _, images in panel.rows)
-    label = LABEL if any(words for words, _ in panel.rows) else 0.0
+    label = LABEL if any(text for text, _ in panel.rows) else 0.0
     top = A4[1] - MARGIN - 0.8
     side = min((A4[0] - 2 * MARGIN - label) / across, (top - MARGIN) / len(panel.rows))
     figure.text(MARGIN / A4[0], 1 - MARGIN / A4[1], panel.title, fontsize=14, va="top")
@@ -56,9 +56,9 @@ def _page(panel: Panel) -> Figure:
     for j, title in enumerate(panel.columns):
         x = MARGIN + label + (j + 0.5) * side
         figure.text(x / A4[0], (top + 0.05) / A4[1], title, fontsize=8, ha="center")
-    for i, (words, images) in enumerate(panel.rows):
+    for i, (text, images) in enumerate(panel.rows):
         bottom = top - (i + 1) * side
-        figure.text(MARGIN / A4[0], (bottom + side / 2) / A4[1], words, fontsize=8, va="center")
+        figure.text(MARGIN / A4[0], (bottom + side / 2) / A4[1], text, fontsize=8, va="center")
         left, width = MARGIN + label, len(images) * side
         axes = figure.add_axes((left / A4[0], bottom / A4[1], width / A4[0], (side - GAP) / A4[1]))
         axes.imshow(np.asarray(grid(_small(images), len(images))), interpolation="none", aspect="auto")

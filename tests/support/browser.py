@@ -1,4 +1,4 @@
-"""A page in headless Chromium: what it measures of itself in a frame of a given width."""
+"""A page in headless Chromium, which measures itself in a frame of a given width."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--enable-logging=stderr",
-    "--remote-debugging-port=0",  # so that it stays until it is told to end
+    "--remote-debugging-port=0",  # so that it runs until it gets SIGTERM
     "--window-size=1700,1000",
 )
 _MEASURE = """
@@ -61,7 +61,7 @@ addEventListener("load", async () => {
 
 
 def chromium() -> str:
-    """Its program. Without one a test is skipped, unless IDGAN_NEEDS_CHROMIUM says that this machine has it."""
+    """Return the name of its program. Without one the test is skipped, or fails if IDGAN_NEEDS_CHROMIUM is set."""
     for name in NAMES:
         if shutil.which(name):
             return name
@@ -71,7 +71,7 @@ def chromium() -> str:
 
 
 def look(page: Path, width: int, folder: Path) -> dict[str, Any]:
-    """What a page of `width` px finds: its widths, faults, images and the slider's first moment."""
+    """Open a page at `width` px and return what it measures: widths, faults, images and the slider's first moment."""
     text = page.read_text().replace("<head>", f"<head>{_MEASURE}", 1)
     wrapper = _WRAPPER.replace("WIDTH", str(width)).replace("PAGE", html.escape(text, quote=True)).encode()
     answers: queue.Queue[bytes] = queue.Queue()
@@ -100,12 +100,12 @@ def look(page: Path, width: int, folder: Path) -> dict[str, Any]:
         command = [chromium(), *_FLAGS, f"--user-data-dir={folder / 'profile'}"]
         running = subprocess.Popen([*command, f"http://127.0.0.1:{server.server_port}/"], stdout=out, stderr=out)
         try:
-            found: dict[str, Any] = json.loads(answers.get(timeout=120))
+            measured: dict[str, Any] = json.loads(answers.get(timeout=120))
         except queue.Empty:
             raise AssertionError(log.read_text()[-2000:]) from None
         finally:
             running.terminate()
             running.wait(30)
             server.shutdown()
-    found["console"] = re.findall(r"CONSOLE.*", log.read_text())
-    return found
+    measured["console"] = re.findall(r"CONSOLE.*", log.read_text())
+    return measured

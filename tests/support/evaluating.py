@@ -1,4 +1,4 @@
-"""Evaluation commands as processes, and what they answer."""
+"""Evaluation commands as processes, their output, and reference implementations of their networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .training import finish
 
 
 def evaluate(folder: Path, *argv: object, code: int = 0) -> processes.Running:
-    """`python -m evaluation ARGV`, ended with this exit code; folder: of its output."""
+    """Run `python -m evaluation ARGV` and expect this exit code. folder: of its output."""
     return finish(processes.command("evaluation", argv, folder), code)
 
 
@@ -51,13 +51,13 @@ def _quick(argv: list[str], place: str | None) -> None:
 
 
 def answer(running: processes.Running) -> dict[str, Any]:
-    """The last line of standard output."""
-    found: dict[str, Any] = json.loads(running.out.splitlines()[-1])
-    return found
+    """Return the record on the last line of standard output."""
+    record: dict[str, Any] = json.loads(running.out.splitlines()[-1])
+    return record
 
 
 def clean_fid(generated: Path, reals: Path, weights: Path) -> float:
-    """clean-fid's number of two folders of files."""
+    """Return clean-fid's number for two folders of files."""
     layers = torch.jit.load(weights).layers
     return float(
         compute_fid(
@@ -74,7 +74,7 @@ def clean_fid(generated: Path, reals: Path, weights: Path) -> float:
 
 
 def random_inception(path: Path) -> Path:
-    """A state dict for pytorch-fid's network under which features neither vanish nor explode."""
+    """Write a random state dict for pytorch-fid's network; its features neither vanish nor explode."""
     torch.manual_seed(0)
     state = inception.PytorchFid().state_dict()
     for name, value in state.items():
@@ -91,24 +91,24 @@ def random_inception(path: Path) -> Path:
 
 
 def pytorch_fid(images: Tensor, weights: Path) -> Tensor:
-    """Features of the reference network, [B, 2048], of uint8 images [B, 3, R, R] resized as its files are."""
+    """Return features [B, 2048] of the reference network. images: uint8 [B, 3, R, R], resized as its files are."""
     resize = build_resizer("legacy_pytorch")
     files = np.stack([resize(image.permute(1, 2, 0).numpy()) for image in images])
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(reference, "load_state_dict_from_url", lambda *_, **__: torch.load(weights))
         network = reference.InceptionV3(output_blocks=[3], resize_input=False).eval()
-        found: Tensor = network(torch.from_numpy(files).permute(0, 3, 1, 2) / 255)[0].flatten(1)
-    return found
+        features: Tensor = network(torch.from_numpy(files).permute(0, 3, 1, 2) / 255)[0].flatten(1)
+    return features
 
 
 def lines(run: Path, command: str) -> list[str]:
-    """The records of a command on a run."""
+    """Return the records of a command on a run, as lines of JSON."""
     path = run / "evaluation" / f"{command}.jsonl"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def refused(running: processes.Running, *words: object) -> None:
-    """Exit code 2, every word on standard error, no traceback, no answer."""
+    """Expect exit code 2, all of `words` on standard error, no traceback and no output."""
     finish(running, 2)
     for word in words:
         assert str(word) in running.err, running.err
@@ -117,5 +117,5 @@ def refused(running: processes.Running, *words: object) -> None:
 
 
 def self_contained(page: str) -> bool:
-    """Whether a page needs no other file."""
+    """True if a page needs no other file."""
     return not re.search(r"(src|href)=[\"'](?!data:)", page) and "@import" not in page and "url(" not in page
