@@ -1,4 +1,4 @@
-"""Files that appear under their name complete, or not at all."""
+"""Write files so that they appear under their names complete, or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def publish(path: Path, data: bytes) -> None:
-    """Write a file so that it appears under its name complete or not at all."""
+    """Write a file so that it appears under its name complete or not at all, also after a power cut.
+
+    Raises OSError with `path` as its file name.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as stream:
@@ -22,7 +25,7 @@ def publish(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Bring the names in a folder to the disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""What every command shares: logging, exit codes, and errors without a traceback."""
+"""What all commands share: logging, exit codes, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Any
 
 from .errors import UserError, disk_error
 
-EXIT_OK, EXIT_FAULT, EXIT_USER, EXIT_RESUME = 0, 1, 2, 75
+EXIT_OK = 0  # all that was asked for is done
+EXIT_FAULT = 1  # a fault of the program: the traceback is shown
+EXIT_USER = 2  # the user can mend it: the message says how
+EXIT_RESUME = 75  # stopped early with everything saved: the same command goes on
 
 
 def run(app: Any, args: Sequence[str] | None = None) -> None:
-    """Run a typer app and leave with its exit code: 0 done, 75 stopped early but resumable, 2 the user can mend it."""
+    """Run a typer app, and end the process with the exit code that belongs to its error, if it raises one.
+
+    args: of the command line; None takes those of the process.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         _call(app, args)
@@ -28,7 +34,7 @@ def run(app: Any, args: Sequence[str] | None = None) -> None:
 
 
 def _call(app: Any, args: Sequence[str] | None) -> None:
-    """A bad option is a UserError like any other."""
+    """Call the app; a bad option becomes a UserError, Ctrl-C a KeyboardInterrupt."""
     try:
         code = app(args, standalone_mode=False)
     except Exception as error:
@@ -41,7 +47,7 @@ def _call(app: Any, args: Sequence[str] | None) -> None:
 
 
 def explain(error: BaseException) -> tuple[int, str | None]:
-    """Exit code and message of an error; no message means that its traceback should be seen."""
+    """Return exit code and message of an error. Without a message (None) its traceback should be shown."""
     error = disk_error(error) or error
     if isinstance(error, UserError):
         return EXIT_USER, str(error)

@@ -1,4 +1,4 @@
-"""JSON lines: one record a line."""
+"""Read files of JSON lines: one record per line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSONL file that may be missing or, after a kill, end in half a line."""
-    found = []
+    """Return the records of a JSONL file.
+
+    A missing file has none; half a line, which a killed process left, is skipped.
+    """
+    records = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(line))
+            records.append(json.loads(line))
         except ValueError:
             continue
-    return found
+    return records

@@ -1,4 +1,4 @@
-"""Ordered work on processes: one function, many small items, results in the items' order."""
+"""Apply a function to many items on worker processes; results come in the order of the items."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Result = TypeVar("Result")
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """function(item) for each item, in order, on `workers` processes (1: in this one).
+    """Yield function(item) for each item, in order, computed on `workers` processes (1: in this one).
 
-    function and items must pickle. Few items are in flight at once, so items may hold data. The workers
-    die with this process, also when it is killed.
+    function and items must pickle. At most about two items per worker are under way at once, so items may hold data.
+    The workers end with this process, also when it is killed. Raises UserError where a worker dies.
     """
     if workers <= 1:
         yield from map(function, items)
         return
-    # A fork server is a clean process: forking this one could copy a lock that a thread (progress
-    # bar, OpenMP) holds.
+    # A fork server is a clean process: a fork of this one could inherit a lock that a thread (progress bar, OpenMP)
+    # holds.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_module_of(function)])  # imported once, not by every worker
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
@@ -47,12 +47,12 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
 
 
 def _module_of(function: Callable[..., object]) -> str:
-    """Where a function, or what a partial calls, is defined."""
+    """Return the module that defines a function, or the function that a partial calls."""
     return str(getattr(function, "func", function).__module__)
 
 
 def _follow_parent() -> None:
-    """In a worker: Ctrl-C is the parent's to handle, and a dead parent ends the worker."""
+    """Set up a worker process: it leaves Ctrl-C to its parent, and ends when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, a line a minute in a file."""
+"""Show how far a long command is: a bar on a terminal, a line per minute in a file."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ from rich.text import Text
 log = logging.getLogger(__name__)
 
 
-class _Rate(ProgressColumn):
+class _Throughput(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
 
 
 class _Lines(Progress):
-    """For a file: a line a minute in place of a bar."""
+    """Log a line per minute in place of a bar."""
 
     every = 60.0  # seconds
 
     def __init__(self) -> None:
         super().__init__(disable=True)
-        self.start_of_all = self.told_at = time.monotonic()
-        self.first: dict[int, float] = {}  # what an earlier, interrupted call had done when this one began
+        self.started_at = self.logged_at = time.monotonic()
+        self.first: dict[int, float] = {}  # by task: what an earlier, interrupted call had done already
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
         task, now = self.tasks[self.task_ids.index(task_id)], time.monotonic()
         first = self.first.setdefault(task_id, task.completed)
-        if now - self.told_at < self.every or not task.total or task.completed <= first:
+        if now - self.logged_at < self.every or not task.total or task.completed <= first:
             return
-        self.told_at = now
-        left = (task.total - task.completed) * (now - self.start_of_all) / (task.completed - first)
-        words = f"{task.description}: {task.completed:,.0f} of {task.total:,.0f} | eta {timedelta(seconds=round(left))}"
-        log.info(words)
+        self.logged_at = now
+        left = (task.total - task.completed) * (now - self.started_at) / (task.completed - first)
+        line = f"{task.description}: {task.completed:,.0f} of {task.total:,.0f} | eta {timedelta(seconds=round(left))}"
+        log.info(line)
 
 
 def progress_bar(shown: bool = True) -> Progress:
-    """A bar with count, rate and time left on a terminal; in a file a line a minute. shown: else nothing."""
+    """Return a bar with count, images per second and time left; where stderr is a file, it logs a line per minute.
+
+    shown: False gives one that shows nothing.
+    """
     console = Console(stderr=True)
     if shown and not console.is_terminal:
         return _Lines()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), Remaining())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Throughput(), Remaining())
     return Progress(*columns, console=console, disable=not shown)

@@ -1,22 +1,26 @@
-"""What a number was computed with: packages and machine."""
+"""The packages and the machine that a number was computed with."""
 
 from __future__ import annotations
 
 import contextlib
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that decide a number."""
+    """Return the versions of the packages that decide a number, by name."""
     return {name: metadata.version(name) for name in ("idgan", "torch", "numpy")}
 
 
 def hardware(device: torch.device) -> str:
-    """The name of what the networks run on."""
+    """Return the name of the GPU, or of the processor where the device is no GPU."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

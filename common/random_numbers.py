@@ -46,8 +46,11 @@ class Purpose(IntEnum):
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Philox4x32-10. counter: four int64 tensors that broadcast, values in [0, 2^32); key: two integers in the
-    same range. Returns four int64 tensors in [0, 2^32)."""
+    """Compute Philox4x32-10.
+
+    counter: four int64 tensors that broadcast, values in [0, 2^32); key: two integers in the same range. Returns four
+    int64 tensors in [0, 2^32).
+    """
     x0, x1, x2, x3 = torch.broadcast_tensors(*counter)
     k0, k1 = key
     for _ in range(10):
@@ -64,37 +67,43 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Ten
 
 
 def bits(seed: int, purpose: Purpose, positions: Tensor, count: int) -> Tensor:
-    """`count` random integers in [0, 2^32) for every position.
+    """Draw `count` random integers in [0, 2^32) for every position.
 
-    seed: in [0, 2^32); positions: int64 [...], in [0, 2^63). Returns int64 [..., count]: the first k of them do not
-    depend on count.
+    seed: in [0, 2^32); positions: int64 [...], in [0, 2^63). Returns int64 [..., count]; the first k of them do not
+    depend on count. Raises ValueError for a seed outside its range.
     """
     if not 0 <= seed <= _MASK:
         raise ValueError(f"seed {seed} is outside [0, 2^32)")
     block = torch.arange((count + 3) // 4, device=positions.device)
-    where = positions.unsqueeze(-1)
-    counter = (block, torch.zeros_like(block), where & _MASK, (where >> 32) & _MASK)
-    words = torch.stack(philox(counter, (seed, int(purpose))), dim=-1)
-    return words.flatten(-2)[..., :count]
+    position = positions.unsqueeze(-1)
+    counter = (block, torch.zeros_like(block), position & _MASK, (position >> 32) & _MASK)
+    drawn = torch.stack(philox(counter, (seed, int(purpose))), dim=-1)
+    return drawn.flatten(-2)[..., :count]
 
 
 def uniform(seed: int, purpose: Purpose, positions: Tensor, shape: Sequence[int]) -> Tensor:
-    """U[0, 1) for every position: float32 [*positions.shape, *shape], multiples of 2^-24 (1 is never reached)."""
-    words = bits(seed, purpose, positions, math.prod(shape))
-    return ((words >> 8).to(torch.float32) * 2.0**-24).reshape(*positions.shape, *shape)
+    """Draw from U[0, 1) for every position: float32 [*positions.shape, *shape], in multiples of 2^-24."""
+    drawn = bits(seed, purpose, positions, math.prod(shape))
+    return ((drawn >> 8).to(torch.float32) * 2.0**-24).reshape(*positions.shape, *shape)
 
 
 def normal(seed: int, purpose: Purpose, positions: Tensor, shape: Sequence[int]) -> Tensor:
-    """N(0, 1) for every position: float32 [*positions.shape, *shape], by Box-Muller in float64 (|z| <= 6.7)."""
+    """Draw from N(0, 1) for every position: float32 [*positions.shape, *shape].
+
+    By Box-Muller in float64; |z| <= 6.7.
+    """
     count = math.prod(shape)
-    words = bits(seed, purpose, positions, count + count % 2).to(torch.float64)
-    radius = torch.sqrt(-2.0 * torch.log((words[..., 0::2] + 1.0) * 2.0**-32))
-    angle = words[..., 1::2] * (2.0 * math.pi * 2.0**-32)
+    drawn = bits(seed, purpose, positions, count + count % 2).to(torch.float64)
+    radius = torch.sqrt(-2.0 * torch.log((drawn[..., 0::2] + 1.0) * 2.0**-32))
+    angle = drawn[..., 1::2] * (2.0 * math.pi * 2.0**-32)
     pair = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
     return pair.flatten(-2)[..., :count].to(torch.float32).reshape(*positions.shape, *shape)
 
 
 def integers(seed: int, purpose: Purpose, positions: Tensor, shape: Sequence[int], high: int) -> Tensor:
-    """Uniform integers in [0, high) for every position: int64 [*positions.shape, *shape]; bias below high / 2^32."""
-    words = bits(seed, purpose, positions, math.prod(shape))
-    return ((words * high) >> 32).reshape(*positions.shape, *shape)
+    """Draw uniform integers in [0, high) for every position: int64 [*positions.shape, *shape].
+
+    Their bias is below high / 2^32.
+    """
+    drawn = bits(seed, purpose, positions, math.prod(shape))
+    return ((drawn * high) >> 32).reshape(*positions.shape, *shape)

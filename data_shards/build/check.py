@@ -1,9 +1,10 @@
-"""Looking at every byte of a set: hashes, counts, keys, pixels, and the pyramid."""
+"""Check every byte of a set: hashes, counts, keys, pixels, and lower levels against the largest."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.process_pool import ordered_map
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
@@ -22,31 +23,43 @@ from data_shards.format.tars import Entry, entries, read, sha256
 
 @dataclass(frozen=True)
 class _Job:
+    """Shard `number` of a set, at all its levels."""
+
     root: Path
-    found: Manifest
+    stored: Manifest
     number: int
 
 
+@dataclass(frozen=True)
+class _Tar:
+    """One level of a shard."""
+
+    path: Path
+    resolution: int
+    entries: list[Entry]
+
+
 def check(root: Path, workers: int = 1) -> Iterator[list[str]]:
-    """Problems of each shard (all levels of it), in order; the first list is about the set as a whole."""
-    found = manifest.load(root)
-    yield _of_the_set(root, found)
-    shards = {len(info.shards) for info in found.levels.values()}
-    jobs = (_Job(root, found, number) for number in range(min(shards)))
+    """Yield the problems of each shard (all levels of it), in order; the first list is about the set as a whole."""
+    stored = manifest.load(root)
+    yield _check_set(root, stored)
+    shards = {len(info.shards) for info in stored.levels.values()}
+    jobs = (_Job(root, stored, number) for number in range(min(shards)))
     yield from ordered_map(_check_shard, jobs, workers)
 
 
-def _of_the_set(root: Path, found: Manifest) -> list[str]:
-    problems = []
-    top = found.level(found.resolutions[0])
-    for resolution, info in found.levels.items():
-        folder = root / info.folder
-        if [s.samples for s in info.shards] != [s.samples for s in top.shards]:
+def _check_set(root: Path, stored: Manifest) -> list[str]:
+    """Problems that show without opening a tar: numbers of samples, indices, sizes, foreign files."""
+    problems: list[str] = []
+    top = stored.level(stored.resolutions[0])
+    for info in stored.levels.values():
+        folder, count = root / info.folder, sum(shard.samples for shard in info.shards)
+        if [shard.samples for shard in info.shards] != [shard.samples for shard in top.shards]:
             problems.append(f"{folder}: its shards hold other numbers of samples than the largest level's")
-        if sum(s.samples for s in info.shards) != found.count:
-            problems.append(f"{folder}: holds {sum(s.samples for s in info.shards)} samples, not {found.count}")
+        if count != stored.count:
+            problems.append(f"{folder}: holds {count} samples, not {stored.count}")
         try:
-            index.load(root, found.level(resolution))
+            index.load(root, info)
             index.check_shards(root, info)
         except UserError as error:
             problems += error.problems or [str(error)]
@@ -57,71 +70,76 @@ def _check_shard(job: _Job) -> list[str]:
     """Problems of one shard at every level. Runs in a worker process."""
     torch.set_num_threads(1)
     problems: list[str] = []
-    tars: dict[int, tuple[Path, list[Entry]]] = {}
-    for resolution in job.found.resolutions:
-        info = job.found.level(resolution)
+    tars: list[_Tar] = []  # the largest level first
+    for resolution in job.stored.resolutions:
+        info = job.stored.level(resolution)
         path = job.root / info.folder / info.shards[job.number].name
         try:
-            problems += _bytes(path, info.shards[job.number], job.root)
-            tars[resolution] = (path, entries(path))
+            problems += _check_hash(path, info.shards[job.number], job.root)
+            tars.append(_Tar(path, resolution, entries(path)))
         except UserError as error:
             problems.append(str(error))
         except FileNotFoundError:
             problems.append(f"{path}: missing; copy it again")
-    if problems:
-        return problems
-    problems += _keys(tars)
-    return problems or _pixels(job.found, tars)
+    return problems or _check_keys(tars) or _check_images(job.stored, tars)
 
 
-def _bytes(path: Path, shard: manifest.Shard, root: Path) -> list[str]:
-    found = sha256(path)
-    if found == shard.sha256:
+def _check_hash(path: Path, shard: manifest.Shard, root: Path) -> list[str]:
+    digest = sha256(path)
+    if digest == shard.sha256:
         return []
     remedy = f"copy it again, or run `python -m data_shards index {root}` if the change is wanted"
-    return [f"{path}: sha256 is {found}, the manifest has {shard.sha256}; {remedy}"]
+    return [f"{path}: sha256 is {digest}, the manifest has {shard.sha256}; {remedy}"]
 
 
-def _keys(tars: dict[int, tuple[Path, list[Entry]]]) -> list[str]:
-    top = [e.key for e in next(iter(tars.values()))[1]]
+def _check_keys(tars: list[_Tar]) -> list[str]:
+    top = [entry.key for entry in tars[0].entries]
     return [
-        f"{path}: its keys are not those of the largest level; make the set again"
-        for path, found in tars.values()
-        if [e.key for e in found] != top
+        f"{tar.path}: its keys are not those of the largest level; make the set again"
+        for tar in tars
+        if [entry.key for entry in tar.entries] != top
     ]
 
 
-def _pixels(found: Manifest, tars: dict[int, tuple[Path, list[Entry]]]) -> list[str]:
+def _check_images(stored: Manifest, tars: list[_Tar]) -> list[str]:
     """Decode every image; a lower level of a lossless set is the box mean of the largest."""
     problems: list[str] = []
-    pyramids = found.codec is not None and found.codec.lossless
-    handles = {resolution: os.open(path, os.O_RDONLY) for resolution, (path, _) in tars.items()}
-    try:
-        for row in range(len(next(iter(tars.values()))[1])):
-            images: dict[int, Tensor] = {}
-            for resolution, (path, table) in tars.items():
-                member = table[row].image
-                try:
-                    images[resolution] = decode(read(handles[resolution], member), found.channels)
-                except (RuntimeError, ValueError) as error:
-                    problems.append(f"{path}: member {member.name} cannot be decoded ({error}); make the set again")
-                    continue
-                if images[resolution].dtype != torch.uint8:
-                    problems.append(f"{path}: member {member.name} has pixels of {images[resolution].dtype}")
-                if images[resolution].shape != (found.channels, resolution, resolution):
-                    problems.append(f"{path}: member {member.name} is {tuple(images[resolution].shape)}")
-            if pyramids and not problems:
-                problems += _pyramid(images, tars, row)
-    finally:
-        for handle in handles.values():
-            os.close(handle)
+    lossless = stored.codec is not None and stored.codec.lossless
+    with ExitStack() as stack:
+        handles = [os.open(tar.path, os.O_RDONLY) for tar in tars]
+        for handle in handles:
+            stack.callback(os.close, handle)
+        for row in range(len(tars[0].entries)):
+            images: list[Tensor] = []
+            for tar, handle in zip(tars, handles, strict=True):
+                problems += _check_image(tar, handle, row, stored.channels, images)
+            if lossless and not problems:
+                problems += _check_pyramid(images, tars, row)
     return problems
 
 
-def _pyramid(images: dict[int, Tensor], tars: dict[int, tuple[Path, list[Entry]]], row: int) -> list[str]:
-    largest = images[max(images)].permute(1, 2, 0).numpy()
+def _check_image(tar: _Tar, handle: int, row: int, channels: int, images: list[Tensor]) -> list[str]:
+    """Decode the image of sample `row` and append it to `images`. Returns what is wrong with it."""
+    member = tar.entries[row].image
+    try:
+        image = decode(read(handle, member), channels)
+    except (RuntimeError, ValueError) as error:
+        return [f"{tar.path}: member {member.name} cannot be decoded ({first_line(error)}); make the set again"]
+    images.append(image)
+    problems = []
+    if image.dtype != torch.uint8:
+        problems.append(f"{tar.path}: member {member.name} has pixels of {image.dtype}, not of 8 bits")
+    if image.shape != (channels, tar.resolution, tar.resolution):
+        wanted = (channels, tar.resolution, tar.resolution)
+        problems.append(f"{tar.path}: member {member.name} is {tuple(image.shape)}, not {wanted}")
+    return problems
+
+
+def _check_pyramid(images: list[Tensor], tars: list[_Tar], row: int) -> list[str]:
+    """Compare the images of a sample with the box means of the largest. images: of each tar."""
+    means = pyramid(images[0].permute(1, 2, 0).numpy(), [tar.resolution for tar in tars])
     return [
-        f"{tars[level][0]}: member {tars[level][1][row].image.name} is not the box mean of the largest level"
-        for level, image in pyramid(largest, list(images)).items()
-        if not np.array_equal(image, images[level].permute(1, 2, 0).numpy())
+        f"{tar.path}: member {tar.entries[row].image.name} is not the box mean of the largest level"
+        for tar, image in zip(tars, images, strict=True)
+        if not np.array_equal(means[tar.resolution], image.permute(1, 2, 0).numpy())
     ]

@@ -20,12 +20,12 @@ _MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions of what turns pixels into bytes and back."""
+    """Return the versions of the packages that turn pixels into bytes and back."""
     return {"pillow": pillow_version, "torchvision": torchvision.__version__, "numpy": np.__version__}
 
 
 def encode(image: UInt8, codec: Codec) -> bytes:
-    """Bytes of an image uint8 [R, R, C], C = 1 or 3; the same ones every time."""
+    """Encode an image uint8 [R, R, C], C = 1 or 3. The same pixels give the same bytes every time."""
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     stream = io.BytesIO()
     if codec.name == "png":
@@ -38,11 +38,13 @@ def encode(image: UInt8, codec: Codec) -> bytes:
 
 
 def decode(data: bytes, channels: int) -> Tensor:
-    """Pixels of a png, jpeg or webp: uint8 [C, H, W]. Raises RuntimeError where the bytes are broken.
+    """Decode a png, jpeg or webp: uint8 [C, H, W] (uint16 for a 16-bit png).
+
+    Raises RuntimeError or ValueError where the bytes are damaged.
 
     torchvision decodes 1.1 to 1.6 times as fast as Pillow (benchmarks/loading.py).
     """
     raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    if data[:4] == b"RIFF":  # WebP knows no grey: stored as three equal channels
+    if data[:4] == b"RIFF":  # WebP has no grey images: they are stored as three equal channels
         return decode_image(raw, ImageReadMode.RGB)[:channels]
     return decode_image(raw, _MODES[channels])

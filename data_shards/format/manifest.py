@@ -1,5 +1,4 @@
-"""manifest.json: what a folder of shards holds. It is written last, so a folder with a manifest is
-complete."""
+"""manifest.json: what a folder of shards holds. It is written last, so a folder with a manifest is complete."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from e
 
 
 def is_name(text: str) -> bool:
-    """Whether a manifest may name such a file."""
+    """Return whether a manifest may name such a file."""
     return re.match(_NAME, text) is not None
 
 
@@ -85,7 +84,7 @@ class Skipped(_Part):
 
 
 class Manifest(_Part):
-    """Everything that a reader needs to know before it opens a tar."""
+    """What manifest.json says: all that a reader needs to know before it opens a tar."""
 
     schema_version: int
     data_set: str
@@ -104,16 +103,16 @@ class Manifest(_Part):
 
     @property
     def hash(self) -> str:
-        """sha256 of the file's bytes: two sets with the same hash hold the same images in the same order."""
+        """The sha256 of the file's bytes: two sets with the same hash hold the same images in the same order."""
         return self._hash
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Largest first."""
+        """The resolutions of the levels in px, the largest first."""
         return tuple(sorted(self.levels, reverse=True))
 
     def level(self, resolution: int) -> LevelInfo:
-        """The level of a resolution, or a UserError that says which there are."""
+        """Return the level of a resolution. Raises UserError, which lists the stored ones, where it is not there."""
         if resolution not in self.levels:
             stored = ", ".join(map(str, self.resolutions))
             raise UserError(f"resolution {resolution} is not stored (there are: {stored}); make the set again with it")
@@ -121,12 +120,12 @@ class Manifest(_Part):
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """The file's bytes: no times and no paths, so equal sets have equal manifests."""
+    """Return the bytes of manifest.json. They hold no times and no paths, so equal sets have equal manifests."""
     return (json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
 def load(folder: Path) -> Manifest:
-    """Read DIR/manifest.json; a UserError says what is wrong with it and what to do."""
+    """Read DIR/manifest.json. Raises UserError where it is missing, damaged or of another schema version."""
     path = Path(folder) / FILE
     try:
         data = path.read_bytes()
@@ -156,6 +155,7 @@ def load(folder: Path) -> Manifest:
 
 
 def _missing(folder: Path) -> str:
+    """The message for a folder without a manifest."""
     if not folder.is_dir():
         return (
             f"{folder}: no such folder; make it with `python -m data_shards make dsprites --out {folder}` "

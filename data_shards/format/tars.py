@@ -1,4 +1,4 @@
-"""Reading the table of contents of a tar that may come from anywhere: nothing is ever extracted."""
+"""Read the table of contents of a tar that may come from anywhere. Nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _END = b"\0" * 1024  # two zero blocks end every tar
 
 
 class Member(NamedTuple):
-    """Where a file's bytes stand in its tar."""
+    """The place of a file in its tar: offset and length in bytes."""
 
     name: str
     offset: int
@@ -32,27 +32,37 @@ class Entry(NamedTuple):
 
 
 def members(path: Path) -> list[Member]:
-    """Every regular file of a tar. A UserError names tar and member for whatever a shard must not hold."""
+    """Return every regular file of a tar, in order.
+
+    Raises UserError where the tar is damaged, or holds what a shard must not hold (links, absolute paths, large files).
+    """
     found: list[Member] = []
-    end = 0
     try:
         with open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            for info in tar:
-                end = info.offset_data + (0 if info.isdir() else -(-info.size // 512) * 512)
-                if info.isdir():
-                    continue
-                _refuse(path, info)
-                found.append(Member(info.name, info.offset_data, info.size))
+            end = _read_headers(path, tar, found)
     except tarfile.TarError as error:
-        raise UserError(f"{path}: truncated or not a plain tar ({_after(found)}: {error}); copy it again") from None
+        raise UserError(
+            f"{path}: truncated or not a plain tar ({_place_after(found)}: {error}); copy it again"
+        ) from None
     with open(path, "rb") as stream:
         stream.seek(end)
         if stream.read(1024) != _END:
-            raise UserError(f"{path}: truncated or damaged ({_after(found)}: no end of archive); copy it again")
+            raise UserError(f"{path}: truncated or damaged ({_place_after(found)}: no end of archive); copy it again")
     return found
 
 
-def _after(found: list[Member]) -> str:
+def _read_headers(path: Path, tar: tarfile.TarFile, found: list[Member]) -> int:
+    """Append every regular file of an open tar to `found`; returns where the last member ends, in bytes."""
+    end = 0
+    for info in tar:
+        end = info.offset_data + (0 if info.isdir() else -(-info.size // 512) * 512)
+        if not info.isdir():
+            _refuse(path, info)
+            found.append(Member(info.name, info.offset_data, info.size))
+    return end
+
+
+def _place_after(found: list[Member]) -> str:
     return f"after member {found[-1].name}" if found else "at the first member"
 
 
@@ -73,8 +83,10 @@ def _refuse(path: Path, info: tarfile.TarInfo) -> None:
 
 
 def entries(path: Path) -> list[Entry]:
-    """The samples of a tar, by webdataset's rule: everything after the first dot of a file name is the
-    extension."""
+    """Return the samples of a tar by webdataset's rule: all after the first dot of a file name is the extension.
+
+    Raises UserError where a sample has no image or several, or its members are not adjacent.
+    """
     samples: list[Entry] = []
     key, parts = "", dict[str, Member]()
     seen: set[str] = set()
@@ -83,14 +95,14 @@ def entries(path: Path) -> list[Entry]:
         stem, dot, extension = file.partition(".")
         if not stem or not dot:
             continue  # as webdataset does: a file without a key or an extension is no member of a sample
-        this = f"{folder}/{stem}" if folder else stem
-        if this != key:
+        member_key = f"{folder}/{stem}" if folder else stem
+        if member_key != key:
             if parts:
                 samples.append(_entry(path, key, parts))
-            if this in seen:
+            if member_key in seen:
                 raise UserError(f"{path}: member {member.name}: the members of a sample must be adjacent; sort the tar")
-            seen.add(this)
-            key, parts = this, {}
+            seen.add(member_key)
+            key, parts = member_key, {}
         parts[extension.lower()] = member
     if parts:
         samples.append(_entry(path, key, parts))
@@ -111,11 +123,11 @@ def _entry(path: Path, key: str, parts: dict[str, Member]) -> Entry:
 
 
 def read(handle: int, member: Member) -> bytes:
-    """The bytes of a member."""
+    """Read the bytes of a member. handle: of the open tar."""
     return os.pread(handle, member.length, member.offset)
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """Return the sha256 of a file."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -34,7 +34,10 @@ class Painting:
 
 
 def load_painting(path: Path | None) -> Painting:
-    """The user's painting, shrunk to fit 350x274, or a procedural texture where no path is given."""
+    """Open the user's painting, shrunk to fit 350x274, or draw a procedural texture where no path is given.
+
+    Raises UserError where the file is no picture, or too small.
+    """
     if path is None:
         pixels = _procedural()
         digest = hashlib.sha256((pixels * 255).round().to(torch.uint8).numpy().tobytes()).hexdigest()
@@ -56,7 +59,10 @@ def load_painting(path: Path | None) -> Painting:
 
 
 def _procedural() -> Tensor:
-    """A painting-like texture: float32 [3, 274, 350]. Warped bands in a warm and a cold palette, with brush noise."""
+    """Draw a painting-like texture: float32 [3, 274, 350].
+
+    Warped bands in a warm and a cold palette, with brush noise.
+    """
     height, width = _THUMBNAIL[1], _THUMBNAIL[0]
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     warp = 0.12 * np.sin(7 * x + 3 * y) + 0.07 * np.sin(17 * y - 5 * x + 1.3)
@@ -77,7 +83,7 @@ def draw(
     seed: int,
     painting: Painting | None = None,
 ) -> Tensor:
-    """One draw of each sprite. sprites: uint8 [B, 1, R, R], alpha in 0..255; samples, epochs: int64 [B].
+    """Draw each sprite once in its variant. sprites: uint8 [B, 1, R, R], alpha in 0..255; samples, epochs: int64 [B].
 
     Returns uint8 [B, 3, R, R]; "plain" returns the sprites as they are, with one channel.
     """
@@ -100,17 +106,19 @@ def draw(
 
 
 def _enlarge(grid: Tensor, size: int) -> Tensor:
+    """[..., 64, 64] -> [..., size, size], nearest."""
     return grid if size == GRID else grid.repeat_interleave(size // GRID, -1).repeat_interleave(size // GRID, -2)
 
 
 def _crops(pixels: Tensor, position: Tensor, seed: int) -> Tensor:
+    """A crop of the painting for each position: [B, 3, 64, 64]."""
     height, width = pixels.shape[1:]
     corner = _corners(seed, position, height - GRID + 1, width - GRID + 1)
     return torch.stack([pixels[:, y : y + GRID, x : x + GRID] for y, x in corner])
 
 
 def _corners(seed: int, position: Tensor, rows: int, columns: int) -> list[list[int]]:
-    """Top-left corners (y, x) of the crops, y in [0, rows), x in [0, columns)."""
+    """Draw the top-left corners (y, x) of the crops, y in [0, rows), x in [0, columns)."""
     both = bits(seed, Purpose.VARIANT_CROP, position, 2)
     corners: list[list[int]] = torch.stack(((both[:, 0] * rows) >> 32, (both[:, 1] * columns) >> 32), 1).tolist()
     return corners

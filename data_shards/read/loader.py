@@ -1,4 +1,4 @@
-"""Shards -> batches, by position: sample i of the infinite stream is a pure function of (seed, i)."""
+"""Read batches from shards by position: sample i of the infinite stream is a pure function of (seed, i)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ from .worker_signals import follow_parent
 Int64 = NDArray[np.int64]
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
-_MAX_OPEN = 128
-_THREADED_FROM = 256  # px
+_MAX_OPEN = 128  # tars
+_THREADED_FROM = 256  # px: smaller images decode faster than a thread starts
 
 
 class Level:
-    """One resolution of a set, read by sample id. Safe to use in forked and spawned workers."""
+    """One resolution of a set, read by sample id. Safe to use in forked and spawned workers.
 
-    def __init__(self, root: Path, found: Manifest, resolution: int) -> None:
-        self.root, self.manifest, self.resolution = Path(root), found, resolution
-        self.count, self.channels = found.count, found.channels
-        self._info = found.level(resolution)
+    count: samples in the set; channels: 1 or 3. Raises UserError where an index or a tar is missing or has changed.
+    """
+
+    def __init__(self, root: Path, stored: Manifest, resolution: int) -> None:
+        self.root, self.manifest, self.resolution = Path(root), stored, resolution
+        self.count, self.channels = stored.count, stored.channels
+        self._info = stored.level(resolution)
         table = index.load(self.root, self._info)
         index.check_shards(self.root, self._info)
         self._table = {name: table[name] for name in ("shard", "offset", "length")}
@@ -59,30 +62,32 @@ class Level:
         return index.labels_of(self._top)
 
     def read_samples(self, samples: Int64) -> Tensor:
-        """Images of sample ids int64 [B]: uint8 [B, C, R, R].
+        """Decode the images of sample ids int64 [B]: uint8 [B, C, R, R]. Raises UserError where one is damaged.
 
-        Large ones are decoded by as many threads as torch has: one in a loader's worker.
+        Large images are decoded by as many threads as torch has: one in a loader's worker.
         """
         images = torch.empty((len(samples), self.channels, self.resolution, self.resolution), dtype=torch.uint8)
         stored = ((self.read_bytes(i), i, image) for i, image in zip(samples.tolist(), images.numpy(), strict=True))
         threads = torch.get_num_threads() if self.resolution >= _THREADED_FROM else 1
         with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-            list((pool.map if pool else map)(lambda one: self._decode_into(*one), stored))
+            decode_all = pool.map if pool else map
+            list(decode_all(lambda args: self._decode_into(*args), stored))
         return images
 
     def _decode_into(self, data: bytes, sample: int, image: UInt8) -> None:
+        """Decode the file of a sample into image uint8 [C, R, R]."""
         try:
-            found = decode(data, self.channels)
+            pixels = decode(data, self.channels)
         except (RuntimeError, ValueError) as error:
             raise self._broken(sample, f"cannot be decoded ({first_line(error)})") from None
-        if found.dtype != torch.uint8:
-            raise self._broken(sample, f"has pixels of {found.dtype}, not of 8 bits")
-        if found.shape != image.shape:
-            raise self._broken(sample, f"is {tuple(found.shape)}, not {image.shape}")
-        image[...] = found.numpy()
+        if pixels.dtype != torch.uint8:
+            raise self._broken(sample, f"has pixels of {pixels.dtype}, not of 8 bits")
+        if pixels.shape != image.shape:
+            raise self._broken(sample, f"is {tuple(pixels.shape)}, not {image.shape}")
+        image[...] = pixels.numpy()
 
     def read_bytes(self, sample: int) -> bytes:
-        """The stored file of one sample."""
+        """Read the stored image file of one sample. Raises UserError where its tar is cut short."""
         shard, offset, length = (int(self._table[name][sample]) for name in ("shard", "offset", "length"))
         data = os.pread(self._handle(shard), length, offset)
         if len(data) != length:
@@ -90,7 +95,7 @@ class Level:
         return data
 
     def _handle(self, shard: int) -> int:
-        """An open tar; pread has no shared position, so a handle may be inherited by a fork."""
+        """Open a tar, or return the open one. pread has no shared position, so a fork may inherit the handle."""
         if shard not in self._handles:
             if len(self._handles) >= _MAX_OPEN:
                 self.close()
@@ -106,6 +111,7 @@ class Level:
         return self.__dict__ | {"_handles": {}}
 
     def _broken(self, sample: int, what: str) -> UserError:
+        """The error about a damaged sample, with tar, byte and remedy."""
         path = self.root / self._info.folder / self._info.shards[int(self._table["shard"][sample])].name
         where = f"sample {sample} at byte {int(self._table['offset'][sample])}"
         return UserError(
@@ -119,8 +125,11 @@ def open_dataset(path: Path | str, resolution: int) -> Level:
 
 
 class Batch(NamedTuple):
-    """Stream positions, sample ids and epochs int64 [b]; images uint8 [b, C, R, R]; encoder_images: the
-    same images at 64 px, or None where no encoder looks at them."""
+    """One process's share of an iteration.
+
+    positions, samples, epochs: int64 [b]. images: uint8 [b, C, R, R]. encoder_images: the same images at 64 px, or None
+    where no encoder looks at them.
+    """
 
     positions: Tensor
     samples: Tensor
@@ -142,13 +151,12 @@ def batches(
     draw: Draw | None = None,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """This rank's batches from stream position `start` on, without end.
+    """Yield this rank's batches from stream position `start` on, without end.
 
-    Iteration k holds the positions start + k * batch_size + [rank * b, (rank + 1) * b),
-    where b = batch_size / world_size. encoder_level: the 64 px level of the same set, for
-    Batch.encoder_images.
-    draw(sprites, samples, epochs) -> images is applied in the worker; encoder_images are then
-    box means of what was drawn.
+    Iteration k holds the positions start + k * batch_size + [rank * b, (rank + 1) * b), where b = batch_size /
+    world_size. encoder_level: the 64 px level of the same set, for Batch.encoder_images. draw(sprites, samples, epochs)
+    -> images is applied in the worker; encoder_images are then box means of what was drawn. Raises UserError where
+    batch_size does not divide by world_size, or a sample is damaged.
     """
     if batch_size % world_size:
         raise UserError(f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple")
@@ -185,7 +193,7 @@ class _Positions(Sampler[Int64]):
 
 
 class _Reader(Dataset[Batch | str]):
-    """Positions -> batch. A UserError comes back as its message: torch would wrap it in a traceback."""
+    """Reads the batch at some positions. A UserError is returned as its message: torch would wrap it in a traceback."""
 
     def __init__(self, main: Level, encoder_level: Level | None, seed: int, draw: Draw | None) -> None:
         self.main, self.seed, self.draw = main, seed, draw
@@ -215,4 +223,5 @@ class _Reader(Dataset[Batch | str]):
 
 
 def _unchanged(batch: Batch | str) -> Batch | str:
+    """Keep DataLoader from converting what the reader returns."""
     return batch

@@ -1,4 +1,4 @@
-"""How a loader's worker process behaves."""
+"""How a loader's worker process answers signals, and the end of its parent."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import threading
 
 
 def follow_parent(worker: int = 0) -> None:
-    """Leave the signals of Ctrl-C and of a cluster's preemption to the parent, and leave when it is gone.
+    """Set up a worker: it ignores Ctrl-C and a cluster's preemption signals, and ends when its parent does.
 
-    Slurm and the terminal signal every process at once; a worker that died of it would fail the parent's last
-    steps. SIGTERM counts only when the parent sends it.
+    Slurm and the terminal signal every process at once; a worker that ended at once would fail the parent's last steps.
+    So SIGTERM counts only when the parent sends it. worker: its number, which a DataLoader passes.
     """
     for name in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
@@ -20,6 +20,7 @@ def follow_parent(worker: int = 0) -> None:
 
 
 def _watch(parent: int) -> None:
+    """End this process when the parent is gone, or has sent SIGTERM. Runs in a thread."""
     while os.getppid() == parent:
         sent = signal.sigtimedwait({signal.SIGTERM}, 1.0)
         if sent is not None and sent.si_pid == parent:

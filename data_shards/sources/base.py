@@ -1,4 +1,4 @@
-"""What a family of data sets gives to the writer."""
+"""The interface between a data set and `make`: samples, offenders, sources."""
 
 from __future__ import annotations
 
@@ -35,46 +35,64 @@ class Source(Protocol):
     """Images in a fixed (sorted) order. `part` must pickle: it is read in a worker process."""
 
     @property
-    def data_set(self) -> str: ...
+    def data_set(self) -> str:
+        """The data set's name, which the manifest holds."""
+        ...
+
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int:
+        """Channels of the images, 1 or 3."""
+        ...
+
     @property
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """The samples' names, in order."""
+        ...
+
     @property
     def recipe(self) -> dict[str, Any]:
         """JSON values that, with the listing, decide every pixel."""
         ...
 
     @property
-    def factors(self) -> tuple[Factor, ...]: ...
+    def factors(self) -> tuple[Factor, ...]:
+        """The known factors of variation, if any."""
+        ...
+
     @property
-    def labels(self) -> tuple[Label, ...]: ...
+    def labels(self) -> tuple[Label, ...]:
+        """The integers that every sample has beside its factors."""
+        ...
+
     @property
-    def notes(self) -> tuple[str, ...]: ...
+    def notes(self) -> tuple[str, ...]:
+        """What users should know about the set; `make` prints it, the manifest holds it."""
+        ...
+
     @property
     def listing_sha256(self) -> str:
         """Hash of names and contents of all source files, skipped ones included."""
         ...
 
     def part(self, start: int, stop: int) -> Iterable[Sample]:
-        """Samples start to stop - 1."""
+        """Return samples start to stop - 1."""
         ...
 
     def scan(self, workers: int) -> Iterator[Offender | None]:
-        """Look at every file once: one answer a file, None where it can be used."""
+        """Look at every file once. Yields one result per file: None where it can be used."""
         ...
 
     def without(self, offenders: Sequence[Offender]) -> Source:
-        """The same source less these files."""
+        """Return the same source without these files."""
         ...
 
     def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
-        """Notes that only the written samples give. labels: int64 [N] by name."""
+        """Return notes that follow from the written samples. labels: int64 [N] by name."""
         ...
 
 
 def listing_hash(lines: Iterable[str]) -> str:
-    """sha256 over lines."""
+    """Return the sha256 over lines, each with its newline."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.encode("utf-8", "surrogateescape") + b"\n")

@@ -31,7 +31,11 @@ _MPI3D = {"size": 2, "camera_height": 3, "background": 3, "horizontal": 40, "ver
 
 @dataclass(frozen=True)
 class Published:
-    """name: of the data set; file: as it is published; array: of its images; grids: the factors that it may have."""
+    """A published data set.
+
+    name: of the data set. file: its published name. array: the one of its images. grids: factors and their sizes, in
+    the order of the file; a data set that comes in several versions has several.
+    """
 
     name: str
     file: str
@@ -50,7 +54,7 @@ PUBLISHED = {published.name: published for published in (SHAPES3D, MPI3D, CARS3D
 
 @dataclass(frozen=True)
 class GridPart:
-    """Rows of the file, sorted."""
+    """Sorted rows of the file, as an iterable of samples."""
 
     path: Path
     published: Published
@@ -86,41 +90,50 @@ class Grid:
 
     @property
     def data_set(self) -> str:
+        """The data set's name."""
         return self.published.name
 
     @property
     def names(self) -> Sequence[str]:
+        """The rows' numbers in the file, seven digits."""
         return [f"{i:07d}" for i in self.index]
 
     @property
     def factors(self) -> tuple[Factor, ...]:
+        """The known factors, in the order of the file."""
         return tuple(Factor(name=name, size=size) for name, size in self.sizes)
 
     @property
     def recipe(self) -> dict[str, Any]:
+        """JSON values that, with the listing, decide every pixel."""
         return {"source": self.data_set, "images": f"file {self.file_sha256}"}
 
     @property
     def listing_sha256(self) -> str:
+        """Hash of the file and of the chosen rows."""
         return listing_hash([self.file_sha256, *self.names])
 
     def part(self, start: int, stop: int) -> GridPart:
+        """Return samples start to stop - 1."""
         return GridPart(self.path, self.published, self.sizes, self.index[start:stop])
 
     def scan(self, workers: int) -> Iterator[Offender | None]:
+        """Yield nothing: arrays hold no file that could be unusable."""
         return iter(())
 
     def without(self, offenders: Sequence[Offender]) -> Grid:
+        """Return the source itself: there are no offenders."""
         return self
 
     def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
+        """Return no notes."""
         return ()
 
 
 def grid(path: Path, published: Published, count: int | None) -> Grid:
-    """The images of a published file, or the same `count` of them every time.
+    """Open a published file as a source of all its images, or of the same `count` of them every time.
 
-    Raises UserError where it is no such file.
+    Raises UserError where it is not that file.
     """
     with open_arrays(path, _remedy(published)) as arrays:
         shape, dtype = arrays.header(published.array)
@@ -134,7 +147,7 @@ def grid(path: Path, published: Published, count: int | None) -> Grid:
 
 
 def choose(count: int | None, total: int) -> Int64:
-    """The same `count` of `total` every time, sorted."""
+    """Choose the same `count` of `total` rows every time, sorted: int64 [count]. None is all of them."""
     if count is None or count == total:
         return np.arange(total)
     if not 1 <= count <= total:

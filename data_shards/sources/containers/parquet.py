@@ -1,4 +1,4 @@
-"""Images in the parquet files that Hugging Face publishes: the column `image` is a struct of bytes and path."""
+"""Read images from the parquet files that Hugging Face publishes: the column `image` is a struct of bytes and path."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ class ParquetStore(Store):
     paths: tuple[Path, ...]
 
     def photos(self) -> list[Photo]:
+        """Return all rows in order, named by their stored paths where those are unique, else by number."""
         rows = [row for number, path in enumerate(self.paths) for row in _rows(number, path)]
         names = [PurePosixPath(path).name for path, _ in rows]
-        often = Counter(names)
-        return [
-            Photo(name if name and often[name] == 1 else f"{i:05d}", self.paths[place[0]].name, place)
-            for i, (name, (_, place)) in enumerate(zip(names, rows, strict=True))
-        ]
+        times = Counter(names)
+        photos = []
+        for i, (name, (_, place)) in enumerate(zip(names, rows, strict=True)):
+            unique = name and times[name] == 1
+            photos.append(Photo(name if unique else f"{i:05d}", self.paths[place[0]].name, place))
+        return photos
 
     def read(self, photo: Photo) -> bytes:
+        """Return the bytes in a row's image column."""
         file, group, row, _ = photo.place
         path = self.paths[file]
         data = _images(path, group, path.stat().st_mtime_ns)[row].as_py()
@@ -45,11 +48,12 @@ class ParquetStore(Store):
         return bytes(data)
 
     def where(self, photo: Photo) -> str:
+        """Return the image's file and row."""
         return f"{self.paths[photo.place[0]].name}: row {photo.place[3]} ({photo.name})"
 
 
 def _rows(number: int, path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The stored path ("" without one) and the place of every row."""
+    """Yield the stored path ("" without one) and the place of every row of file `number`."""
     with _readable(path) as file:
         names = ["image.path"] if _has_paths(file) else []
         first = 0
@@ -72,7 +76,7 @@ def _has_paths(file: Any) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _images(path: Path, group: int, mtime: int) -> Any:
-    """The image bytes of a row group: parquet is read in no smaller pieces. mtime: a changed file is read anew."""
+    """Read the image bytes of a row group: parquet is read in no smaller pieces. mtime: a changed file is read anew."""
     with _readable(path) as file:
         size = file.metadata.row_group(group).total_byte_size
         if size > MAX_GROUP:
@@ -82,7 +86,7 @@ def _images(path: Path, group: int, mtime: int) -> Any:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[Any]:
-    """An open file with an image column."""
+    """Open a file that has an image column. Raises UserError where it has none, or cannot be read."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -94,8 +98,8 @@ def _readable(path: Path) -> Iterator[Any]:
             columns = {field.name: field.type for field in file.schema_arrow}
             kind = columns.get("image")
             if kind is None or not is_struct(kind) or kind.get_field_index("bytes") < 0:
-                found = ", ".join(f"{name} ({type_})" for name, type_ in columns.items())
-                raise UserError(f"{path}: has no column image with bytes (it has: {found}); {_REMEDY}")
+                there = ", ".join(f"{name} ({type_})" for name, type_ in columns.items())
+                raise UserError(f"{path}: has no column image with bytes (it has: {there}); {_REMEDY}")
             yield file
     except (ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged, or not a readable parquet file ({error}); copy it again") from None

@@ -1,4 +1,4 @@
-"""A strict reader of the protocol buffer tf.train.Example (tensorflow/core/example/feature.proto):
+"""Read the protocol buffer tf.train.Example strictly (tensorflow/core/example/feature.proto):
 
 Example { Features features = 1 }, Features { map<string, Feature> feature = 1 },
 Feature { oneof: BytesList bytes_list = 1, FloatList float_list = 2, Int64List int64_list = 3 }, and each list
@@ -14,25 +14,37 @@ _BYTES_LIST, _INT64_LIST = 1, 3  # fields of Feature
 
 
 def example(data: bytes) -> dict[str, bytes | list[int]]:
-    """Features by name: the bytes of a list of one, or a list of int64; others are left out. ValueError: malformed."""
+    """Return features by name: the bytes of a list of one, or a list of int64. Other kinds are left out.
+
+    Raises ValueError where the data is malformed.
+    """
     found: dict[str, bytes | list[int]] = {}
     for features in _messages(data, 1):
         for entry in _messages(features, 1):
-            name = b"".join(_messages(entry, 1)).decode()
-            for feature in _messages(entry, 2):
-                for values in _messages(feature, _BYTES_LIST):
-                    (found[name],) = _messages(values, 1)
-                for values in _messages(feature, _INT64_LIST):
-                    found[name] = _int64s(values)
+            _read_entry(entry, found)
     return found
+
+
+def _read_entry(entry: bytes, found: dict[str, bytes | list[int]]) -> None:
+    """Add one entry of the map to `found`: name and feature."""
+    name = b"".join(_messages(entry, 1)).decode()
+    for feature in _messages(entry, 2):
+        for values in _messages(feature, _BYTES_LIST):
+            (found[name],) = _messages(values, 1)
+        for values in _messages(feature, _INT64_LIST):
+            found[name] = _int64s(values)
 
 
 def _messages(data: bytes, number: int) -> list[bytes]:
     """The length-delimited fields of this number."""
-    found = [content for field, content in _fields(data) if field == number]
-    if not all(isinstance(content, bytes) for content in found):
-        raise ValueError(f"field {number} is not length-delimited")
-    return [content for content in found if isinstance(content, bytes)]
+    messages = []
+    for field, content in _fields(data):
+        if field != number:
+            continue
+        if not isinstance(content, bytes):
+            raise ValueError(f"field {number} is not length-delimited")
+        messages.append(content)
+    return messages
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
@@ -74,7 +86,7 @@ def _int64s(data: bytes) -> list[int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer of 7 bits a byte, the lowest first, and where it ends."""
+    """Read an integer of 7 bits a byte, the lowest first. Returns it, and where it ends."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

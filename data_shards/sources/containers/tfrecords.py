@@ -1,4 +1,4 @@
-"""TFRecords of the PGGAN code, read without TensorFlow.
+"""Read the TFRecords of the PGGAN code without TensorFlow.
 
 Framing (tensorflow/core/lib/io/record_writer.h): uint64 length, uint32 masked crc32c of the length's bytes, the
 data, uint32 masked crc32c of the data; little-endian. The data is a tf.train.Example with the features `shape`
@@ -34,6 +34,7 @@ class RecordStore(Store):
     path: Path
 
     def photos(self) -> list[Photo]:
+        """Return all records, named and sorted by image number."""
         places = index_records(self.path)
         order = np.arange(len(places))
         np.random.RandomState(123).shuffle(order)
@@ -41,6 +42,7 @@ class RecordStore(Store):
         return sorted(Photo(f"{image:05d}", f"{image:05d}", (k, *place)) for image, (k, place) in named)
 
     def read(self, photo: Photo) -> bytes:
+        """Return the data of a record, whose checksum is verified."""
         _, offset, length = photo.place
         with open(self.path, "rb") as stream:
             stream.seek(offset)
@@ -52,9 +54,11 @@ class RecordStore(Store):
         return data
 
     def where(self, photo: Photo) -> str:
+        """Return the image's file and record."""
         return f"{self.path.name}: record {photo.place[0]} (image {photo.name})"
 
     def open(self, data: bytes) -> Image.Image:
+        """Decode a record: raw pixels in a tf.train.Example."""
         try:
             features = example(data)
         except ValueError as error:
@@ -69,9 +73,12 @@ class RecordStore(Store):
 
 
 def largest_records(paths: Sequence[Path]) -> Path:
-    """The file of the largest resolution: NAME-rNN.tfrecords holds 2^NN px."""
-    levels = {path: re.search(r"-r(\d\d)$", path.stem) for path in paths}
-    named = {path: int(found[1]) for path, found in levels.items() if found}
+    """Return the file of the largest resolution: NAME-rNN.tfrecords holds 2^NN px.
+
+    Raises UserError where the names do not say which that is.
+    """
+    matches = {path: re.search(r"-r(\d\d)$", path.stem) for path in paths}
+    named = {path: int(match[1]) for path, match in matches.items() if match}
     if not named and len(paths) == 1:
         return paths[0]
     best = [path for path, level in named.items() if level == max(named.values())]
@@ -82,13 +89,16 @@ def largest_records(paths: Sequence[Path]) -> Path:
 
 
 def masked_crc(data: bytes) -> int:
-    """crc32c, rotated by 15 bits and moved by a constant, as the format stores it."""
+    """Return the crc32c, rotated by 15 bits and moved by a constant, as the format stores it."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def index_records(path: Path) -> list[tuple[int, int]]:
-    """Offset and length of each record's data. Framing that is broken hides all that follows: a UserError."""
+    """Return offset and length in bytes of each record's data.
+
+    Raises UserError where the framing is damaged, because all that follows is then lost.
+    """
     places: list[tuple[int, int]] = []
     if not path.is_file():
         raise UserError(f"{path}: no such file; name the TFRecords file or its folder")
@@ -103,6 +113,7 @@ def index_records(path: Path) -> list[tuple[int, int]]:
 
 
 def _place(path: Path, stream: BinaryIO, number: int, total: int) -> tuple[int, int]:
+    """Offset and length of the record that begins at the stream's position. total: bytes of the file."""
     header = stream.read(12)
     if len(header) == 12:
         length, crc = struct.unpack("<QI", header)

@@ -10,13 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from common.errors import UserError
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
-from data_shards.sources.containers.image_store import Box, Photo, images_of, open_store
+from data_shards.sources.containers.folder_and_zip import open_store
+from data_shards.sources.containers.image_store import Box, Photo, images_of
 
 from .crop_and_resize import OwnBox
 from .label_files import few, require_rows
@@ -36,21 +35,25 @@ class Car(NamedTuple):
 
 
 def cars(src: Path, size: int) -> Photos:
-    """The cars below the folder or zip `src`, whose .mat files are in it or beside it."""
+    """Open the cars below the folder or zip `src` as a source; the .mat files are in it or beside it.
+
+    size: of the largest level, px. Boxes with a side below it, or below 64 px, are left out. Raises UserError where
+    images or annotations are missing or do not belong together.
+    """
     store = open_store(src)
-    found = images_of(store, src)
+    photos = images_of(store, src)
     mats = _mats(src if src.is_dir() else src.parent)
     classes = _classes(mats)
-    rows, notes = _matched(found, mats, src)
+    rows, notes = _matched(photos, mats, src)
     boxed = [
         photo._replace(box=car.box, labels=(car.class_number - 1,))
-        for photo, car in zip(found, rows, strict=True)
+        for photo, car in zip(photos, rows, strict=True)
         if _large(car.box, max(LEAST, size))
     ]
     _check_classes(rows, classes, mats)
     if not boxed:
         raise UserError(f"{src}: no box has sides of {max(LEAST, size)} px or more; choose a smaller --resolutions")
-    left_out = len(found) - len(boxed)
+    left_out = len(photos) - len(boxed)
     recipe = {
         "source": "cars",
         "crop": "bounding box x1, y1, x2, y2 as it stands",
@@ -86,7 +89,7 @@ def _mats(folder: Path) -> dict[str, Path]:
 
 
 def _matched(photos: Sequence[Photo], mats: dict[str, Path], src: Path) -> tuple[list[Car], list[str]]:
-    """The annotation of every image, and notes on annotations without one."""
+    """Return the annotation of every image, and notes on annotations without an image."""
     tables = {name: _read(path) for name, path in mats.items() if name != _META}
     groups: dict[str, list[str]] = {name: [] for name in tables}
     keys = []
@@ -94,13 +97,13 @@ def _matched(photos: Sequence[Photo], mats: dict[str, Path], src: Path) -> tuple
         name, file = _table_of(photo, mats, src), PurePosixPath(photo.path).name
         groups[name].append(file)
         keys.append((name, file))
-    _unique(keys, src)
+    _refuse_copies(keys, src)
     notes = [note for name, files in groups.items() for note in require_rows(mats[name], files, list(tables[name]))]
     return [tables[name][file] for name, file in keys], notes
 
 
 def _table_of(photo: Photo, mats: dict[str, Path], src: Path) -> str:
-    """Which annotations an image belongs to: by its folder, or the only ones that there are."""
+    """Return the name of the annotation file of an image: by its folder, or the only one that there is."""
     folders = PurePosixPath(photo.path).parent.parts or (src.name,)
     split = {"cars_train": _TRAIN, "cars_test": _TEST}
     name = next((split[folder] for folder in folders if folder in split), None)
@@ -115,15 +118,18 @@ def _table_of(photo: Photo, mats: dict[str, Path], src: Path) -> str:
     return name
 
 
-def _unique(keys: Sequence[tuple[str, str]], src: Path) -> None:
+def _refuse_copies(keys: Sequence[tuple[str, str]], src: Path) -> None:
     twice = [file for (_, file), times in Counter(keys).items() if times > 1]
     if twice:
         raise UserError(f"{src}: holds more than one image of a name ({few(twice)}); remove the copies")
 
 
 def _read(path: Path) -> dict[str, Car]:
-    """Rows by image file name. The boxes count from 1 and are inclusive; the authors' code hands x1, y1, x2, y2 to
-    crop as they are, which is one pixel off that at the left and the top, and so does this."""
+    """Read the rows of an annotation file, by image file name.
+
+    The boxes count from 1 and are inclusive. The authors' code passes x1, y1, x2, y2 to crop as they are, which loses
+    the first column and row, and so does this.
+    """
     table = _array(path, "annotations")
     names = table.dtype.names or ()
     file = "fname" if "fname" in names else "relative_im_path"
@@ -143,7 +149,7 @@ def _read(path: Path) -> dict[str, Car]:
 
 
 def _classes(mats: dict[str, Path]) -> tuple[str, ...] | None:
-    """Names of classes 1, 2, ...; the combined file brings its own."""
+    """Names of classes 1, 2, ...; the combined file holds them, too. None without a file that does."""
     path = mats.get(_META) or mats.get(_ALL)
     return tuple(str(name) for name in _array(path, "class_names")) if path else None
 
@@ -156,7 +162,10 @@ def _check_classes(rows: Sequence[Car], classes: tuple[str, ...] | None, mats: d
 
 
 def _array(path: Path, name: str) -> np.ndarray[Any, Any]:
-    """One array of a .mat file, as a vector."""
+    """Read one array of a .mat file, as a vector."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     try:
         content = loadmat(path, squeeze_me=True, variable_names=[name])
     except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, LookupError, zlib.error) as error:

@@ -10,7 +10,8 @@ from typing import Any
 from common.errors import UserError
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
-from data_shards.sources.containers.image_store import Photo, by_file_name, images_of, open_store
+from data_shards.sources.containers.folder_and_zip import open_store
+from data_shards.sources.containers.image_store import Photo, by_file_name, images_of
 
 from .crop_and_resize import FixedBox, centre
 from .label_files import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
@@ -28,20 +29,24 @@ LABEL_FILES = (ATTRIBUTES, IDENTITY, PARTITION, LANDMARKS)
 
 
 def celeba(src: Path, size: int, crop: str = "paper", labels: Path | None = None) -> Photos:
-    """CelebA below `src` (the images, or the folder that holds them and the label files). labels: folder of these."""
+    """Open CelebA as a source. src: the images, or the folder that holds them and the label files.
+
+    size: of the largest level, px. crop: a name in CROPS. labels: the folder of the label files, where it is another.
+    Raises UserError where images or labels are missing.
+    """
     images = _images(src)
     store = open_store(images)
     photos = by_file_name(images_of(store, images), images)
-    tables = label_tables(src, labels, LABEL_FILES)
+    tables = find_label_tables(src, labels, LABEL_FILES)
     names = [photo.name for photo in photos]
-    photos, notes = with_labels(photos, names, tables)
+    photos, notes = add_labels(photos, names, tables)
     recipe = {
         "source": "celeba",
         "crop": f"{crop}, box {CROPS[crop]} of {WIDTH}x{HEIGHT}",
         "filter": "lanczos",
         "size": size,
         "colour": "RGB",
-        "label_files": files_of(tables),
+        "label_files": label_file_hashes(tables),
     }
     return Photos(
         data_set="celeba",
@@ -50,7 +55,7 @@ def celeba(src: Path, size: int, crop: str = "paper", labels: Path | None = None
         how=FixedBox(size, "CelebA", (WIDTH, HEIGHT), CROPS[crop]),
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
-        own_labels=labels_of(tables),
+        own_labels=table_labels(tables),
         notes=(GREY, *notes),
     )
 
@@ -64,21 +69,21 @@ def _images(src: Path) -> Path:
     return src
 
 
-def label_tables(src: Path, labels: Path | None, kinds: Sequence[Kind]) -> list[Table]:
-    """The label files in the named folder, or in or beside `src`, also in the published Anno/ and Eval/."""
+def find_label_tables(src: Path, labels: Path | None, kinds: Sequence[Kind]) -> list[Table]:
+    """Read the label files in the named folder, or in or beside `src`, also in the published Anno/ and Eval/."""
     beside = [src, src.parent, *([src.parent.parent] if src.parent.name == "Img" else [])]
     places = [labels] if labels is not None else beside
-    found = find_tables([folder for place in places for folder in (place, place / "Anno", place / "Eval")], kinds)
-    if labels is not None and not found:
+    tables = find_tables([folder for place in places for folder in (place, place / "Anno", place / "Eval")], kinds)
+    if labels is not None and not tables:
         names = ", ".join(f"{kind.stem}.txt" for kind in kinds)
         raise UserError(f"--labels is {labels}: holds none of {names} (or .csv); name the folder that does")
-    return found
+    return tables
 
 
-def with_labels(
+def add_labels(
     photos: Sequence[Photo], rows: Sequence[str], tables: Sequence[Table]
 ) -> tuple[list[Photo], tuple[str, ...]]:
-    """The photos with the labels of all tables. rows: the row of each photo. Notes on what was found."""
+    """Return the photos with the labels of all tables, and notes on these. rows: name of the row of each photo."""
     notes = [note for table in tables for note in require_rows(table.path, rows, list(table.rows))]
     if not tables:
         notes.append("no label files were found: the set has no labels")
@@ -88,11 +93,11 @@ def with_labels(
     return [photo._replace(labels=v) for photo, v in zip(photos, values, strict=True)], tuple(notes)
 
 
-def labels_of(tables: Sequence[Table]) -> tuple[Label, ...]:
-    """The columns of all tables."""
+def table_labels(tables: Sequence[Table]) -> tuple[Label, ...]:
+    """Return the columns of all tables as labels."""
     return tuple(label for table in tables for label in table.labels)
 
 
-def files_of(tables: Sequence[Table]) -> dict[str, Any]:
-    """Names and hashes of label files, for the recipe: other labels are another set."""
+def label_file_hashes(tables: Sequence[Table]) -> dict[str, Any]:
+    """Return the names and hashes of label files, for the recipe: a set with other labels is another set."""
     return {table.path.name: sha256(table.path) for table in tables}

@@ -10,13 +10,14 @@ from typing import Any
 from common.errors import UserError
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
-from data_shards.sources.containers.image_store import Fault, Photo, Store, by_file_name, images_of, open_store
+from data_shards.sources.containers.folder_and_zip import open_store
+from data_shards.sources.containers.image_store import Fault, Photo, Store, by_file_name, images_of
 from data_shards.sources.containers.parquet import ParquetStore
 from data_shards.sources.containers.tfrecords import RecordStore, largest_records
 
-from .celeba import files_of, label_tables, labels_of, with_labels
+from .celeba import add_labels, find_label_tables, label_file_hashes, table_labels
 from .crop_and_resize import IDENTICAL, AsIs, number_in
-from .label_files import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, read_image_list
+from .label_files import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, Table, read_image_list
 from .photo_source import GREY, Photos, photos_hash
 
 SIDE, COUNT = 1024, 30_000
@@ -24,9 +25,10 @@ _LABEL_FILES = (ATTRIBUTES, IDENTITY, PARTITION)  # the landmarks are about othe
 
 
 def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path | None = None) -> Photos:
-    """CelebA-HQ in any of its layouts; a smaller `size` takes exact box means of the whole images.
+    """Open CelebA-HQ in any of its layouts as a source; a smaller `size` (px) takes exact box means of the images.
 
-    image_list: verify pixels. labels: a folder with CelebA's label files, which image_list's orig_file leads to.
+    image_list: the published image_list.txt, to verify pixels with. labels: a folder with CelebA's label files, whose
+    rows the list's column orig_file names. Raises UserError where files are missing or do not belong together.
     """
     if labels is not None and image_list is None:
         raise UserError("--labels needs --image-list: only image_list.txt says which CelebA image each one was")
@@ -34,27 +36,21 @@ def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path
     store = _store(src)
     photos = _sorted(store, src)
     side = _side(store, photos, src, size)
-    tables = label_tables(src, labels, _LABEL_FILES) if labels is not None else []
+    tables: list[Table] = []
     notes: tuple[str, ...] = ()
     first = None
     if labels is not None:
-        if isinstance(store, ParquetStore) and not all(PurePosixPath(photo.name).suffix for photo in photos):
-            raise UserError(
-                f"{src}: its rows have no paths, so nothing says which image each one is; leave --labels out"
-            )
+        tables = find_label_tables(src, labels, _LABEL_FILES)
+        _refuse_rows_without_paths(store, photos, src)
         first = _first_number(photos, listed, src)
-        photos, notes = with_labels(photos, _orig_files(photos, listed, src, first), tables)
-    if side != SIDE:
-        notes += (f"the images are {side} px, the published ones {SIDE} px",)
-    if isinstance(store, RecordStore) and len(photos) != COUNT:
-        notes += (f"{len(photos):,} records, not {COUNT:,}: the names hold if all were exported at once",)
+        photos, notes = add_labels(photos, _orig_files(photos, listed, src, first), tables)
     recipe: dict[str, Any] = {
         "source": "celeba_hq",
         "crop": "none",
         "filter": "none" if side == size else f"box mean of {side} px, rounded once, half up",
         "size": size,
         "colour": "RGB",
-        "label_files": files_of(tables),
+        "label_files": label_file_hashes(tables),
         "image_list": sha256(image_list) if image_list is not None else None,
     }
     return Photos(
@@ -64,14 +60,30 @@ def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path
         how=AsIs(size, "CelebA-HQ", side, image_list, first),
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
-        own_labels=labels_of(tables),
+        own_labels=table_labels(tables),
         measured_labels=(Label(name=IDENTICAL, classes=("no", "yes")),) if image_list is not None else (),
-        notes=(GREY, *notes),
+        notes=(GREY, *notes, *_unlike_the_published(store, len(photos), side)),
     )
 
 
+def _refuse_rows_without_paths(store: Store, photos: Sequence[Photo], src: Path) -> None:
+    """Parquet rows without a stored path have no number, by which labels are found."""
+    if isinstance(store, ParquetStore) and not all(PurePosixPath(photo.name).suffix for photo in photos):
+        raise UserError(f"{src}: its rows have no paths, so nothing says which image each one is; leave --labels out")
+
+
+def _unlike_the_published(store: Store, count: int, side: int) -> list[str]:
+    """Notes on how this copy differs from the published data set."""
+    notes = []
+    if side != SIDE:
+        notes.append(f"the images are {side} px, the published ones {SIDE} px")
+    if isinstance(store, RecordStore) and count != COUNT:
+        notes.append(f"{count:,} records, not {COUNT:,}: the names hold if all were exported at once")
+    return notes
+
+
 def _store(src: Path) -> Store:
-    """The layout that is there; two at once are refused."""
+    """Open the layout that is there; two at once are refused."""
     if src.suffix == ".tfrecords":
         return RecordStore(src)
     if src.suffix == ".parquet":
@@ -87,7 +99,7 @@ def _store(src: Path) -> Store:
 
 
 def _sorted(store: Store, src: Path) -> list[Photo]:
-    """By image number, which not every copy pads with zeros. Parquet stays in its order, to be read in one sweep."""
+    """Sort by image number, which not every copy pads with zeros. Parquet keeps its order, to be read in one sweep."""
     photos = images_of(store, src)
     if isinstance(store, ParquetStore):
         return photos
@@ -95,7 +107,10 @@ def _sorted(store: Store, src: Path) -> list[Photo]:
 
 
 def _side(store: Store, photos: Sequence[Photo], src: Path, size: int) -> int:
-    """px of the whole images, by the first one: a power of two, at least `size`; what differs offends in the scan."""
+    """Side of the whole images in px, by the first one: a power of two, at least `size`.
+
+    The scan reports images that differ from it.
+    """
     try:
         width, height = store.open(store.read(photos[0])).size
     except (Fault, OSError, ValueError, SyntaxError):
@@ -108,7 +123,7 @@ def _side(store: Store, photos: Sequence[Photo], src: Path, size: int) -> int:
 
 
 def _first_number(photos: Sequence[Photo], listed: Sequence[ListedImage], src: Path) -> int:
-    """Copies number from 0, as the list does, or from 1."""
+    """The number that names begin with: copies count from 0, as the list does, or from 1."""
     numbers, last = {number_in(photo.name) for photo in photos}, max(row.number for row in listed)
     first = 0 if 0 in numbers else 1 if last + 1 in numbers else None
     if first is None:
@@ -120,7 +135,7 @@ def _first_number(photos: Sequence[Photo], listed: Sequence[ListedImage], src: P
 
 
 def _orig_files(photos: Sequence[Photo], listed: Sequence[ListedImage], src: Path, first: int) -> list[str]:
-    """The CelebA image that each one was made of."""
+    """File name of the CelebA image that each one was made from."""
     numbers = [number_in(photo.name) for photo in photos]
     files = {row.number: row.orig_file for row in listed}
     lost = [p.name for p, number in zip(photos, numbers, strict=True) if number - first not in files]

@@ -7,7 +7,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from data_shards.format.manifest import Label
-from data_shards.sources.containers.image_store import Photo, images_of, open_store
+from data_shards.sources.containers.folder_and_zip import open_store
+from data_shards.sources.containers.image_store import Photo, images_of
 
 from .crop_and_resize import FixedBox, centre
 from .photo_source import GREY, Photos, photos_hash
@@ -18,13 +19,16 @@ _NAME = re.compile(r"image_\d+_p(\d+)_t(\d+)_r\d+\.png")
 
 
 def chairs(src: Path, size: int) -> Photos:
-    """The renders below the folder or zip `src`: rendered_chairs, or what holds it."""
+    """Open the renders below the folder or zip `src` as a source: rendered_chairs, or the folder that holds it.
+
+    size: of the largest level, px. Raises UserError where there are none.
+    """
     store = open_store(src)
-    found = images_of(store, src)
-    models = [_model(photo) for photo in found]
+    unsorted = images_of(store, src)
+    models = [_model(photo) for photo in unsorted]
     classes = sorted(set(models))
     number = {model: i for i, model in enumerate(classes)}
-    labelled = (_labelled(photo, model, number[model]) for photo, model in zip(found, models, strict=True))
+    labelled = (_labelled(photo, model, number[model]) for photo, model in zip(unsorted, models, strict=True))
     photos = sorted(labelled, key=lambda photo: photo.name)
     recipe = {
         "source": "chairs",
@@ -54,6 +58,7 @@ def _model(photo: Photo) -> str:
 
 
 def _labelled(photo: Photo, model: str, number: int) -> Photo:
+    """The photo with its name and its labels. number: of the model. A name that does not fit is a fault."""
     file = PurePosixPath(photo.path).name
     view = _NAME.fullmatch(file)
     if view is None:

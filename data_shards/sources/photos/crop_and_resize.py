@@ -1,4 +1,4 @@
-"""From an opened image to the pixels of the largest level: which box is taken, and how it gets its size."""
+"""How an opened image becomes the pixels of the largest level: which box is taken, and how it is resized."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDENTICAL = "pixel_identical"
 
 
 class Recipe(ABC):
-    """What is done to every image of a source. It pickles."""
+    """How every image of a source is cropped and resized. It pickles."""
 
     size: int  # px of the largest level
 
@@ -34,27 +34,27 @@ class Recipe(ABC):
 
     @abstractmethod
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
-        """uint8 [size, size, 3] of an RGB image."""
+        """Crop and resize an RGB image: uint8 [size, size, 3]. box: the image's own, where it has one."""
 
     def measured(self, image: Image.Image, name: str) -> dict[str, int]:
-        """Labels that the pixels themselves give. name: of the sample."""
+        """Return labels that are measured of the pixels. name: of the sample."""
         return {}
 
 
 def centre(width: int, height: int, side: int) -> Box:
-    """The square of `side` px in the middle; the odd pixel stays right and below."""
+    """Return the square of `side` px in the middle; an odd pixel is left over at the right and below."""
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
 
 
 def lanczos(image: Image.Image, box: Box, size: int) -> UInt8:
-    """uint8 [size, size, C]: crop first, then resize, so that no pixel from outside the box has a part in it."""
+    """Crop, then resize: uint8 [size, size, C]. No pixel from outside the box has a part in the result."""
     part = image.crop(box)
     return np.asarray(part if part.size == (size, size) else part.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def must_be(width: int, height: int, expected: tuple[int, int], data_set: str) -> None:
-    """Raise a Fault for an image that has another size than all of its data set."""
+    """Raise a Fault for an image of another size than its data set has."""
     if (width, height) != expected:
         remedy = f"take the image as {data_set} has it, or remove it"
         raise Fault(f"is {width}x{height}, not {expected[0]}x{expected[1]}", remedy)
@@ -67,11 +67,13 @@ class LargestSquare(Recipe):
     size: int
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
+        """Raise a Fault where the image has another size than the recipe is made for."""
         if min(width, height) < self.size:
             rule = f"is {width}x{height}, too small for {self.size} px"
             raise Fault(rule, "choose a smaller largest resolution")
 
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        """Crop and resize an RGB image: uint8 [size, size, 3]."""
         return lanczos(image, centre(*image.size, min(image.size)), self.size)
 
 
@@ -85,9 +87,11 @@ class FixedBox(Recipe):
     box: Box
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
+        """Raise a Fault where the image has another size than the recipe is made for."""
         must_be(width, height, self.expected, self.data_set)
 
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        """Crop and resize an RGB image: uint8 [size, size, 3]."""
         return lanczos(image, self.box, self.size)
 
 
@@ -98,6 +102,7 @@ class OwnBox(Recipe):
     size: int
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
+        """Raise a Fault where the image has another size than the recipe is made for."""
         assert box is not None
         left, top, right, bottom = box
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
@@ -105,6 +110,7 @@ class OwnBox(Recipe):
             raise Fault(rule, "take the image that the annotations are about")
 
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        """Crop and resize an RGB image: uint8 [size, size, 3]."""
         assert box is not None
         return lanczos(image, box, self.size)
 
@@ -124,12 +130,15 @@ class AsIs(Recipe):
     first: int | None = None
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
+        """Raise a Fault where the image has another size than the recipe is made for."""
         must_be(width, height, (self.side, self.side), self.data_set)
 
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
+        """Crop and resize an RGB image: uint8 [size, size, 3]."""
         return pyramid(np.asarray(image), [self.size])[self.size]
 
     def measured(self, image: Image.Image, name: str) -> dict[str, int]:
+        """Return whether the pixels are published ones. Raises UserError where those have another number."""
         if self.image_list is None:
             return {}
         digest = hashlib.md5(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).tobytes()).hexdigest()
@@ -144,11 +153,14 @@ class AsIs(Recipe):
 
 @functools.lru_cache(maxsize=1)
 def _published(path: Path, mtime: int) -> dict[str, int]:
-    """Numbers by hash. Read once in each worker process: 30,000 hashes are too many to send with every image."""
+    """Numbers in the image list by hash. mtime: a changed file is read anew.
+
+    Read once in each worker process: 30,000 hashes are too many to send with every image.
+    """
     return {row.final_md5: row.number for row in read_image_list(path)}
 
 
 def number_in(name: str) -> int:
-    """The number in a file name, 17 in imgHQ00017.png; -1 without one."""
-    found = re.search(r"(\d+)\D*$", Path(name).stem)
-    return int(found[1]) if found else -1
+    """Return the number in a file name, 17 in imgHQ00017.png; -1 without one."""
+    match = re.search(r"(\d+)\D*$", Path(name).stem)
+    return int(match[1]) if match else -1

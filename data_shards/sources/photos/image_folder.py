@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from data_shards.format.manifest import Label
-from data_shards.sources.containers.image_store import images_of, open_store
+from data_shards.sources.containers.folder_and_zip import open_store
+from data_shards.sources.containers.image_store import images_of
 
 from .crop_and_resize import LargestSquare
 from .photo_source import Photos, photos_hash
 
 
 def folder(src: Path, size: int) -> Photos:
-    """The source of all images in the folder or zip `src`, for a largest level of `size` px."""
+    """Open all images in the folder or zip `src` as a source, for a largest level of `size` px.
+
+    Where they are in several folders, each gets the label `class`, the number of its folder by name.
+    """
     store = open_store(src)
     photos = images_of(store, src)
     parents = [PurePosixPath(photo.path).parent.as_posix() for photo in photos]

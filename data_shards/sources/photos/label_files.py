@@ -1,4 +1,4 @@
-"""Annotation files in text: CelebA's labels (txt, or the csv of Kaggle) and CelebA-HQ's image_list.txt."""
+"""Read label files in text: CelebA's (txt, or the csv of Kaggle) and CelebA-HQ's image_list.txt."""
 
 from __future__ import annotations
 
@@ -39,18 +39,21 @@ class Table(NamedTuple):
 
 
 def find_tables(folders: Sequence[Path], kinds: Sequence[Kind]) -> list[Table]:
-    """The label files of these kinds that are in the folders, the first of each."""
-    found = []
+    """Read the label files of these kinds that are in the folders, the first of each."""
+    tables = []
     for kind in kinds:
         paths = [folder / f"{kind.stem}{suffix}" for folder in folders for suffix in (".txt", ".csv")]
         path = next((p for p in paths if p.is_file()), None)
         if path is not None:
-            found.append(read_table(path, kind))
-    return found
+            tables.append(read_table(path, kind))
+    return tables
 
 
 def read_table(path: Path, kind: Kind) -> Table:
-    """Rows "NAME INTEGER ..." after an optional count line and header. Attributes of -1 / 1 become 0 / 1."""
+    """Read rows "NAME INTEGER ..." after an optional line with their number, and an optional header.
+
+    Attributes of -1 / 1 become 0 / 1. Raises UserError where a row or the header is not as published.
+    """
     lines = _lines(path)
     count = int(lines.pop(0)[0]) if len(lines[0]) == 1 and lines[0][0].isdigit() else None
     columns = kind.columns
@@ -93,9 +96,9 @@ def _integers(path: Path, line: list[str], count: int) -> tuple[int, ...]:
 
 
 def require_rows(path: Path, images: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
-    """Refuse images that `path` has no row for (a label cannot be made up); a note on rows without an image.
+    """Refuse images that the label file has no row for, because a label cannot be made up.
 
-    images: by the name that the rows use.
+    images: the names of their rows. Returns a note on rows without an image, if there are any.
     """
     known, there = set(rows), set(images)
     lost = [name for name in images if name not in known]
@@ -107,7 +110,7 @@ def require_rows(path: Path, images: Sequence[str], rows: Sequence[str]) -> tupl
 
 
 def few(names: Sequence[str]) -> str:
-    """The first names, for a message."""
+    """Return the first five names, for a message."""
     return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
 
 
@@ -120,7 +123,7 @@ class ListedImage(NamedTuple):
 
 
 def read_image_list(path: Path) -> list[ListedImage]:
-    """The rows of image_list.txt: columns idx, orig_idx, orig_file, proc_md5, final_md5, by their names."""
+    """Read the columns idx, orig_file and final_md5 of image_list.txt. Raises UserError where it is not that file."""
     if not path.is_file():
         raise UserError(f"--image-list is {path}: no such file; name CelebA-HQ's image_list.txt")
     header, *lines = _lines(path)

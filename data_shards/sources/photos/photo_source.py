@@ -20,12 +20,12 @@ from .crop_and_resize import IDENTICAL, Recipe
 from .rejection_rules import inspect, rgb
 
 GREY = "grey images are stored as RGB"
-_AT_ONCE = 32  # images that a worker process looks at before it answers
+_AT_ONCE = 32  # images that a worker process looks at before it returns
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images of one shard. labels: names of the photos' label values."""
+    """Images of one shard, as an iterable of samples. labels: names of the photos' label values."""
 
     store: Store
     how: Recipe
@@ -41,7 +41,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Photos:
-    """Images in a fixed order. own_labels: of each photo's label values, to which the recipe adds what it measures."""
+    """Images of a store in a fixed order, as a source.
+
+    how: crop and resize. own_labels: what the photos' label values are. measured_labels: what `how` measures of the
+    pixels.
+    """
 
     data_set: str
     store: Store
@@ -57,29 +61,35 @@ class Photos:
 
     @property
     def names(self) -> Sequence[str]:
+        """The photos' names, in order."""
         return [photo.name for photo in self.photos]
 
     @property
     def labels(self) -> tuple[Label, ...]:
+        """Labels that files or names gave, then measured ones."""
         return self.own_labels + self.measured_labels
 
     def part(self, start: int, stop: int) -> Part:
+        """Return samples start to stop - 1."""
         return Part(self.store, self.how, self.photos[start:stop], tuple(label.name for label in self.own_labels))
 
     def scan(self, workers: int) -> Iterator[Offender | None]:
+        """Decode every image once. Yields one result per image: None where it can be used."""
         groups = (self.photos[i : i + _AT_ONCE] for i in range(0, len(self.photos), _AT_ONCE))
-        for answers in ordered_map(functools.partial(_inspect_all, self.store, self.how), groups, workers):
-            yield from answers
+        for results in ordered_map(functools.partial(_inspect_all, self.store, self.how), groups, workers):
+            yield from results
 
     def without(self, offenders: Sequence[Offender]) -> Photos:
+        """Return the same source without these images."""
         bad = {offender.file for offender in offenders}
         return replace(self, photos=tuple(p for p in self.photos if self.store.where(p) not in bad))
 
     def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
+        """Return a note on how many images are pixel-identical to published ones, where that was measured."""
         if IDENTICAL not in labels:
             return ()
-        found = labels[IDENTICAL]
-        return (f"{int(found.sum()):,} of {len(found):,} images are pixel-identical to ones of the image list",)
+        identical = labels[IDENTICAL]
+        return (f"{int(identical.sum()):,} of {len(identical):,} images are pixel-identical to ones of the image list",)
 
 
 def _inspect_all(store: Store, how: Recipe, photos: Sequence[Photo]) -> list[Offender | None]:
@@ -87,12 +97,12 @@ def _inspect_all(store: Store, how: Recipe, photos: Sequence[Photo]) -> list[Off
 
 
 def photos_hash(store: Store, photos: Sequence[Photo]) -> str:
-    """Hash of the listing: names and contents, the same for a folder and a zip of it."""
+    """Return the hash of the listing, names and contents: the same for a folder and a zip of it."""
     return listing_hash(f"{photo.name}\t{_digest(store, photo)}" for photo in photos)
 
 
 def _digest(store: Store, photo: Photo) -> str:
     try:
         return hashlib.sha256(store.read(photo)).hexdigest()
-    except Fault:  # the scan says what is wrong with it
+    except Fault:  # the scan reports what is wrong with it
         return "unreadable"

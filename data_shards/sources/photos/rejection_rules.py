@@ -1,4 +1,4 @@
-"""What makes an image unusable, whatever its data set."""
+"""The rules that make an image unusable, whatever its data set."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 
 
 def inspect(store: Store, recipe: Recipe, photo: Photo) -> Offender | None:
-    """Open and decode one image; what is wrong with it, or None."""
+    """Open and decode one image. Returns what is wrong with it, or None."""
     try:
         if photo.fault:
             raise Fault(*photo.fault)
-        _look(store, recipe, photo, store.read(photo))
+        _refuse_unusable(store, recipe, photo, store.read(photo))
     except Fault as fault:
         rule, remedy = fault.args
         return Offender(store.where(photo), rule, remedy)
     return None
 
 
-def _look(store: Store, recipe: Recipe, photo: Photo, data: bytes) -> None:
+def _refuse_unusable(store: Store, recipe: Recipe, photo: Photo, data: bytes) -> None:
+    """Raise a Fault with the first rule that an image breaks. data: its file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = store.open(data)
-            _refuse(image, data)
+            _refuse_header(image, data)
             recipe.refuse(image.width, image.height, photo.box)
-            image.draft(image.mode, (recipe.size, recipe.size))  # a JPEG decodes faster when shrunk, fails all the same
+            image.draft(image.mode, (recipe.size, recipe.size))  # a smaller JPEG decodes faster, with the same errors
             image.load()
             _refuse_transparent(image)
     except Image.DecompressionBombError:
         raise Fault(f"is larger than {MAX_PIXELS // 10**6} megapixels", "shrink it first") from None
     except UnidentifiedImageError:
         raise Fault("is not a readable image", "convert it to PNG or JPEG, or remove it") from None
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error) as error:  # TIFF has them all
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error) as error:  # TIFF raises all of them
         raise Fault(f"is truncated or damaged ({error})", "copy it again, or remove it") from None
 
 
-def _refuse(image: Image.Image, data: bytes) -> None:
-    """The first rule that an opened, not yet decoded image breaks."""
+def _refuse_header(image: Image.Image, data: bytes) -> None:
+    """Raise a Fault with the first rule that an opened, not yet decoded image breaks."""
     if image.width * image.height > MAX_PIXELS:
         rule = f"is {image.width}x{image.height}, larger than {MAX_PIXELS // 10**6} megapixels"
         raise Fault(rule, "shrink it first")
@@ -56,7 +57,7 @@ def _refuse(image: Image.Image, data: bytes) -> None:
         raise Fault(f"is animated ({getattr(image, 'n_frames', 1)} frames)", "save the frame that you want")
     if image.mode in ("CMYK", "YCCK", "LAB"):
         raise Fault(f"is {image.mode}", "convert it to sRGB")
-    if image.mode.startswith(("I", "F")) or _deep(image, data):
+    if image.mode.startswith(("I", "F")) or _is_deep(image, data):
         raise Fault("has 16 bits or more per channel", "convert it to 8 bits")
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation != 1:
@@ -64,8 +65,8 @@ def _refuse(image: Image.Image, data: bytes) -> None:
         raise Fault(rule, "turn its pixels (exiftran -a, or mogrify -auto-orient)")
 
 
-def _deep(image: Image.Image, data: bytes) -> bool:
-    """16-bit RGB, which Pillow would cut to 8 bits without a word."""
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Return whether an image is 16-bit RGB, which Pillow cuts to 8 bits without a warning."""
     if image.format == "PNG":
         return data[24] == 16  # IHDR's bit depth
     bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
@@ -78,7 +79,7 @@ def _refuse_transparent(image: Image.Image) -> None:
 
 
 def rgb(store: Store, photo: Photo) -> Image.Image:
-    """The decoded image that the scan has found sound, in RGB."""
+    """Decode an image that passed the scan, in RGB. Raises UserError where it has changed since."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -23,16 +23,18 @@ _REMEDY = "name the published dsprites_ndarray_co1sh3sc6or40x32y32_64x64 file, o
 
 @dataclass(frozen=True)
 class Part:
-    """Samples by dataset index, drawn at `size`, or their stored bits (uint8 [N, 512], np.packbits of
-    64x64)."""
+    """Samples by dataset index, as an iterable: drawn at `size` px, or from stored bits.
+
+    bits: uint8 [N, 512], np.packbits of 64x64; None draws.
+    """
 
     index: Int64
     size: int
     bits: UInt8 | None = None
 
     def __iter__(self) -> Iterator[Sample]:
-        for start in range(0, len(self.index), _step(self.size)):
-            rows = slice(start, start + _step(self.size))
+        for start in range(0, len(self.index), _images_at_once(self.size)):
+            rows = slice(start, start + _images_at_once(self.size))
             for index, image in zip(self.index[rows], self._images(rows), strict=True):
                 factors = classes([index])[0].tolist()
                 yield Sample(
@@ -50,13 +52,13 @@ class Part:
         return images * np.uint8(255) if self.size == 64 else images
 
 
-def _step(size: int) -> int:
+def _images_at_once(size: int) -> int:
     return max(1, 256 * 64 * 64 // size**2)
 
 
 @dataclass(frozen=True)
 class DSprites:
-    """A sorted choice of dataset indices at one size."""
+    """A sorted choice of dataset indices at one size, as a source."""
 
     index: Int64
     size: int
@@ -69,14 +71,17 @@ class DSprites:
 
     @property
     def names(self) -> Sequence[str]:
+        """The dataset indices, six digits."""
         return [f"{i:06d}" for i in self.index]
 
     @property
     def factors(self) -> tuple[Factor, ...]:
+        """Shape, scale, orientation, x and y."""
         return tuple(Factor(name=n, size=s) for n, s in zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
 
     @property
     def recipe(self) -> dict[str, Any]:
+        """JSON values that, with the listing, decide every pixel."""
         return {
             "source": "dsprites",
             "images": self.drawn_by,
@@ -86,25 +91,32 @@ class DSprites:
 
     @property
     def listing_sha256(self) -> str:
+        """Hash of the chosen indices."""
         return listing_hash(self.names)
 
     def part(self, start: int, stop: int) -> Part:
+        """Return samples start to stop - 1."""
         bits = None if self.bits is None else self.bits[start:stop]
         return Part(self.index[start:stop], self.size, bits)
 
     def scan(self, workers: int) -> Iterator[Offender | None]:
+        """Yield nothing: drawn images are always usable."""
         return iter(())
 
     def without(self, offenders: Sequence[Offender]) -> DSprites:
+        """Return the source itself: there are no offenders."""
         return self
 
     def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
+        """Return no notes."""
         return ()
 
 
 def dsprites(count: int | None, size: int, file: Path | None = None) -> DSprites:
-    """dSprites at `size` (64 or more): all of it, or a fixed subset of `count` images; file: the published
-    npz or hdf5."""
+    """Return dSprites at `size` px (64 or more) as a source: all of it, or a fixed subset of `count` images.
+
+    file: the published npz or hdf5, to read instead of drawing. Raises UserError where it is not that file.
+    """
     if file is None:
         chosen = choose(count, COUNT)
         return DSprites(chosen, size)
@@ -130,8 +142,7 @@ class _Published:
         self.index = self._indices(shape[0])
 
     def _indices(self, count: int) -> Int64:
-        """Dataset indices of the rows: from latents_classes (colour first), else the whole set in its
-        order."""
+        """Dataset indices of the rows: from latents_classes (colour first), else the whole set in its order."""
         name = "latents/classes" if self.arrays.is_hdf5 else "latents_classes"
         if self.arrays.has(name):
             table = np.concatenate(list(self.arrays.pieces(name)))
@@ -142,7 +153,7 @@ class _Published:
         raise UserError(f"{self.arrays.path}: {name} does not give the factors of {count} images; {_REMEDY}")
 
     def packed(self, rows: Int64) -> UInt8:
-        """Bits of the chosen images: uint8 [len(rows), 512]; rows are sorted."""
+        """Read the bits of the chosen images: uint8 [len(rows), 512]. rows: sorted."""
         packed, start = np.empty((len(rows), 512), np.uint8), 0
         for piece in self.arrays.pieces("imgs"):
             low, high = np.searchsorted(rows, (start, start + len(piece)))

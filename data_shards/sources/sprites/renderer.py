@@ -36,17 +36,17 @@ class Factors(NamedTuple):
 
 
 def classes(index: ArrayLike) -> Int64:
-    """Factor classes of dataset indices: int64 [N] in [0, 737280) -> int64 [N, 5], pos_y the fastest."""
+    """Return the factor classes of dataset indices: int64 [N] in [0, 737280) -> int64 [N, 5], pos_y the fastest."""
     return np.asarray(index, np.int64)[:, None] // _BASES % np.array(FACTOR_SIZES)
 
 
 def index_of(factor_classes: Int64) -> Int64:
-    """The inverse of `classes`: int64 [N, 5] -> int64 [N]."""
+    """Return dataset indices, the inverse of `classes`: int64 [N, 5] -> int64 [N]."""
     return factor_classes @ _BASES
 
 
 def factors_of(factor_classes: Int64) -> Factors:
-    """Factor values of factor classes int64 [N, 5]."""
+    """Return the factor values of factor classes int64 [N, 5]."""
     shape, scale, orientation, x, y = factor_classes.T
     grid = np.linspace(0.0, 1.0, 32).astype(np.float32)
     scales = np.float32(0.5) + np.float32(0.1) * np.arange(6, dtype=np.float32)
@@ -141,14 +141,14 @@ def _raster_smooth(vertices: NDArray[np.float64], size: int) -> UInt8:
     return np.rint(np.abs(coverage) * 255.0).clip(0, 255).astype(np.uint8)
 
 
-def _take(factors: Factors, rows: Int64) -> Factors:
+def _rows(factors: Factors, rows: Int64) -> Factors:
     return Factors(*(np.asarray(f)[rows] for f in factors))  # type: ignore[arg-type]
 
 
 def render_factors(factors: Factors, size: int = 64) -> UInt8:
     """Draw sprites with any factor values. size: 64 (binary, 0/1) or a larger power of two (0..255, anti-aliased).
 
-    Returns uint8 [N, size, size].
+    Returns uint8 [N, size, size]. Raises ValueError for another size.
     """
     if size < 64 or size & (size - 1):
         raise ValueError(f"size {size} is not a power of two of at least 64")
@@ -157,14 +157,16 @@ def render_factors(factors: Factors, size: int = 64) -> UInt8:
         chosen = np.flatnonzero(factors.shape == shape)
         step = max(1, 64 * 64 * 256 // size**2)  # bounds the scratch memory
         for rows in (chosen[i : i + step] for i in range(0, len(chosen), step)):
-            vertices = _vertices(outline, _take(factors, rows))
+            vertices = _vertices(outline, _rows(factors, rows))
             images[rows] = _raster_binary(vertices) if size == 64 else _raster_smooth(vertices, size)
     return images
 
 
 def render(index: ArrayLike, size: int = 64) -> UInt8:
-    """Images of dSprites by dataset index. index: int [N] in [0, 737280). Returns uint8 [N, size, size]: 0/1 at 64 px
-    (the published bits), 0..255 anti-aliased above."""
+    """Draw images of dSprites by dataset index. index: int [N] in [0, 737280).
+
+    Returns uint8 [N, size, size]: 0/1 at 64 px (the published bits), 0..255 anti-aliased above.
+    """
     index = np.asarray(index, np.int64)
     if index.size and (index.min() < 0 or index.max() >= COUNT):
         raise ValueError(f"dSprites indices lie in [0, {COUNT})")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_shards.read.loader import open_dataset
-from data_shards.sources.containers import image_store
+from data_shards.sources.containers import folder_and_zip
 from data_shards.sources.containers import parquet as parquet_store
 from tests.data_shards.build.test_bad_input import offenders
 from tests.support import replicas
@@ -53,7 +53,7 @@ def test_a_zip_that_points_outside_is_refused(tmp_path: Path, name: str) -> None
 
 
 def test_a_zip_bomb_is_named_and_never_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_store, "MAX_MEMBER", 2**20)
+    monkeypatch.setattr(folder_and_zip, "MAX_MEMBER", 2**20)
     path = archive(tmp_path / "x.zip", **{"bomb.png": bytes(2**20 + 1)})
     assert path.stat().st_size < 20_000
     monkeypatch.setattr(zipfile.ZipExtFile, "read", no_large(zipfile.ZipExtFile.read))
