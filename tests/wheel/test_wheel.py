@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "common", "data_shards", "models", "trainer", "evaluation")
+PACKAGES = ("common", "data_shards", "models", "trainer", "evaluation")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES)
 TINY_CONFIG = ROOT / "configs/celeba_hq/1024.yaml"
 TINY = ["vae=unread", "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
 
@@ -88,6 +89,15 @@ def test_every_module_and_the_weights_of_the_factor_network_are_there(
     answer = json.loads(python("-c", IMPORT_EVERYTHING).splitlines()[-1])
     assert answer["version"] == PROJECT["version"]
     assert all(Path(file).is_relative_to(environment) for file in answer["files"]), answer["files"]
+
+
+def test_every_file_of_the_packages_is_there(environment: Path) -> None:
+    """Weights, templates and settings too, which pyproject.toml has to name."""
+    (installed,) = environment.glob("lib/python*/site-packages")
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert (installed / path.relative_to(ROOT)).is_file(), path.relative_to(ROOT)
 
 
 def test_a_plan_finds_the_shipped_rates_and_the_settings_of_deepspeed(python: Callable[..., str]) -> None:
