@@ -1,4 +1,4 @@
-"""The networks, and nothing else: no files, ranks or devices."""
+"""The networks, and nothing else: they know of no files, ranks or devices."""
 
 from .convnet import ConvDiscriminator, ConvGenerator
 from .discriminator_output import DiscriminatorOutput

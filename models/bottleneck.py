@@ -20,7 +20,7 @@ class Bottleneck(nn.Module):
         self.log_std = Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, t: Tensor | None = None, noise: Tensor | None = None) -> tuple[Pair, Tensor]:
-        """x, t, noise: [B, channels, h, w]; without noise z is the mean -> ((z, its tangent), KL [B] in nats).
+        """Return ((z, its tangent), KL [B] in nats). x, t, noise: [B, channels, h, w]; without noise z is the mean.
 
         The KL is summed over channels and averaged over locations.
         """

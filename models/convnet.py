@@ -12,7 +12,10 @@ from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
 
 
 def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
-    """FC 256, FC 4x4x64, four 4x4 up-convolutions: shared by Tables A.2 and A.3. [B, code] -> [B, C, 64, 64]."""
+    """Build the decoder that Tables A.2 and A.3 share: FC 256, FC 4x4x64, four 4x4 up-convolutions.
+
+    It maps [B, code_dim] to logits [B, channels, 64, 64].
+    """
     layers: list[nn.Module] = [nn.Linear(code_dim, 256), nn.ReLU(), nn.Linear(256, 64 * 4 * 4), nn.ReLU()]
     layers.append(nn.Unflatten(1, (64, 4, 4)))
     for fin, fout in ((64, 64), (64, 32), (32, 32)):
@@ -28,6 +31,7 @@ class ConvGenerator(nn.Module):
         self.layers = conv_decoder(z_dim, channels)
 
     def forward(self, z: Tensor, resolution: int | None = None, alpha: Tensor | None = None) -> Tensor:
+        """z: [B, z_dim] -> images [B, channels, 64, 64] in (-1, 1). resolution, alpha: as if fully grown."""
         assert resolution in (None, 64)
         assert alpha is None
         return self.layers(z).tanh()
@@ -36,8 +40,8 @@ class ConvGenerator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """D of Table A.3. x: [B, channels, 64, 64] in [-1, 1]; tangent: None or of x's shape, the tangent of x.
 
-    c_dim > 0 is cGAN's: D judges the pair (x, c), with c: [B, c_dim], through a CodeProjection of its FC 256. It has no
-    bottleneck and does not grow.
+    With c_dim > 0 it is cGAN's: D judges the pair (x, c), with c: [B, c_dim], through a CodeProjection of its FC 256.
+    It has no bottleneck and does not grow.
     """
 
     noise_shape = (0,)
@@ -58,6 +62,7 @@ class ConvDiscriminator(nn.Module):
         c: Tensor | None = None,
         alpha: Tensor | None = None,
     ) -> DiscriminatorOutput:
+        """Map images to logits, with the tangent alongside. noise, alpha: None, as there is nothing to use them."""
         assert noise is None
         assert alpha is None
         logits, slope = self.judge(*self.layers(x, tangent), c)

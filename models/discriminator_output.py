@@ -1,4 +1,4 @@
-"""What every discriminator ends in: its output, and how features become a logit."""
+"""The output of every discriminator, and the head that turns features into a logit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .layers import Linear, Pair
 
 
 class DiscriminatorOutput(NamedTuple):
-    """logits: [B], positive for real; kl: [B], of the bottleneck in nats, or None; tangent: [B] or None.
+    """What a discriminator returns for a batch.
 
-    tangent is the derivative of the logits along the given tangent of x.
+    logits: [B], positive for real. kl: [B], of the bottleneck in nats, or None without one. tangent: [B], the
+    derivative of the logits along the given tangent of x, or None.
     """
 
     logits: Tensor
@@ -22,7 +23,7 @@ class DiscriminatorOutput(NamedTuple):
 
 
 class Judge(nn.Module):
-    """Features -> logit, and in cGAN (c_dim > 0) the share of the code."""
+    """The head of a discriminator: features -> logit; in cGAN (c_dim > 0) the code's share is added."""
 
     def __init__(self, features: int, c_dim: int = 0) -> None:
         super().__init__()
@@ -34,8 +35,8 @@ class Judge(nn.Module):
         logits, slope = self.linear(x, t)
         if self.projection is not None:
             assert c is not None, "a discriminator of pairs needs c"
-            more, more_slope = self.projection(x, t, c)
-            logits, slope = logits + more, None if slope is None else slope + more_slope
+            share, share_slope = self.projection(x, t, c)
+            logits, slope = logits + share, None if slope is None else slope + share_slope
         return logits.squeeze(1), None if slope is None else slope.squeeze(1)
 
 
@@ -57,5 +58,6 @@ class CodeProjection(nn.Module):
         self.scale = features**-0.5  # the weights on x then start as large as those of a Linear(features, 1)
 
     def forward(self, x: Tensor, t: Tensor | None, c: Tensor) -> Pair:
+        """Return the code's share of the logit, and its tangent."""
         weight = self.embed(torch.cat((c, c.square()), 1)) * self.scale
         return (x * weight).sum(1, keepdim=True), None if t is None else (t * weight).sum(1, keepdim=True)

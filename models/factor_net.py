@@ -16,8 +16,11 @@ FEATURES = 128
 
 
 class FactorPrediction(NamedTuple):
-    """shape: logits [B, 3]; scale [B] in about [0.5, 1]; x, y [B] in about [0, 1]; angle [B, 3, 2]: for each shape the
-    (cos, sin) of its orientation times its symmetry (4, 2, 1)."""
+    """The predicted factors of a batch.
+
+    shape: logits [B, 3]. scale: [B], about 0.5 to 1. x, y: [B], about 0 to 1. angle: [B, 3, 2], for each shape the
+    (cos, sin) of its orientation times its SYMMETRY.
+    """
 
     shape: Tensor
     scale: Tensor
@@ -30,7 +33,7 @@ SYMMETRY = (4, 2, 1)  # a square looks the same after a quarter turn, an ellipse
 
 
 class FactorNet(nn.Module):
-    """One network for the plain, Color, Noisy and Scream variants."""
+    """Predicts the factors of an image. One network serves the plain, Color, Noisy and Scream variants."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,8 +47,10 @@ class FactorNet(nn.Module):
         self.head = nn.Linear(FEATURES, 3 + 3 + 6)
 
     def features(self, x: Tensor) -> Tensor:
-        """The penultimate layer. x: [B, 1 or 3, R, R] in [0, 1], grey is repeated, R > 64 is box-pooled to 64 px.
-        Returns [B, 128], at least 0."""
+        """Return the penultimate layer: [B, 128], at least 0.
+
+        x: [B, 1 or 3, R, R] in [0, 1]; grey is repeated, R > 64 is box-pooled to 64 px.
+        """
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         if x.shape[-1] > 64:
@@ -53,9 +58,10 @@ class FactorNet(nn.Module):
         return torch.relu(self.feature(self.trunk(x * 2 - 1)))
 
     def predict(self, features: Tensor) -> FactorPrediction:
-        """Factors from features [B, 128]."""
+        """Return the factors that features [B, 128] show."""
         out = self.head(features)
         return FactorPrediction(out[:, :3], out[:, 3], out[:, 4], out[:, 5], out[:, 6:].reshape(-1, 3, 2))
 
     def forward(self, x: Tensor) -> FactorPrediction:
+        """Return the factors of images x, as `features` takes them."""
         return self.predict(self.features(x))

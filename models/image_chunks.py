@@ -1,4 +1,4 @@
-"""Large images few at a time."""
+"""Generate large images a few at a time, to bound the memory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-AT_ONCE_PX = 64 * 64**2  # pixels that a generator makes in one pass
+PX_PER_CHUNK = 64 * 64**2  # as many pixels as 64 images of 64 px have
 
 
 def in_chunks(z: Tensor, resolution: int) -> Iterator[Tensor]:
-    """The rows of z, z_dim wide, in parts of 64 images of 64 px or as few as have as many pixels."""
-    yield from z.split(max(1, AT_ONCE_PX // resolution**2))
+    """Yield z [B, z_dim] in chunks of rows: 64 images of 64 px, or as many as have no more pixels, at least one."""
+    yield from z.split(max(1, PX_PER_CHUNK // resolution**2))

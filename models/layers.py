@@ -2,7 +2,7 @@
 
 Every layer maps (x, t) to (f(x), J_f(x) t), where t is None or has the shape of x. One forward pass then gives the
 directional derivative of a network, which makes R1 exact without a backward of a backward (trainer/steps/losses.py). It
-stands in the layers' own forward so that the hooks of every wrapper fire.
+is computed in the layers' own forward, so that the hooks of every wrapper (DDP, FSDP2, ZeRO) fire.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class Linear(nn.Linear):
     """x: [B, in] -> [B, out]; the tangent sees the weight, not the bias."""
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:  # type: ignore[override]
+        """Apply the layer to x and its tangent t."""
         return super().forward(x), None if t is None else F.linear(t, self.weight)
 
 
@@ -27,14 +28,15 @@ class Conv2d(nn.Conv2d):
     """x: [B, C, H, W]; the tangent sees the weight, not the bias."""
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:  # type: ignore[override]
+        """Apply the layer to x and its tangent t."""
         return super().forward(x), None if t is None else self._conv_forward(t, self.weight, None)
 
 
 class ConvOfEnlarged(nn.Conv2d):
-    """conv3x3(x enlarged twice, nearest): [B, C, H, W] -> [B, out, 2 H, 2 W].
+    """conv3x3(x enlarged twice, nearest): [B, C, H, W] -> [B, out, 2 H, 2 W]. It takes no tangent.
 
-    Every four pixels of the enlarged image are one, so sums of the nine weights, as the 4x4 kernel of a transposed
-    convolution, give the same with 4 instead of 9 products a pixel, and nothing is enlarged. To sum the weights costs
+    Every four pixels of the enlarged image are equal, so sums of the nine weights, as the 4x4 kernel of a transposed
+    convolution, give the same with 4 instead of 9 products a pixel, and nothing is enlarged. Summing the weights costs
     more than it saves where images are small.
     """
 
@@ -44,6 +46,7 @@ class ConvOfEnlarged(nn.Conv2d):
         super().__init__(fin, fout, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Enlarge x and convolve, at once where that is faster."""
         if x.shape[-1] < self.WORTH_FROM:
             return super().forward(F.interpolate(x, scale_factor=2))
         flipped = F.pad(self.weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
@@ -52,17 +55,18 @@ class ConvOfEnlarged(nn.Conv2d):
 
 
 class LeakyReLU(nn.Module):
-    """max(x, slope * x), 0 <= slope < 1; slope 0 is ReLU. in_place: in the memory of x, for slope > 0."""
+    """max(x, slope * x), 0 <= slope < 1; slope 0 is ReLU. in_place: write into the memory of x, for slope > 0."""
 
     def __init__(self, slope: float, in_place: bool = False) -> None:
         super().__init__()
         self.slope, self.in_place = slope, in_place
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
+        """Apply the layer to x and its tangent t."""
         if torch.compiler.is_compiling():  # the compiler fuses, and chooses what to keep, by itself
             return F.leaky_relu(x, self.slope), None if t is None else torch.where(x > 0, t, self.slope * t)
         y: Tensor = F.leaky_relu_(x, self.slope) if self.in_place else _LeakyReLU.apply(x, self.slope)
-        return y, None if t is None else _passed(t, y.detach(), self.slope)
+        return y, None if t is None else _masked(t, y.detach(), self.slope)
 
 
 class _LeakyReLU(torch.autograd.Function):
@@ -80,15 +84,15 @@ class _LeakyReLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _passed(gradient, ctx.saved_tensors[0], ctx.slope), None
+        return _masked(gradient, ctx.saved_tensors[0], ctx.slope), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return _passed(tangent, ctx.saved_tensors[0], ctx.slope)
+        return _masked(tangent, ctx.saved_tensors[0], ctx.slope)
 
 
-def _passed(t: Tensor, y: Tensor, slope: float) -> Tensor:
-    """t where y > 0, else slope * t: one operation where torch.where takes three, and nothing new to keep."""
+def _masked(t: Tensor, y: Tensor, slope: float) -> Tensor:
+    """Return t where y > 0, else slope * t: one operation where torch.where takes three, and nothing new to keep."""
     return torch.ops.aten.leaky_relu_backward(t, y, slope, True)
 
 
@@ -96,6 +100,7 @@ class Flatten(nn.Module):
     """[B, ...] -> [B, N]."""
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
+        """Flatten x and its tangent t."""
         return x.flatten(1), None if t is None else t.flatten(1)
 
 
@@ -106,6 +111,7 @@ class Halve(nn.Module):
     """
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
+        """Halve x and its tangent t."""
         return _halve(x), None if t is None else _halve(t)
 
 
@@ -140,6 +146,7 @@ class Chain(nn.Sequential):
     """Layers one after the other, with the tangent alongside."""
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:
+        """Apply the layers to x and its tangent t."""
         for layer in self:
             x, t = layer(x, t)
         return x, t

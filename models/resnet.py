@@ -6,9 +6,10 @@ Where a table and the authors' code differ, this is the code's form (GAN_stabili
   pooling is 3x3 with stride 2; Table A.5's G is nf 128, its D nf 64.
 No normalisation anywhere; weights start as PyTorch's do.
 
-Growth: with a start_resolution all stages exist from the start, and each but the last has auxiliary image layers. At
-stage r G stops after its ResBlock at r px and D begins there. A fade into r blends what stage r / 2 would do with what
-stage r does, alpha rising from 0 to 1: in G the images, in D the features that enter its ResBlock at r / 2 px.
+Growth: with a start_resolution all blocks exist from the start, and each resolution from there on has image layers of
+its own. While r is the active resolution, G stops after its ResBlock at r px and D begins there. A fade into r blends
+what the networks would do at r / 2 with what they do at r, alpha rising from 0 to 1: in G the images, in D the features
+that enter its ResBlock at r / 2 px.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MIN_RESOLUTION = 4
 
 
 def block_resolutions(resolution: int) -> list[int]:
-    """4, 8, ..., resolution. Raises ValueError where that is not 4 * 2^k, k >= 1."""
+    """Return the resolutions of the ResBlocks: 4, 8, ..., resolution. Raises ValueError where it is not 4 * 2^k."""
     levels = math.log2(resolution / MIN_RESOLUTION) if resolution > MIN_RESOLUTION else 0.0
     if levels < 1 or levels % 1:
         raise ValueError(f"resolution {resolution} is not 4 * 2^k; choose 8, 16, 32, 64, 128, 256, 512 or 1024")
@@ -39,7 +40,7 @@ def block_resolutions(resolution: int) -> list[int]:
 
 
 def width(resolution: int, at: int, nf: int, nf_max: int) -> int:
-    """Channels that enter G's ResBlock, and leave D's, at `at` px: min(nf * resolution / at, nf_max)."""
+    """Return the channels that enter G's ResBlock, and leave D's, at `at` px: min(nf * resolution / at, nf_max)."""
     return min(nf * resolution // at, nf_max)
 
 
@@ -50,10 +51,10 @@ Layer = Callable[[Tensor], Tensor]
 class ResBlock(nn.Module):
     """shortcut(x) + 0.1 * conv3x3(lrelu(conv3x3(lrelu(x)))), with hidden width min(fin, fout).
 
-    The shortcut is the identity, or a 1x1 convolution without bias where the widths differ. resample: "up" doubles the
-    side of x before all that (G; no tangent), "down" halves that of the result (D); activation and shortcut, which
-    come to the same on either side of it, are computed on the smaller one. x: [B, fin, r, r].
-    checkpointed: it keeps its input alone for the backward pass, and is computed again there.
+    x: [B, fin, r, r]. The shortcut is the identity, or a 1x1 convolution without bias where the widths differ.
+    resample: "up" doubles the side of x first (G; no tangent), "down" halves that of the result (D). Activation and
+    shortcut give the same before and after resampling, and are computed at the smaller side.
+    checkpointed: the block keeps its input alone for the backward pass, and is computed again there.
     """
 
     checkpointed = False
@@ -68,24 +69,29 @@ class ResBlock(nn.Module):
         self.shortcut = Conv2d(fin, fout, 1, bias=False) if fin != fout else None
 
     def forward(self, x: Tensor, t: Tensor | None = None, then: Layer | None = None) -> Pair:
-        """then: a layer for the result, under the block's checkpoint: so G's last image layer keeps nothing either."""
+        """Apply the block to x and its tangent t.
 
-        def whole(x: Tensor, t: Tensor | None) -> Pair:
+        then: a layer for the result, under the block's checkpoint, so that G's last image layer keeps nothing either;
+        the tangent ends there.
+        """
+
+        def block_and_layer(x: Tensor, t: Tensor | None) -> Pair:
             x, t = self._block(x, t)
             return (x, t) if then is None else (then(x), None)
 
         if not self.checkpointed:
-            return whole(x, t)
-        return checkpoint(whole, x, t, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
+            return block_and_layer(x, t)
+        # Nothing in a block is random, so no state of random numbers needs to be kept.
+        return checkpoint(block_and_layer, x, t, use_reentrant=False, preserve_rng_state=False)
 
     def _block(self, x: Tensor, t: Tensor | None) -> Pair:
-        # The shortcut first: its backward pass then comes last, and until then holds the smaller side only.
+        # The shortcut comes first: its backward pass then comes last, and until then holds the smaller side only.
         side, along = self.halve(x, t) if self.resample == "down" else (x, t)
         if self.shortcut is not None:
             side, along = self.shortcut(side, along)
         x, t = self.activation(x, t)
         x, t = (self.conv_0(x), None) if isinstance(self.conv_0, ConvOfEnlarged) else self.conv_0(x, t)
-        x, t = self.inner_activation(x, t)  # by a name: nothing else may hold what it came from during conv_1
+        x, t = self.inner_activation(x, t)  # by rebinding x: nothing else may hold its input during conv_1
         x, t = self.conv_1(x, t)
         if self.resample == "down":
             x, t = self.halve(x, t)
@@ -93,12 +99,12 @@ class ResBlock(nn.Module):
 
 
 def _sum(x: Tensor, t: Tensor | None, h: Tensor, along: Tensor | None) -> Pair:
-    """x + 0.1 h, and so for their tangents: in h's own memory, which is the block's and which nothing else keeps."""
+    """Return x + 0.1 h, and the same of their tangents, in the memory of h, which nothing outside the block keeps."""
     return h.mul_(0.1).add_(x), None if t is None or along is None else along.mul_(0.1).add_(t)
 
 
 def set_checkpointing(network: nn.Module, from_resolution: int | None) -> None:
-    """Checkpoint the ResBlocks of a Generator or Discriminator at and above a resolution; None is none of them."""
+    """Checkpoint the ResBlocks of a Generator or Discriminator from a resolution on (px); None: not one of them."""
     for name, block in network.named_modules():
         if isinstance(block, ResBlock):
             block.checkpointed = from_resolution is not None and int(name.rpartition(".")[2]) >= from_resolution
@@ -112,14 +118,15 @@ class ToRGB(nn.Module):
         self.conv, self.activation = nn.Conv2d(fin, channels, 3, padding=1), LeakyReLU(SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features to an image."""
         return self.conv(self.activation(x)[0]).tanh()
 
 
 class Generator(nn.Module):
     """G(z) of Tables A.4 to A.7.
 
-    z: [B, z_dim] = [s, c]; resolution: the active stage, None is the full one; alpha: 0-dim tensor in [0, 1], the fade
-    into that stage from the one below, None is no fade -> [B, channels, r, r] in (-1, 1).
+    It maps z [B, z_dim] = [s, c] to images [B, channels, r, r] in (-1, 1). Raises ValueError where resolution is not
+    4 * 2^k.
     """
 
     def __init__(
@@ -140,10 +147,14 @@ class Generator(nn.Module):
         self.fc = nn.Linear(z_dim, math.prod(self.first))
         up: dict[int, Resample] = {r: "up" if r > MIN_RESOLUTION else "none" for r in sides}
         self.blocks = nn.ModuleDict({str(r): ResBlock(outer[r], inner[r], up[r]) for r in sides})
-        shown = [r for r in sides if r >= self.start]
-        self.to_rgb = nn.ModuleDict({str(r): ToRGB(inner[r], channels) for r in reversed(shown)})
+        with_images = [r for r in sides if r >= self.start]
+        self.to_rgb = nn.ModuleDict({str(r): ToRGB(inner[r], channels) for r in reversed(with_images)})
 
     def forward(self, z: Tensor, resolution: int | None = None, alpha: Tensor | None = None) -> Tensor:
+        """Generate images. resolution: the active one in px, None is the full one.
+
+        alpha: 0-dim tensor in [0, 1], the fade from half that resolution into it; None is no fade.
+        """
         active = resolution or self.resolution
         x = self.fc(z).unflatten(1, self.first)
         below: Tensor | None = None
@@ -157,14 +168,15 @@ class Generator(nn.Module):
 
 
 def _enlarge(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2)  # nearest
+    """Double the side of x, nearest."""
+    return F.interpolate(x, scale_factor=2)
 
 
 class Discriminator(nn.Module):
     """D(x) of Tables A.4 to A.7.
 
-    x: [B, channels, r, r] in [-1, 1], r the active stage; noise: [B, *noise_shape] ~ N(0, 1) for the bottleneck, None
-    is its mean; tangent: None or of x's shape; c: [B, c_dim] where c_dim > 0 (cGAN: D judges pairs); alpha: as in G.
+    It maps images [B, channels, r, r] in [-1, 1], of any resolution r that has image layers, to logits. With c_dim > 0
+    it is cGAN's, and judges pairs of image and code. Raises ValueError where resolution is not 4 * 2^k.
     """
 
     def __init__(
@@ -182,8 +194,8 @@ class Discriminator(nn.Module):
         self.block_resolutions = sides = block_resolutions(resolution)[::-1]
         inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in sides}  # enters the block at r
         outer = {r: width(resolution, r, nf, nf_max) for r in sides}  # leaves it
-        shown = [r for r in sides if r >= self.start]
-        self.from_rgb = nn.ModuleDict({str(r): Conv2d(channels, inner[r], 3, padding=1) for r in shown})
+        with_images = [r for r in sides if r >= self.start]
+        self.from_rgb = nn.ModuleDict({str(r): Conv2d(channels, inner[r], 3, padding=1) for r in with_images})
         down: dict[int, Resample] = {r: "down" if r > MIN_RESOLUTION else "none" for r in sides}
         self.blocks = nn.ModuleDict({str(r): ResBlock(inner[r], outer[r], down[r]) for r in sides})
         trunk = outer[MIN_RESOLUTION]
@@ -200,6 +212,11 @@ class Discriminator(nn.Module):
         c: Tensor | None = None,
         alpha: Tensor | None = None,
     ) -> DiscriminatorOutput:
+        """Judge images; their side is the active resolution.
+
+        noise: [B, *noise_shape] ~ N(0, 1) for the bottleneck, None takes its mean. tangent: None or of x's shape.
+        c: [B, c_dim] where c_dim > 0. alpha: as in G.
+        """
         h, t = self._trunk(x, tangent, alpha)
         with torch.autocast(x.device.type, enabled=False):  # exp and the sum over the whole map want full precision
             h, t, kl = h.to(x.dtype), None if t is None else t.to(x.dtype), None
@@ -209,7 +226,7 @@ class Discriminator(nn.Module):
         return DiscriminatorOutput(logits, kl, slope)
 
     def _trunk(self, x: Tensor, tangent: Tensor | None, alpha: Tensor | None) -> Pair:
-        """Image -> features [B, trunk, 4, 4]."""
+        """Map an image to features [B, trunk, 4, 4]."""
         active = x.shape[-1]
         h, t = self.from_rgb[str(active)](x, tangent)
         for r in self.block_resolutions:
@@ -221,7 +238,7 @@ class Discriminator(nn.Module):
         return h, t
 
     def _blend(self, x: Tensor, tangent: Tensor | None, h: Tensor, t: Tensor | None, alpha: Tensor) -> Pair:
-        """What enters the block below the active one: alpha of the active path, the rest from the halved image."""
+        """Blend what enters the block below the active one: alpha of the active path, the rest of the halved image."""
         halved = F.avg_pool2d(x, 2), None if tangent is None else F.avg_pool2d(tangent, 2)
         low, t_low = self.from_rgb[str(x.shape[-1] // 2)](*halved)
         alpha = alpha.to(h.dtype)

@@ -1,4 +1,4 @@
-"""The beta-VAE of Table A.2 at 64 px, and how its encoder q looks at images of any size."""
+"""The beta-VAE of Table A.2 at 64 px, FactorVAE's critic, and what lets the encoder q see images of any size."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of the posterior."""
         mean, logvar = self.layers(x).chunk(2, dim=1)
         return mean, logvar
 
 
 class VaeOutput(NamedTuple):
-    """logits: [B, C, 64, 64]; c: the posterior sample that was decoded; mean, logvar: of the posterior; [B, c_dim]."""
+    """What the VAE returns: logits [B, C, 64, 64] of the image; c, the decoded posterior sample, and mean and log
+    variance of the posterior, each [B, c_dim].
+    """
 
     logits: Tensor
     c: Tensor
@@ -55,25 +58,27 @@ class VAE(nn.Module):
 
     @property
     def channels(self) -> int:
+        """Channels of the images."""
         return self.encoder.channels
 
     @property
     def c_dim(self) -> int:
+        """Dimensions of the code."""
         return self.encoder.c_dim
 
     def forward(self, x: Tensor, eps: Tensor) -> VaeOutput:
-        """x: [B, C, 64, 64] in [0, 1]; eps: [B, c_dim] ~ N(0, 1)."""
+        """Encode, sample and decode. x: [B, C, 64, 64] in [0, 1]; eps: [B, c_dim] ~ N(0, 1)."""
         mean, logvar = self.encoder(x)
         c = sample_posterior(mean, logvar, eps)
         return VaeOutput(self.decoder(c), c, mean, logvar)
 
     def draw(self, x: Tensor, eps: Tensor) -> Tensor:
-        """A posterior sample of each image: x, eps as in `forward` -> c [B, c_dim]."""
+        """Draw a posterior sample of each image: x, eps as in `forward` -> c [B, c_dim]."""
         mean, logvar = self.encoder(x)
         return sample_posterior(mean, logvar, eps)
 
     def decode(self, c: Tensor) -> Tensor:
-        """c: [B, c_dim] -> images [B, C, 64, 64] in [0, 1]."""
+        """Decode codes c [B, c_dim] to images [B, C, 64, 64] in [0, 1]."""
         return self.decoder(c).sigmoid()
 
 
@@ -93,6 +98,7 @@ class Critic(nn.Module):
             self.apply(_init_normal)
 
     def forward(self, c: Tensor) -> Tensor:
+        """Return the two logits of each code."""
         return self.layers(c)
 
 
@@ -103,15 +109,14 @@ def _init_normal(module: nn.Module) -> None:
 
 
 def sample_posterior(mean: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
-    """c = mu + sigma * eps, all [B, c_dim]."""
+    """Return c = mu + sigma * eps, all [B, c_dim]."""
     return mean + (logvar / 2).exp() * eps
 
 
 class CodeEncoder(nn.Module):
-    """Looks at images in [-1, 1] of any size with an encoder that wants [0, 1] at 64 px: (x + 1) / 2, then box means.
+    """Applies an encoder that takes [0, 1] at 64 px to images in [-1, 1] of any size: (x + 1) / 2, then box means.
 
-    Images below 64 px are enlarged (bilinear). x: [B, C, R, R], R = 4 * 2^k -> (mean, logvar). `encoder`: any module
-    that maps [B, C, 64, 64] so.
+    Images below 64 px are enlarged (bilinear). encoder: any module that maps [B, C, 64, 64] to (mean, logvar).
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -119,6 +124,7 @@ class CodeEncoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: [B, C, R, R] in [-1, 1], R = 4 * 2^k -> mean and log variance, each [B, c_dim]."""
         x = (x + 1) / 2
         if x.shape[-1] > 64:
             # adaptive pooling gives the same numbers, but its CUDA backward is not deterministic
@@ -130,5 +136,5 @@ class CodeEncoder(nn.Module):
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """A network in eval mode whose parameters take no gradient (gradients still pass through it)."""
+    """Put a network in eval mode and stop its parameters' gradients; gradients still pass through it."""
     return module.eval().requires_grad_(False)

@@ -155,7 +155,7 @@ def test_a_grid_of_large_images_is_made_few_at_a_time(sprites: Path, monkeypatch
     monkeypatch.setattr(average, "forward", counting)
     whole = stage.samples(Now(64, 16, None))
     assert (whole.dtype, whole.device.type, tuple(whole.shape), passes) == (torch.uint8, "cpu", (64, 1, 64, 64), [64])
-    monkeypatch.setattr("models.image_chunks.AT_ONCE_PX", 5 * 64**2)
+    monkeypatch.setattr("models.image_chunks.PX_PER_CHUNK", 5 * 64**2)
     passes.clear()
     few = stage.samples(Now(64, 16, None))
     assert passes == [5] * 12 + [4]
