@@ -25,7 +25,7 @@ import data_shards.__main__
 import evaluation.__main__
 import trainer.__main__
 from trainer.config.schema import GanConfig, VaeConfig
-from trainer.plan import Rates
+from trainer.machine_rates import Rates
 
 FOLDER = Path(__file__).parent / "reference"
 COMMAND = "python docs/generate_reference.py"

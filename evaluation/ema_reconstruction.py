@@ -21,7 +21,7 @@ from torch import Tensor
 from common.errors import UserError
 from evaluation.inputs.run import Run
 from trainer.checkpoints import ema_snapshots
-from trainer.checkpoints.ema_snapshots import Facts
+from trainer.checkpoints.ema_snapshots import SnapshotMetadata
 from trainer.config.schema import GanConfig
 from trainer.config.sections import PowerAverage
 from trainer.steps import ema
@@ -82,7 +82,7 @@ def reconstruct(run: Run, sigma_rel: float, at: int | None, out: Path | None) ->
     if path.resolve() in {snapshot.resolve() for snapshot in snapshots}:
         raise UserError(f"--out: {path} is a snapshot, which is never replaced; choose another name")
     average = combine(run, list(used), weights)
-    metadata = Facts(end, sigma_rel, gamma, last.resolution, last.alpha, last.settings)
+    metadata = SnapshotMetadata(end, sigma_rel, gamma, last.resolution, last.alpha, last.settings)
     content = ema_snapshots.write(path, average, metadata)
     return {
         "sigma_rel": sigma_rel,
@@ -97,7 +97,7 @@ def reconstruct(run: Run, sigma_rel: float, at: int | None, out: Path | None) ->
     }
 
 
-def _fit_snapshots(used: Sequence[Facts], end: int, sigma_rel: float) -> tuple[Float, float]:
+def _fit_snapshots(used: Sequence[SnapshotMetadata], end: int, sigma_rel: float) -> tuple[Float, float]:
     """Return the weights [S] of the snapshots and the relative residual. Raises a UserError above LIMIT."""
     stored = _profiles([snapshot.images_seen for snapshot in used], [snapshot.gamma for snapshot in used])
     weights, residuals = fit(stored, _profiles([end], [ema.gamma(sigma_rel)]))
@@ -120,14 +120,14 @@ def combine(run: Run, paths: Sequence[Path], weights: Float) -> dict[str, Tensor
     return {name: t.to(dtypes[name]) for name, t in total.items()}
 
 
-def _snapshots(run: Run) -> dict[Path, Facts]:
+def _snapshots(run: Run) -> dict[Path, SnapshotMetadata]:
     """Return the run's snapshots in the order of images seen. Raises UserError for a damaged one or other settings."""
     if not isinstance(run.config, GanConfig):
         raise UserError(
             f"{run.path}: is a run of stage 1, which averages nothing; name a run of `python -m trainer gan`"
         )
     settings = ema_snapshots.identity(run.manifest["config"], run.manifest["facts"])
-    snapshots = {path: ema_snapshots.read_facts(path, settings) for path in ema_snapshots.files(run.path)}
+    snapshots = {path: ema_snapshots.read_metadata(path, settings) for path in ema_snapshots.files(run.path)}
     if not snapshots:
         raise UserError(
             f"{ema_snapshots.folder(run.path)}: holds no snapshots; train with ema.snapshot_kimg=100 and "
@@ -136,7 +136,7 @@ def _snapshots(run: Run) -> dict[Path, Facts]:
     return snapshots
 
 
-def _end(snapshots: dict[Path, Facts], at: int | None) -> int:
+def _end(snapshots: dict[Path, SnapshotMetadata], at: int | None) -> int:
     """Return the images seen at the end of the average: `at`, or the last snapshot. Refuses where there is none."""
     times = sorted({snapshot.images_seen for snapshot in snapshots.values()})
     if at is None or at in times:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,51 +23,51 @@ from trainer.jobs.evaluation_jobs import Submitter
 from trainer.jobs.run_lock import Lock
 from trainer.jobs.signals import StopRequest
 from trainer.reporting.status import Status
-from trainer.reporting.tick_timer import peak_memory_gb
+from trainer.reporting.tick_timer import TickTimer, peak_memory_gb
 from trainer.stages.base import Stage
 from trainer.steps.batches import micro
 from trainer.steps.running_means import NonFinite, RunningMeans
+from trainer.steps.schedule import Now
 
 from .checkpoints import ema_snapshots, published
 from .distributed import divergence
-from .resume import EarlierStage, refuse_changes
+from .resume import EarlierPhase, refuse_changes
 from .steps import schedule
 
 log = logging.getLogger(__name__)
 
-CONTINUE, LEAVE, FAIL = range(3)  # votes
+CONTINUE, LEAVE, FAIL = range(3)  # votes of the processes before an iteration
 
 
 class Loop:
-    """One run of one stage. The clock, images_seen, is the only thing that moves."""
+    """One run of one stage. The clock, images_seen, is the only thing that moves.
+
+    stage: what is trained; run: its folder; lock: of the folder, checked before anything is published.
+    """
 
     def __init__(
         self, stage: Stage, config: RunConfig, run: Path, world: World, lock: Lock, accept_changes: bool = False
     ) -> None:
+        """Restore the newest usable checkpoint, where there is one.
+
+        Raises a UserError where it differs from the settings, and EarlierPhase where the stage was not checked for it.
+        """
         self.stage, self.config, self.run, self.world, self.lock = stage, config, run, world, lock
         self.clock = torch.zeros((), dtype=torch.int64)
         self.stats = RunningMeans(stage.terms, world)
-        state = stage.state
-        state.add_tensor("images_seen", self.clock)
-        state.add_tensor("stats.sums", self.stats.sums)
-        state.add_tensor("stats.count", self.stats.count)
+        self._register_state()
         self.submitter = world.on_all(self._submitter)
         self._resume(accept_changes)
-        plan = config.schedule
-        self.total = schedule.interval(plan.total_kimg)
-        self.every = {
-            name: schedule.interval(kimg)
-            for name, kimg in (("tick", plan.tick_kimg), ("sample", plan.sample_kimg), ("save", plan.save_kimg))
-        }
-        if stage.snapshots:
-            self.every["snapshot"] = stage.snapshots.every
+        self.total = schedule.interval(config.schedule.total_kimg)
+        self.intervals = self._intervals()
         self._ticks = 1
         self.before = self.images_seen  # the clock at the start of the last iteration
-        self.waited = self.since = 0.0
-        self.ticked_at = self.saved_at = self.images_seen
+        self.saved_at = self.images_seen
+        self.timer = TickTimer(self.images_seen)
 
     @property
     def images_seen(self) -> int:
+        """Real images that training has consumed."""
         return int(self.clock)
 
     @property
@@ -77,7 +75,27 @@ class Loop:
         """Iterations of the present settings that the clock stands for."""
         return schedule.iteration(self.stage.plan, self.images_seen, self.stage.batches_per_step)
 
+    def _register_state(self) -> None:
+        """Add the clock and the sums of the running means to what a checkpoint holds."""
+        state = self.stage.state
+        state.add_tensor("images_seen", self.clock)
+        state.add_tensor("stats.sums", self.stats.sums)
+        state.add_tensor("stats.count", self.stats.count)
+
+    def _intervals(self) -> dict[str, int]:
+        """Return the images between two ticks, sample grids, saves and EMA snapshots."""
+        settings = self.config.schedule
+        intervals = {
+            "tick": schedule.interval(settings.tick_kimg),
+            "sample": schedule.interval(settings.sample_kimg),
+            "save": schedule.interval(settings.save_kimg),
+        }
+        if self.stage.snapshots:
+            intervals["snapshot"] = self.stage.snapshots.every
+        return intervals
+
     def _submitter(self) -> Submitter | None:
+        """Return what submits evaluation jobs: on the main process, where the config asks for it."""
         if self.world.is_main and isinstance(self.config, GanConfig) and self.config.evaluation.submit:
             return Submitter(self.run, self.config.evaluation)
         return None
@@ -87,7 +105,7 @@ class Loop:
 
         def check(manifest: dict[str, Any]) -> None:
             if manifest["images_seen"] < self.stage.checked_from:
-                raise EarlierStage(manifest["images_seen"])
+                raise EarlierPhase(manifest["images_seen"])
             refuse_changes(self.run, manifest, self.config, dict(self.stage.input_identity), accept_changes)
 
         if restore_newest(self.run, self.stage.state, self.world, check) is not None:
@@ -96,16 +114,14 @@ class Loop:
                 log.info("resuming %s at %d images", self.run, self.images_seen)
 
     def train(self, stop: StopRequest) -> str | None:
-        """Train to the end, or until a signal: then its name. Every way out but an error leaves a checkpoint."""
+        """Train to the end, or until a signal; then return its name. Both ways end with a checkpoint."""
         if self.images_seen >= self.total:
             log.info("%s is complete: %d images", self.run, self.images_seen)
-            if self.submitter:  # what no scheduler took before
+            if self.submitter:  # what the scheduler did not take before
                 self.submitter.submit()
                 self.submitter.finish()
             return None
-        status = self.world.on_all(
-            lambda: Status(self.run, self.total, self.images_seen) if self.world.is_main else None
-        )
+        status = self.world.on_main(lambda: Status(self.run, self.total, self.images_seen))
         try:
             return self._iterate(stop, status)
         except NonFinite as error:
@@ -121,125 +137,140 @@ class Loop:
                 self.submitter.finish()
 
     def _iterate(self, stop: StopRequest, status: Status | None) -> str | None:
+        """Run iteration after iteration to the end, or until a signal; then return its name."""
         stream: Iterator[Batch] = iter(())
-        reads = None
-        self.since = time.monotonic()
-        while True:
+        stream_key = None
+        self.timer.restart(self.images_seen)
+        while self.images_seen < self.total:
             now = schedule.now(self.stage.plan, self.images_seen)
-            if reads != (now.resolution, now.batch_size):  # a new stage reads its own resolution from here on
+            if stream_key != (now.resolution, now.batch_size):  # another phase reads another resolution
                 stream = self.stage.data.batches(self.config, now, self.images_seen, self.world)
-                reads = now.resolution, now.batch_size
-            batches, leave = self._next(stream, stop)
+                stream_key = now.resolution, now.batch_size
+            batches, leave = self._next_batches(stream, stop)
             if leave:
                 self._save()
                 return next(reason for reason in self.world.all_gather_object(stop.reason) if reason)
-            pieces = [micro(batch, self.config.micro_batch) for batch in batches]
-            terms = self.stage.step(pieces, now, self.images_seen)
-            self.stats.add(terms, self.iteration + 1)
-            self.before = self.images_seen
-            self.clock += now.batch_size * self.stage.batches_per_step
-            done = self.images_seen >= self.total
-            if status:
-                status.step(self.images_seen)
-            if self._due("tick") or done:
-                self._tick(status, part=not self._due("tick"))
-            if self._due("sample") or done:
-                images = self.stage.samples(now)
-                self._tell(status, partial(Status.samples, images_seen=self.images_seen, images=images))
-            if self.stage.snapshots and (self._due("snapshot") or done):  # before a checkpoint goes past it
-                self._snapshot(self.stage.snapshots)
-            if self._due("save") or done:
-                self._save()
-            if done:
-                return None
+            self._step(batches, now)
+            self._report_and_save(status, now)
+        return None
 
-    def _next(self, stream: Iterator[Batch], stop: StopRequest) -> tuple[list[Batch], bool]:
-        """The next iteration's batches, and whether to save and leave instead of it: a signal waits for one iteration.
+    def _next_batches(self, stream: Iterator[Batch], stop: StopRequest) -> tuple[list[Batch], bool]:
+        """Return the next iteration's batches, and whether to save and leave instead, because of a signal.
 
-        One vote: a process that cannot read takes all with it.
+        All processes vote, once an iteration: where one cannot read its batches, all raise its error.
         """
-        asked, error, batches = time.monotonic(), None, []
-        try:
-            batches = [next(stream) for _ in range(self.stage.batches_per_step)]
-        except UserError as found:
-            error = found
-        self.waited += time.monotonic() - asked
+        error: UserError | None = None
+        batches: list[Batch] = []
+        with self.timer.waiting():
+            try:
+                batches = [next(stream) for _ in range(self.stage.batches_per_step)]
+            except UserError as raised:
+                error = raised
         vote = self.world.all_reduce_max(FAIL if error else LEAVE if stop.reason else CONTINUE)
         if vote == FAIL:
             messages = [message for message in self.world.all_gather_object(str(error) if error else None) if message]
             raise error or UserError(messages[0])
         return batches, vote == LEAVE
 
-    def _due(self, what: str) -> bool:
-        return schedule.crossed(self.images_seen, self.before, self.every[what])
+    def _step(self, batches: list[Batch], now: Now) -> None:
+        """Train on the batches and advance the clock."""
+        micro_batches = [micro(batch, self.config.micro_batch) for batch in batches]
+        terms = self.stage.step(micro_batches, now, self.images_seen)
+        self.stats.add(terms, self.iteration + 1)
+        self.before = self.images_seen
+        self.clock += now.batch_size * self.stage.batches_per_step
 
-    def _tick(self, status: Status | None, part: bool) -> None:
-        """Report. A part of a tick, at an end between ticks, leaves the sums for a run that is made longer later."""
+    def _report_and_save(self, status: Status | None, now: Now) -> None:
+        """Do what is due after an iteration: tick, sample grid, EMA snapshot, checkpoint. At the end all are due."""
+        done = self.images_seen >= self.total
+        if status:
+            status.step(self.images_seen)
+        if self._due("tick") or done:
+            self._tick(status, partial=not self._due("tick"))
+        if self._due("sample") or done:
+            images = self.stage.samples(now)
+            self._write(status, lambda status: status.samples(self.images_seen, images))
+        if self.stage.snapshots and (self._due("snapshot") or done):  # before a checkpoint goes past it
+            self._snapshot(self.stage.snapshots)
+        if self._due("save") or done:
+            self._save()
+
+    def _due(self, event: str) -> bool:
+        """True if the last iteration crossed a multiple of the event's interval."""
+        return schedule.crossed(self.images_seen, self.before, self.intervals[event])
+
+    def _tick(self, status: Status | None, partial: bool) -> None:
+        """Check and report the means since the last tick.
+
+        partial: the run ends between two ticks; the sums are kept for a run that is made longer later.
+        """
         self.stats.check()
         if self._ticks % self.config.schedule.compare_ticks == 0:
             divergence.check(self.stage.state.replicated(), self.world)
         self._ticks += 1
         terms = self.stats.means()
-        seconds = max(time.monotonic() - self.since, 1e-9)
-        per_image = seconds / max(self.images_seen - self.ticked_at, 1)
-        facts = {
-            "seconds_per_kimg": per_image * 1000,
-            "eta_seconds": per_image * (self.total - self.images_seen),
-            "data_wait": min(self.waited / seconds, 1.0),
+        progress = {
+            **self.timer.metrics(self.images_seen, self.total),
             "memory_gb": peak_memory_gb(self.world.device),
             "processes": self.world.size,
-            **self._stage_facts(),
+            **self._phase_values(),
         }
-        self._tell(status, lambda status: status.tick(self.images_seen, facts, terms, part))
+        self._write(status, lambda status: status.tick(self.images_seen, progress, terms, partial))
         if self.submitter:
             self.submitter.look()
-        if not part:
+        if not partial:
             self.stats.reset()
-            self.waited, self.since, self.ticked_at = 0.0, time.monotonic(), self.images_seen
+            self.timer.restart(self.images_seen)
 
-    def _tell(self, status: Status | None, what: Callable[[Status], None]) -> None:
-        """Something that the main process writes; a disk that refuses it ends all processes with one message."""
+    def _write(self, status: Status | None, write: Callable[[Status], None]) -> None:
+        """Write a report on the main process. A disk that refuses it ends all processes with one message."""
 
-        def told() -> None:
+        def write_on_main() -> None:
             if status:
-                what(status)
+                write(status)
 
-        self.world.on_all(told)
+        self.world.on_all(write_on_main)
 
     def _save(self) -> None:
+        """Publish a checkpoint of the clock, if there is none yet, and submit its evaluation."""
         if self.saved_at == self.images_seen:
             return
         self.world.on_all(self.lock.check)
         self.stats.check()
         divergence.check(self.stage.state.replicated(), self.world)
         self.stats.gather()
-        facts = {
+        keep = Retention(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
+        save_checkpoint(self.run, self.images_seen, self.stage.state, self._metadata(), self.world, keep)
+        self.stats.keep_on_main()
+        self.saved_at = self.images_seen
+        if self.submitter:  # its job reads the manifest
+            self.submitter.submit()
+
+    def _metadata(self) -> dict[str, Any]:
+        """Return what a checkpoint's manifest holds besides its clock."""
+        return {
             "iteration": self.iteration,
-            **self._stage_facts(),
+            **self._phase_values(),
             "world_size": self.world.size,
             "config": fixed(self.config),
             "facts": dict(self.stage.input_identity),
             "versions": versions(),
             "hardware": hardware(self.world.device),
         }
-        keep = Retention(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
-        save_checkpoint(self.run, self.images_seen, self.stage.state, facts, self.world, keep)
-        self.stats.keep_on_main()
-        self.saved_at = self.images_seen
-        if self.submitter:  # a job reads the checkpoint's facts
-            self.submitter.submit()
 
-    def _snapshot(self, found: ema_snapshots.Snapshots) -> None:
+    def _snapshot(self, snapshots: ema_snapshots.Snapshots) -> None:
+        """Write the averaged generators, unless a loss was not finite."""
         self.stats.check()
-        who = ema_snapshots.identity(fixed(self.config), self.stage.input_identity)
-        found.write(self.run, self.images_seen, self._stage_facts(), who, self.world)
+        identity = ema_snapshots.identity(fixed(self.config), self.stage.input_identity)
+        snapshots.write(self.run, self.images_seen, self._phase_values(), identity, self.world)
 
-    def _stage_facts(self) -> dict[str, Any]:
-        """Resolution, and in a fade alpha, of the iteration that ended."""
+    def _phase_values(self) -> dict[str, Any]:
+        """Return the resolution, and in a fade alpha, of the iteration that ended."""
         now = schedule.now(self.stage.plan, self.before)
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
     def _recovery_hint(self, remedy: str, option: str = "") -> str:
+        """Say how to go on from the last good checkpoint. option: what to add to the command."""
         last = published.newest(self.run)
         if last is None:
             return f"no checkpoint was published; {remedy} and start again"

@@ -1,21 +1,28 @@
-"""All that is refused before the first step: inputs, batches that do not split, memory. Then the stage is built."""
+"""The checks before the first step: inputs, batches that do not split, memory, evaluation jobs.
+
+Everything that is wrong is raised as one error. Only then is the stage built.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from common.errors import UserError, joined
+from trainer.config.inception_files import FILES, checked
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.distributed.world import World
-from trainer.jobs.evaluation_jobs import weights_problem
-from trainer.stages.base import DTYPES, FROM_SCRATCH, ResumePoint
-from trainer.stages.data import open_data
+from trainer.jobs.evaluation_jobs import command_problem
+from trainer.stages.base import DTYPES, FROM_SCRATCH, ResumePoint, Stage
+from trainer.stages.data import Data, open_data
 from trainer.stages.gan import GanInputs, GanStage, GanTraining
 from trainer.stages.vae import VaeStage, vae_phases
 from trainer.steps.schedule import Phase
@@ -28,23 +35,60 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def vae_stage(config: VaeConfig, world: World, start: ResumePoint = FROM_SCRATCH) -> VaeStage:
-    """Stage 1, or a UserError with everything that is wrong."""
-    problems = Problems(split_problems(config, vae_phases(config), world))
-    return VaeStage(config, world, problems.need(lambda: open_data(config.data, config.seed)))
+def build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint = FROM_SCRATCH) -> Stage:
+    """Check everything, and build the stage of a config. Raises one UserError with everything that is wrong."""
+    return gan_stage(config, world, start) if isinstance(config, GanConfig) else vae_stage(config, world)
+
+
+def vae_stage(config: VaeConfig, world: World) -> VaeStage:
+    """Build stage 1. Raises one UserError with everything that is wrong."""
+    return VaeStage(config, world, vae_data(config, world))
 
 
 def gan_stage(config: GanConfig, world: World, start: ResumePoint = FROM_SCRATCH) -> GanStage:
-    """Stage 2, or a UserError with everything that is wrong."""
+    """Build stage 2. Raises one UserError with everything that is wrong."""
     return GanStage(config, world, gan_inputs(config, world, start))
 
 
-def split_problems(config: RunConfig, plan: Sequence[Phase], world: World) -> list[str]:
-    """Batches that do not split evenly over processes and micro-batches, in whatever stage; nothing to split over."""
+def vae_data(config: VaeConfig, world: World) -> Data:
+    """Open the data of stage 1. Raises one UserError with everything that is wrong."""
+    problems = Problems(split_problems(config, vae_phases(config), world))
+    data = problems.collect(lambda: open_data(config.data, config.seed))
+    problems.stop()
+    assert data is not None
+    return data
+
+
+def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs:
+    """Open the data and the frozen encoder of stage 2. Raises one UserError with everything that is wrong.
+
+    Phases of growth that are over at `start` are not checked.
+    """
+    phases = _phases_ahead(config, start)
+    problems = Problems(split_problems(config, phases, world))
+    resolutions = [phase.resolution for phase in phases]
+    needs_encoder = config.code_source == "posterior"
+    data = problems.collect(lambda: open_data(config.data, config.seed, resolutions, needs_encoder))
+    vae = config.vae
+    encoder = None if vae is None else problems.collect(lambda: _load_encoder(vae, start))
+    if encoder:
+        problems.found += _encoder_problems(config, encoder, data)
+    if data and not problems.found:  # else the step cannot be tried
+        problems.found += _memory_problems(config, data.channels, encoder, world, start)
+    if data:
+        problems.found += _evaluation_problems(config, data.main.manifest.data_set, world)
+        problems.found += _sprite_problems(config, data)
+    problems.stop()
+    assert data is not None
+    return GanInputs(data, encoder, phases[0].first)
+
+
+def split_problems(config: RunConfig, phases: Sequence[Phase], world: World) -> list[str]:
+    """List batches that do not split evenly over processes and micro-batches, and a strategy with nothing to split."""
     problems = []
     if isinstance(config, GanConfig) and config.strategy != "ddp" and world.size == 1:
         problems.append(f"strategy: {config.strategy} splits over processes, and there is one; set strategy=ddp")
-    for batch in dict.fromkeys(phase.batch_size for phase in plan):
+    for batch in dict.fromkeys(phase.batch_size for phase in phases):
         key = "batch_size" if batch == config.batch_size else "growth.batch_size"
         share, rest = divmod(batch, world.size)
         if rest:
@@ -57,35 +101,34 @@ def split_problems(config: RunConfig, plan: Sequence[Phase], world: World) -> li
     return problems
 
 
-def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs:
-    """Data and the frozen encoder, or one error with everything that does not fit."""
-    plan = _ahead(config, start)
-    problems = Problems(split_problems(config, plan, world))
-    sizes = [phase.resolution for phase in plan]
-    data = problems.collect(lambda: open_data(config.data, config.seed, sizes, config.code_source == "posterior"))
-    path = config.vae
-    q = problems.collect(lambda: _encoder(path, start)) if path is not None else None
-    if q and q.c_dim != config.c_dim:
-        problems.add(f"c_dim: the config has {config.c_dim}, the encoder of {path} has {q.c_dim}; set c_dim={q.c_dim}")
-    if q and data and q.channels != data.channels:
-        problems.add(
-            f"vae: {path} sees {q.channels} channels, the data {data.channels}; train stage 1 on the same "
-            "data.path and data.variant"
-        )
-    if data and not problems.found:  # else the step cannot be tried
-        problems.found += _memory_problems(config, data.channels, q, world, start)
-    if data and (missing := weights_problem(config, data.main.manifest.data_set)):
-        problems.add(missing)
-    if data and data.main.manifest.data_set == "dsprites":
-        for key in ("flip", "dequantise"):
-            if getattr(config.data, key):
-                problems.add(f"data.{key}: true, but the dSprites family has neither; set data.{key}=false")
-    problems.stop()
-    assert data is not None
-    return GanInputs(data, q, plan[0].first)
+def weights_problem(config: GanConfig, data_set: str) -> str | None:
+    """Say why the evaluation jobs of a run would find no Inception weights.
+
+    None where they find them, or where another command than slurm/eval_fid.sh chooses them.
+    """
+    if not config.evaluation.submit or "eval_fid.sh" not in config.evaluation.command:
+        return None
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--protocol", default="factor-net" if data_set == "dsprites" else "clean")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--reference")  # names its protocol itself
+    given = os.environ.get("EVALUATION", "")
+    try:
+        options, _ = parser.parse_known_args(shlex.split(given))
+    except (argparse.ArgumentError, ValueError) as error:
+        return f"EVALUATION: {given!r}: {error}; correct it in slurm/site.env"
+    if options.protocol not in FILES or options.reference:
+        return None
+    weights = options.weights or getattr(config.inception, options.protocol)
+    try:
+        checked(options.protocol, weights, config.inception.clean_sha256)
+    except UserError as error:
+        return f"evaluation.submit: its jobs cannot run: {error}; or set evaluation.submit=false"
+    return None
 
 
-def _encoder(path: Path, start: ResumePoint) -> frozen.FrozenEncoder:
+def _load_encoder(path: Path, start: ResumePoint) -> frozen.FrozenEncoder:
+    """Load the frozen encoder. An error names the copy that the run kept, if there is one."""
     try:
         return frozen.load(path)
     except UserError as error:
@@ -95,22 +138,30 @@ def _encoder(path: Path, start: ResumePoint) -> frozen.FrozenEncoder:
         raise UserError(f"{error}; the encoder that this run started with is kept as vae={kept}") from None
 
 
-def _ahead(config: GanConfig, start: ResumePoint) -> list[Phase]:
-    """What the run still comes to: a stage that is over need not fit the processes of today."""
-    plan = schedule.gan_phases(config)
-    return schedule.ahead(plan, start.images_seen, schedule.interval(config.schedule.total_kimg))
+def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Data | None) -> list[str]:
+    """List what of the encoder does not fit the config and the data."""
+    problems = []
+    if encoder.c_dim != config.c_dim:
+        found, wanted = encoder.c_dim, config.c_dim
+        problems.append(f"c_dim: the config has {wanted}, the encoder of {config.vae} has {found}; set c_dim={found}")
+    if data and encoder.channels != data.channels:
+        problems.append(
+            f"vae: {config.vae} sees {encoder.channels} channels, the data {data.channels}; train stage 1 on the same "
+            "data.path and data.variant"
+        )
+    return problems
 
 
 def _memory_problems(
-    config: GanConfig, channels: int, q: frozen.FrozenEncoder | None, world: World, start: ResumePoint
+    config: GanConfig, channels: int, encoder: frozen.FrozenEncoder | None, world: World, start: ResumePoint
 ) -> list[str]:
-    """Tell how much memory the run will need; refuse what cannot fit."""
-    encoder = q.to(torch.device("cpu"), DTYPES[config.precision]) if q else None
+    """Log how much memory the run will need, and list a problem where there is less."""
 
     def build(config: GanConfig, world: World, encoder: nn.Module | None) -> GanTraining:
         return GanTraining(config, world, channels, encoder)
 
-    estimator = estimate.Estimator(build, encoder, channels, world, lambda config: _ahead(config, start))
+    module = encoder.to(torch.device("cpu"), DTYPES[config.precision]) if encoder else None
+    estimator = estimate.Estimator(build, module, channels, world, lambda config: _phases_ahead(config, start))
     free = free_memory.free_bytes(world)
     need = estimator.need(config)
     if world.is_main:
@@ -119,29 +170,46 @@ def _memory_problems(
     return [problem] if problem else []
 
 
+def _evaluation_problems(config: GanConfig, data_set: str, world: World) -> list[str]:
+    """List why evaluation jobs could not be submitted, or would fail."""
+    problems = [weights_problem(config, data_set)]
+    if world.is_main and config.evaluation.submit:  # the main process submits them
+        problems.append(command_problem(config.evaluation))
+    return [problem for problem in problems if problem]
+
+
+def _sprite_problems(config: GanConfig, data: Data) -> list[str]:
+    """List settings that images of sprites have no use for."""
+    if data.main.manifest.data_set != "dsprites":
+        return []
+    return [
+        f"data.{key}: true, but the dSprites family has neither; set data.{key}=false"
+        for key in ("flip", "dequantise")
+        if getattr(config.data, key)
+    ]
+
+
+def _phases_ahead(config: GanConfig, start: ResumePoint) -> list[Phase]:
+    """Return the phases that the run still comes to: one that is over need not fit the processes of today."""
+    phases = schedule.gan_phases(config)
+    return schedule.ahead(phases, start.images_seen, schedule.interval(config.schedule.total_kimg))
+
+
 class Problems:
-    """Everything that is wrong, raised at once."""
+    """Everything that is wrong, raised as one error."""
 
     def __init__(self, found: list[str]) -> None:
         self.found = found
 
-    def add(self, problem: str) -> None:
-        self.found.append(problem)
-
     def collect(self, check: Callable[[], T]) -> T | None:
-        """The result, or None where it raised a UserError."""
+        """Return the result of a check, or note its UserError and return None."""
         try:
             return check()
         except UserError as error:
-            self.add(str(error))
+            self.found.append(str(error))
             return None
 
-    def need(self, check: Callable[[], T]) -> T:
-        """The last result, after which all that was found is raised."""
-        result = self.collect(check)
-        self.stop()
-        return cast(T, result)
-
     def stop(self) -> None:
+        """Raise what was found, if anything was."""
         if self.found:
             raise joined("the run cannot start", self.found)

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from trainer.config.changes import changes
-from trainer.config.schema import RunConfig
-from trainer.config.settings import fixed
 
+from .config.changes import Change, changes
+from .config.schema import RunConfig
+from .config.settings import fixed
 from .encoders import frozen
 
 
-class EarlierStage(Exception):
-    """The newest checkpoint that can be used is of a stage whose inputs were not looked at: of this clock."""
+class EarlierPhase(Exception):
+    """The newest usable checkpoint, at images_seen, is in a phase of growth whose inputs were not checked."""
 
     def __init__(self, images_seen: int) -> None:
         super().__init__(images_seen)
@@ -22,9 +22,13 @@ class EarlierStage(Exception):
 
 
 def refuse_changes(
-    run: Path, manifest: dict[str, Any], config: RunConfig, facts: dict[str, Any], accept_changes: bool
+    run: Path, manifest: dict[str, Any], config: RunConfig, identity: dict[str, str | int], accept_changes: bool
 ) -> None:
-    """Raise a UserError that lists what differs from the checkpoint's settings and inputs."""
+    """Raise a UserError that lists which settings and inputs differ from those of the checkpoint.
+
+    manifest: the checkpoint's; identity: hashes of today's data and encoder; accept_changes: settings may differ, as
+    long as no tensor of the checkpoint has another shape for it. Inputs never may.
+    """
     changed = changes(manifest["config"], fixed(config))
     lines: list[str] = []
     if accept_changes:
@@ -32,21 +36,28 @@ def refuse_changes(
     elif changed:
         remedy = "set these back, choose another folder with run=..., or go on all the same with --accept-changes"
         lines = [*map(str, changed), remedy]
-    inputs = changes(manifest["facts"], facts)
+    inputs = changes(manifest["facts"], identity)
     if inputs:
-        remedy = "name the same data.path, data.painting and vae as before, or choose another folder with run=..."
-        if any(change.key == "vae" for change in inputs):
-            remedy += f"; the encoder of this run is kept as vae={frozen.saved_path(run)}"
-        lines += [*map(str, inputs), remedy]
+        lines += [*map(str, inputs), _inputs_remedy(run, inputs)]
     if lines:
         raise UserError(_listed(f"{run} holds a checkpoint that differs from what is asked:", lines))
 
 
+def _inputs_remedy(run: Path, inputs: list[Change]) -> str:
+    """Say how to go on where data or encoder are others than before."""
+    remedy = "name the same data.path, data.painting and vae as before, or choose another folder with run=..."
+    if any(change.key == "vae" for change in inputs):
+        remedy += f"; the encoder of this run is kept as vae={frozen.saved_path(run)}"
+    return remedy
+
+
 def _refuse_other_shapes(run: Path, lines: list[str]) -> None:
+    """Raise a UserError where a setting changed that the checkpoint's tensors depend on."""
     if lines:
         lines.append("a checkpoint holds these; set them back, or start anew with run=...")
         raise UserError(_listed(f"{run}: --accept-changes cannot change what its checkpoint is made of:", lines))
 
 
 def _listed(head: str, lines: list[str]) -> str:
+    """Return a heading with a list below it."""
     return "\n".join([head, *(f"  - {line}" for line in lines)])

@@ -188,14 +188,14 @@ def open_run(path: Path, step: str | None = None, average: str | None = None) ->
 
 
 def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
-    step, vae = run_networks.network(path, at, "vae", networks.vae(config, data.channels))
+    step, vae = run_networks.load_network(path, at, "vae", networks.vae(config, data.channels))
     encoder = f"the {config.system} of this run"
     manifest = published.read_manifest(step)
     return Run(path, step, manifest, config, data, None, None, CodeEncoder(vae.encoder), vae, encoder, data.identity)
 
 
 def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, requested: str | None) -> Run:
-    step, manifest, averaged, average = run_networks.average(path, at, config, data.channels, requested)
+    step, manifest, averaged, average = run_networks.averaged_generator(path, at, config, data.channels, requested)
     generator = GrownGenerator(averaged, manifest)
     untrained = GrownGenerator(networks.generator(config, data.channels), manifest)
     inputs, q, vae, encoder = data.identity, None, None, None
@@ -206,7 +206,7 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, requeste
         q, vae = CodeEncoder(loaded.encoder), loaded.vae
         encoder = f"the frozen {'VAE' if vae else 'encoder of your own'} of this run ({file.name})"
     elif config.code_loss == "info":
-        _, q = run_networks.network(path, step.name, "q", networks.joint_q(config, data.channels))
+        _, q = run_networks.load_network(path, step.name, "q", networks.joint_q(config, data.channels))
         encoder = "InfoGAN's own q, learnt with its generator"
     return Run(path, step, manifest, config, data, generator, untrained, q, vae, encoder, inputs, average)
 

@@ -50,7 +50,7 @@ def open_target(path: Path, step: str | None, average: str | None, device: torch
     step: a checkpoint, by name, by images seen or `best`; average: a name of the config's averages or a file. Raises
     UserError where an export is given either, and as `open_run` does.
     """
-    if not (path / exported_model.FACTS).is_file():
+    if not (path / exported_model.METADATA).is_file():
         return of_run(open_run(path, step, average).to(device))
     for option, value in (("--step", step), ("--ema", average)):
         if value is not None:
@@ -87,7 +87,7 @@ def of_run(run: Run) -> EvaluationTarget:
 
 def of_export(path: Path, model: exported_model.Model, device: torch.device) -> EvaluationTarget:
     """Return the target of an export. It has no reals; its codes are drawn from its bank."""
-    origin = model.facts.origin
+    origin = model.metadata.origin
     for network in (model.generator, model.vae):
         if network is not None:
             network.to(device)
@@ -109,7 +109,7 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
         """Return where codes come from. Raises UserError for posterior codes of an export without a bank."""
         if requested == "posterior" and model.bank is None:
             raise UserError(f"--codes: posterior: {path} has no codes of images; leave --codes out")
-        return requested or model.facts.codes
+        return requested or model.metadata.codes
 
     described = {"run": str(path), "stage": "gan", "system": "export", "step": origin["step"], "origin": origin}
     return EvaluationTarget(
@@ -119,7 +119,7 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
         | {"data": origin["inputs"]["data"]},
         ("gan", "vae") if model.vae is not None else ("gan",),
         None,
-        max(CODE_RESOLUTION, model.facts.resolution),
+        max(CODE_RESOLUTION, model.metadata.resolution),
         InceptionConfig(),
         source,
         make,

@@ -43,7 +43,7 @@ class Injector:
         setattr(owner, name, wrapped)
 
     def arm(self) -> None:
-        read = Loop._next
+        read = Loop._next_batches
 
         def counted(loop: Loop, *args: Any) -> Any:
             self.iteration += 1
@@ -51,7 +51,7 @@ class Injector:
             self.fire("data")
             return found
 
-        Loop._next = counted  # type: ignore[method-assign]
+        Loop._next_batches = counted  # type: ignore[method-assign]
         self.after(ForwardPasses, "image_gradient", "R1")
         for engine in (ddp.Replicated, fsdp2.FullyShard):
             if "step" in vars(engine):

@@ -7,7 +7,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
     "data_shards.__main__",
     "trainer.preflight",
-    "trainer.loop",
+    "trainer.run",
+    "trainer.plan_table",
+    "trainer.export.write",
+    "trainer.checkpoints.listing",
     "evaluation.pages.report",
     "evaluation.factors.factor_network",
 ):

@@ -13,13 +13,13 @@ from benchmarks import flops as closed
 from common.errors import UserError
 from tests.trainer.memory.test_estimate import ALONE, CHANNELS, config_of, encoder_of, training
 from tests.trainer.memory.test_estimate import iterate as really
-from trainer import plan as planning
+from trainer.machine_rates import Rates, read_rates
 from trainer.memory.flops import Flops
-from trainer.plan import Plan, Planner, Rates, images_of, sent
+from trainer.plan import Plan, Planner, bytes_sent, images_of
 from trainer.stages.gan import GanTraining
 from trainer.steps import schedule
 
-RATES = Rates(machine="paper", flops_per_second={64: 1e9, 1024: 4e9}, save_bytes_per_second=1e6)
+RATES = Rates(machine="planner", flops_per_second={64: 1e9, 1024: 4e9}, save_bytes_per_second=1e6)
 GROWN: dict[str, Any] = {
     "resolution": 64,
     "batch_size": 4,
@@ -36,9 +36,9 @@ def test_flops_are_those_of_the_closed_form(every: int) -> None:
     size = closed.Size(64, 4, 16, 2, True)
     network = {"name": "resnet", "nf": size.nf, "nf_max": size.nf_max}
     config = config_of(network=network, resolution=64, batch_size=2, s_dim=closed.S, c_dim=closed.C, r1_interval=every)
-    paper = Planner(config, 1)
+    planner = Planner(config, 1)
     expected = (closed.ours(size, True) + (every - 1) * closed.ours(size, False)) / every
-    assert paper.flops[paper.phases[0]] == expected
+    assert planner.flops[planner.phases[0]] == expected
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def alone() -> Planner:
 @pytest.mark.parametrize("images_seen", [0, 8], ids=["R1 due", "not due"])
 def test_flops_are_those_of_real_iterations(images_seen: int, alone: Planner) -> None:
     """In every phase of a run that grows, with checkpoints and micro-batches: the 24 images are each passed once."""
-    config, paper = alone.config, alone
-    for phase in paper.phases:
+    config, planner = alone.config, alone
+    for phase in planner.phases:
         real = GanTraining(config, ALONE, CHANNELS, encoder_of(config))
         with Flops() as counted:
             really(real, config, phase, images_seen)
-        assert paper.iteration_flops[phase][images_seen > 0] * phase.batch_size == counted.total
+        assert planner.iteration_flops[phase][images_seen > 0] * phase.batch_size == counted.total
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def found(grown: Planner) -> Plan:
 
 
 def test_images_and_days_follow_the_schedule(grown: Planner, found: Plan) -> None:
-    assert [stage.worst.resolution for stage in found.stages] == [32, 64]
-    assert [stage.images for stage in found.stages] == [200, 800]
+    assert [row.worst.resolution for row in found.resolutions] == [32, 64]
+    assert [row.images for row in found.resolutions] == [200, 800]
     work = sum(count * grown.flops[phase] for phase, count in zip(grown.phases, (200, 100, 700), strict=True))
     assert found.days == pytest.approx(work / 2 / 1e9 / 86_400)
     by_rate = grown.plan(RATES, 10.0)
@@ -81,7 +81,7 @@ def test_a_rate_given_is_the_time_of_a_run_that_does_not_grow() -> None:
     assert Planner(config, 1).plan(RATES, images_per_second=5).days == pytest.approx(10_000 / 5 / 86_400)
 
 
-def test_a_run_that_ends_early_has_no_later_stages() -> None:
+def test_a_run_that_ends_early_has_no_later_phases() -> None:
     phases = schedule.phases(64, 4, config_of(**GROWN).growth)
     assert [images_of(phase, 1000) for phase in phases] == [200, 100, 700]
     assert [images_of(phase, 250) for phase in phases] == [200, 50, 0]
@@ -103,8 +103,8 @@ def test_a_checkpoint_has_what_the_registry_has(found: Plan) -> None:
 def test_sharding_pays_from_the_named_width_on() -> None:
     def gain(nf: int, nf_max: int) -> str:
         network = {"name": "resnet", "nf": nf, "nf_max": nf_max}
-        paper = Planner(config_of(resolution=16, batch_size=4, r1=0, network=network), 4)
-        return paper.gain(paper.plan(RATES))
+        planner = Planner(config_of(resolution=16, batch_size=4, r1=0, network=network), 4)
+        return planner.sharding_gain(planner.plan(RATES))
 
     named = re.search(r"gains nothing here: .*; 20% less needs network.nf=(\d+) network.nf_max=(\d+) or", gain(16, 64))
     assert named
@@ -114,18 +114,18 @@ def test_sharding_pays_from_the_named_width_on() -> None:
 
 
 def test_one_process_shards_nothing() -> None:
-    paper = Planner(config_of(resolution=16), 1)
-    plan = paper.plan(RATES)
+    planner = Planner(config_of(resolution=16), 1)
+    plan = planner.plan(RATES)
     assert list(plan.sent) == ["ddp"]
-    assert paper.gain(plan) == "One process has nothing to shard."
+    assert planner.sharding_gain(plan) == "One process has nothing to shard."
 
 
 def test_gradients_are_summed_once_in_a_ring() -> None:
     config = config_of(resolution=64)
     networks, _ = Planner(config, 4).networks()
     whole = networks["G"].weights + networks["D"].weights
-    assert sent("ddp", networks, config, 4) == 2 * 3 / 4 * whole
-    assert sent("ddp", networks, config, 1) == 0
+    assert bytes_sent("ddp", networks, config, 4) == 2 * 3 / 4 * whole
+    assert bytes_sent("ddp", networks, config, 1) == 0
 
 
 def test_batches_that_do_not_split_are_refused() -> None:
@@ -135,8 +135,8 @@ def test_batches_that_do_not_split_are_refused() -> None:
 
 def test_the_shipped_rates_are_read(tmp_path: Path) -> None:
     for path in sorted(Path("trainer/rates").glob("*.yaml")):
-        assert set(planning.rates(path).flops_per_second) == {64, 256, 1024}
+        assert set(read_rates(path).flops_per_second) == {64, 256, 1024}
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(yaml.safe_dump({"machine": "x", "flops_per_second": {}, "save_bytes_per_second": 0}))
     with pytest.raises(UserError, match=r"(?s)flops_per_second.*save_bytes_per_second"):
-        planning.rates(wrong)
+        read_rates(wrong)

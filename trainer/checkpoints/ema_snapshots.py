@@ -1,4 +1,4 @@
-"""RUN/ema/: the power-function averages now and then, from which `evaluation ema` makes any other one after the run.
+"""RUN/ema/: snapshots of the power-function averages. After the run, `evaluation ema` makes any other width of them.
 
 A file holds a generator's weights and, as metadata, where they come from. It is published complete and never deleted.
 """
@@ -30,10 +30,11 @@ KEY = "idgan"  # of the metadata: one string, as the header of a safetensors fil
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Of an averaged generator in a file. settings: the identity of the run's settings and inputs (`identity`).
+class SnapshotMetadata:
+    """Where the averaged generator in a file comes from.
 
-    resolution, alpha: the stage that images_seen was reached in, alpha None outside a fade.
+    images_seen: its clock; resolution, alpha: of the phase at that clock, alpha None outside a fade; settings: the
+    `identity` of the run.
     """
 
     images_seen: int
@@ -45,71 +46,75 @@ class Facts:
 
 
 def identity(settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
-    """Of a run: the SHA-256 of the settings that a resume may not change, and of what its data and encoder are."""
+    """Return the identity of a run: a SHA-256 over the settings that a resume may not change, and over its inputs.
+
+    inputs: hashes of data and encoder.
+    """
     settings = older_versions.as_first_written(settings)  # files of older versions have that identity
     return hashlib.sha256(json.dumps([settings, dict(inputs)], sort_keys=True).encode()).hexdigest()
 
 
 def folder(run: Path) -> Path:
+    """Return the folder of a run's snapshots."""
     return run / "ema"
 
 
 def name_of(images_seen: int, average: str) -> str:
+    """Return the name of a snapshot's file."""
     return f"{images_seen:012d}-{average}.safetensors"
 
 
 def files(run: Path) -> list[Path]:
-    """Published snapshots, in the order of the clock, valid or not."""
+    """Return the published snapshots in the order of the clock, whether valid or not."""
     return sorted(folder(run).glob(NAMES))
 
 
 def _sweep(run: Path) -> None:
-    """Remove what earlier kills left behind."""
-    for left in folder(run).glob(f"{NAMES}.tmp"):
-        left.unlink(missing_ok=True)
+    """Remove the incomplete files that kills left behind."""
+    for path in folder(run).glob(f"{NAMES}.tmp"):
+        path.unlink(missing_ok=True)
 
 
 class Snapshots:
-    """Writes them. every: images between two, rounded up to whole iterations."""
+    """Writes snapshots of a run. every: images between two; one is due at the iteration that crosses a multiple."""
 
     def __init__(self, averages: ema.Averages, config: EmaConfig) -> None:
         assert config.snapshot_kimg is not None
-        self.averages, self.widths = averages, config.widths
+        self._averages, self._widths = averages, config.widths
         self.every = schedule.interval(config.snapshot_kimg)
 
-    def write(self, run: Path, images_seen: int, stage: Mapping[str, Any], settings: str, world: World) -> None:
-        """A file for each width; stage: resolution and, in a fade, alpha. The same state gives the same bytes.
+    def write(self, run: Path, images_seen: int, phase: Mapping[str, Any], settings: str, world: World) -> None:
+        """Write a file for each width. The same state gives the same bytes.
 
-        All processes call it together, and the main one writes.
-
-        Raises a UserError where the disk is full or read-only; what was published stays.
+        phase: resolution and, in a fade, alpha; settings: the run's `identity`. All processes call it together, and the
+        main one writes. Raises a UserError where the disk is full or read-only; what was published stays.
         """
         world.on_main(lambda: _sweep(run))
-        for average in self.widths:
-            power = ema.gamma(average.sigma_rel)
-            place = stage["resolution"], stage.get("alpha")
-            facts = Facts(images_seen, average.sigma_rel, power, *place, settings)
-            path, tensors = folder(run) / name_of(images_seen, average.name), self.averages.full_tensors(average.name)
-            world.on_all(partial(write, path, tensors, facts) if world.is_main else lambda: None)
+        for average in self._widths:
+            gamma, alpha = ema.gamma(average.sigma_rel), phase.get("alpha")
+            metadata = SnapshotMetadata(images_seen, average.sigma_rel, gamma, phase["resolution"], alpha, settings)
+            path = folder(run) / name_of(images_seen, average.name)
+            tensors = self._averages.full_tensors(average.name)
+            world.on_main(partial(write, path, tensors, metadata))
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> bytes:
-    """Publish a generator's weights; what was written. A file of the same name is replaced."""
-    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    content = save(whole, {KEY: json.dumps({"format": FORMAT} | asdict(facts), sort_keys=True)})
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: SnapshotMetadata) -> bytes:
+    """Publish a generator's weights, and return the content of the file. A file of the same name is replaced."""
+    contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    content = save(contiguous, {KEY: json.dumps({"format": FORMAT} | asdict(metadata), sort_keys=True)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, content)
     except OSError as error:
-        why = DISK_ERRORS.get(error.errno or 0)
-        if why is None:
+        reason = DISK_ERRORS.get(error.errno or 0)
+        if reason is None:
             raise
-        raise UserError(f"{path}: {why}: it was not written; make room and run the same command again") from None
+        raise UserError(f"{path}: {reason}: it was not written; make room and run the same command again") from None
     return content
 
 
 def read(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in a file. wanted: the names, with tensors of the shapes that must be there.
+    """Read the weights in a file. wanted: their names, with tensors of the shapes that they must have.
 
     Raises a UserError that names the file where it is truncated, or of another network.
     """
@@ -124,25 +129,25 @@ def read(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def read_facts(path: Path, settings: str) -> Facts:
-    """What a file says of itself. settings: the `identity` that it must have, which is a run's.
+def read_metadata(path: Path, settings: str) -> SnapshotMetadata:
+    """Read where the weights of a file come from. settings: the `identity` of the run that they must be of.
 
     Raises a UserError that names the file where it is truncated, no such file, or of another run.
     """
     try:
         with safe_open(path, "pt") as file:
-            found = json.loads((file.metadata() or {})[KEY])
-        if (version := found.pop("format")) != FORMAT:
+            content = json.loads((file.metadata() or {})[KEY])
+        if (version := content.pop("format")) != FORMAT:
             raise UserError(f"{path}: has format {version}, this program reads {FORMAT}; write it again")
-        facts = Facts(**found)
+        metadata = SnapshotMetadata(**content)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from None
-    if facts.settings != settings:
+    if metadata.settings != settings:
         raise UserError(
             f"{path}: was written under other settings, data or encoder than the run's newest checkpoint; move it out "
             "of the run's folder, or name a file of this run"
         )
-    return facts
+    return metadata
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -1,4 +1,4 @@
-"""Checkpoints that retention leaves alone until their evaluation is done: files in RUN/evaluation/held."""
+"""Checkpoints that are not deleted before their evaluation has ended: an empty file for each in RUN/evaluation/held."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from pathlib import Path
 
 from common.json_lines import read_lines
 
-MOST = 3  # that wait; more are not held
-LOST_AFTER = 3  # evaluations of later checkpoints: a job that they passed is not coming
+MOST = 3  # held at the same time; more are not held
+LOST_AFTER = 3  # evaluations of later checkpoints, after which the job of an earlier one counts as lost
 
 
 def folder(run: Path) -> Path:
+    """Return the folder of the files that name held steps."""
     return run / "evaluation" / "held"
 
 
 def waiting(run: Path) -> list[str]:
-    """Names of the steps that are held, the oldest first."""
+    """Return the names of the steps that are held, the oldest first."""
     return sorted(path.name for path in folder(run).glob("step-*"))
 
 
 def hold(run: Path, step: str) -> bool:
-    """Hold a step; False where as many as may be wait already."""
+    """Hold a step. Return False where MOST steps are held already."""
     sweep(run)
     if step not in waiting(run) and len(waiting(run)) >= MOST:
         return False
@@ -31,14 +32,14 @@ def hold(run: Path, step: str) -> bool:
 
 
 def release(run: Path, step: str) -> None:
-    """Let go of a step, held or not."""
-    if re.fullmatch(r"step-\d{12}", step):  # of what a user typed, nothing else
+    """Let a step be deleted again, whether it is held or not."""
+    if re.fullmatch(r"step-\d{12}", step):  # a name that a user typed may be a path to another file
         (folder(run) / step).unlink(missing_ok=True)
 
 
 def sweep(run: Path) -> None:
-    """Let go of steps whose jobs were lost."""
-    done = {str(record.get("step")) for record in read_lines(run / "evaluation" / "fid.jsonl")}
+    """Release the steps whose evaluation jobs were lost."""
+    evaluated = {str(record.get("step")) for record in read_lines(run / "evaluation" / "fid.jsonl")}
     for step in waiting(run):
-        if sum(other > step for other in done) >= LOST_AFTER:
+        if sum(other > step for other in evaluated) >= LOST_AFTER:
             release(run, step)

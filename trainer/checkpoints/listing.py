@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch.distributed.checkpoint import FileSystemReader
 
 from common.errors import UserError
@@ -16,7 +18,11 @@ from .load import load_tensors
 
 @dataclass(frozen=True)
 class Row:
-    """A step. resolution: px, None where the manifest cannot be read; bytes: of its files; problem: None is valid."""
+    """A step of a run.
+
+    resolution: in px, None where the manifest cannot be read; bytes: of its files; problem: why it cannot be used, or
+    None; pointers: which of `latest` and `best` name it.
+    """
 
     name: str
     images_seen: int
@@ -26,28 +32,42 @@ class Row:
     pointers: tuple[str, ...]
 
 
+def print_checkpoints(run: Path) -> None:
+    """Print a table of the steps. Raises a UserError where there is no step."""
+    table = Table("step", "images seen", "px", "MB", "is", title=str(run))
+    for row in rows(run):
+        validity = "valid" if row.problem is None else f"not usable: it {row.problem}"
+        state = ", ".join([validity, *row.pointers])
+        table.add_row(row.name, f"{row.images_seen:,}", str(row.resolution or "?"), f"{row.bytes / 1e6:.1f}", state)
+    Console(width=130).print(table)
+
+
 def rows(run: Path) -> list[Row]:
-    """Newest first, every tensor read. Raises UserError where there is no step."""
+    """Read every tensor of every step, newest first. Raises a UserError where there is no step."""
     steps = published.steps(run)
     if not steps:
         raise UserError(f"{published.folder(run)}: no checkpoint here; name a run folder that has trained")
-    pointed = {pointer: published.pointed(run, pointer) for pointer in ("latest", "best")}
-    return [_row(step, pointed) for step in steps]
+    clocks = {pointer: published.pointed(run, pointer) for pointer in ("latest", "best")}
+    return [_row(step, clocks) for step in steps]
 
 
-def _row(step: Path, pointed: dict[str, int | None]) -> Row:
-    clock, resolution = int(step.name.removeprefix(published.STEP)), None
+def _row(step: Path, pointer_clocks: dict[str, int | None]) -> Row:
+    """Read a step. pointer_clocks: the images seen of the steps that `latest` and `best` name."""
+    images_seen, resolution = published.clock_of(step), None
     problem = published.problem(step)
     if problem is None:
-        resolution, problem = int(published.read_manifest(step)["resolution"]), _unreadable(step)
+        resolution = int(published.read_manifest(step)["resolution"])
+        problem = _unreadable(step)
     size = sum(file.stat().st_size for file in step.iterdir()) if step.is_dir() else 0
-    return Row(step.name, clock, resolution, size, problem, tuple(p for p, at in pointed.items() if at == clock))
+    pointers = tuple(pointer for pointer, clock in pointer_clocks.items() if clock == images_seen)
+    return Row(step.name, images_seen, resolution, size, problem, pointers)
 
 
 def _unreadable(step: Path) -> str | None:
+    """Read every tensor of a step. Return why that failed, or None."""
     try:
-        found = FileSystemReader(step).read_metadata().state_dict_metadata
-        like = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in found.items()}  # type: ignore[union-attr]
+        tensors = FileSystemReader(step).read_metadata().state_dict_metadata
+        like = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in tensors.items()}  # type: ignore[union-attr]
         load_tensors(step, like)
     except UserError as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""The one registry of what changes between steps, as named tensors: what a checkpoint holds, and all of it."""
+"""The registry of everything that changes between steps, as named tensors. A checkpoint holds these and no others."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 
 class Part(Protocol):
-    """Something that is saved. All processes call these together."""
+    """A part of the state, such as an engine. All processes call its methods together."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Under canonical names, whole or as DTensors."""
+        """Return the tensors by canonical name, whole or as DTensors."""
         ...
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `state_dict` gave."""
+        """Load what `state_dict` gave."""
         ...
 
     def replicated(self) -> dict[str, Tensor]:
-        """Those that every process must hold alike, bit for bit."""
+        """Return the tensors that must be the same on every process, bit for bit."""
         ...
 
 
 class State:
-    """Engines, averages and tensors under canonical names, the same whatever the strategy.
+    """Engines, averages and single tensors. Names are the same under every strategy.
 
-    Names: `NETWORK.PARAMETER`, `optimizer.NETWORK.STATE.PARAMETER`, `ema.AVERAGE.PARAMETER` and plain ones such as
+    They are `NETWORK.PARAMETER`, `optimizer.NETWORK.STATE.PARAMETER`, `ema.AVERAGE.PARAMETER` and plain ones such as
     `images_seen`.
     """
 
@@ -37,28 +37,30 @@ class State:
         self._tensors: dict[str, Tensor] = {}
 
     def add(self, part: Part) -> None:
+        """Register a part."""
         self._parts.append(part)
 
     def add_tensor(self, name: str, tensor: Tensor) -> None:
+        """Register a tensor. It is loaded in place."""
         self._tensors[name] = tensor
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every registered tensor by name."""
-        out = dict(self._tensors)
+        """Return every registered tensor by name."""
+        tensors = dict(self._tensors)
         for part in self._parts:
-            out |= part.state_dict()
-        return out
+            tensors |= part.state_dict()
+        return tensors
 
     def replicated(self) -> dict[str, Tensor]:
-        """Every tensor of the parts that all processes must hold alike."""
-        out: dict[str, Tensor] = {}
+        """Return every tensor of the parts that must be the same on every process."""
+        tensors: dict[str, Tensor] = {}
         for part in self._parts:
-            out |= part.replicated()
-        return out
+            tensors |= part.replicated()
+        return tensors
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `state_dict` gave."""
+        """Load what `state_dict` gave."""
         for part in self._parts:
             part.load_state_dict(tensors)
         for name, tensor in self._tensors.items():

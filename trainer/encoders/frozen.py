@@ -1,4 +1,4 @@
-"""The frozen encoder q of stage 2: of a stage 1 run, of a vae.safetensors file, or your own, exported to a file.
+"""The frozen encoder q of stage 2: from a run of stage 1, from a vae.safetensors file, or your own from a file.
 
 A run keeps its own copy beside its checkpoints, so that it goes on and can be evaluated without its stage 1.
 """
@@ -32,7 +32,7 @@ class FrozenEncoder:
     """q as a module: [B, channels, 64, 64] in [0, 1] -> (mean, logvar), each [B, c_dim]; takes no gradient.
 
     vae: the whole VAE, which can also decode a code, or None for an encoder of your own. sha256: the identity of the
-    weights. name, content: the file that a run keeps of it.
+    weights. name, content: of the file that a run keeps as its copy.
     """
 
     encoder: nn.Module
@@ -44,19 +44,22 @@ class FrozenEncoder:
     content: bytes
 
     def to(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """A copy of the encoder for a device."""
+        """Return a copy of the encoder on a device."""
         moved = self.encoder.moved_to(device) if isinstance(self.encoder, own_encoder.Exported) else self.encoder
         return copy.deepcopy(moved).to(device, dtype)
 
     def save(self, run: Path) -> None:
-        """Write RUN/vae.safetensors or RUN/encoder.pt2, the only one: an earlier start may have left the other kind."""
+        """Write RUN/vae.safetensors or RUN/encoder.pt2, and remove the other, which an earlier start may have left."""
         publish(run / self.name, self.content)
         for other in {VAE_FILE, OWN_FILE} - {self.name}:
             (run / other).unlink(missing_ok=True)
 
 
 def load(path: Path) -> FrozenEncoder:
-    """The q of a stage 1 run folder (its newest checkpoint), of a vae.safetensors or of an exported encoder.pt2."""
+    """Load q from a stage 1 run folder (its newest checkpoint), a vae.safetensors or an exported encoder.pt2.
+
+    Raises a UserError that names the path where there is none.
+    """
     if path.suffix == ".safetensors":
         return _of_vae(_from_file(path))
     if path.suffix == ".pt2":
@@ -66,26 +69,28 @@ def load(path: Path) -> FrozenEncoder:
 
 
 def saved_path(run: Path) -> Path | None:
-    """The file of q in a stage 2 run folder, or None."""
+    """Return the file of q in a stage 2 run folder, or None."""
     return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)
 
 
 def _of_vae(vae: VAE) -> FrozenEncoder:
+    """Return the encoder of a VAE, with the file that a run keeps."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}
     content = save(tensors, {"channels": str(vae.channels), "c_dim": str(vae.c_dim)})
     return FrozenEncoder(vae.encoder, vae, vae.channels, vae.c_dim, weights_sha256(vae), VAE_FILE, content)
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """The identity of a network's weights: over names, shapes and values."""
-    found = hashlib.sha256()
+    """Return the identity of a network's weights: a hash over names, shapes and values."""
+    digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _from_run(path: Path) -> VAE:
+    """Load the VAE of a run's newest usable checkpoint."""
     built: list[VAE] = []
 
     def like(manifest: dict[str, Any]) -> dict[str, Tensor]:
@@ -102,10 +107,11 @@ def _from_run(path: Path) -> VAE:
 
 
 def _from_file(path: Path) -> VAE:
+    """Load the VAE of a vae.safetensors file."""
     try:
         with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
-            vae = VAE(int(facts["channels"]), int(facts["c_dim"]), "default")
+            metadata = file.metadata() or {}
+            vae = VAE(int(metadata["channels"]), int(metadata["c_dim"]), "default")
             vae.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""An encoder of your own as a file: a torch.export program, written and read without pickled code."""
+"""Write and read an encoder of your own as a file: a torch.export program, without pickled code."""
 
 from __future__ import annotations
 
@@ -62,18 +62,23 @@ class Exported(nn.Module):
         self.program = exported.module().requires_grad_(False)
 
     def moved_to(self, device: torch.device) -> Exported:
-        """The program for a device: tensors that its forward makes were traced on the CPU, and move with it."""
+        """Return the program for a device. Tensors that its forward makes were traced on the CPU, and move with it."""
         return Exported(move_to_device_pass(copy.deepcopy(self.exported), str(device)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images [B, channels, 64, 64] in [0, 1]: (mean, logvar), each [B, c_dim]."""
         return self.program(x)
 
     def train(self, mode: bool = True) -> Exported:
+        """Change nothing."""
         return self
 
 
 def load(path: Path) -> tuple[Exported, int, int, bytes]:
-    """(encoder, channels, c_dim, the file's bytes). Raises a UserError where it cannot be used, or holds a pickle."""
+    """Read an encoder: (encoder, channels, c_dim, the file's bytes).
+
+    Raises a UserError where the file cannot be used, or holds a pickle.
+    """
     try:
         content = path.read_bytes()
         with _quiet():
@@ -91,29 +96,35 @@ def load(path: Path) -> tuple[Exported, int, int, bytes]:
 
 
 def _without_pickles(content: bytes) -> bytes:
-    """The archive again, of members that were looked at. Raises a ValueError where reading one could run code."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as plain:
+    """Copy an archive, member by checked member. Raises a ValueError where reading a member could run code."""
+    copied = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(copied, "w", zipfile.ZIP_STORED) as plain:
         twice = [name for name, count in Counter(archive.namelist()).items() if count > 1]
         if twice:
             raise ValueError(f"{twice[0]} stands twice in it")
         for name in archive.namelist():
-            member, data = name.partition("/")[2], archive.read(name)
-            if member == _EXAMPLE:
-                torch.load(io.BytesIO(data), weights_only=True)
-            elif not _PLAIN.fullmatch(member):
-                raise ValueError(f"{name} may be pickled code, which is never loaded")
-            if member.endswith("_config.json"):
-                pickled = [key for key, meta in json.loads(data)["config"].items() if meta["use_pickle"]]
-                if pickled:
-                    raise ValueError(f"{pickled[0]} is pickled, which is never loaded")
+            data = archive.read(name)
+            _refuse_pickles(name, data)
             plain.writestr(name, data)
-    return made.getvalue()
+    return copied.getvalue()
+
+
+def _refuse_pickles(name: str, data: bytes) -> None:
+    """Raise a ValueError where a member of an archive holds, or points to, pickled code."""
+    member = name.partition("/")[2]
+    if member == _EXAMPLE:
+        torch.load(io.BytesIO(data), weights_only=True)
+    elif not _PLAIN.fullmatch(member):
+        raise ValueError(f"{name} may be pickled code, which is never loaded")
+    if member.endswith("_config.json"):
+        pickled = [key for key, meta in json.loads(data)["config"].items() if meta["use_pickle"]]
+        if pickled:
+            raise ValueError(f"{pickled[0]} is pickled, which is never loaded")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's warnings and its own report of an error that is raised as well."""
+    """Silence torch's warnings, and its log of an error that it raises as well."""
     log = logging.getLogger("torch.export")
     before, log.disabled = log.disabled, True
     try:
@@ -125,28 +136,28 @@ def _quiet() -> Iterator[None]:
 
 
 def _code_size(encoder: nn.Module, channels: int, path: Path) -> int:
-    """Look at two images: c_dim. Raises a UserError where q gives anything but (mean, logvar).
+    """Encode two images and return c_dim. Raises a UserError where q gives anything but (mean, logvar).
 
-    A gradient must reach the image, or distillation would do nothing without a word.
+    A gradient must reach the image: distillation would silently do nothing without.
     """
-    found = encoder(torch.zeros(2, channels, 64, 64, requires_grad=True))
-    pair = isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(t, Tensor) for t in found)
-    if not pair or found[0].dim() != 2 or found[0].shape != found[1].shape or len(found[0]) != 2:
+    output = encoder(torch.zeros(2, channels, 64, 64, requires_grad=True))
+    pair = isinstance(output, tuple | list) and len(output) == 2 and all(isinstance(t, Tensor) for t in output)
+    if not pair or output[0].dim() != 2 or output[0].shape != output[1].shape or len(output[0]) != 2:
         raise UserError(
-            f"vae: {path}: for two images the encoder gives {_shapes(found)}; it must give (mean, logvar), "
+            f"vae: {path}: for two images the encoder gives {_shapes(output)}; it must give (mean, logvar), "
             "each [2, c_dim]"
         )
-    if not (found[0].requires_grad or found[1].requires_grad):
+    if not (output[0].requires_grad or output[1].requires_grad):
         raise UserError(
             f"vae: {path}: no gradient reaches the image through the encoder; take no_grad and detach out of it"
         )
-    return int(found[0].shape[1])
+    return int(output[0].shape[1])
 
 
-def _shapes(found: object) -> str:
-    """What an encoder gave, in words."""
-    if isinstance(found, Tensor):
-        return f"one tensor {list(found.shape)}"
-    if isinstance(found, tuple | list):
-        return f"({', '.join(_shapes(part) for part in found)})"[:200]
-    return type(found).__name__
+def _shapes(output: object) -> str:
+    """Describe what an encoder gave, for a message."""
+    if isinstance(output, Tensor):
+        return f"one tensor {list(output.shape)}"
+    if isinstance(output, tuple | list):
+        return f"({', '.join(_shapes(part) for part in output)})"[:200]
+    return type(output).__name__

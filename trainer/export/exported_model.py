@@ -1,4 +1,4 @@
-"""A trained generator as a folder of safetensors and JSON, without its run, its data or any pickle.
+"""Open an export: a trained generator as a folder of safetensors and JSON, without its run, its data or any pickle.
 
 export.json            what the networks are, and where they come from
 generator.safetensors  the averaged G
@@ -24,7 +24,7 @@ from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
 
 FORMAT = 1
-FACTS, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
+METADATA, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
     "export.json",
     "generator.safetensors",
     "encoder.safetensors",
@@ -34,10 +34,11 @@ FACTS, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
 
 
 @dataclass(frozen=True)
-class Facts:
-    """generator: arguments of its class, `network` its name; codes: where c comes from; encoder: of which kind q is.
+class ExportMetadata:
+    """The content of export.json.
 
-    resolution, alpha: the stage that it was exported in, alpha None outside a fade. origin: run, step, hashes.
+    network: the generator's class; generator: its arguments; resolution: in px; alpha: of the fade that the run was in,
+    None outside one; codes: where c comes from; encoder: the kind of q; origin: run, step, hashes of the inputs.
     """
 
     network: Literal["conv", "resnet"]
@@ -52,34 +53,40 @@ class Facts:
     origin: dict[str, Any]
 
     def to_json(self) -> bytes:
+        """Return the content of the file."""
         return (json.dumps({"format": FORMAT} | asdict(self), indent=1) + "\n").encode()
 
 
 class Model:
-    """What `load` gives. All images are float32 in [0, 1], [B, channels, R, R]."""
+    """An exported generator and encoder. All images are float32 in [0, 1], [B, channels, R, R].
 
-    def __init__(self, facts: Facts, generator: nn.Module, encoder: CodeEncoder | None, vae: VAE | None) -> None:
-        self.facts, self.generator, self.encoder, self.vae = facts, generator, encoder, vae
+    metadata: the content of export.json; bank: mean and logvar [N, c_dim] of q for every training image, or None.
+    """
+
+    def __init__(
+        self, metadata: ExportMetadata, generator: nn.Module, encoder: CodeEncoder | None, vae: VAE | None
+    ) -> None:
+        self.metadata, self.generator, self.encoder, self.vae = metadata, generator, encoder, vae
         self.bank: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def generate(self, s: Tensor, c: Tensor) -> Tensor:
-        """G(s, c). s: [B, s_dim]; c: [B, c_dim]."""
-        alpha = None if self.facts.alpha is None else torch.tensor(self.facts.alpha, device=s.device)
-        chunks = in_chunks(torch.cat((s, c), 1), self.facts.resolution)
-        return (torch.cat([self.generator(z, self.facts.resolution, alpha) for z in chunks]) + 1) / 2
+        """Return the images G(s, c). s: [B, s_dim]; c: [B, c_dim]."""
+        alpha = None if self.metadata.alpha is None else torch.tensor(self.metadata.alpha, device=s.device)
+        chunks = in_chunks(torch.cat((s, c), 1), self.metadata.resolution)
+        return (torch.cat([self.generator(z, self.metadata.resolution, alpha) for z in chunks]) + 1) / 2
 
     def nuisance(self, count: int | Tensor, seed: int = 0) -> Tensor:
-        """s ~ N(0, I): [count, s_dim]; or [b, s_dim], those of positions int64 [b]."""
-        return normal(seed, Purpose.EVAL_NUISANCE, _positions(count), (self.facts.s_dim,))
+        """Draw s ~ N(0, I): [count, s_dim]. count: a number, from position 0 on, or the positions, int64 [b]."""
+        return normal(seed, Purpose.EVAL_NUISANCE, _positions(count), (self.metadata.s_dim,))
 
     def codes(self, count: int | Tensor, seed: int = 0, prior: bool = False) -> Tensor:
-        """c as in training: of the aggregated posterior (the bank), or N(0, I), which `prior` asks for.
+        """Draw c as in training, from the aggregated posterior (the bank), or from N(0, I): [count, c_dim].
 
-        [count, c_dim]; see `nuisance`.
+        count: as in `nuisance`; prior: draw from N(0, I) although there is a bank.
         """
         at = _positions(count)
-        eps = normal(seed, Purpose.EVAL_CODE, at, (self.facts.c_dim,))
+        eps = normal(seed, Purpose.EVAL_CODE, at, (self.metadata.c_dim,))
         if self.bank is None or prior:
             return eps
         mean, logvar = self.bank
@@ -87,21 +94,24 @@ class Model:
         return sample_posterior(mean[chosen], logvar[chosen], eps)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """Random images: the first k of them do not depend on count."""
+        """Generate random images. The first k of them do not depend on count."""
         return self.generate(self.nuisance(count, seed), self.codes(count, seed))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean, logvar) of q(c|x), each [B, c_dim], of images of 64 px or 2^k times that (seen as box means)."""
+        """Return (mean, logvar) of q(c|x), each [B, c_dim]. images: of 64 px, or 2^k times that, which are averaged.
+
+        Raises a UserError where the model has no encoder.
+        """
         if self.encoder is None:
             raise UserError("this model has no encoder: its generator was trained without a code")
         return self.encoder(images * 2 - 1)
 
     @torch.no_grad()
     def decode(self, c: Tensor) -> Tensor:
-        """What the VAE makes of codes: [B, channels, 64, 64]."""
+        """Decode codes c [B, c_dim] with the VAE: [B, channels, 64, 64]. Raises a UserError where there is no VAE."""
         if self.vae is None:
-            raise UserError("this model has no decoder: its encoder is none of a VAE of this program")
+            raise UserError("this model has no decoder: its encoder is not that of a VAE of this program")
         return self.vae.decode(c)
 
 
@@ -109,66 +119,70 @@ def _positions(count: int | Tensor) -> Tensor:
     return torch.arange(count) if isinstance(count, int) else count
 
 
-def build_generator(facts: Facts) -> nn.Module:
-    return (ConvGenerator if facts.network == "conv" else Generator)(**facts.generator)
+def build_generator(metadata: ExportMetadata) -> nn.Module:
+    """Build the generator that the metadata describe, without its weights."""
+    return (ConvGenerator if metadata.network == "conv" else Generator)(**metadata.generator)
 
 
 def load(folder: str | Path) -> Model:
-    """The model in a folder that `python -m trainer export` wrote. It runs on the CPU; move its parts where you like.
+    """Open a folder that `python -m trainer export` wrote. The model is on the CPU; move its parts where you like.
 
-    Raises UserError where the folder is no export, of another format, or damaged.
+    Raises a UserError where the folder is no export, of another format, or damaged.
     """
     folder = Path(folder)
-    facts = _facts(folder)
-    generator = build_generator(facts)
+    metadata = _read_metadata(folder)
+    generator = build_generator(metadata)
     _fill(generator, folder / GENERATOR)
-    model = Model(facts, freeze(generator), *_encoder(facts, folder))
-    if facts.codes == "posterior":
+    model = Model(metadata, freeze(generator), *_load_encoder(metadata, folder))
+    if metadata.codes == "posterior":
         bank = _tensors(folder / BANK)
         model.bank = bank["mean"], bank["logvar"]
     return model
 
 
 def sha256(folder: Path) -> str:
-    """The identity of an export: of all that it holds."""
-    whole = hashlib.sha256()
-    for name in (FACTS, GENERATOR, ENCODER, OWN_ENCODER, BANK):
+    """Return the identity of an export: a hash over all its files."""
+    digest = hashlib.sha256()
+    for name in (METADATA, GENERATOR, ENCODER, OWN_ENCODER, BANK):
         if (folder / name).is_file():
-            whole.update(hashlib.sha256((folder / name).read_bytes()).digest())
-    return whole.hexdigest()
+            digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    return digest.hexdigest()
 
 
-def _facts(folder: Path) -> Facts:
-    path = folder / FACTS
+def _read_metadata(folder: Path) -> ExportMetadata:
+    """Read export.json. Raises a UserError where it is missing, damaged or of another format."""
+    path = folder / METADATA
     try:
-        found = json.loads(path.read_bytes())
-        version = found.pop("format")
+        content = json.loads(path.read_bytes())
+        version = content.pop("format")
         if version != FORMAT:
             raise UserError(f"{path}: has format {version}, this program reads {FORMAT}; export the run again")
-        return Facts(**found)
+        return ExportMetadata(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _broken(path, error) from None
 
 
-def _encoder(facts: Facts, folder: Path) -> tuple[CodeEncoder | None, VAE | None]:
-    if facts.encoder == "none":
+def _load_encoder(metadata: ExportMetadata, folder: Path) -> tuple[CodeEncoder | None, VAE | None]:
+    """Load (encoder, the VAE that it belongs to), None where there is none."""
+    if metadata.encoder == "none":
         return None, None
-    if facts.encoder == "own":
+    if metadata.encoder == "own":
         from trainer.encoders import own_encoder
 
         return CodeEncoder(own_encoder.load(folder / OWN_ENCODER)[0]), None
-    if facts.encoder == "joint":
-        q = CodeEncoder(Encoder(facts.channels, facts.c_dim))
+    if metadata.encoder == "joint":
+        q = CodeEncoder(Encoder(metadata.channels, metadata.c_dim))
         _fill(q, folder / ENCODER)
         freeze(q)
         return q, None
-    vae = VAE(facts.channels, facts.c_dim, "default")
+    vae = VAE(metadata.channels, metadata.c_dim, "default")
     _fill(vae, folder / ENCODER)
     freeze(vae)
     return CodeEncoder(vae.encoder), vae
 
 
 def _fill(network: nn.Module, path: Path) -> None:
+    """Load a network's weights from a file."""
     try:
         network.load_state_dict(_tensors(path))
     except RuntimeError as error:
@@ -176,6 +190,7 @@ def _fill(network: nn.Module, path: Path) -> None:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -183,6 +198,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
+    """Return the error for a file that cannot be read."""
     return UserError(
         f"{path}: is missing or damaged ({first_line(error)}); export the run again with `python -m trainer export`"
     )

@@ -1,4 +1,4 @@
-"""Networks out of a run folder: of its newest checkpoint, of a named one, or of a file of averaged weights."""
+"""Load networks of a run: from its newest checkpoint, from a named one, or from a file of averaged weights."""
 
 from __future__ import annotations
 
@@ -19,44 +19,56 @@ from trainer.steps import networks, schedule
 M = TypeVar("M", bound=nn.Module)
 
 
-def average(
-    path: Path, at: str | None, config: GanConfig, channels: int, asked: str | None
+def averaged_generator(
+    run: Path, step_name: str | None, config: GanConfig, channels: int, requested: str | None
 ) -> tuple[Path, dict[str, Any], nn.Module, dict[str, str]]:
-    """The newest usable step, its manifest, an averaged generator, and which it is, in the words of a record.
+    """Return (step, its manifest, an averaged generator, what identifies the average in a record).
 
-    With a file's weights the manifest says the clock and the stage of the file.
+    step_name: as in `load_network`; requested: the name of an average of the config, a file of averaged weights, or
+    None for the first average. With a file, the manifest has the clock and the resolution of the file.
     """
     names = [average.name for average in config.ema.averages]
-    name = asked if asked in names else names[0]
-    step, found = network(path, at, f"ema.{name}", networks.generator(config, channels))
+    name = requested if requested in names else names[0]
+    step, generator = load_network(run, step_name, f"ema.{name}", networks.generator(config, channels))
     manifest = published.read_manifest(step)
-    if asked is None or asked in names:
-        return step, manifest, found, {"ema": name}
-    file = Path(asked)
+    if requested is None or requested in names:
+        return step, manifest, generator, {"ema": name}
+    file = Path(requested)
     if not file.is_file():
         raise UserError(
-            f"--ema: {asked}: {path} has no such average, and there is no such file; choose {', '.join(names)}, or a "
-            "file that `python -m evaluation ema` wrote"
+            f"--ema: {requested}: {run} has no such average, and there is no such file; choose {', '.join(names)}, or "
+            "a file that `python -m evaluation ema` wrote"
         )
-    facts = ema_snapshots.read_facts(file, ema_snapshots.identity(manifest["config"], manifest["facts"]))
-    found.load_state_dict(ema_snapshots.read(file, found.state_dict()))
-    which = {"ema": asked, "ema_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    return step, _at(config, manifest, facts), found, which
+    metadata = ema_snapshots.read_metadata(file, ema_snapshots.identity(manifest["config"], manifest["facts"]))
+    generator.load_state_dict(ema_snapshots.read(file, generator.state_dict()))
+    record = {"ema": requested, "ema_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return step, _manifest_at(config, manifest, metadata), generator, record
 
 
-def _at(config: GanConfig, manifest: dict[str, Any], facts: ema_snapshots.Facts) -> dict[str, Any]:
-    """The manifest with the clock and the stage of a file."""
-    plan = schedule.gan_phases(config)
-    done = schedule.iteration(plan, facts.images_seen, GanStage.batches_per_step)
-    stage = {"images_seen": facts.images_seen, "iteration": done, "resolution": facts.resolution}
-    fade = {} if facts.alpha is None else {"alpha": facts.alpha}
-    return {name: value for name, value in manifest.items() if name != "alpha"} | stage | fade
+def _manifest_at(
+    config: GanConfig, manifest: dict[str, Any], metadata: ema_snapshots.SnapshotMetadata
+) -> dict[str, Any]:
+    """Return the manifest with clock, iteration, resolution and alpha of a file of averaged weights."""
+    phases = schedule.gan_phases(config)
+    without_alpha = {name: value for name, value in manifest.items() if name != "alpha"}
+    return without_alpha | {
+        "images_seen": metadata.images_seen,
+        "iteration": schedule.iteration(phases, metadata.images_seen, GanStage.batches_per_step),
+        "resolution": metadata.resolution,
+        **({} if metadata.alpha is None else {"alpha": metadata.alpha}),
+    }
 
 
-def network(path: Path, at: str | None, prefix: str, empty: M) -> tuple[Path, M]:
-    """Fill a network from a named step, or from the newest usable one, and freeze it."""
-    like = {f"{prefix}.{name}": t for name, t in empty.state_dict().items()}
-    step, tensors = read_newest(path, lambda manifest: like) if at is None else read_named(path, at, like)
-    empty.load_state_dict({name.removeprefix(f"{prefix}."): t for name, t in tensors.items()})
-    freeze(empty)
-    return step, empty
+def load_network(run: Path, step_name: str | None, prefix: str, network: M) -> tuple[Path, M]:
+    """Fill a network from a step and freeze it: (step, network).
+
+    step_name: a name, images seen or `best`; None for the newest usable step. prefix: of its tensors in a checkpoint.
+    """
+    like = {f"{prefix}.{name}": t for name, t in network.state_dict().items()}
+    if step_name is None:
+        step, tensors = read_newest(run, lambda manifest: like)
+    else:
+        step, tensors = read_named(run, step_name, like)
+    network.load_state_dict({name.removeprefix(f"{prefix}."): t for name, t in tensors.items()})
+    freeze(network)
+    return step, network

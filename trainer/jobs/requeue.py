@@ -11,7 +11,7 @@ from common.atomic_writes import publish
 from common.cli import EXIT_FAULT, EXIT_OK, EXIT_RESUME, EXIT_USER
 from trainer.checkpoints import published
 
-from .exit_file import read_exit
+from .exit_file import attempt_folder, read_exit
 
 FILE = "attempts.json"
 PATIENCE = 3  # attempts without progress after which a job has failed
@@ -82,11 +82,6 @@ def record_and_decide(run: Path, job: str, restarts: int) -> Decision:
     first = next(i for i, attempt in enumerate(attempts) if attempt.job == job)
     before = attempts[first - 1].images_seen if first else 0
     return decide([attempt for attempt in attempts if attempt.job == job], before)
-
-
-def attempt_folder(run: Path, job: str, restarts: int | str) -> Path:
-    """Return the folder of one start of a job, which slurm/node.sh makes."""
-    return run / "nodes" / f"{job}-{restarts}"
 
 
 def _end(folder: Path) -> tuple[int | None, str]:

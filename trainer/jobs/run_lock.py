@@ -1,8 +1,8 @@
 """RUN/lock: one job at a time trains in a run folder.
 
-The file names its holder, who touches it every few seconds. Another job takes it over where the holder is the same
-Slurm job (requeued), or a process that this one could see and that is gone; else after SILENCE seconds without a touch.
-Ages are read off the file system's own clock, so hosts need not agree on the time.
+The file names its holder, which touches it every few seconds. Another job takes it over where the holder is the same
+Slurm job (requeued), or a process on this host that exited; else after SILENCE seconds without a touch. The age of a
+file is measured by the file system's clock, so hosts need not agree on the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ BEAT, SILENCE = 10.0, 60.0  # seconds
 
 
 class Lock:
-    """Of one process; `acquire`, then `check` before something is published, then `release`."""
+    """The lock of a run folder, for one process: `acquire`, `check` before anything is published, `release`.
+
+    held: True while this process has it. beat: seconds between two touches.
+    """
 
     def __init__(self, run: Path, env: Mapping[str, str] = os.environ, beat: float = BEAT) -> None:
         self.path, self.beat, self.held, self.token = run / "lock", beat, False, uuid.uuid4().hex
@@ -38,41 +41,44 @@ class Lock:
         self._ended = threading.Event()
 
     def acquire(self) -> None:
-        """Raises a UserError that names the holder where the folder is in use."""
+        """Take the lock. Raises a UserError that names the holder where the folder is in use."""
         if self.held:
             return
         while not self._create(self.path):
             holder = _read(self.path)
-            if holder is None:  # it was released meanwhile
+            if holder is None:  # released meanwhile
                 continue
             age = self._age(self.path)
             if not self._may_take(holder, age):
                 raise UserError(
-                    f"{self.path.parent}: is in use by {_who(holder)}, last heard of {age:.0f} s ago; let it end or "
-                    f"stop it (what is silent for {SILENCE:.0f} s counts as dead), or choose another run=FOLDER"
+                    f"{self.path.parent}: is in use by {_holder_name(holder)}, last heard of {age:.0f} s ago; let it "
+                    f"end or stop it (what is silent for {SILENCE:.0f} s counts as dead), or choose another run=FOLDER"
                 )
             self._remove(self.path, holder["token"])
         self.held = True
         threading.Thread(target=self._keep_beating, daemon=True).start()
 
     def check(self) -> None:
-        """Raise a UserError where another job has taken over meanwhile: this process was silent for too long."""
+        """Raise a UserError where another job took the lock over, because this process was silent for too long."""
         holder = _read(self.path) if self.held else None
         if self.held and (holder is None or holder["token"] != self.token):
             self.held = False
             self._ended.set()
-            who = _who(holder) if holder else "somebody"
-            raise UserError(f"{self.path}: {who} took this run over while this process was silent; it stops here")
+            taker = _holder_name(holder) if holder else "another job"
+            raise UserError(f"{self.path}: {taker} took this run over while this process was silent; it stops here")
 
     def release(self) -> None:
-        """Leave the folder to others, if it is still held."""
+        """Give the lock back, if it is still held."""
         self._ended.set()
         if self.held:
             self._remove(self.path, self.token)
             self.held = False
 
     def _create(self, path: Path) -> bool:
-        """The file, complete from the start: written aside, then linked under its name, which fails where one is."""
+        """Create a lock file, complete from the start. Return False where there is one already.
+
+        It is written under another name and then linked to its own, which fails where a file exists.
+        """
         aside = self.path.with_name(f"lock.{self.token}")
         try:
             aside.write_text(json.dumps(self.me) + "\n")
@@ -88,31 +94,35 @@ class Lock:
         return True
 
     def _remove(self, path: Path, token: str) -> None:
-        """The file of one holder and no other's. Who removes it holds the right to, a file that only one can create:
-        while one has it, the holder's file stays, and nobody else's takes its place between the look and the unlink."""
-        right = self.path.with_name(f"lock.{token}.over")
-        if self._create(right):
+        """Remove the lock file of one holder, and never the file of another that took its place meanwhile.
+
+        Two processes may try at once. A second file, which only one of them can create, is the permit to remove: while
+        a process has it, no other can remove the file between this one's look at it and its unlink.
+        """
+        permit = self.path.with_name(f"lock.{token}.over")
+        if self._create(permit):
             holder = _read(path)
             if holder is not None and holder["token"] == token:
                 path.unlink(missing_ok=True)
-            right.unlink(missing_ok=True)
+            permit.unlink(missing_ok=True)
             return
-        other = _read(right)
-        if other is not None and self._may_take(other, self._age(right)):  # it died on the way
-            self._remove(right, other["token"])
+        other = _read(permit)
+        if other is not None and self._may_take(other, self._age(permit)):  # its process died in the middle
+            self._remove(permit, other["token"])
         else:
-            time.sleep(0.01)  # whoever has it will soon be done
+            time.sleep(0.01)  # the process with the permit needs no longer
 
     def _may_take(self, holder: Mapping[str, Any], age: float) -> bool:
+        """True if the holder is dead or is this Slurm job. age: seconds since its last touch."""
         if age > SILENCE:
             return True
         if holder["job"] is not None and holder["job"] == self.me["job"]:
             return True
-        here = all(holder.get(name) == self.me[name] for name in ("host", "pids"))
-        return here and _gone(holder["pid"], holder["started"])
+        same_host = all(holder.get(name) == self.me[name] for name in ("host", "pids"))
+        return same_host and _exited(holder["pid"], holder["started"])
 
     def _age(self, path: Path) -> float:
-        """Seconds since the last touch, by the file system's clock."""
+        """Return the seconds since the last touch, by the file system's clock."""
         probe = self.path.with_name(f"lock.{self.token}.now")
         try:
             probe.touch()
@@ -123,45 +133,46 @@ class Lock:
             probe.unlink(missing_ok=True)
 
     def _keep_beating(self) -> None:
+        """Touch the file until the lock is released or lost."""
         while not self._ended.wait(self.beat):
             try:
                 holder = _read(self.path)
                 if holder is None or holder["token"] != self.token:
                     return
                 os.utime(self.path)
-            except OSError:  # a file system that hiccups: the next beat may do
+            except OSError:  # the file system may answer at the next beat
                 continue
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The holder that a file names; None where there is no file."""
+    """Return the holder that a file names; None where there is no file, an unknown holder where it is not a lock."""
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError:
-        found = None
-    if isinstance(found, dict) and "token" in found:
-        return found
-    return {"token": "", "job": None, "host": "?", "pid": -1, "started": None}  # not one of ours: nobody that we know
+        content = None
+    if isinstance(content, dict) and "token" in content:
+        return content
+    return {"token": "", "job": None, "host": "?", "pid": -1, "started": None}
 
 
 def read_token(path: Path) -> str | None:
-    """The holder of a lock, or None where there is no such file."""
+    """Return the token of a lock's holder, or None where there is no such file."""
     holder = _read(path)
     return None if holder is None else str(holder["token"])
 
 
 def _namespace() -> str | None:
-    """Whose numbers of processes this one sees: a container may have its own."""
+    """Return the namespace of this process's PIDs: a container may have its own."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return None
 
 
-def _gone(pid: int, started: str) -> bool:
-    """Whether a process of this host, that once was, is no more: its number is nobody's, or another's by now."""
+def _exited(pid: int, started: str) -> bool:
+    """True if a process of this host exited or its PID was reused. started: when it started, as `_start_of` says."""
     if pid <= 0:
         return True
     try:
@@ -170,12 +181,12 @@ def _gone(pid: int, started: str) -> bool:
         return True
     except PermissionError:  # another user's, whom /proc may hide
         pass
-    found = _start_of(pid)
-    return found is not None and found != started
+    now = _start_of(pid)
+    return now is not None and now != started
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process of this host started (clock ticks since boot), "zombie", or None where that cannot be seen."""
+    """Return when a process of this host started (clock ticks since boot), "zombie", or None where that is hidden."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -184,6 +195,7 @@ def _start_of(pid: int) -> str | None:
     return "zombie" if fields[0] == "Z" else fields[19]
 
 
-def _who(holder: Mapping[str, Any]) -> str:
+def _holder_name(holder: Mapping[str, Any]) -> str:
+    """Name a holder for a message."""
     job = f"Slurm job {holder['job']}, " if holder["job"] else ""
     return f"{job}process {holder['pid']} on {holder['host']}"

@@ -28,16 +28,19 @@ PATIENCE = 60.0  # seconds: a network file system may show a new file late
 
 @functools.cache
 def code_sha256() -> str:
-    """Of every Python file that trains: its path and its content."""
-    root, found = Path(__file__).parents[2], hashlib.sha256()
+    """Return the SHA-256 over path and content of every Python file that training runs."""
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
     for path in sorted(path for name in PACKAGES for path in (root / name).rglob("*.py")):
-        found.update(f"{path.relative_to(root)}\0".encode())
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        digest.update(f"{path.relative_to(root)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
-def described(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, Any]:
-    """By name, as a message shows it. inputs: hashes of data and encoder, which may lie elsewhere on every node."""
+def description(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, Any]:
+    """Describe what a process would train: hash of the code, versions, settings, and hashes of data and encoder.
+
+    Paths of data and encoder are left out, for they may differ from node to node. Keys are those that messages show.
+    """
     values = flat(config)
     for key in ("data.path", "data.local", "data.painting", "vae"):
         values.pop(key, None)
@@ -46,15 +49,16 @@ def described(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, Any]
 
 
 def agree(mine: dict[str, Any], world: World) -> None:
-    """Raise a UserError on every process, naming hosts, where what a process has differs from the main one's."""
-    every = world.all_gather_object((socket.gethostname(), world.rank, mine))
-    _, _, wanted = every[0]
+    """Raise a UserError on every process where a description differs from the main process's. It names the hosts."""
+    descriptions = world.all_gather_object((socket.gethostname(), world.rank, mine))
+    _, _, wanted = descriptions[0]
     problems = []
-    for host, rank, found in every[1:]:
-        differing = changes(wanted, found)
-        if differing:
+    for host, rank, description in descriptions[1:]:
+        different = changes(wanted, description)
+        if different:
             listed = "; ".join(
-                f"{c.key}: {json.dumps(c.old)} on process 0, here {json.dumps(c.new)}" for c in differing
+                f"{change.key}: {json.dumps(change.old)} on process 0, here {json.dumps(change.new)}"
+                for change in different
             )
             problems.append(f"process {rank} on {host}: {listed}")
     if problems:
@@ -63,11 +67,13 @@ def agree(mine: dict[str, Any], world: World) -> None:
 
 
 def one_folder(lock: Path, world: World) -> None:
-    """Raise a UserError on every process where one does not see the lock that the main one holds: then its RUN is
-    another folder, and its part of every checkpoint would be missing."""
+    """Raise a UserError on every process where one does not see the lock that the main process holds.
+
+    Its RUN is then another folder, and its part of every checkpoint would be missing.
+    """
     wanted = world.broadcast(read_token(lock) if world.is_main else None)
 
-    def seen() -> None:
+    def wait_for_lock() -> None:
         deadline = time.monotonic() + PATIENCE
         while read_token(lock) != wanted:
             if time.monotonic() > deadline:
@@ -77,11 +83,14 @@ def one_folder(lock: Path, world: World) -> None:
                 )
             time.sleep(0.2)
 
-    world.on_all(seen)
+    world.on_all(wait_for_lock)
 
 
 def pin(run: Path, config: RunConfig, accept_changes: bool) -> None:
-    """Record in RUN/started.json what a run started with; raise a UserError where a later start differs."""
+    """Record in RUN/started.json the code and settings of the first start. Raise a UserError where they differ later.
+
+    accept_changes: record today's instead.
+    """
     path, mine = run / FILE, {"code": code_sha256()[:12], **versions(), **fixed(config)}
     if path.is_file() and not accept_changes:
         changed = [str(change) for change in changes(older_versions.today(json.loads(path.read_bytes())), mine)]

@@ -7,17 +7,16 @@ from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from common.atomic_writes import publish
+from trainer.export.image_grids import grid
 
 COLUMNS = 16
 
 
 def save_grid(run: Path, images_seen: int, images: Tensor) -> Image.Image:
     """Write images to RUN/samples/IMAGES_SEEN.png and return the picture. images: uint8 [N, C, R, R], C is 1 or 3."""
-    grid = make_grid(images.expand(-1, 3, -1, -1), nrow=COLUMNS, padding=2, pad_value=255).permute(1, 2, 0)
-    picture = Image.fromarray(grid.numpy())
+    picture = grid(images, COLUMNS)
     path = run / "samples" / f"{images_seen:012d}.png"
     path.parent.mkdir(exist_ok=True)
     buffer = io.BytesIO()

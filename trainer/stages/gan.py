@@ -44,6 +44,11 @@ class GanInputs(NamedTuple):
     frozen_encoder: FrozenEncoder | None
     checked_from: int
 
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """What a resume must find unchanged: hashes of the data and of the encoder."""
+        return self.data.identity | ({"vae": self.frozen_encoder.sha256} if self.frozen_encoder else {})
+
 
 class GanTraining:
     """All of stage 2 but its data: what memory.estimate.Estimator runs on fake tensors.
@@ -124,10 +129,9 @@ class GanStage(GanTraining):
 
     def __init__(self, config: GanConfig, world: World, inputs: GanInputs) -> None:
         self.data, self.frozen_encoder, self.checked_from = inputs
-        self.input_identity = self.data.identity
+        self.input_identity = inputs.identity
         encoder = None
         if self.frozen_encoder:
-            self.input_identity |= {"vae": self.frozen_encoder.sha256}
             encoder = self.frozen_encoder.to(world.device, DTYPES[config.precision])
         super().__init__(config, world, self.data.channels, encoder)
 

@@ -150,7 +150,7 @@ def test_a_kill_inside_a_snapshot_leaves_no_half_file(call: str, at: int, whole:
     left = ema_snapshots.files(run)
     assert len(left) == before + whole
     for path in left:
-        assert ema_snapshots.read_facts(path, "of a run").resolution == 8
+        assert ema_snapshots.read_metadata(path, "of a run").resolution == 8
     write(run, 30)
     assert len(ema_snapshots.files(run)) == before + whole + 2
     assert all(path.suffix == ".safetensors" for path in (run / "ema").iterdir()), "what a kill left is swept"
@@ -179,15 +179,15 @@ def test_files_that_are_no_snapshot_of_the_run_are_named(tmp_path: Path) -> None
     with pytest.raises(UserError, match="another network"):
         ema_snapshots.read(path, nn.Linear(2, 3).state_dict())
     with pytest.raises(UserError, match="other settings, data or encoder"):
-        ema_snapshots.read_facts(path, "of another run")
+        ema_snapshots.read_metadata(path, "of another run")
     content = path.read_bytes()
     for damage in (content[:-5], content[:20], b"", b"{}" * 30):
         path.write_bytes(damage)
         with pytest.raises(UserError, match=f"{path.name}: is no whole file"):
-            ema_snapshots.read_facts(path, "of a run")
+            ema_snapshots.read_metadata(path, "of a run")
     other.write_bytes(other.read_bytes().replace(b'format\\": 1', b'format\\": 9'))
     with pytest.raises(UserError, match="has format 9, this program reads 1"):
-        ema_snapshots.read_facts(other, "of a run")
+        ema_snapshots.read_metadata(other, "of a run")
 
 
 def test_two_processes_write_one_set_with_the_averages_of_one(sprites: Path, vae: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_model_makes_the_images_of_its_run(idgan: Path, tmp_path: Path) -> Non
     told = finish(export(idgan, tmp_path / "out")).out
     assert "wrote" in told
     model, run = trainer.load(tmp_path / "out"), open_run(idgan)
-    assert (model.facts.resolution, model.facts.alpha) == (32, run.manifest["alpha"])
+    assert (model.metadata.resolution, model.metadata.alpha) == (32, run.manifest["alpha"])
     at = torch.arange(5)
     s, c = images.nuisance(run, 7, at), normal(7, Purpose.EVAL_CODE, at, (run.c_dim,))
     assert torch.equal(model.nuisance(5, seed=7), s)
@@ -109,7 +109,7 @@ def test_generator_and_q_are_of_one_checkpoint_while_the_run_saves(
     sprites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """InfoGAN's q is read after the generator: a checkpoint that is published in between is not looked at."""
-    run, real_steps, real_average = tmp_path / "run", published.steps, run_networks.average
+    run, real_steps, real_average = tmp_path / "run", published.steps, run_networks.averaged_generator
     finish(train_system("infogan", sprites, run, 2, schedule__save_kimg=BATCH / 1000))
     newer, older = published.steps(run)
 
@@ -119,10 +119,10 @@ def test_generator_and_q_are_of_one_checkpoint_while_the_run_saves(
         monkeypatch.setattr(published, "steps", real_steps)
         return found
 
-    monkeypatch.setattr(run_networks, "average", before_the_save)
+    monkeypatch.setattr(run_networks, "averaged_generator", before_the_save)
 
     def exported() -> CodeEncoder | None:
-        assert write.export(run, tmp_path / "out", None, None).origin["step"] == older.name
+        assert write.export_run(run, tmp_path / "out", None, None).origin["step"] == older.name
         return trainer.load(tmp_path / "out").encoder
 
     for read in (exported, lambda: open_run(run).q):
@@ -169,7 +169,7 @@ def test_an_encoder_of_your_own_comes_along(sprites: Path, tmp_path: Path) -> No
     finish(train("gan", sprites, tmp_path / "run", 2, vae=tmp_path / "mine.pt2"))
     finish(export(tmp_path / "run", tmp_path / "out"))
     model = trainer.load(tmp_path / "out")
-    assert model.facts.encoder == "own"
+    assert model.metadata.encoder == "own"
     images = open_run(tmp_path / "run").data.at(torch.arange(4), 0).float() / 255
     assert model.bank is not None
     torch.testing.assert_close(model.encode(images)[0], model.bank[0][:4], rtol=1e-4, atol=1e-5)
@@ -183,7 +183,7 @@ def test_a_step_and_an_average_may_be_named(sprites: Path, vae: Path, tmp_path: 
     for i, more in enumerate(([], ["--step", "80"], ["--ema", "half_life_1kimg"])):
         finish(export(tmp_path / "run", tmp_path / f"out{i}", *more))
         model = trainer.load(tmp_path / f"out{i}")
-        found.append((model.facts.origin["step"], model.facts.origin["ema"], model.sample(1)))
+        found.append((model.metadata.origin["step"], model.metadata.origin["ema"], model.sample(1)))
     assert [(step, ema) for step, ema, _ in found] == [
         ("step-000000000160", "decay_0.9"),
         ("step-000000000080", "decay_0.9"),
@@ -238,7 +238,7 @@ def die_while_publishing(run: str, out: str, at: int) -> None:
         publish(path, data)
 
     write.publish = counting  # type: ignore[assignment]
-    write.export(Path(run), Path(out))
+    write.export_run(Path(run), Path(out))
 
 
 @pytest.mark.parametrize("at", [1, 3])

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support import processes
 from tests.support.training import VAE, finish, overrides, train
-from trainer.jobs.requeue import START_AGAIN, Attempt, Decision, attempt_folder, decide
+from trainer.jobs.exit_file import attempt_folder
+from trainer.jobs.requeue import START_AGAIN, Attempt, Decision, decide
 
 ENDS: list[tuple[str, list[tuple[int | None, int]], str]] = [  # (code, images seen) of each attempt
     ("complete", [(0, 100)], "done"),

@@ -20,7 +20,7 @@ from trainer.distributed.world import connect, disconnect
 from trainer.memory.estimate import Need
 from trainer.memory.flops import Flops
 from trainer.memory.tracker import MemoryTracker
-from trainer.plan import CHANNELS, STRATEGIES, Planner, sent
+from trainer.plan import CHANNELS, STRATEGIES, Planner, bytes_sent
 from trainer.stages.gan import GanTraining
 from trainer.steps.schedule import Phase
 
@@ -126,4 +126,4 @@ def test_what_a_process_sends(case: str, strategy: Strategy, measured: Any) -> N
     paper, _, _ = on_paper(case)
     networks, _ = paper.networks()
     found = measured[f"{case}, {strategy}"]["sent"]
-    assert sent(strategy, networks, paper.config, RANKS) == pytest.approx(found, rel=0.1)
+    assert bytes_sent(strategy, networks, paper.config, RANKS) == pytest.approx(found, rel=0.1)

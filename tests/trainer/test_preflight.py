@@ -1,0 +1,41 @@
+"""The checks before the first step that need no run."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from trainer.config.schema import GanConfig
+from trainer.preflight import weights_problem
+
+
+def test_weights_that_every_job_needs_are_looked_for_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "inception.pt"
+
+    def problem(data_set: str = "celeba_hq", **more: object) -> str | None:
+        values = {"data": {"path": "data"}, "schedule": {"total_kimg": 1}, "evaluation": {"submit": True}}
+        return weights_problem(GanConfig.model_validate(values | {"inception": {"clean": path}} | more), data_set)
+
+    assert "inception.pt: the weights of --protocol clean are not there" in (problem() or "")
+    assert problem("dsprites") is None
+    assert problem(evaluation={"submit": False}) is None
+    monkeypatch.setenv("EVALUATION", "--protocol legacy_pytorch")
+    assert "pt_inception-2015-12-05-6726825d.pth there" in (problem("dsprites") or "")
+    monkeypatch.setenv("EVALUATION", "--protocol factor-net")
+    assert problem() is None
+    monkeypatch.setenv("EVALUATION", f"--samples 100 --weights {tmp_path / 'other.pt'}")
+    assert "other.pt: the weights of --protocol clean are not there" in (problem() or "")
+    monkeypatch.setenv("EVALUATION", "--reference statistics.safetensors")
+    assert problem() is None
+    monkeypatch.setenv("EVALUATION", "--weights")
+    assert "EVALUATION: '--weights': argument --weights: expected one argument" in (problem() or "")
+    monkeypatch.delenv("EVALUATION")
+    path.write_bytes(b"weights")
+    assert problem() is None
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert problem(inception={"clean": path, "clean_sha256": digest}) is None
+    assert f"sha256 is {digest}" in (problem(inception={"clean": path, "clean_sha256": "0" * 64}) or "")

@@ -1,0 +1,86 @@
+"""python -m trainer vae | gan CONFIG --dry-run: all that a run would do before its first step, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import UserError
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, VaeConfig
+from trainer.config.settings import to_yaml
+from trainer.distributed.world import World, connect, disconnect
+from trainer.stages.base import ResumePoint
+from trainer.stages.vae import vae_phases
+
+from .checkpoints import published
+from .preflight import Problems, gan_inputs, vae_data
+from .resume import refuse_changes
+from .run import resume_point, run_folder
+from .steps import schedule
+
+
+def dry_run(
+    kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool = False
+) -> None:
+    """Print the resolved config and the phases, and check all that a run checks before its first step.
+
+    Nothing is trained or written, and the run folder is not locked. Raises one UserError with everything that is wrong.
+    """
+    config = load_config(kind, path, overrides)
+    run = run_folder(path, overrides)
+    world = connect(config.device, config.processes)
+    start = world.on_all(lambda: resume_point(run, world))
+    if world.is_main:
+        _print_plan(config, run, start)
+    world.on_all(lambda: _check(config, run, world, start, accept_changes))
+    if world.is_main:
+        print(f"the checks found no problem: {run} can {'go on' if start.images_seen else 'start'}")
+    disconnect()
+
+
+def _print_plan(config: VaeConfig | GanConfig, run: Path, start: ResumePoint) -> None:
+    """Print the resolved config as YAML, the phases as a table, and where the run starts."""
+    print(to_yaml(config))
+    Console(width=130).print(_phases_table(config))
+    if start.images_seen:
+        print(f"{run} goes on from its newest checkpoint, at {start.images_seen:,} images")
+
+
+def _phases_table(config: VaeConfig | GanConfig) -> Table:
+    """Return a row per phase that begins before the end of the run."""
+    phases = schedule.gan_phases(config) if isinstance(config, GanConfig) else vae_phases(config)
+    total = schedule.interval(config.schedule.total_kimg)
+    table = Table("px", "phase", "from image", "to image", "kimg", "batch size", title="phases")
+    for phase in schedule.ahead(phases, 0, total):
+        last = min(phase.last or total, total)
+        kind = "fade" if phase.fades else "full"
+        cells = [f"{phase.first:,}", f"{last:,}", f"{(last - phase.first) / 1000:g}", str(phase.batch_size)]
+        table.add_row(str(phase.resolution), kind, *cells)
+    return table
+
+
+def _check(config: VaeConfig | GanConfig, run: Path, world: World, start: ResumePoint, accept_changes: bool) -> None:
+    """Run the checks of a start and, where there is a checkpoint, of a resume. Raise everything that is wrong."""
+    problems = Problems([])
+    identity: dict[str, str | int] | None = None
+    try:
+        identity = _input_identity(config, world, start)
+    except UserError as error:
+        problems.found += error.problems or (str(error),)
+    newest = published.newest(run)
+    if newest is not None and identity is not None:
+        manifest = published.read_manifest(newest)
+        inputs = identity
+        problems.collect(lambda: refuse_changes(run, manifest, config, inputs, accept_changes))
+    problems.stop()
+
+
+def _input_identity(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> dict[str, str | int]:
+    """Check the inputs of a stage, and return what a resume must find unchanged of them."""
+    if isinstance(config, GanConfig):
+        return gan_inputs(config, world, start).identity
+    return vae_data(config, world).identity

@@ -1,0 +1,134 @@
+"""One training command from start to end: the run folder, the processes, the stage, the loop, the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.atomic_writes import publish
+from common.cli import EXIT_OK, EXIT_RESUME
+from common.errors import UserError
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, RunConfig, VaeConfig
+from trainer.config.settings import to_yaml
+from trainer.config.yaml_file import read_yaml
+from trainer.distributed.world import World, connect, disconnect
+from trainer.jobs.exit_file import ExitRecord, typed_command
+from trainer.jobs.run_lock import Lock
+from trainer.jobs.signals import StopRequest
+from trainer.memory.allocator import keep_freed_memory
+from trainer.stages.base import ResumePoint, Stage
+from trainer.stages.gan import GanStage
+
+from .checkpoints import published
+from .jobs import startup_agreement
+from .loop import Loop
+from .preflight import build_stage
+from .resume import EarlierPhase
+
+
+def train(
+    kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool, pinned: bool
+) -> None:
+    """Train a config in its run folder, from the newest checkpoint there. RUN/exit.json always says how it stands.
+
+    kind: of the config at `path`; accept_changes: go on from a checkpoint of other settings; pinned: refuse code or
+    settings other than those of the first start. Exits with 75 where a signal stopped the run, after a save.
+    """
+    run, command = run_folder(path, overrides), typed_command()
+    lock = Lock(run)
+    record = ExitRecord(lock, command)
+    with StopRequest().listening() as stop, record.kept():
+        config = load_config(kind, path, overrides)
+        world = connect(config.device, config.processes)
+        if world.device.type == "cpu":
+            keep_freed_memory()
+        _take_folder(run, lock, world)
+        record.write()
+        loop = _prepare(config, run, world, lock, accept_changes, pinned)
+        world.on_main(lambda: _save_inputs(run, config, loop.stage))
+        signal = loop.train(stop)
+        disconnect()
+        _set_outcome(record, signal, loop.images_seen)
+    if record.code:
+        if world.is_main:
+            print(f"stopped: {record.reason}; go on with: {command}", file=sys.stderr, flush=True)
+        raise SystemExit(record.code)
+
+
+def run_folder(path: Path, overrides: Sequence[str]) -> Path:
+    """Return the folder of a config's run.
+
+    It is known before the config is checked, so that a start which fails can say so in an existing folder.
+    """
+    given = [text.partition("=")[2] for text in overrides if text.startswith("run=")]
+    try:
+        folder = given[-1] if given else read_yaml(path).get("run")
+    except UserError:
+        folder = None
+    if folder and folder != "null":
+        return Path(folder)
+    return Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
+
+
+def resume_point(run: Path, world: World) -> ResumePoint:
+    """Return the clock of the newest complete checkpoint, as the main process sees it."""
+    newest = published.newest(run) if world.is_main else None
+    return ResumePoint(run, world.broadcast(published.clock_of(newest) if newest else 0))
+
+
+def _take_folder(run: Path, lock: Lock, world: World) -> None:
+    """Make the run folder and lock it for this job. All processes must see the same folder."""
+    world.on_all(lambda: run.mkdir(parents=True, exist_ok=True))  # an error ends all of them
+    world.on_main(lock.acquire)
+    startup_agreement.one_folder(lock.path, world)
+
+
+def _prepare(
+    config: VaeConfig | GanConfig, run: Path, world: World, lock: Lock, accept_changes: bool, pinned: bool
+) -> Loop:
+    """Build stage and loop at the newest checkpoint that can be used.
+
+    A stage is checked for the phases ahead of its start. Where the newest checkpoint turns out to be unreadable, and
+    the one before it stands in an earlier phase, stage and loop are built again from there.
+    """
+    start = resume_point(run, world)
+    while True:
+        stage = _build_stage(config, world, start)
+        if pinned:
+            world.on_main(lambda: startup_agreement.pin(run, config, accept_changes))
+        try:
+            return _build_loop(stage, config, run, world, lock, accept_changes)
+        except EarlierPhase as earlier:  # raised on all processes
+            start = ResumePoint(run, earlier.images_seen)
+
+
+def _build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:
+    """Build the stage on every process, of the same code, settings and inputs."""
+    stage = world.on_all(lambda: build_stage(config, world, start))
+    startup_agreement.agree(startup_agreement.description(config, stage.input_identity), world)
+    return stage
+
+
+def _build_loop(stage: Stage, config: RunConfig, run: Path, world: World, lock: Lock, accept_changes: bool) -> Loop:
+    return world.on_all(lambda: Loop(stage, config, run, world, lock, accept_changes))
+
+
+def _save_inputs(run: Path, config: RunConfig, stage: Stage) -> None:
+    """Write RUN/config.yaml with every default filled in, and the frozen encoder, where there is one, beside it."""
+    painting = stage.data.painting
+    head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
+    data = config.data.model_copy(update={"local": None})  # a node's own copy: other jobs read the shards elsewhere
+    publish(run / "config.yaml", (head + to_yaml(config.model_copy(update={"data": data}))).encode())
+    if isinstance(stage, GanStage) and stage.frozen_encoder:
+        stage.frozen_encoder.save(run)
+
+
+def _set_outcome(record: ExitRecord, signal: str | None, images_seen: int) -> None:
+    """Note how training ended. signal: the name of the one that stopped it, or None where it is complete."""
+    if signal is None:
+        record.code, record.reason = EXIT_OK, "complete"
+        return
+    saved = "saved" if images_seen else "nothing to save yet"
+    record.code, record.reason = EXIT_RESUME, f"{signal} at {images_seen} images, {saved}"
