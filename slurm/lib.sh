@@ -7,7 +7,7 @@ fail() {
 }
 
 # To be evaluated where Python is called: what the site runs before it. Module and conda scripts read variables that may
-# not be set; their words go to standard error, for standard output is the command's.
+# not be set; their output goes to standard error, as standard output is the command's.
 SET_UP='set +u; eval "${SETUP:-true}" >&2 || fail "SETUP: $SETUP ended with exit code $?"; set -u'
 
 load_site() {
@@ -53,20 +53,20 @@ in_python() {
 
 # again_on_usr1 COMMAND...: Slurm's USR1 ends the command, and the job starts it again; it goes on by itself.
 again_on_usr1() {
-  local child code=0 told=
+  local child code=0 stopped=
   (
     eval "$SET_UP"
     # shellcheck disable=SC2086
     exec ${CONTAINER:-} "$@"
   ) &
   child=$!
-  trap 'told=1; kill -TERM "$child" 2>/dev/null || true' USR1
+  trap 'stopped=1; kill -TERM "$child" 2>/dev/null || true' USR1
   while kill -0 "$child" 2>/dev/null; do
     code=0
     wait "$child" || code=$? # a trapped signal ends the wait, not the command
   done
   trap '' USR1 # a second one must not end this script before it has started the job again
-  if [ -n "$told" ] && [ "$code" -ne 0 ]; then requeue; fi
+  if [ -n "$stopped" ] && [ "$code" -ne 0 ]; then requeue; fi
   return "$code"
 }
 

@@ -78,7 +78,7 @@ def cluster(slurm: dict[str, str], tmp_path: Path) -> Iterator[Cluster]:
     """A project folder with links to the shipped files, and a site.env of its own."""
     place = tmp_path / "project"
     place.mkdir()
-    for name in ("slurm", "configs", "trainer", "models", "data_shards", "evaluation"):
+    for name in ("slurm", "configs", "common", "models", "data_shards", "trainer", "evaluation"):
         (place / name).symlink_to(ROOT / name)
     found = Cluster(place, slurm | {"SITE_ENV": str(place / "site.env")})
     yield found

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "numpy", "PIL", "accelerate", "deepspeed", "torchvision", "safetensors", "pydantic"}
+HEAVY = {"torch", "numpy", "PIL", "accelerate", "deepspeed", "torchvision", "safetensors"}
 CODE = """
 import json, resource, sys
 from common.cli import run
