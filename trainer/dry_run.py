@@ -66,16 +66,15 @@ def _phases_table(config: VaeConfig | GanConfig) -> Table:
 def _check(config: VaeConfig | GanConfig, run: Path, world: World, start: ResumePoint, accept_changes: bool) -> None:
     """Run the checks of a start and, where there is a checkpoint, of a resume. Raise everything that is wrong."""
     problems = Problems([])
-    identity: dict[str, str | int] | None = None
+    newest = published.newest(run)
+    manifest = None if newest is None else published.read_manifest(newest)
     try:
         identity = _input_identity(config, world, start)
     except UserError as error:
         problems.found += error.problems or (str(error),)
-    newest = published.newest(run)
-    if newest is not None and identity is not None:
-        manifest = published.read_manifest(newest)
-        inputs = identity
-        problems.collect(lambda: refuse_changes(run, manifest, config, inputs, accept_changes))
+        identity = manifest["facts"] if manifest else {}  # unknown: compare the settings alone
+    if manifest:
+        problems.collect(lambda: refuse_changes(run, manifest, config, identity, accept_changes))
     problems.stop()
 
 
