@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# What the tensors of a checkpoint are made for: they fit no other value.
+# Settings that the tensors of a checkpoint depend on: they fit no other value.
 _SHAPES = frozenset(
     {"c_dim", "s_dim", "resolution", "code_loss", "d_sees_code", "precision", "ema.averages", "growth.start_resolution"}
     | {"network", "bottleneck", "growth"}
@@ -14,7 +14,7 @@ _SHAPES = frozenset(
 
 
 class Change(NamedTuple):
-    """A key.path with its JSON values, None where there was or is none."""
+    """A key.path with its old and new JSON value; None where there is none."""
 
     key: str
     old: Any
@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
     @property
     def is_in_checkpoint(self) -> bool:
-        """Whether a checkpoint holds what the setting decides: its tensors fit no other, or its own beta goes on."""
+        """Whether a checkpoint fixes the setting: its tensors fit no other value, or it holds the value (beta)."""
         group, _, name = self.key.partition(".")
         if group.startswith("optimizer"):
             return name in ("", "name")
@@ -35,8 +35,9 @@ class Change(NamedTuple):
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What differs, in the order of the keys; no groups of which there are keys."""
+    """List the keys whose values differ, sorted. A group is left out where there are keys of it."""
     every = old.keys() | new.keys()
     keys = sorted(key for key in every if not any(other.startswith(f"{key}.") for other in every))
-    missing = object()
-    return [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key, missing) != new.get(key, missing)]
+    missing = object()  # is not None, which is a value
+    different = [key for key in keys if old.get(key, missing) != new.get(key, missing)]
+    return [Change(key, old.get(key), new.get(key)) for key in different]

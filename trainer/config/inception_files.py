@@ -1,4 +1,4 @@
-"""The weights of the Inception networks as files: what they are called and whether one is the right one."""
+"""The weights files of the Inception networks: their names, and a check that a file is the right one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ FILES: dict[Inception, str] = {"clean": CLEAN, "legacy_pytorch": LEGACY_PYTORCH}
 
 
 def sha256(path: Path) -> str:
+    """Return a file's sha256 in hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def checked(protocol: Inception, path: Path, wanted: str | None) -> str:
-    """Its sha256. wanted: inception.clean_sha256; that of legacy_pytorch begins with the digits in the file's name.
+    """Return the sha256 of a weights file. Raises UserError where there is no such file, or its hash is wrong.
 
-    Raises UserError where it is not there or another.
+    wanted: inception.clean_sha256, or None for any. That of legacy_pytorch begins with the digits in the file's name.
     """
     if not path.is_file():
         raise UserError(
@@ -36,6 +37,6 @@ def checked(protocol: Inception, path: Path, wanted: str | None) -> str:
         raise UserError(f"{path}: sha256 is {digest}, its name says {named[1]}...: it is damaged; fetch it again")
     if protocol == "clean" and wanted not in (None, digest):
         raise UserError(
-            f"{path}: sha256 is {digest}, inception.clean_sha256 is {wanted}; use that file, or mend the key"
+            f"{path}: sha256 is {digest}, inception.clean_sha256 is {wanted}; use that file, or correct the key"
         )
     return digest

@@ -1,10 +1,9 @@
-"""How a config is read: YAML, then `key.path=value` overrides, then one error that lists every problem."""
+"""Read a config: its YAML file, then `key.path=value` overrides, then one error that lists every problem."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
@@ -21,12 +20,12 @@ from .settings import Settings
 from .yaml_file import read_yaml
 
 C = TypeVar("C", bound=Settings)
-# pydantic puts the chosen alternative into the path of a key
+# pydantic inserts the tag of a union's chosen member into the path of a key; users do not write it.
 _TAGS = ("adam", "rmsprop", "conv", "resnet", "iterations", "images", "power")
 
 
 def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
-    """The config at `path` with its overrides. Raises one UserError that lists every problem with its remedy."""
+    """Return the config at `path` with its overrides. Raises one UserError that lists every problem with its remedy."""
     values = read_yaml(path)
     if older_versions.in_run_folder(path):
         values = older_versions.today_nested(values)
@@ -37,17 +36,24 @@ def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         config = kind.model_validate(values)
         problems += contradictions(config)
     except ValidationError as error:
-        problems += [_explain(kind, e) for e in error.errors()]
-        wrong = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
-        if not wrong & kind.linked:  # what else is wrong does not touch them
-            problems += contradictions(_linked_part(kind, values))
+        problems += _schema_problems(kind, values, error)
     if problems:
         raise joined(str(path), problems)
     return config
 
 
+def _schema_problems(kind: type[C], values: dict[str, Any], error: ValidationError) -> list[str]:
+    """Explain each wrong key; list contradictions too, if the keys that they read are right."""
+    errors = error.errors()
+    problems = [_explain(kind, details) for details in errors]
+    wrong = {str(details["loc"][0]) for details in errors if details["loc"]}
+    if not wrong & kind.linked:
+        problems += contradictions(_linked_part(kind, values))
+    return problems
+
+
 def _linked_part(kind: type[C], values: dict[str, Any]) -> C:
-    """What `contradictions` reads of a config that is wrong elsewhere."""
+    """Build the part of a config that `contradictions` reads, where other keys are wrong."""
     parsed: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         if name in kind.linked and name in values:
@@ -57,6 +63,7 @@ def _linked_part(kind: type[C], values: dict[str, Any]) -> C:
 
 
 def _explain(kind: type[Settings], error: ErrorDetails) -> str:
+    """Say which key has which wrong value, and what to set instead."""
     key = ".".join(str(part) for part in error["loc"] if part not in _TAGS) or "settings"
     value = json.dumps(error["input"], default=str)
     if error["type"] == "extra_forbidden":
@@ -65,13 +72,13 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{key}: is missing; set it in the file or as {key}=..."
     if error["type"] == "union_tag_not_found":
-        names = re.findall(r"'(\w+)'", str((error.get("ctx") or {}).get("discriminator", ""))) or ["name"]
-        return f"{key}: found {value}, which does not say its {names[0]}; set {key}.{names[0]} too (see configs/)"
+        return f"{key}: found {value}, which does not say its name; set {key}.name too (see configs/)"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: found {value}: {message[0].lower()}{message[1:]}" if error["loc"] else message
 
 
 def _nearest(kind: type[Settings], key: str) -> str:
+    """Name the known key that an unknown one may stand for."""
     keys = list(_keys(kind))
     close = difflib.get_close_matches(key, keys, 1, 0.5)
     close = close or [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]][:1]
@@ -79,6 +86,7 @@ def _nearest(kind: type[Settings], key: str) -> str:
 
 
 def _keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield every key of a config as key.path."""
     for name, field in kind.model_fields.items():
         yield prefix + name
         for nested in (field.annotation, *get_args(field.annotation)):

@@ -1,8 +1,8 @@
-"""Settings that older versions wrote into run folders, as today's.
+"""Translate settings that older versions wrote into run folders to today's.
 
-A setting that was renamed is translated where it is read from a run folder; users' own files and overrides with the old
-name are refused with the new one. A setting that was added later means, in a run from before, what the trainer did
-before that setting existed: whoever adds one that a resume may not change says so in ADDED.
+A setting that was renamed is translated where it is read from a run folder. In users' own files and overrides the old
+name is refused, and the new one is named. A run from before a setting existed has no value of it: ADDED has the value
+that means what the trainer did then. A new setting that a resume may not change needs an entry there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 
 class Renamed(NamedTuple):
-    """A key of every group whose name matches."""
+    """A key that was renamed. group: a regular expression of the groups that have it."""
 
     group: str
     old: str
@@ -27,38 +27,50 @@ RENAMED = (  # in 0.2.0
     Renamed(r"optimizer\w*", "lr_course", "lr_schedule"),
     Renamed("beta", "course", "schedule"),
 )
-ADDED: dict[str, Any] = {}  # key.path: what runs that do not have it mean by it
+ADDED: dict[str, Any] = {}  # key.path: the value that it has in runs from before it existed
 
 
 def new_name(key: str) -> str | None:
-    """Today's name of key.path, or None where it was not renamed. What stands below it is renamed with it."""
-    return next((found for r in RENAMED if (found := _replaced(key, r.group, r.old, r.new))), None)
+    """Return today's name of key.path, or None where it was not renamed. Keys below a renamed one are renamed too."""
+    for renamed in RENAMED:
+        name = _replaced(key, renamed.group, renamed.old, renamed.new)
+        if name:
+            return name
+    return None
+
+
+def _old_name(key: str) -> str | None:
+    """Return the first version's name of key.path, or None where it was not renamed."""
+    for renamed in RENAMED:
+        name = _replaced(key, renamed.group, renamed.new, renamed.old)
+        if name:
+            return name
+    return None
 
 
 def today(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat settings of a run, as its manifest has them, as today's."""
+    """Translate a run's flat settings, which its manifest has, to today's."""
     renamed = {new_name(key) or key: value for key, value in flat.items()}
     return renamed | {key: value for key, value in ADDED.items() if _is_missing(key, renamed)}
 
 
 def as_first_written(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat settings as the first version would have written them, so that what is derived from them stays the same."""
+    """Translate flat settings to what the first version would have written, so that hashes of them stay the same."""
     out = {}
     for key, value in flat.items():
         if key not in ADDED or value != ADDED[key]:
-            old = next((found for r in RENAMED if (found := _replaced(key, r.group, r.new, r.old))), None)
-            out[old or key] = value
+            out[_old_name(key) or key] = value
     return out
 
 
 def in_run_folder(config: Path) -> bool:
-    """Whether a file is the config.yaml that a run wrote beside its checkpoints or its exit.json."""
+    """Return whether a file is the config.yaml that a run wrote beside its checkpoints or its exit.json."""
     folder = config.parent
     return config.name == "config.yaml" and ((folder / "checkpoints").is_dir() or (folder / "exit.json").is_file())
 
 
 def today_nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested settings of a run, as its config.yaml has them, as today's."""
+    """Translate a run's nested settings, which its config.yaml has, to today's."""
     out = {name: _renamed_group(name, value) for name, value in values.items()}
     for key, value in ADDED.items():
         *parents, last = key.split(".")
@@ -76,7 +88,7 @@ def _replaced(key: str, group: str, old: str, new: str) -> str | None:
 
 
 def _is_missing(key: str, flat: Mapping[str, Any]) -> bool:
-    """Whether a flat config has the key's group and not the key. A group that is null has no keys."""
+    """Return whether a flat config has the key's group but not the key. A group that is null has no keys."""
     group = key.rpartition(".")[0]
     return key not in flat and (not group or any(other.startswith(f"{group}.") for other in flat))
 
@@ -84,4 +96,8 @@ def _is_missing(key: str, flat: Mapping[str, Any]) -> bool:
 def _renamed_group(name: str, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return {(new_name(f"{name}.{key}") or f"{name}.{key}").removeprefix(f"{name}."): v for key, v in value.items()}
+    renamed = {}
+    for key, setting in value.items():
+        path = f"{name}.{key}"
+        renamed[(new_name(path) or path).removeprefix(f"{name}.")] = setting
+    return renamed

@@ -10,7 +10,7 @@ from .yaml_file import Loader
 
 
 def apply_override(values: dict[str, Any], override: str, problems: list[str]) -> None:
-    """Set one key of nested values; what is wrong with the override is added to problems."""
+    """Set one key of nested values. A problem of the override is added to `problems`."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         problems.append(f"{override!r}: an override reads key.path=value, for example batch_size=32")

@@ -1,4 +1,4 @@
-"""The paper's systems as settings of stage 2, and which settings contradict each other."""
+"""Settings that contradict each other."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .settings import Settings
 
 
 def contradictions(config: Settings) -> list[str]:
-    """Settings that are right one by one and cannot be meant together: a line each, with the remedy.
+    """List settings that are valid one by one but not together, a line each with the remedy.
 
-    config: only the keys of its `linked` need be there.
+    config: only the keys of its `linked` are read.
     """
     if isinstance(config, GanConfig):
-        return _of_gan(config)
-    return _of_vae(config) if isinstance(config, VaeConfig) else []
+        return _gan_contradictions(config)
+    return _vae_contradictions(config) if isinstance(config, VaeConfig) else []
 
 
-def _of_vae(c: VaeConfig) -> list[str]:
+def _vae_contradictions(c: VaeConfig) -> list[str]:
     if c.gamma and c.optimizer_critic is None:
         return [
             f"gamma: {c.gamma:g} is FactorVAE's, whose critic has no optimizer; set optimizer_critic="
@@ -30,13 +30,13 @@ def _of_vae(c: VaeConfig) -> list[str]:
     return []
 
 
-def _of_gan(c: GanConfig) -> list[str]:
-    """Settings that cannot be meant together, with a remedy each. No setting may do nothing."""
+def _gan_contradictions(c: GanConfig) -> list[str]:
+    """Check that settings agree and that each has an effect."""
     rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
-Rule = tuple[bool, str]
+Rule = tuple[bool, str]  # (whether it is broken, the problem with its remedy)
 
 
 def _code(c: GanConfig) -> list[Rule]:
@@ -67,7 +67,7 @@ def _code(c: GanConfig) -> list[Rule]:
 
 
 def _code_loss(c: GanConfig) -> list[Rule]:
-    """What is learnt about c, and from whom."""
+    """The loss that ties c to the image, and the q that it needs."""
     has_code, learns, posterior = c.code_source != "none", c.code_loss != "none", c.code_source == "posterior"
     return [
         (
@@ -103,11 +103,12 @@ def _code_loss(c: GanConfig) -> list[Rule]:
 
 
 def _penalty(c: GanConfig) -> list[Rule]:
+    """R1 and its interval."""
     return [(c.r1 == 0 and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 is 0; set r1_interval=1")]
 
 
 def _strategy(c: GanConfig) -> list[Rule]:
-    """What a strategy cannot do: tests/trainer/distributed/test_impossible.py shows each reason."""
+    """Settings that a strategy cannot run with; tests/trainer/distributed/test_impossible.py shows each reason."""
     zero = c.strategy.startswith("zero")
     return [
         (
@@ -126,7 +127,7 @@ def _strategy(c: GanConfig) -> list[Rule]:
 def _shape(c: GanConfig) -> list[str]:
     """Resolution, network, bottleneck and growth."""
     if c.network.name == "conv":
-        found = [
+        rules = [
             (
                 c.resolution != 64,
                 f"resolution: {c.resolution}, but network conv (Table A.3) is 64 px; set it to 64",
@@ -136,9 +137,9 @@ def _shape(c: GanConfig) -> list[str]:
             (c.checkpointing is not None, "checkpointing: network conv (Table A.3) has no ResBlocks; set it to null"),
             (c.autocast != "none", "autocast: network conv (Table A.3) is too small to gain; set autocast=none"),
         ]
-        return [f"{problem} or network={{name: resnet}}" for wrong, problem in found if wrong]
+        return [f"{problem} or network={{name: resnet}}" for wrong, problem in rules if wrong]
     try:
-        known = block_resolutions(c.resolution)
+        resolutions = block_resolutions(c.resolution)
     except ValueError as error:
         return [f"resolution: {error}"]
     problems = []
@@ -156,22 +157,22 @@ def _shape(c: GanConfig) -> list[str]:
         )
     if c.autocast != "none" and c.precision == "float64":
         problems.append("autocast: bfloat16 and precision: float64 contradict each other; set autocast=none")
-    return problems + ([] if c.growth is None else _growth(c.growth, known))
+    return problems + ([] if c.growth is None else _growth(c.growth, resolutions))
 
 
-def _growth(growth: GrowthConfig, known: list[int]) -> list[str]:
-    """known: the stages of the resolution."""
-    start, full = growth.start_resolution, known[-1]
-    if start not in known[:-1]:
-        choices = ", ".join(map(str, known[:-1]))
+def _growth(growth: GrowthConfig, resolutions: list[int]) -> list[str]:
+    """Growth over the resolutions of a network, the smallest first."""
+    start, full = growth.start_resolution, resolutions[-1]
+    if start not in resolutions[:-1]:
+        choices = ", ".join(map(str, resolutions[:-1]))
         return [
-            f"growth.start_resolution: {start} is no stage below resolution {full}; choose {choices}, "
+            f"growth.start_resolution: {start} is no phase below resolution {full}; choose {choices}, "
             "or set growth=null"
         ]
-    grown = {r for r in known if r >= start}
+    grown = {r for r in resolutions if r >= start}
     wrong = [("batch_size", r) for r in sorted(set(growth.batch_size) - grown)]
     wrong += [("phase_kimg_at", r) for r in sorted(set(growth.phase_kimg_at) - grown)]
-    problems = [f"growth.{key}: {r} px is no stage from {start} to {full} px; leave it out" for key, r in wrong]
+    problems = [f"growth.{key}: {r} px is no phase from {start} to {full} px; leave it out" for key, r in wrong]
     if full in growth.phase_kimg_at:
         problems.append(f"growth.phase_kimg_at: {full} px holds to the end; set schedule.total_kimg instead")
     return problems

@@ -40,7 +40,7 @@ SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
 
 
 class RunConfig(Settings):
-    """What both stages share."""
+    """Settings that both stages share."""
 
     run: Path | None = may_change(None, description="run folder; null is runs/NAME, NAME from the config's path")
     seed: int = Field(0, ge=0, lt=2**32, strict=True, description="decides weights, order and every random number")
@@ -70,7 +70,7 @@ class VaeConfig(RunConfig):
 
     @property
     def system(self) -> str:
-        """The paper's name for it."""
+        """The paper's name for these settings."""
         if self.gamma:
             return "FactorVAE"
         return "VAE" if self.beta.value == 1 else "beta-VAE"
@@ -123,11 +123,11 @@ class GanConfig(RunConfig):
 
     @property
     def system(self) -> str:
-        """The paper's name for it, or one made of its settings."""
+        """The paper's name for these settings, or a name of our own where it has none."""
         name = SYSTEMS.get((self.code_source, self.code_loss, self.d_sees_code))
         return name or "cGAN with distillation"
 
 
 def kind_of(values: Mapping[str, object]) -> type[VaeConfig] | type[GanConfig]:
-    """Which stage a saved config (nested or flat) is of."""
+    """Return the class of a saved config, nested or flat: that of its stage."""
     return VaeConfig if "likelihood" in values else GanConfig

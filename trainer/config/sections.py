@@ -1,4 +1,4 @@
-"""The parts that configs are made of. Units stand in the names and descriptions; kimg = 1,000 images seen."""
+"""Groups of settings that configs consist of. Units are in the names and descriptions; kimg = 1,000 images seen."""
 
 from __future__ import annotations
 
@@ -177,10 +177,10 @@ class CheckpointingConfig(Settings):
 
 
 class GrowthConfig(Settings):
-    """From start_resolution to full resolution: every later stage fades in, then holds; the last one to the end."""
+    """Growth from start_resolution to full resolution: each larger one fades in, then holds, the last to the end."""
 
-    start_resolution: Count = Field(64, description="of the first stage, 4 * 2^k or 4")
-    phase_kimg: PositiveFloat = Field(..., description="a stage's length without its fade")
+    start_resolution: Count = Field(64, description="of the first phase, 4 * 2^k or 4")
+    phase_kimg: PositiveFloat = Field(..., description="a phase's length at a resolution, without its fade")
     phase_kimg_at: dict[int, PositiveFloat] = Field({}, description="by resolution, where it is not phase_kimg")
     fade_kimg: PositiveFloat = Field(..., description="length of a fade")
     batch_size: dict[int, Count] = Field({}, description="by resolution, where it is not the run's batch_size")
@@ -230,7 +230,7 @@ _AVERAGES = {"decay": "iterations", "half_life_kimg": "images", "sigma_rel": "po
 
 
 def _average_tag(value: Any) -> str | None:
-    """Of which kind an average is: its only key says it."""
+    """Return the tag of an average's kind, which its only key determines, or None."""
     keys = list(value) if isinstance(value, dict) else list(getattr(type(value), "model_fields", ()))
     return _AVERAGES.get(keys[0]) if len(keys) == 1 else None
 
@@ -274,7 +274,7 @@ class EmaConfig(Settings):
         names = [average.name for average in averages]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)} stands there twice; name each average once")
+            raise ValueError(f"{', '.join(twice)} stands there twice; list each average once")
         return averages
 
     @model_validator(mode="after")
@@ -289,5 +289,5 @@ class EmaConfig(Settings):
 
     @property
     def widths(self) -> tuple[PowerAverage, ...]:
-        """The power-function averages: what snapshots are written of."""
+        """The power-function averages, which snapshots are written of."""
         return tuple(average for average in self.averages if isinstance(average, PowerAverage))

@@ -1,4 +1,4 @@
-"""What a group of settings is, and settings as flat keys or YAML."""
+"""The base class of all groups of settings, and their forms: flat keys and YAML."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Settings(BaseModel):
 
 
 def may_change(default: Any, **kwargs: Any) -> Any:
-    """A field that stands outside the config's hash: a resume may change it."""
+    """Declare a field that a resume may change: it is not part of `fixed`."""
     return Field(default, json_schema_extra={"may_change": True}, **kwargs)
 
 
 def fixed(config: BaseModel) -> dict[str, Any]:
-    """The settings that a resume may not change, as flat {key.path: JSON value}."""
+    """Return the settings that a resume may not change, as flat {key.path: JSON value}."""
     out: dict[str, Any] = {}
     values = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
@@ -37,7 +37,7 @@ def fixed(config: BaseModel) -> dict[str, Any]:
 
 
 def flat(config: BaseModel) -> dict[str, Any]:
-    """All settings as flat {key.path: JSON value}."""
+    """Return all settings as flat {key.path: JSON value}."""
     return _flat(config.model_dump(mode="json"))
 
 
@@ -49,5 +49,5 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_yaml(config: BaseModel) -> str:
-    """The resolved config as YAML, for the run folder."""
+    """Format a config with all its defaults as YAML, for the run folder."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""YAML files as Python values."""
+"""Read YAML files as Python values."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Loader(yaml.SafeLoader):
     """YAML 1.2's floats (PyYAML reads 1e-4 as a string) and no duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping. Raises ConstructorError where a key stands twice."""
         keys = [self.construct_object(key) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -28,13 +29,13 @@ Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The values of a YAML file, as they stand there. Raises UserError where it is no mapping."""
+    """Return the values of a YAML file. Raises UserError where it is not there or is no mapping."""
     try:
         values = yaml.load(path.read_text(), Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such config; configs/ holds those that are shipped") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}; mend that line") from None
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}; correct that line") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(values).__name__}; see configs/")
     return values

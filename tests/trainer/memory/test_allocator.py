@@ -7,7 +7,7 @@ import sys
 
 PROBE = """
 import resource, sys, torch
-from trainer.allocator import keep_freed_memory
+from trainer.memory.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
