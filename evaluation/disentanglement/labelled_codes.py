@@ -1,4 +1,4 @@
-"""Codes of images drawn at random from the grid of all factor combinations, with the factors that they should tell."""
+"""Codes of images drawn at random from the grid of all factor combinations, with the true factors of these images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that a user chooses from on the command line. They import nothing, so that --help answers at once."""
+"""Names that a user chooses from on the command line. This file imports no torch, so that --help answers at once."""
 
 from __future__ import annotations
 

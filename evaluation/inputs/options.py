@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share. They import nothing, so that --help answers at once."""
+"""Arguments and options that several commands share. This file imports no torch, so that --help answers at once."""
 
 from __future__ import annotations
 
