@@ -32,11 +32,11 @@ def fid_is_the_cpus(device: torch.device, data: Path, vae: Path, place: Path) ->
         (run, ("--of", ",".join(KINDS), *weights)),
         (export, ("--reference", reference)),
     )
-    for subject, more in asked:
-        argv = ("fid", subject, "--samples", COUNT, *more)
+    for target, more in asked:
+        argv = ("fid", target, "--samples", COUNT, *more)
         expected, found = (
             answer(evaluate(place / "logs", *argv, "--device", name))["kinds"] for name in ("cpu", device.type)
         )
         for kind in set(KINDS) & set(expected):
             for number in ("fid", "kid"):
-                assert found[kind][number] == pytest.approx(expected[kind][number], rel=1e-3), (subject, kind, number)
+                assert found[kind][number] == pytest.approx(expected[kind][number], rel=1e-3), (target, kind, number)

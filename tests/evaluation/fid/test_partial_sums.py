@@ -125,16 +125,16 @@ def test_features_that_a_crash_emptied_are_told_and_made_again(tmp_path: Path) -
     pass_over(COUNT, look, DIM, mine, ALONE)
     (mine.features / "000001.npy").write_bytes(b"")
     with pytest.raises(UserError, match=r"features are gone.*run the same command again"):
-        mine.first(100)
+        mine.load_features(100)
     pass_over(COUNT, look, DIM, mine, ALONE)
-    assert mine.first(100) == pytest.approx(of_all()[:100], rel=1e-6)
+    assert mine.load_features(100) == pytest.approx(of_all()[:100], rel=1e-6)
 
 
 def test_sums_that_are_no_longer_whole_are_made_again(tmp_path: Path) -> None:
     mine = store(tmp_path, features=100)
     pass_over(COUNT, look, DIM, mine, ALONE)
     assert sorted(path.name for path in mine.features.iterdir()) == ["000000.npy", "000001.npy"]  # the first 100
-    assert mine.first(100) == pytest.approx(of_all()[:100], rel=1e-6)
+    assert mine.load_features(100) == pytest.approx(of_all()[:100], rel=1e-6)
     mine.path.write_bytes(mine.path.read_bytes()[:-9])
     assert mine.open(DIM).blocks == 0
     assert_right(pass_over(COUNT, look, DIM, mine, ALONE))
