@@ -71,7 +71,7 @@ def _check(config: VaeConfig | GanConfig, run: Path, world: World, start: Resume
     try:
         identity = _input_identity(config, world, start)
     except UserError as error:
-        problems.found += error.problems or (str(error),)
+        problems.messages += error.problems or (str(error),)
         identity = manifest["facts"] if manifest else {}  # unknown: compare the settings alone
     if manifest:
         problems.collect(lambda: refuse_changes(run, manifest, config, identity, accept_changes))

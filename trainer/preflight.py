@@ -72,12 +72,12 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     vae = config.vae
     encoder = None if vae is None else problems.collect(lambda: _load_encoder(vae, start))
     if encoder:
-        problems.found += _encoder_problems(config, encoder, data)
-    if data and not problems.found:  # else the step cannot be tried
-        problems.found += _memory_problems(config, data.channels, encoder, world, start)
+        problems.messages += _encoder_problems(config, encoder, data)
+    if data and not problems.messages:  # else the step cannot be tried
+        problems.messages += _memory_problems(config, data.channels, encoder, world, start)
     if data:
-        problems.found += _evaluation_problems(config, data.main.manifest.data_set, world)
-        problems.found += _sprite_problems(config, data)
+        problems.messages += _evaluation_problems(config, data.main.manifest.data_set, world)
+        problems.messages += _sprite_problems(config, data)
     problems.stop()
     assert data is not None
     return GanInputs(data, encoder, phases[0].first)
@@ -142,8 +142,8 @@ def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Da
     """List what of the encoder does not fit the config and the data."""
     problems = []
     if encoder.c_dim != config.c_dim:
-        found, wanted = encoder.c_dim, config.c_dim
-        problems.append(f"c_dim: the config has {wanted}, the encoder of {config.vae} has {found}; set c_dim={found}")
+        actual, wanted = encoder.c_dim, config.c_dim
+        problems.append(f"c_dim: the config has {wanted}, the encoder of {config.vae} has {actual}; set c_dim={actual}")
     if data and encoder.channels != data.channels:
         problems.append(
             f"vae: {config.vae} sees {encoder.channels} channels, the data {data.channels}; train stage 1 on the same "
@@ -198,18 +198,18 @@ def _phases_ahead(config: GanConfig, start: ResumePoint) -> list[Phase]:
 class Problems:
     """Everything that is wrong, raised as one error."""
 
-    def __init__(self, found: list[str]) -> None:
-        self.found = found
+    def __init__(self, messages: list[str]) -> None:
+        self.messages = messages
 
     def collect(self, check: Callable[[], T]) -> T | None:
         """Return the result of a check, or note its UserError and return None."""
         try:
             return check()
         except UserError as error:
-            self.found.append(str(error))
+            self.messages.append(str(error))
             return None
 
     def stop(self) -> None:
-        """Raise what was found, if anything was."""
-        if self.found:
-            raise joined("the run cannot start", self.found)
+        """Raise one error with all problems, if there are any."""
+        if self.messages:
+            raise joined("the run cannot start", self.messages)

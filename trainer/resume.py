@@ -40,7 +40,7 @@ def refuse_changes(
     if inputs:
         lines += [*map(str, inputs), _inputs_remedy(run, inputs)]
     if lines:
-        raise UserError(_listed(f"{run} holds a checkpoint that differs from what is asked:", lines))
+        raise UserError(_listed(f"{run} holds a checkpoint that differs from the config and its inputs:", lines))
 
 
 def _inputs_remedy(run: Path, inputs: list[Change]) -> str:

@@ -31,7 +31,7 @@ from .resume import EarlierPhase
 def train(
     kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool, pinned: bool
 ) -> None:
-    """Train a config in its run folder, from the newest checkpoint there. RUN/exit.json always says how it stands.
+    """Train a config in its run folder, from the newest checkpoint there. RUN/exit.json says how it ended.
 
     kind: of the config at `path`; accept_changes: go on from a checkpoint of other settings; pinned: refuse code or
     settings other than those of the first start. Exits with 75 where a signal stopped the run, after a save.

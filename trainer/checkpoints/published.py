@@ -1,4 +1,4 @@
-"""The published checkpoints of a run: where they stand, what they are called, and whether they are complete.
+"""The published checkpoints of a run: where they are, what they are called, and whether they are complete.
 
 A checkpoint is a folder RUN/checkpoints/step-N for N images seen, with a manifest. It is called a step.
 """

@@ -101,7 +101,7 @@ def _without_pickles(content: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(copied, "w", zipfile.ZIP_STORED) as plain:
         twice = [name for name, count in Counter(archive.namelist()).items() if count > 1]
         if twice:
-            raise ValueError(f"{twice[0]} stands twice in it")
+            raise ValueError(f"{twice[0]} is in it twice")
         for name in archive.namelist():
             data = archive.read(name)
             _refuse_pickles(name, data)
