@@ -139,8 +139,8 @@ def tiny_config(cluster: Cluster, path: str, name: str, **more: object) -> str:
 
 def pipeline(cluster: Cluster, vae: str, gan: str) -> list[str]:
     """Submit it; the numbers of its three jobs."""
-    told = cluster.run("bash", "slurm/pipeline.sh", vae, gan).stdout
-    return re.findall(r"(?:vae|gan|fid) (\d+)", told)
+    printed = cluster.run("bash", "slurm/pipeline.sh", vae, gan).stdout
+    return re.findall(r"(?:vae|gan|fid) (\d+)", printed)
 
 
 def test_the_pipeline_keeps_its_order(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
@@ -284,14 +284,14 @@ def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -
     assert boxed.count("accelerate launch --config_file configs/accelerate/cpu.yaml") == 2
     assert boxed.count(f" data.local={staged} ") == 2
     assert "python -m trainer settle" in boxed
-    ways = [path.read_text().splitlines() for path in cluster.place.glob("set-up-*")]
-    on_nodes = [way for way in ways if any(line.startswith("SLURM_STEP_ID=") for line in way)]
-    assert len(ways) == 3, cluster.output(job)
+    environments = [path.read_text().splitlines() for path in cluster.place.glob("set-up-*")]
+    on_nodes = [env for env in environments if any(line.startswith("SLURM_STEP_ID=") for line in env)]
+    assert len(environments) == 3, cluster.output(job)
     assert len(on_nodes) == 2
-    for way in on_nodes:
-        assert "GLOO_SOCKET_IFNAME=lo" in way
-        assert "NCCL_SOCKET_IFNAME=lo" in way
-        assert "SLURM_CPUS_PER_TASK=32" in way, "the step has the CPUs that the job asked for"
+    for environment in on_nodes:
+        assert "GLOO_SOCKET_IFNAME=lo" in environment
+        assert "NCCL_SOCKET_IFNAME=lo" in environment
+        assert "SLURM_CPUS_PER_TASK=32" in environment, "the step has the CPUs that the job asked for"
 
 
 def test_a_port_in_use_is_named(cluster: Cluster, inputs: tuple[Path, Path]) -> None:

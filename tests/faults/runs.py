@@ -27,7 +27,7 @@ def argv_of(data: Path, vae: Path, run: Path, strategy: str, steps: int = STEPS)
 
 
 def finish(argv: list[str], folder: Path) -> str:
-    """Run both ranks to the end; what the main one told."""
+    """Run both ranks to the end, and return what the main one printed."""
     both = processes.ranks(2, "trainer", argv, folder)
     for rank in both:
         assert rank.wait(240) == 0, rank.err
@@ -35,7 +35,7 @@ def finish(argv: list[str], folder: Path) -> str:
 
 
 def break_and_go_on(argv: list[str], at: int, phase: Phase, name: str, folder: Path) -> tuple[list[int], str]:
-    """Fail, then run to the end. Returns the exit codes of the failure, and what the main rank told after it."""
+    """Fail, then run to the end. Returns the exit codes of the failure, and what the main rank printed after it."""
     port = str(processes.free_port())
     both = [
         processes.start(

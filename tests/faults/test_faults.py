@@ -30,12 +30,12 @@ def test_a_fault_in_any_phase_costs_no_bit(
 ) -> None:
     strategy, unbroken = straight
     argv = argv_of(sprites, vae, tmp_path / "run", strategy)
-    codes, told = break_and_go_on(argv, AT[phase], phase, name, tmp_path)
+    codes, printed = break_and_go_on(argv, AT[phase], phase, name, tmp_path)
     if name == "SIGTERM":  # the iteration that the signal came in is the last one, and is saved
         assert codes == [75, 75]
-        assert f"resuming {tmp_path / 'run'} at {AT[phase] * BATCH} images" in told
+        assert f"resuming {tmp_path / 'run'} at {AT[phase] * BATCH} images" in printed
     else:
         assert codes[1] == -9
         assert codes[0] != 0
-        assert "resuming" in told
+        assert "resuming" in printed
     assert_same_end(unbroken, tmp_path / "run")

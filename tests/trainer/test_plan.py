@@ -63,15 +63,15 @@ def grown() -> Planner:
 
 
 @pytest.fixture(scope="module")
-def found(grown: Planner) -> Plan:
+def planned(grown: Planner) -> Plan:
     return grown.plan(RATES)
 
 
-def test_images_and_days_follow_the_schedule(grown: Planner, found: Plan) -> None:
-    assert [row.worst.resolution for row in found.resolutions] == [32, 64]
-    assert [row.images for row in found.resolutions] == [200, 800]
+def test_images_and_days_follow_the_schedule(grown: Planner, planned: Plan) -> None:
+    assert [row.worst.resolution for row in planned.resolutions] == [32, 64]
+    assert [row.images for row in planned.resolutions] == [200, 800]
     work = sum(count * grown.flops[phase] for phase, count in zip(grown.phases, (200, 100, 700), strict=True))
-    assert found.days == pytest.approx(work / 2 / 1e9 / 86_400)
+    assert planned.days == pytest.approx(work / 2 / 1e9 / 86_400)
     by_rate = grown.plan(RATES, 10.0)
     assert by_rate.days == pytest.approx(work / grown.flops[grown.phases[-1]] / 10 / 86_400)
 
@@ -91,13 +91,13 @@ def test_the_rate_is_that_of_the_nearest_size() -> None:
     assert [RATES.at(r) for r in (16, 64, 128, 256, 512, 2048)] == [1e9, 1e9, 1e9, 4e9, 4e9, 4e9]
 
 
-def test_a_checkpoint_has_what_the_registry_has(found: Plan) -> None:
+def test_a_checkpoint_has_what_the_registry_has(planned: Plan) -> None:
     config = config_of(**GROWN)
     state = training(config, ALONE, encoder_of(config)).state.state_dict()
-    assert found.state == sum(tensor.nbytes for tensor in state.values())
-    assert found.saving == pytest.approx(found.state / 2 / 1e6)
+    assert planned.state == sum(tensor.nbytes for tensor in state.values())
+    assert planned.saving == pytest.approx(planned.state / 2 / 1e6)
     weights = sum(tensor.nbytes for name, tensor in state.items() if name.startswith("generator."))
-    assert found.networks["G"].weights == weights
+    assert planned.networks["G"].weights == weights
 
 
 def test_sharding_pays_from_the_named_width_on() -> None:

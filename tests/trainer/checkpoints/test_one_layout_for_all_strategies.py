@@ -44,18 +44,18 @@ def save(run: Path, state: State, world: World) -> None:
 
 def child(strategy: str, size: int, canonical: str, folder: str) -> None:
     """Train, save and go on; the same from its own checkpoint; then take up the canonical one, save it, and go on."""
-    world, found = connect("cpu", size), {}
+    world, losses_of = connect("cpu", size), {}
     step, state = fresh(strategy, world)
     train(step, world, 2, FP32, slice(0, 1))
     save(Path(folder) / "own", state, world)
-    found["straight"] = train(step, world, 2, FP32, REST)
+    losses_of["straight"] = train(step, world, 2, FP32, REST)
     for name, run in (("resumed", Path(folder) / "own"), ("canonical", Path(canonical))):
         step, state = fresh(strategy, world)
         assert restore_newest(run, state, world) is not None
         if name == "canonical":
             save(Path(folder) / "again", state, world)
-        found[name] = train(step, world, 2, FP32, REST)
-    (Path(folder) / f"losses{world.rank}.json").write_text(json.dumps(found))
+        losses_of[name] = train(step, world, 2, FP32, REST)
+    (Path(folder) / f"losses{world.rank}.json").write_text(json.dumps(losses_of))
     disconnect()
 
 
@@ -75,10 +75,10 @@ def test_every_strategy_saves_loads_and_goes_on_from_one_layout(
 ) -> None:
     run, losses = alone
     contract.run(child, tmp_path, strategy, size, str(run), size=size)
-    found = [json.loads((tmp_path / f"losses{rank}.json").read_text()) for rank in range(size)]
-    assert all(told == found[0] for told in found)
-    assert found[0]["canonical"] == pytest.approx(losses, rel=1e-5)
-    assert found[0]["resumed"] == found[0]["straight"]  # bit for bit
+    by_rank = [json.loads((tmp_path / f"losses{rank}.json").read_text()) for rank in range(size)]
+    assert all(other == by_rank[0] for other in by_rank)
+    assert by_rank[0]["canonical"] == pytest.approx(losses, rel=1e-5)
+    assert by_rank[0]["resumed"] == by_rank[0]["straight"]  # bit for bit
     assert not differences(newest(run), newest(tmp_path / "again"))
     (step,) = published.steps(tmp_path / "again")
     sizes = [sum(f.stat().st_size for f in step.glob(f"__{rank}_*.distcp")) for rank in range(size)]

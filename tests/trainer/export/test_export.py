@@ -48,8 +48,8 @@ def idgan(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_model_makes_the_images_of_its_run(idgan: Path, tmp_path: Path) -> None:
     """Generator, codes of the bank and the VAE, each against the evaluation's own reading of the run."""
-    told = finish(export(idgan, tmp_path / "out")).out
-    assert "wrote" in told
+    printed = finish(export(idgan, tmp_path / "out")).out
+    assert "wrote" in printed
     model, run = trainer.load(tmp_path / "out"), open_run(idgan)
     assert (model.metadata.resolution, model.metadata.alpha) == (32, run.manifest["alpha"])
     at = torch.arange(5)

@@ -35,19 +35,19 @@ def submitter(run: Path, command: str) -> Submitter:
     return Submitter(run, EvaluationConfig(submit=True, command=command))
 
 
-def settled(one: Submitter) -> None:
+def wait_and_look(one: Submitter) -> None:
     for process in one.waiting.values():
         process.wait(20)
     one.look()
 
 
 def test_a_run_submits_each_checkpoint_once_over_resumes(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    told, run = tmp_path / "told", tmp_path / "run"
-    evaluation = f"{{submit: true, command: {command(tmp_path, f'echo $@ >> {told}')}}}"
+    calls, run = tmp_path / "calls", tmp_path / "run"
+    evaluation = f"{{submit: true, command: {command(tmp_path, f'echo $@ >> {calls}')}}}"
     for steps in (2, 3, 5):
         finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation, schedule__save_kimg=0.016))
     names = [published.name_of(BATCH * step) for step in (1, 2, 3, 4, 5)]
-    assert sorted(told.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name} --release" for name in names]
+    assert sorted(calls.read_text().splitlines()) == [f"eval_fid.sh {run} --step {name} --release" for name in names]
     assert json.loads((run / "evaluation" / "submitted.json").read_bytes()) == names
     assert evaluation_holds.waiting(run) == names[:3]
     there = sorted(path.name for path in published.steps(run))
@@ -55,12 +55,12 @@ def test_a_run_submits_each_checkpoint_once_over_resumes(sprites: Path, vae: Pat
 
 
 def test_a_complete_run_submits_what_no_scheduler_took(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    told, run = tmp_path / "told", tmp_path / "run"
-    for body, steps in (("exit 1", 1), (f"echo $@ >> {told}", 1), (f"echo $@ >> {told}", 1)):
+    calls, run = tmp_path / "calls", tmp_path / "run"
+    for body, steps in (("exit 1", 1), (f"echo $@ >> {calls}", 1), (f"echo $@ >> {calls}", 1)):
         evaluation = f"{{submit: true, command: {command(tmp_path, body)}}}"
         running = finish(train("gan", sprites, run, steps, vae=vae, evaluation=evaluation))
     assert "is complete" in running.err
-    assert told.read_text() == f"eval_fid.sh {run} --step {published.name_of(BATCH)} --release\n", "once"
+    assert calls.read_text() == f"eval_fid.sh {run} --step {published.name_of(BATCH)} --release\n", "once"
 
 
 def test_held_checkpoints_outlive_retention_until_they_are_evaluated(
@@ -70,7 +70,7 @@ def test_held_checkpoints_outlive_retention_until_they_are_evaluated(
     names = [saved(run, images) for images in (10, 20, 30, 40, 50)]
     one = submitter(run, command(run, "exit 0"))
     one.submit()
-    settled(one)
+    wait_and_look(one)
     warned = [record.message for record in caplog.records]
     assert warned == [
         f"warning: 3 checkpoints wait for their evaluation ({', '.join(names[:3])}): later ones are not held for theirs"
@@ -93,18 +93,18 @@ def test_a_held_checkpoint_whose_job_was_lost_is_let_go(tmp_path: Path) -> None:
 
 def test_a_job_does_not_take_the_group_of_the_run_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torchrun 2.14 and accelerate set; sbatch hands on the environment that it is called in."""
-    of_group = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK"]
-    of_group += ["ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"]
-    of_group += ["TORCHELASTIC_RESTART_COUNT", "ACCELERATE_MIXED_PRECISION", "PET_SHUTDOWN_TIMEOUT"]
-    for name in (*of_group, "SITE_ENV", "OMP_NUM_THREADS"):
+    launchers = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK"]
+    launchers += ["ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"]
+    launchers += ["TORCHELASTIC_RESTART_COUNT", "ACCELERATE_MIXED_PRECISION", "PET_SHUTDOWN_TIMEOUT"]
+    for name in (*launchers, "SITE_ENV", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     saved(tmp_path, 64)
-    one = submitter(tmp_path, command(tmp_path, f"env > {tmp_path}/told"))
+    one = submitter(tmp_path, command(tmp_path, f"env > {tmp_path}/environment"))
     one.submit()
-    settled(one)
-    told = {line.partition("=")[0] for line in (tmp_path / "told").read_text().splitlines()}
-    assert not told & set(of_group)
-    assert told >= {"SITE_ENV", "OMP_NUM_THREADS", "PATH"}
+    wait_and_look(one)
+    names = {line.partition("=")[0] for line in (tmp_path / "environment").read_text().splitlines()}
+    assert not names & set(launchers)
+    assert names >= {"SITE_ENV", "OMP_NUM_THREADS", "PATH"}
 
 
 def test_a_scheduler_that_hangs_holds_nothing_up(
@@ -127,14 +127,14 @@ def test_a_refusal_is_told_and_a_resume_tries_again(tmp_path: Path, caplog: pyte
     saved(tmp_path, 64)
     one = submitter(tmp_path, command(tmp_path, "echo no such partition >&2; exit 1"))
     one.submit()
-    settled(one)
+    wait_and_look(one)
     one.submit()
     assert not one.waiting, "one try a start"
     assert "ended with 1: see" in caplog.text
     assert "no such partition" in (tmp_path / "evaluation" / "submit.log").read_text()
     again = submitter(tmp_path, command(tmp_path, "exit 0"))
     again.submit()
-    settled(again)
+    wait_and_look(again)
     third = submitter(tmp_path, command(tmp_path, "exit 0"))
     third.submit()
     assert not third.waiting

@@ -98,8 +98,8 @@ def test_a_pinned_run_refuses_other_code_and_settings_unless_told(sprites: Path,
     assert "optimizer.lr: was 0.0001, now 0.5" in refused.err
     finish(processes.command("trainer", longer, tmp_path))
     assert int(newest(run)["images_seen"]) == 160
-    told = [*longer, "optimizer.lr=2e-4", "schedule.total_kimg=0.24", "--accept-changes"]
-    finish(processes.command("trainer", told, tmp_path))
+    argv = [*longer, "optimizer.lr=2e-4", "schedule.total_kimg=0.24", "--accept-changes"]
+    finish(processes.command("trainer", argv, tmp_path))
     assert json.loads((run / "started.json").read_text())["optimizer.lr"] == 2e-4
 
 
