@@ -81,19 +81,6 @@ WORDS: dict[Any, str] = {int: "integer", float: "number", bool: "true or false",
 BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A row of the table: a key that can stand in a config. alternative: the group's name, where there are several."""
-
-    key: str
-    alternative: str
-    type: str
-    default: str
-    unit: str
-    resume: bool
-    meaning: str
-
-
 def settings_page() -> str:
     """docs/reference/settings.md."""
     parts = [MARK, SETTINGS_HEAD]
@@ -103,43 +90,30 @@ def settings_page() -> str:
     return "\n".join(parts)
 
 
-def setting_rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    """Rows of a table, one for each setting of a config."""
-    for s in settings(model):
-        default = s.default if s.default == "required" or not s.default else f"`{s.default}`"
-        yield f"`{s.key}`{s.alternative}", s.type, default, s.unit, "yes" if s.resume else "", s.meaning
-
-
-def settings(
+def setting_rows(
     model: type[BaseModel],
     prefix: str = "",
     instance: BaseModel | None = None,
     alternative: str = "",
     free: bool = False,
-) -> Iterator[Setting]:
-    """The settings of a group, in the order of its fields, each group before its keys.
+) -> Iterator[tuple[str, ...]]:
+    """Rows of a table, one for each setting of a group, in the order of its fields, each group before its keys.
 
-    instance: the group's defaults; free: a resume may change the whole group.
+    instance: the group's defaults; alternative: its name, where it is one of several; free: a resume may change it all.
     """
     for name, field in model.model_fields.items():
         key = prefix + name
         default = getattr(instance, name) if instance is not None else field.get_default(call_default_factory=True)
         groups = groups_of(field.annotation)
-        may_change = free or (isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra["may_change"]))
+        may_change = free or (isinstance(field.json_schema_extra, dict) and "may_change" in field.json_schema_extra)
         if len(groups) != 1 or nullable(field.annotation):
-            yield Setting(
-                key,
-                alternative,
-                typed(field.annotation, field.metadata),
-                shown(default),
-                unit(key, field.annotation),
-                may_change,
-                meaning(model, key, field),
-            )
+            kind, resume = typed(field.annotation, field.metadata), "yes" if may_change else ""
+            unit, text = unit_of(key, field.annotation), meaning(model, key, field)
+            yield f"`{key}`{alternative}", kind, shown(default), unit, resume, text
         for group in groups:
             chosen = default if isinstance(default, group) else None
             label = f" ({group_name(group)})" if len(groups) > 1 and group_name(group) else ""
-            yield from settings(group, f"{key}{inner_path(field.annotation)}.", chosen, label, may_change)
+            yield from setting_rows(group, f"{key}{inner_path(field.annotation)}.", chosen, label, may_change)
 
 
 def group_name(group: type[BaseModel]) -> str:
@@ -212,9 +186,7 @@ def limited(limit: float) -> str:
 
 def shown(value: Any) -> str:
     """A default as YAML has it on one line."""
-    if value is PydanticUndefined:
-        return "required"
-    return yaml_line(plain(value))
+    return "required" if value is PydanticUndefined else f"`{yaml_line(plain(value))}`"
 
 
 def plain(value: Any) -> Any:
@@ -237,7 +209,7 @@ def yaml_line(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def unit(key: str, annotation: Any) -> str:
+def unit_of(key: str, annotation: Any) -> str:
     """The unit of a setting, by its name."""
     name = key.rpartition(".")[2]
     if name in UNITS:
