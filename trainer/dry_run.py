@@ -33,7 +33,7 @@ def dry_run(
     config = load_config(kind, path, overrides)
     run = run_folder(path, overrides)
     world = connect(config.device, config.processes)
-    start = world.on_all(lambda: resume_point(run, world))
+    start = resume_point(run, world)
     if world.is_main:
         _print_plan(config, run, start)
     world.on_all(lambda: _check(config, run, world, start, accept_changes))
