@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .discriminator_output import DiscriminatorOutput, Judge
+from .discriminator_output import DiscriminatorOutput, LogitHead
 from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
 
 
@@ -52,7 +52,7 @@ class ConvDiscriminator(nn.Module):
         for fin, fout in ((channels, 32), (32, 32), (32, 64), (64, 64)):
             layers += [Conv2d(fin, fout, 4, 2, 1), LeakyReLU(0)]
         self.layers = Chain(*layers, Flatten(), Linear(64 * 4 * 4, 256), LeakyReLU(0))
-        self.judge = Judge(256, c_dim)
+        self.judge = LogitHead(256, c_dim)  # named so in checkpoints
 
     def forward(
         self,

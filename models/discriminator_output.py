@@ -22,7 +22,7 @@ class DiscriminatorOutput(NamedTuple):
     tangent: Tensor | None
 
 
-class Judge(nn.Module):
+class LogitHead(nn.Module):
     """The head of a discriminator: features -> logit; in cGAN (c_dim > 0) the code's share is added."""
 
     def __init__(self, features: int, c_dim: int = 0) -> None:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .bottleneck import Bottleneck
-from .discriminator_output import DiscriminatorOutput, Judge
+from .discriminator_output import DiscriminatorOutput, LogitHead
 from .layers import Conv2d, ConvOfEnlarged, Flatten, Halve, LeakyReLU, Pair
 
 SLOPE = 0.2
@@ -202,7 +202,7 @@ class Discriminator(nn.Module):
         self.bottleneck = Bottleneck(trunk) if bottleneck else None
         self.noise_shape = (trunk, MIN_RESOLUTION, MIN_RESOLUTION) if bottleneck else (0,)
         self.activation, self.flatten = LeakyReLU(SLOPE), Flatten()
-        self.judge = Judge(trunk * MIN_RESOLUTION**2, c_dim)
+        self.judge = LogitHead(trunk * MIN_RESOLUTION**2, c_dim)  # named so in checkpoints
 
     def forward(
         self,

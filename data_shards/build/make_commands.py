@@ -161,10 +161,10 @@ def make_cars(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
-def _grid_command(name: str, words: str) -> None:
+def _grid_command(name: str, help_text: str) -> None:
     """Add `make NAME FILE` for a published set with known factors."""
 
-    @maker.command(name, help=words)
+    @maker.command(name, help=help_text)
     def make_grid(
         src: Annotated[Path, typer.Argument(help="the published file")],
         out: Out,

@@ -36,34 +36,34 @@ def members(path: Path) -> list[Member]:
 
     Raises UserError where the tar is damaged, or holds what a shard must not hold (links, absolute paths, large files).
     """
-    found: list[Member] = []
+    files: list[Member] = []
     try:
         with open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            end = _read_headers(path, tar, found)
+            end = _read_headers(path, tar, files)
     except tarfile.TarError as error:
         raise UserError(
-            f"{path}: truncated or not a plain tar ({_place_after(found)}: {error}); copy it again"
+            f"{path}: truncated or not a plain tar ({_place_after(files)}: {error}); copy it again"
         ) from None
     with open(path, "rb") as stream:
         stream.seek(end)
         if stream.read(1024) != _END:
-            raise UserError(f"{path}: truncated or damaged ({_place_after(found)}: no end of archive); copy it again")
-    return found
+            raise UserError(f"{path}: truncated or damaged ({_place_after(files)}: no end of archive); copy it again")
+    return files
 
 
-def _read_headers(path: Path, tar: tarfile.TarFile, found: list[Member]) -> int:
-    """Append every regular file of an open tar to `found`; returns where the last member ends, in bytes."""
+def _read_headers(path: Path, tar: tarfile.TarFile, files: list[Member]) -> int:
+    """Append every regular file of an open tar to `files`; returns where the last member ends, in bytes."""
     end = 0
     for info in tar:
         end = info.offset_data + (0 if info.isdir() else -(-info.size // 512) * 512)
         if not info.isdir():
             _refuse(path, info)
-            found.append(Member(info.name, info.offset_data, info.size))
+            files.append(Member(info.name, info.offset_data, info.size))
     return end
 
 
-def _place_after(found: list[Member]) -> str:
-    return f"after member {found[-1].name}" if found else "at the first member"
+def _place_after(files: list[Member]) -> str:
+    return f"after member {files[-1].name}" if files else "at the first member"
 
 
 def _refuse(path: Path, info: tarfile.TarInfo) -> None:

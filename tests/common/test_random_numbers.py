@@ -1,3 +1,5 @@
+"""Random numbers are a pure function of seed, purpose and position, and Philox4x32-10 is the published one."""
+
 from __future__ import annotations
 
 import pytest

@@ -196,7 +196,7 @@ def test_a_grown_network_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize("r", [8, 16])
-def test_a_fade_of_g_goes_from_the_enlarged_stage_below_to_the_stage(r: int) -> None:
+def test_a_fade_of_g_goes_from_the_enlarged_image_of_half_the_resolution_to_the_image(r: int) -> None:
     G, z = Generator(16, 3, 8, 5, start_resolution=4), torch.randn(2, 5)
     low = F.interpolate(G(z, resolution=r // 2), scale_factor=2, mode="nearest")
     high = G(z, resolution=r)
@@ -218,14 +218,14 @@ def test_a_fade_of_d_written_out() -> None:
 
 
 @pytest.mark.parametrize("r", [8, 16])
-def test_a_fade_of_d_begins_as_the_stage_below_and_ends_as_the_stage(r: int) -> None:
+def test_a_fade_of_d_begins_as_d_at_half_the_resolution_and_ends_as_d_at_the_resolution(r: int) -> None:
     D, x = Discriminator(16, 3, 8, start_resolution=4), torch.randn(2, 3, r, r)
     halved = x.reshape(2, 3, r // 2, 2, r // 2, 2).mean((3, 5))
     torch.testing.assert_close(D(x, alpha=torch.tensor(0.0)).logits, D(halved).logits)
     torch.testing.assert_close(D(x, alpha=torch.tensor(1.0)).logits, D(x).logits)
 
 
-def test_parameters_of_stages_to_come_get_no_gradient() -> None:
+def test_parameters_of_resolutions_to_come_get_no_gradient() -> None:
     G, D = Generator(32, 3, 8, 5, start_resolution=8), Discriminator(32, 3, 8, start_resolution=8)
     alpha = torch.tensor(0.5)
     D(G(torch.randn(2, 5), resolution=16, alpha=alpha), alpha=alpha).logits.sum().backward()

@@ -25,6 +25,8 @@ from data_shards.read.loader import open_dataset
 
 
 class Outcome(NamedTuple):
+    """Exit code and printed output of a command."""
+
     code: int
     out: str
     err: str

@@ -13,26 +13,26 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _BYTES_LIST, _INT64_LIST = 1, 3  # fields of Feature
 
 
-def example(data: bytes) -> dict[str, bytes | list[int]]:
-    """Return features by name: the bytes of a list of one, or a list of int64. Other kinds are left out.
+def parse_example(data: bytes) -> dict[str, bytes | list[int]]:
+    """Parse a tf.train.Example into features by name: the bytes of a list of one, or a list of int64.
 
-    Raises ValueError where the data is malformed.
+    Other kinds are left out. Raises ValueError where the data is malformed.
     """
-    found: dict[str, bytes | list[int]] = {}
+    values_by_name: dict[str, bytes | list[int]] = {}
     for features in _messages(data, 1):
         for entry in _messages(features, 1):
-            _read_entry(entry, found)
-    return found
+            _read_entry(entry, values_by_name)
+    return values_by_name
 
 
-def _read_entry(entry: bytes, found: dict[str, bytes | list[int]]) -> None:
-    """Add one entry of the map to `found`: name and feature."""
+def _read_entry(entry: bytes, values_by_name: dict[str, bytes | list[int]]) -> None:
+    """Add one entry of the map to `values_by_name`: name and feature."""
     name = b"".join(_messages(entry, 1)).decode()
     for feature in _messages(entry, 2):
         for values in _messages(feature, _BYTES_LIST):
-            (found[name],) = _messages(values, 1)
+            (values_by_name[name],) = _messages(values, 1)
         for values in _messages(feature, _INT64_LIST):
-            found[name] = _int64s(values)
+            values_by_name[name] = _int64s(values)
 
 
 def _messages(data: bytes, number: int) -> list[bytes]:

@@ -22,7 +22,7 @@ from common.errors import UserError
 from data_shards.format.tars import MAX_MEMBER
 
 from .image_store import Fault, Photo, Store
-from .tf_example import example
+from .tf_example import parse_example
 
 _COPY = "copy the file again"
 
@@ -60,7 +60,7 @@ class RecordStore(Store):
     def open(self, data: bytes) -> Image.Image:
         """Decode a record: raw pixels in a tf.train.Example."""
         try:
-            features = example(data)
+            features = parse_example(data)
         except ValueError as error:
             raise Fault(f"is not a tf.train.Example ({error})", _COPY) from None
         shape, pixels = features.get("shape"), features.get("data")

@@ -82,10 +82,10 @@ def _large(box: Box, least: int) -> bool:
 def _mats(folder: Path) -> dict[str, Path]:
     """The annotation files below a folder, by name."""
     wanted = (_TRAIN, _TEST, _ALL, _META)
-    found = {path.name: path for path in sorted(folder.rglob("*.mat"), reverse=True) if path.name in wanted}
-    if not found.keys() & {_TRAIN, _TEST, _ALL}:
+    mats = {path.name: path for path in sorted(folder.rglob("*.mat"), reverse=True) if path.name in wanted}
+    if not mats.keys() & {_TRAIN, _TEST, _ALL}:
         raise UserError(f"{folder}: holds none of {_TRAIN}, {_TEST}, {_ALL}; put the devkit there")
-    return found
+    return mats
 
 
 def _matched(photos: Sequence[Photo], mats: dict[str, Path], src: Path) -> tuple[list[Car], list[str]]:

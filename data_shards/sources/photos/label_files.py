@@ -74,7 +74,7 @@ def read_table(path: Path, kind: Kind) -> Table:
 
 
 def _lines(path: Path) -> list[list[str]]:
-    """The words of each line that is not empty."""
+    """Split each line that is not empty at commas or spaces."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

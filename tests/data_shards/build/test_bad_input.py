@@ -123,10 +123,10 @@ def test_a_phones_picture_with_another_beside_it_is_its_first(tmp_path: Path) ->
 def test_check_lists_each_problem_once(root: Path) -> None:
     for name in ("00001", "00002"):
         (root / f"64/{name}.tar").unlink()
-    told = run("check", root, "--workers", 1)
-    assert told.code == 2
-    assert "64: 2 problems" not in told.err
-    assert told.err.count("00001.tar: missing") >= 1
+    outcome = run("check", root, "--workers", 1)
+    assert outcome.code == 2
+    assert "64: 2 problems" not in outcome.err
+    assert outcome.err.count("00001.tar: missing") >= 1
 
 
 def test_grey_palette_and_opaque_rgba_images_become_rgb(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""`make` writes the same bytes every time, goes on after a kill, and never leaves a half-written set."""
+
 from __future__ import annotations
 
 import errno
@@ -45,17 +47,7 @@ def test_the_same_photos_give_the_same_bytes(tmp_path: Path) -> None:
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
 
 
-COMMAND = [
-    sys.executable,
-    "-m",
-    "data_shards",
-    "make",
-    "dsprites",
-    "--count",
-    "4000",
-    "--samples-per-shard",
-    "100",
-]
+COMMAND = [sys.executable, "-m", "data_shards", "make", "dsprites", "--count", "4000", "--samples-per-shard", "100"]
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:

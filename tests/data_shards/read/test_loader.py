@@ -1,3 +1,5 @@
+"""What is read at a position does not depend on ranks, workers or where a run began."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""Drawn sprites have the published bits, and are what their factors say."""
+
 from __future__ import annotations
 
 import hashlib

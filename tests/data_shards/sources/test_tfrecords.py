@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from data_shards.read.loader import open_dataset
-from data_shards.sources.containers.tf_example import example
+from data_shards.sources.containers.tf_example import parse_example
 from tests.support import replicas
 from tests.support.data_sets import refused, run
 
@@ -59,8 +59,8 @@ def serialized(shape: list[int], data: bytes) -> bytes:
 
 def test_an_example_is_read_as_the_protobuf_library_writes_it() -> None:
     data = np.random.default_rng(0).integers(0, 256, 3 * 300 * 300, dtype=np.uint8).tobytes()
-    assert example(serialized([3, 300, 300], data)) == {"shape": [3, 300, 300], "data": data}
-    assert example(serialized([-1, 2**40], b"")) == {"shape": [-1, 2**40], "data": b""}
+    assert parse_example(serialized([3, 300, 300], data)) == {"shape": [3, 300, 300], "data": data}
+    assert parse_example(serialized([-1, 2**40], b"")) == {"shape": [-1, 2**40], "data": b""}
 
 
 def test_unpacked_integers_and_fields_from_the_future_are_read() -> None:
@@ -68,13 +68,13 @@ def test_unpacked_integers_and_fields_from_the_future_are_read() -> None:
     feature = b"\x1a" + bytes([len(list_)]) + list_
     entry = b"\x0a\x01s\x12" + bytes([len(feature)]) + feature
     features = b"\x0a" + bytes([len(entry)]) + entry
-    assert example(b"\x0a" + bytes([len(features)]) + features) == {"s": [5, 150]}
+    assert parse_example(b"\x0a" + bytes([len(features)]) + features) == {"s": [5, 150]}
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40, 200])
 def test_a_cut_example_is_malformed(cut: int) -> None:
     with pytest.raises(ValueError, match=r"cut off|bytes at byte|wire type|unpack"):
-        example(serialized([3, 8, 8], bytes(192))[:-cut])
+        parse_example(serialized([3, 8, 8], bytes(192))[:-cut])
 
 
 def records(path: Path, images: list[Any]) -> Path:
