@@ -1,8 +1,8 @@
-"""The paper's eight systems once more, plainly: losses by hand, R1 by double backward, one whole batch, float64.
+"""The paper's eight systems written again, plainly: losses by hand, R1 by double backward, one whole batch, float64.
 
-Of ours these iterations use the drawn numbers (`normal`, `bits`) and the networks: Table A.3's as containers of
-parameters, the ResNets also as functions (tests/models/test_resnet.py writes those out). The
-settings, weights and batches that the tests give to both sides stand here too.
+These iterations share with the trainer the random numbers (`normal`, `bits`) and the networks: Table A.3's as
+containers of parameters, the ResNets also as functions (tests/models/test_resnet.py writes those out). The settings,
+weights and batches that tests give to both sides are here too.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def gan_config(system: str, **more: object) -> GanConfig:
 
 
 def vae_config(system: str, **more: object) -> VaeConfig:
+    """A system's settings."""
     shared = {"seed": SEED, "batch_size": BATCH, "data": {"path": "x"}, "schedule": {"total_kimg": 1}, "c_dim": C}
     config = VaeConfig.model_validate(shared | VAES[system] | more)
     assert config.system == system
@@ -132,34 +133,35 @@ def grown_config(system: str, **more: object) -> GanConfig:
 
 
 def grown_networks(config: GanConfig) -> Gan:
+    """The networks of `grown_config`, with the same weights at every call."""
     G, D = networks.generator(config, 1).double(), networks.discriminator(config, 1).double()
     torch.manual_seed(0)
     return Gan(G, D, encoder(1), clone(G))
 
 
 def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
-    """Ours. gan.average becomes the average that it keeps."""
+    """The trainer's step on these networks. gan.average becomes the average that it keeps."""
     g = engine(config.strategy, "generator", gan.G, partial(networks.optimizer, config.optimizer_g), world)
     d = engine(config.strategy, "discriminator", gan.D, partial(networks.optimizer, config.optimizer_d), world)
     averages = ema.Averages(g, config.ema.averages)
     if config.strategy == "ddp":
         gan.average = averages.network()
-    q, learner = CodeEncoder(gan.q), None
+    q, joint_q = CodeEncoder(gan.q), None
     if config.optimizer_q is not None:
-        learner = Replicated("q", q, partial(networks.optimizer, config.optimizer_q), world)
+        joint_q = Replicated("q", q, partial(networks.optimizer, config.optimizer_q), world)
     else:
         freeze(q)
     passes = ForwardPasses(gan.G, gan.D, q if config.vae else None, config)
     kl_constraint = KLConstraint(config.bottleneck, world, next(gan.D.parameters()).dtype)
-    return GanStep(g, d, q if config.code_loss != "none" else None, learner, averages, kl_constraint, passes, config)
+    return GanStep(g, d, q if config.code_loss != "none" else None, joint_q, averages, kl_constraint, passes, config)
 
 
 def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World) -> VaeStep:
-    """Ours."""
-    trained, judge = Replicated("vae", vae, partial(networks.optimizer, config.optimizer), world), None
+    """The trainer's step on these networks."""
+    trained, critic_engine = Replicated("vae", vae, partial(networks.optimizer, config.optimizer), world), None
     if critic is not None and config.optimizer_critic is not None:
-        judge = Replicated("critic", critic, partial(networks.optimizer, config.optimizer_critic), world)
-    return VaeStep(vae, trained, judge, config)
+        critic_engine = Replicated("critic", critic, partial(networks.optimizer, config.optimizer_critic), world)
+    return VaeStep(vae, trained, critic_engine, config)
 
 
 def gan_batches(channels: int = 1, size: int = 64, alpha: float | None = None) -> Iterator[Reals]:
@@ -187,6 +189,7 @@ def pieces(batch: T, count: int) -> list[T]:
 
 
 def draw(purpose: Purpose, positions: Tensor, *shape: int) -> Tensor:
+    """The normal numbers that the trainer draws, in float64."""
     return normal(SEED, purpose, positions, shape).double()
 
 
@@ -222,6 +225,7 @@ class PlainGan:
         self.opt_q = RMSprop(gan.q.parameters(), lr=5e-4, alpha=0.99, eps=1e-8)  # InfoGAN's
 
     def iterate(self, batch: Reals) -> Found:
+        """Run one iteration and return its terms."""
         c = self.code(batch)
         found = self.discriminator(batch, self.fakes(Purpose.NUISANCE_D, batch, c).detach(), c)
         found |= self.generator(batch, self.fakes(Purpose.NUISANCE_G, batch, c), c)
@@ -231,6 +235,7 @@ class PlainGan:
         return found
 
     def code(self, batch: Reals) -> Tensor:
+        """c of the prior, or of the frozen encoder at the reals."""
         eps = draw(Purpose.CODE, batch.positions, 0 if self.system == "GAN" else C)
         if self.system in ("GAN", "InfoGAN"):
             return eps
@@ -238,6 +243,7 @@ class PlainGan:
         return (mu + torch.exp(0.5 * logvar) * eps).detach()
 
     def fakes(self, purpose: Purpose, batch: Reals, c: Tensor) -> Tensor:
+        """G(s, c) with an s of its own for each purpose."""
         z = torch.cat([draw(purpose, batch.positions, self.s_dim), c], 1)
         grown = (batch.images.shape[-1], batch.alpha) if isinstance(self.gan.G, Generator) else ()
         return self.gan.G(z, *grown)
@@ -258,6 +264,7 @@ class PlainGan:
         return linear + (features * pair).sum(1) / math.sqrt(256), torch.zeros(())
 
     def discriminator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:
+        """D's step, with R1 by double backward, and the bottleneck's beta."""
         x = batch.images.clone().requires_grad_()
         d_real, kl_real = self.judge(x, c, Purpose.BOTTLENECK_REAL, batch)
         d_fake, kl_fake = self.judge(fake, c, Purpose.BOTTLENECK_FAKE, batch)
@@ -275,6 +282,7 @@ class PlainGan:
         return found
 
     def generator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:
+        """G's step, and InfoGAN's q's."""
         judged, _ = self.judge(fake, c, Purpose.BOTTLENECK_G, batch)
         loss = adversarial = -torch.log(torch.sigmoid(judged)).mean()
         found, optimizers = {"loss_g": adversarial}, [self.opt_g]
@@ -298,6 +306,7 @@ class PlainVae:
         self.opt_critic = Adam(critic.parameters(), lr=2e-4, betas=(0.5, 0.9), eps=1e-8) if critic else None
 
     def iterate(self, first: VaeBatch, second: VaeBatch, beta: float) -> Found:
+        """Run one iteration and return its terms."""
         c, mu, logvar = self.code(first)
         p = torch.sigmoid(self.vae.decoder(c))
         if self.likelihood == "bernoulli":
@@ -315,6 +324,7 @@ class PlainVae:
         return found | (self.judge(c.detach(), second) if self.critic else {})
 
     def code(self, batch: VaeBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """(c, mu, logvar) of a batch."""
         mu, logvar = posterior(self.vae.encoder, batch.x)
         return mu + torch.exp(0.5 * logvar) * draw(Purpose.VAE_CODE, batch.positions, C), mu, logvar
 
@@ -331,6 +341,7 @@ class PlainVae:
 
 
 def gap(found: Tensor, expected: Tensor) -> float:
+    """The norm of the difference, relative to the expected norm."""
     return float((found - expected).detach().norm()) / max(float(expected.detach().norm()), 1e-8)
 
 
@@ -342,8 +353,8 @@ def assert_same_parameters(found: dict[str, nn.Module], expected: dict[str, nn.M
             assert gap(ours, theirs) < 1e-9, f"{key}.{name}"
 
 
-def assert_same_terms(found: Found, expected: Found, unheard: Sequence[str] = ()) -> None:
-    """What the step reports, to a relative 1e-9; unheard: terms that the plain iteration has no word on."""
-    assert found.keys() == expected.keys() | set(unheard)
+def assert_same_terms(found: Found, expected: Found, ignored: Sequence[str] = ()) -> None:
+    """Term by term, to a relative 1e-9. ignored: terms that the plain iteration does not compute."""
+    assert found.keys() == expected.keys() | set(ignored)
     for name, theirs in expected.items():
         assert gap(found[name], theirs) < 1e-9, name

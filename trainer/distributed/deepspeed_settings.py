@@ -9,12 +9,12 @@ from typing import Any
 FOLDER = Path(__file__).parent / "deepspeed"
 
 
-def path(stage: int) -> Path:
+def path(zero_stage: int) -> Path:
     """Return the file of a ZeRO stage, 1 to 3."""
-    return FOLDER / f"zero{stage}.json"
+    return FOLDER / f"zero{zero_stage}.json"
 
 
-def read(stage: int) -> dict[str, Any]:
+def read(zero_stage: int) -> dict[str, Any]:
     """Return the settings of a ZeRO stage, 1 to 3."""
-    settings: dict[str, Any] = json.loads(path(stage).read_bytes())
+    settings: dict[str, Any] = json.loads(path(zero_stage).read_bytes())
     return settings

@@ -1,4 +1,4 @@
-"""What the tests of every strategy share: a step with all that makes one hard, its batches, and ranks to run it."""
+"""Shared by the tests of every strategy: a step with everything that is hard to split, its batches, and ranks."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ BATCH = 12
 STRATEGIES = ["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 EXACT = {"ddp": torch.float64, "fsdp2": torch.float64}  # DeepSpeed keeps its copies in fp32
 BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
-STAGES = [(8, None), (8, None), (16, 0.4), (16, 0.7), (16, None), (16, None)]  # px, alpha: growth on the way
+ITERATIONS = [(8, None), (8, None), (16, 0.4), (16, 0.7), (16, None), (16, None)]  # px and alpha: it grows
 
 
 def config_of(strategy: str, **more: object) -> GanConfig:
     """A ResNet that grows, with a bottleneck, an average, lazy R1 and two micro-batches a rank."""
-    rate = {"name": "rmsprop", "lr": 1e-4, "lr_schedule": [[0, 1], [0.06, 0.5]]}
-    rates = {"optimizer_g": rate, "optimizer_d": rate}
-    return plain.grown_config("ID-GAN", strategy=strategy, r1_interval=2, **rates, **more)
+    optimizer = {"name": "rmsprop", "lr": 1e-4, "lr_schedule": [[0, 1], [0.06, 0.5]]}
+    optimizers = {"optimizer_g": optimizer, "optimizer_d": optimizer}
+    return plain.grown_config("ID-GAN", strategy=strategy, r1_interval=2, **optimizers, **more)
 
 
 def batches(dtype: torch.dtype) -> list[Reals]:
-    """A whole batch for each iteration, which 1, 2 and 3 ranks can split in two pieces each."""
-    noise, found = torch.Generator().manual_seed(1), []
-    for i, (size, alpha) in enumerate(STAGES):
+    """Return a whole batch for each iteration, which 1, 2 and 3 ranks can split in two pieces each."""
+    noise, whole = torch.Generator().manual_seed(1), []
+    for i, (size, alpha) in enumerate(ITERATIONS):
         shapes = ((BATCH, 1, size, size), (BATCH, 1, 64, 64))
         images, encoder_images = (
             (torch.rand(s, generator=noise, dtype=torch.float64) * 2 - 1).to(dtype) for s in shapes
         )
         fade = None if alpha is None else torch.tensor(alpha, dtype=dtype)
-        found.append(Reals(torch.arange(BATCH) + i * BATCH, images, encoder_images, fade))
-    return found
+        whole.append(Reals(torch.arange(BATCH) + i * BATCH, images, encoder_images, fade))
+    return whole
 
 
 def step_of(config: GanConfig, checkpointed: bool, dtype: torch.dtype, world: World) -> GanStep:
+    """Build the step of a config under its strategy. checkpointed: recompute the blocks from 8 px on."""
     gan = plain.grown_networks(config)
     for network in (gan.G, gan.D, gan.q):
         network.to(dtype)
@@ -54,10 +55,10 @@ def step_of(config: GanConfig, checkpointed: bool, dtype: torch.dtype, world: Wo
     return plain.gan_step(config, gan, world)
 
 
-def train(step: GanStep, world: World, count: int, dtype: torch.dtype, of: slice = slice(None)) -> list[float]:
-    """The iterations `of`, this rank's share of each in `count` micro-batches. Returns G's losses, of all ranks."""
+def train(step: GanStep, world: World, count: int, dtype: torch.dtype, part: slice = slice(None)) -> list[float]:
+    """Run a part of the iterations, each in `count` micro-batches a rank. Returns G's losses, means over the ranks."""
     losses = []
-    for i in range(len(STAGES))[of]:
+    for i in range(len(ITERATIONS))[part]:
         share = plain.pieces(batches(dtype)[i], world.size)[world.rank]
         weight = schedule.r1_weight(step.config.r1, step.config.r1_interval, i, i + 1)
         terms = step(plain.pieces(share, count), weight, i * BATCH, BATCH)
@@ -66,13 +67,13 @@ def train(step: GanStep, world: World, count: int, dtype: torch.dtype, of: slice
 
 
 def everything(step: GanStep) -> dict[str, Tensor]:
-    """All that a checkpoint holds, whole."""
-    found = step.g.state_dict() | step.d.state_dict() | step.averages.state_dict()
-    return {name: (t.full_tensor() if isinstance(t, DTensor) else t).clone() for name, t in found.items()}
+    """Return everything that a checkpoint holds, as whole tensors."""
+    state = step.g.state_dict() | step.d.state_dict() | step.averages.state_dict()
+    return {name: (t.full_tensor() if isinstance(t, DTensor) else t).clone() for name, t in state.items()}
 
 
 def held(step: GanStep) -> dict[str, int]:
-    """Bytes of parameters and of optimizer state on this rank."""
+    """Return the bytes of parameters and of optimizer state on this rank."""
     local = [t.to_local() if isinstance(t, DTensor) else t for e in (step.g, step.d) for t in e.shards().values()]
     states = [s for e in (step.g, step.d) for state in e.optimizer.state.values() for s in state.values()]
     states = [s.to_local() if isinstance(s, DTensor) else s for s in states]
@@ -80,6 +81,7 @@ def held(step: GanStep) -> dict[str, int]:
 
 
 def run(target: Any, folder: Path, *args: Any, size: int = 2) -> None:
+    """Run target(*args, folder) on `size` ranks, and fail with what they printed where one fails."""
     port = str(processes.free_port())
     ranks = [
         processes.start(target, (*args, str(folder)), folder / f"logs{r}", processes.rank_env(r, size, port))

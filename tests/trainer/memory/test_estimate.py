@@ -122,7 +122,7 @@ def test_a_process_grows_by_as_much() -> None:
     assert int(found.stdout) == pytest.approx(need.bytes, rel=0.15)
 
 
-def test_only_stages_that_another_outdoes_are_left_out() -> None:
+def test_only_phases_that_another_outdoes_are_left_out() -> None:
     def phase(resolution: int, batch: int, fades: bool = False) -> Phase:
         return Phase(resolution, batch, fades, 0, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ def config_of(case: str, strategy: str) -> GanConfig:
 
 
 def phase_of(paper: Planner) -> Phase:
-    """The stage of a config that does not grow, or its only fade."""
+    """The only phase of a config that does not grow, or the only fade of one that does."""
     return paper.phases[min(1, len(paper.phases) - 1)]
 
 
@@ -74,19 +75,18 @@ def child(folder: str) -> None:
     """Peak bytes and FLOPs of one process's iteration, from the second on, in which all is there that stays."""
     torch.set_num_threads(1)
     world, found = connect("cpu", RANKS), {}
-    for case in CASES:
-        for strategy in STRATEGIES:
-            config = config_of(case, strategy)
-            phase = phase_of(Planner(config, RANKS))
-            with MemoryTracker() as tracker:
-                real = GanTraining(config, world, CHANNELS, settings.encoder_of(config))
-                share = Phase(phase.resolution, phase.batch_size // RANKS, phase.fades, 0, None)
+    for case, strategy in itertools.product(CASES, STRATEGIES):
+        config = config_of(case, strategy)
+        phase = phase_of(Planner(config, RANKS))
+        with MemoryTracker() as tracker:
+            real = GanTraining(config, world, CHANNELS, settings.encoder_of(config))
+            share = Phase(phase.resolution, phase.batch_size // RANKS, phase.fades, 0, None)
+            settings.iterate(real, config, share)
+            tracker.reset_peak()
+            with Flops() as counted, Sent() as sending:
                 settings.iterate(real, config, share)
-                tracker.reset_peak()
-                with Flops() as counted, Sent() as sending:
-                    settings.iterate(real, config, share)
-            found[f"{case}, {strategy}"] = {"peak": tracker.peak, "flops": counted.total, "sent": sending.bytes}
-            del real
+        found[f"{case}, {strategy}"] = {"peak": tracker.peak, "flops": counted.total, "sent": sending.bytes}
+        del real
     (Path(folder) / f"rank{world.rank}.json").write_text(json.dumps(found))
     disconnect()
 

@@ -22,7 +22,7 @@ from trainer.steps import compilation, losses, schedule
 from trainer.steps.gan_step import GanStep
 
 SMALL = ["resolution=16", "network={name: resnet, nf: 2, nf_max: 4}", "s_dim=3"]
-STAGES = ((8, None), (16, 0.3), (16, None))  # px and alpha
+SIZES = ((8, None), (16, 0.3), (16, None))  # px and alpha
 
 
 def iterations(config: GanConfig, compiled: bool) -> tuple[plain.Gan, list[dict[str, Tensor]]]:
@@ -33,7 +33,7 @@ def iterations(config: GanConfig, compiled: bool) -> tuple[plain.Gan, list[dict[
     if compiled:
         compilation.compile_passes([gan.G, gan.D, step.q], torch.device("cpu"), "aot_eager")
     terms = []
-    for size, alpha in STAGES:
+    for size, alpha in SIZES:
         for r1, batch in zip((10.0, 0.0), plain.gan_batches(size=size, alpha=alpha), strict=True):
             terms.append(dict(step([batch], r1, 0, plain.BATCH)))
     return gan, terms

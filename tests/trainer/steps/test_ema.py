@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from trainer.steps import ema, networks
 from trainer.steps.schedule import Now
 
 THREE = [{"decay": 0.9}, {"half_life_kimg": 0.03}, {"sigma_rel": 0.1}]
-BATCHES = [4] * 50 + [7] * 30 + [16] * 40  # over the stages of a growth
+BATCHES = [4] * 50 + [7] * 30 + [16] * 40  # over the phases of a growth
 
 
 def walk(averages: list[Any], batches: list[int] = BATCHES) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -177,14 +178,11 @@ def test_the_trainer_averages_by_its_clock_and_its_batch_size(sprites: Path, vae
     gamma = ema.gamma(0.1)
     betas = {"decay_0.9": lambda t: 0.9, "half_life_0.03kimg": lambda t: 0.5 ** (8 / 30)}
     betas["sigma_rel_0.1"] = lambda t: ((t - 8) / t) ** (gamma + 1)
-    for average, beta in betas.items():
-        for before, after in ((16, 24), (24, 32)):
-            for name in names:
-                was, weights = steps[before][f"ema.{average}.{name}"], steps[after][f"generator.{name}"]
-                expected = beta(after) * was.double() + (1 - beta(after)) * weights.double()
-                found = steps[after][f"ema.{average}.{name}"].double()
-                assert torch.allclose(found, expected, rtol=1e-6, atol=1e-8), (average, after, name)
-            moved = [
-                float((steps[after][f"generator.{n}"] - steps[before][f"generator.{n}"]).abs().max()) for n in names
-            ]
-            assert max(moved) > 1e-4
+    for (average, beta), (before, after) in itertools.product(betas.items(), ((16, 24), (24, 32))):
+        for name in names:
+            old, weights = steps[before][f"ema.{average}.{name}"], steps[after][f"generator.{name}"]
+            expected = beta(after) * old.double() + (1 - beta(after)) * weights.double()
+            found = steps[after][f"ema.{average}.{name}"].double()
+            assert torch.allclose(found, expected, rtol=1e-6, atol=1e-8), (average, after, name)
+        moved = [float((steps[after][f"generator.{n}"] - steps[before][f"generator.{n}"]).abs().max()) for n in names]
+        assert max(moved) > 1e-4

@@ -48,7 +48,7 @@ def test_two_micro_batches_give_the_parameters_of_one_batch(system: str) -> None
 
 @pytest.mark.parametrize("system", plain.GANS)
 @pytest.mark.parametrize(("size", "alpha"), [(16, None), (8, 0.3), (4, None)])
-def test_resnets_with_a_bottleneck_in_any_stage(system: str, size: int, alpha: float | None) -> None:
+def test_resnets_with_a_bottleneck_in_any_phase(system: str, size: int, alpha: float | None) -> None:
     config = plain.grown_config(system)
     train_both(config, plain.grown_networks(config), list(plain.gan_batches(size=size, alpha=alpha)), count=2)
 

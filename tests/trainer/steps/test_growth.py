@@ -1,4 +1,4 @@
-"""Growth: the schedule as a function of the clock, what each stage reads, resumes in a fade, and what is refused."""
+"""Growth: the schedule as a function of the clock, what each phase reads, resumes in a fade, and what is refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_stage_may_have_a_length_of_its_own() -> None:
     ]
 
 
-def test_iterations_are_counted_through_all_stages() -> None:
+def test_iterations_are_counted_through_all_phases() -> None:
     plan = schedule.phases(64, 16, GROWTH)
     clock, steps = 0, 0
     while clock < 500:
@@ -75,7 +75,7 @@ def test_iterations_are_counted_through_all_stages() -> None:
         steps += 1
 
 
-def test_without_growth_there_is_one_stage() -> None:
+def test_without_growth_there_is_one_phase() -> None:
     (phase,) = schedule.phases(256, 24, None)
     assert (phase.resolution, phase.batch_size, phase.fades, phase.first, phase.last) == (256, 24, False, 0, None)
 
@@ -96,7 +96,7 @@ def pyramid(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (32, False, {"64"}),
     ],
 )
-def test_a_stage_reads_its_own_bytes_and_the_encoders(
+def test_a_phase_reads_its_own_bytes_and_the_encoders(
     resolution: int, with_encoder: bool, levels: set[str], pyramid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted at the system call, and every image's bytes exactly once."""
@@ -143,7 +143,7 @@ def test_reals_in_a_fade_are_blended_as_the_generators_images_are() -> None:
 
 
 def test_a_resume_anywhere_in_the_growth_is_bit_for_bit(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """Killed at will: in a stage, in both fades, and at their ends. 22 is the clock in iterations of 16."""
+    """Killed at will: in a phase that holds, in both fades, and at their ends. 22 is the clock in iterations of 16."""
     more = SHAPE | {"vae": vae}
     finish(train("gan", sprites, tmp_path / "straight", 22, **more))
     for steps in (2, 3, 5, 7, 10, 12, 14, 22):
@@ -169,8 +169,8 @@ def test_two_processes_grow_as_one(sprites: Path, vae: Path, tmp_path: Path) -> 
     assert betas[0] != 0.1
 
 
-def test_layers_of_a_stage_to_come_have_not_moved(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """Neither they nor their optimizer state, at the end of the first stage; later they have. Averages copy them."""
+def test_layers_of_a_phase_to_come_have_not_moved(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """Neither they nor their optimizer state, at the end of the first phase; later they have. Averages copy them."""
     states, more = [], SHAPE | {"ema.averages": "[{decay: 0.9}, {half_life_kimg: 0.02}, {sigma_rel: 0.1}]"}
     for steps in (1, 3, 22):
         finish(train("gan", sprites, tmp_path / "run", steps, vae=vae, schedule__keep_last=9, **more))
@@ -251,7 +251,7 @@ def test_what_is_ahead_by_hand() -> None:
     assert schedule.ahead(plan, 500, 400) == plan[4:], "a run that is complete"
 
 
-def test_stages_that_a_run_does_not_come_to_need_no_shards(sprites: Path, vae: Path, tmp_path: Path) -> None:
+def test_phases_that_a_run_does_not_come_to_need_no_shards(sprites: Path, vae: Path, tmp_path: Path) -> None:
     """The small part of a large run, on a machine that has no 128 px."""
     more = SHAPE | {"resolution": 128}
     finish(train("gan", sprites, tmp_path / "run", 3, vae=vae, **more))
@@ -259,7 +259,7 @@ def test_stages_that_a_run_does_not_come_to_need_no_shards(sprites: Path, vae: P
     assert f"data.path: {sprites} has no 128 px" in running.err
 
 
-def test_a_stage_that_is_over_need_not_split_over_the_processes_of_today(
+def test_a_phase_that_is_over_need_not_split_over_the_processes_of_today(
     sprites: Path, vae: Path, tmp_path: Path
 ) -> None:
     """Batches of 16 at 16 and 32 px, 6 at 64 px, where it goes on with 3 processes. A damaged checkpoint there leads
@@ -267,7 +267,7 @@ def test_a_stage_that_is_over_need_not_split_over_the_processes_of_today(
     run = tmp_path / "run"
     growth = "{start_resolution: 16, phase_kimg: 0.016, fade_kimg: 0.016, batch_size: {64: 6}}"
     more = SHAPE | {"growth": growth, "schedule__save_kimg": 0.016}
-    finish(train("gan", sprites, run, 3, vae=vae, **more))  # 48 images: the stages below 64 px are over
+    finish(train("gan", sprites, run, 3, vae=vae, **more))  # 48 images: the phases below 64 px are over
     argv = [
         "gan",
         "configs/dsprites/idgan.yaml",

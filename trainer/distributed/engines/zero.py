@@ -44,11 +44,13 @@ class Zero:
     In stages 1 and 2 every process has whole parameters and, besides them, fp32 copies of its part.
     """
 
-    def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World, stage: int) -> None:
+    def __init__(
+        self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World, zero_stage: int
+    ) -> None:
         self.name, self.network, self.blueprint = name, network, blueprint(network)
-        self.world, self.stage = world, stage
+        self.world, self.zero_stage = world, zero_stage
         self.shapes = {key: p.shape for key, p in network.named_parameters()}
-        self.engine = _initialize(network, make_optimizer(network), world, stage)
+        self.engine = _initialize(network, make_optimizer(network), world, zero_stage)
         self.optimizer: torch.optim.Optimizer = self.engine.optimizer.optimizer  # of flat pieces
         self._materialise()
 
@@ -56,7 +58,7 @@ class Zero:
         """Make the optimizer's state now. In stage 3 DeepSpeed hands it the flat pieces one by one, in each step."""
         (group,) = self.optimizer.param_groups
         parameters = group["params"]
-        if self.stage == 3:
+        if self.zero_stage == 3:
             group["params"] = self.engine.optimizer.fp32_partitioned_groups_flat
         materialise(self.optimizer)
         group["params"] = parameters
@@ -71,25 +73,25 @@ class Zero:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of this process's loss."""
-        if self.stage == 3:  # as DeepSpeed's own forward pass does; else a second pass overwrites the first
+        if self.zero_stage == 3:  # as DeepSpeed's own forward pass does; else a second pass overwrites the first
             self.engine.optimizer.clear_backward_seen_flag()
         self.engine.backward(loss)
 
     def step(self) -> Tensor:
         """Average the gradients, step and clear them, as DeepSpeed does, and return the average's norm."""
         self.engine.step()
-        if self.stage == 3:  # else a parameter that takes no part any more keeps its last gradient
+        if self.zero_stage == 3:  # else a parameter that takes no part any more keeps its last gradient
             self.engine.optimizer.grad_partitions_flat_buffer.zero_()
         return torch.as_tensor(self.engine.get_global_grad_norm(), device=self.world.device)
 
     def shards(self) -> Named:
         """Return the whole parameters, or in stage 3 the pieces that DeepSpeed holds."""
         parameters: dict[str, Any] = dict(self.network.named_parameters())
-        return {key: p.ds_tensor if self.stage == 3 else p.detach() for key, p in parameters.items()}
+        return {key: p.ds_tensor if self.zero_stage == 3 else p.detach() for key, p in parameters.items()}
 
     def full_tensors(self, shards: Mapping[str, Tensor]) -> Named:
         """Return the whole tensors of shards."""
-        if self.stage < 3:
+        if self.zero_stage < 3:
             return dict(shards)
         return self._assemble({key: self._even(key, shard) for key, shard in shards.items()})
 
@@ -99,14 +101,14 @@ class Zero:
     def load_shards(self, shards: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         """Write this process's part of whole tensors into shards."""
         for key, shard in shards.items():
-            if self.stage < 3:
+            if self.zero_stage < 3:
                 shard.copy_(saved[key])
             else:
                 _write(self._even(key, shard), saved[key])
 
     def replicated(self) -> Named:
         """Return the parameters, or nothing in stage 3, which splits them."""
-        return {} if self.stage == 3 else named(self.name, self.shards(), {})
+        return {} if self.zero_stage == 3 else named(self.name, self.shards(), {})
 
     def state_dict(self) -> Named:
         """Return a checkpoint's tensors of network and optimizer."""
@@ -149,7 +151,7 @@ class Zero:
     def _piece(self, key: str, parameter: Any, kind: str | None) -> Piece | None:
         from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
 
-        if self.stage == 3:
+        if self.zero_stage == 3:
             local = safe_get_local_optimizer_state(parameter, kind) if kind else safe_get_local_fp32_param(parameter)
             return self._even(key, local)
         mapping = parameter._hp_mapping
@@ -199,7 +201,7 @@ def _write(piece: Piece, whole: Tensor) -> None:
     piece.values.copy_(whole.flatten()[piece.start : piece.start + piece.values.numel()])
 
 
-def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, stage: int) -> Any:
+def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, zero_stage: int) -> Any:
     """Build a DeepSpeed engine with the settings of its stage."""
     os.environ.setdefault("DS_ACCELERATOR", world.device.type)
     warnings.filterwarnings("ignore", "`torch.distributed.*deprecated", FutureWarning)  # DeepSpeed's own calls
@@ -208,11 +210,13 @@ def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: Wor
         import deepspeed
     except ImportError:
         raise UserError(
-            f"strategy: zero{stage} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another strategy"
+            f"strategy: zero{zero_stage} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another strategy"
         ) from None
     deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False, verbose=False)
-    settings = deepspeed_settings.read(stage)
+    settings = deepspeed_settings.read(zero_stage)
     fixed = sorted(settings.keys() & FIXED_SETTINGS.keys())
     if fixed:
-        raise UserError(f"{deepspeed_settings.path(stage)}: the trainer sets {', '.join(fixed)} itself; leave it out")
+        raise UserError(
+            f"{deepspeed_settings.path(zero_stage)}: the trainer sets {', '.join(fixed)} itself; leave it out"
+        )
     return deepspeed.initialize(model=network, optimizer=optimizer, config=settings | FIXED_SETTINGS)[0]
