@@ -1,0 +1,1 @@
+"""One iteration of each stage as plain code, with its losses, forward passes, averages and schedule."""
