@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 
 from .support import processes, replicas
+from .support.launchers import launched
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -96,6 +98,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def execute(place: str, code: str) -> None:
+    """What `python -c CODE` does in a folder."""
+    os.chdir(place)
+    exec(code, {"__name__": "__main__"})
+
+
 def run_in(place: Path, command: str) -> None:
     args = tiny(command)
     if args[:3] == ["python", "-m", "evaluation"]:
@@ -103,6 +111,14 @@ def run_in(place: Path, command: str) -> None:
         return
     if args[:2] == ["python", "-m"]:
         finish(processes.start(processes.module_in, (str(place), args[2], args[3:]), place / "logs"))
+        return
+    if args[:2] == ["python", "-c"]:
+        finish(processes.start(execute, (str(place), args[2]), place / "logs"))
+        return
+    if args[0] in ("accelerate", "torchrun"):
+        launch = launched(args, place)
+        for rank in processes.ranks(launch.count, launch.module, launch.argv, place / "logs", place):
+            finish(rank)
         return
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(args, cwd=place, env=env, capture_output=True, text=True, timeout=300)
@@ -213,7 +229,7 @@ def test_the_comparison_is_equal_in_iterations_and_batch_size() -> None:
     assert found == {(6000, 16, 0)}
 
 
-def test_without_a_gpu_its_checks_say_that_they_ran_nothing() -> None:
+def test_without_a_gpu_its_checks_say_that_they_ran_nothing(tmp_path: Path) -> None:
     """Neither a success nor part of `make test`. The code of the recipe itself stands in make's own words."""
     make = ["make", "-o", ".venv/installed", "test-gpu"]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -222,11 +238,13 @@ def test_without_a_gpu_its_checks_say_that_they_ran_nothing() -> None:
     told, left = done.stderr.splitlines()
     assert re.fullmatch(r"Exit: tests/gpu ran nothing: torch \S+ finds no CUDA GPU on this machine", told)
     assert left.endswith("test-gpu] Error 2")
-    listed = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert "tests/trainer/test_device_checks.py::" in listed
-    assert "tests/gpu" not in listed
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("gpu/test_a.py", "trainer/test_b.py"):
+        (tmp_path / "tests" / name).parent.mkdir(parents=True)
+        (tmp_path / "tests" / name).write_text("def test_one():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "--collect-only"]
+    listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^tests/\S+", listed, re.MULTILINE) == ["tests/trainer/test_b.py::test_one"]
 
 
 def test_every_linked_file_and_heading_exists() -> None:

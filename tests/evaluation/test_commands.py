@@ -71,7 +71,7 @@ def test_disentanglement_names_the_encoder_it_measured(runs: dict[str, Path], tm
 def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "gan"
     shutil.copytree(runs["gan"], run)
-    share = np.array(answer(evaluate(tmp_path / "logs", "latents", run))["share_of_range"])
+    share = np.array(answer(finish(quickly(tmp_path / "logs", "latents", run)))["share_of_range"])
     assert share.shape == (10, 3)
     assert ((share >= 0) & (share <= 1)).all()
     evaluate(tmp_path / "logs", "fid", run, "--samples", 64, "--of", "reals,gan,vae,untrained")

@@ -1,11 +1,37 @@
-"""Imported once by the fork server of tests/support/processes.py."""
+"""Imported once by the fork server of tests/support/processes.py.
+
+The packages import what is large where they use it. Here it is imported ahead, so that no forked process has to.
+"""
 
 import os
 from importlib import import_module
 
 os.environ["OMP_NUM_THREADS"] = "1"
-for name in (
-    "data_shards.__main__",
+LARGE = (
+    "accelerate",
+    "cleanfid.features",
+    "h5py",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+    "matplotlib.backends.backend_svg",
+    "pytest",  # by the modules of tests whose functions are run
+    "pyarrow.parquet",
+    "safetensors.torch",
+    "scipy.linalg",
+    "scipy.io",
+    "sklearn.ensemble",
+    "sklearn.svm",
+    "torch._dynamo",
+    "torch._functorch.aot_autograd",
+    "torch.distributed.checkpoint",
+    "torch.distributed.fsdp",
+    "torch.export",
+    "torch.utils.tensorboard",
+    "torchvision.io",
+    "webdataset",
+)
+OURS = (
+    "data_shards.build.make_commands",
     "trainer.preflight",
     "trainer.run",
     "trainer.plan_table",
@@ -13,5 +39,6 @@ for name in (
     "trainer.checkpoints.listing",
     "evaluation.pages.report",
     "evaluation.factors.factor_network",
-):
+)
+for name in (*LARGE, *OURS):
     import_module(name)

@@ -10,10 +10,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trainer import preflight
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.support.preload"])
@@ -53,12 +56,22 @@ class Running:
             os.kill(self.pid, number)
 
 
-def start(target: Callable[..., Any], args: Sequence[Any], folder: Path, env: dict[str, str] | None = None) -> Running:
-    """Run target(*args) in a fork whose output goes to files in `folder`."""
+def start(
+    target: Callable[..., Any],
+    args: Sequence[Any],
+    folder: Path,
+    env: dict[str, str] | None = None,
+    estimate: bool = False,
+) -> Running:
+    """Run target(*args) in a fork whose output goes to files in `folder`.
+
+    estimate: whether a GAN's start estimates its memory as it does for users. That takes an iteration on fake tensors,
+    which costs more than a whole run of the tests; tests/trainer/memory/ is about it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stamp = f"{time.monotonic_ns()}"
     out, err = folder / f"out-{stamp}", folder / f"err-{stamp}"
-    process = FORKS.Process(target=_child, args=(target, tuple(args), str(out), str(err), env or {}))
+    process = FORKS.Process(target=_child, args=(target, tuple(args), str(out), str(err), env or {}, estimate))
     process.start()
     running = Running(process, out, err)
     while not err.exists() and process.is_alive():
@@ -66,13 +79,36 @@ def start(target: Callable[..., Any], args: Sequence[Any], folder: Path, env: di
     return running
 
 
-def _child(target: Callable[..., Any], args: tuple[Any, ...], out: str, err: str, env: dict[str, str]) -> None:
+def _child(
+    target: Callable[..., Any], args: tuple[Any, ...], out: str, err: str, env: dict[str, str], estimate: bool
+) -> None:
     for number, path in ((1, out), (2, err)):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(handle, number)
     os.environ.update(env)
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-    target(*args)
+    if not estimate:
+        preflight._memory_problems = lambda *_: []
+    with measured_lines():
+        target(*args)
+
+
+@contextmanager
+def measured_lines() -> Iterator[None]:
+    """Add the lines that this process executes to the coverage of the session, where the session measures one."""
+    config = os.environ.get("COVERAGE_PROCESS_START")
+    if config is None:
+        yield
+        return
+    from coverage import Coverage
+
+    coverage = Coverage(config_file=config, data_suffix=True)
+    coverage.start()
+    try:
+        yield
+    finally:
+        coverage.stop()
+        coverage.save()
 
 
 def module(name: str, argv: Sequence[str]) -> None:
@@ -87,15 +123,23 @@ def module_in(folder: str, name: str, argv: Sequence[str]) -> None:
     module(name, argv)
 
 
-def command(name: str, argv: Sequence[object], folder: Path, env: dict[str, str] | None = None) -> Running:
-    """Start `python -m NAME ARGV`."""
-    return start(module, (name, [str(a) for a in argv]), folder, env)
+def command(
+    name: str, argv: Sequence[object], folder: Path, env: dict[str, str] | None = None, estimate: bool = False
+) -> Running:
+    """Start `python -m NAME ARGV`; estimate: see `start`."""
+    return start(module, (name, [str(a) for a in argv]), folder, env, estimate)
 
 
-def ranks(count: int, name: str, argv: Sequence[object], folder: Path) -> list[Running]:
-    """Start `python -m NAME ARGV` as `count` processes of one gloo group, as a launcher would."""
-    port = str(free_port())
-    return [command(name, argv, folder / f"rank{rank}", rank_env(rank, count, port)) for rank in range(count)]
+def ranks(count: int, name: str, argv: Sequence[object], folder: Path, place: Path | None = None) -> list[Running]:
+    """Start `python -m NAME ARGV` as `count` processes of one gloo group, as a launcher would.
+
+    place: the folder to run them in.
+    """
+    port, words = str(free_port()), [str(a) for a in argv]
+    return [
+        start(module_in, (str(place or "."), name, words), folder / f"rank{rank}", rank_env(rank, count, port))
+        for rank in range(count)
+    ]
 
 
 def rank_env(rank: int, count: int, port: str) -> dict[str, str]:

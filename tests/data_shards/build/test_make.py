@@ -7,9 +7,7 @@ import hashlib
 import io
 import json
 import os
-import signal
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -26,6 +24,7 @@ from data_shards.format import manifest
 from data_shards.format.manifest import Codec
 from data_shards.read.loader import open_dataset
 from data_shards.sources.sprites.dsprites import dsprites
+from tests.support import processes
 from tests.support.data_sets import hashes, make_dsprites, mounted, photos, refused, run
 
 
@@ -47,28 +46,28 @@ def test_the_same_photos_give_the_same_bytes(tmp_path: Path) -> None:
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
 
 
-COMMAND = [sys.executable, "-m", "data_shards", "make", "dsprites", "--count", "4000", "--samples-per-shard", "100"]
+COMMAND = ["make", "dsprites", "--count", 2000, "--samples-per-shard", 50]
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    whole = make_dsprites(tmp_path / "whole", 4000, per_shard=100)
+    whole = make_dsprites(tmp_path / "whole", 2000, per_shard=50)
     out = tmp_path / "killed"
-    command = [*COMMAND, "--out", str(out), "--workers", "2"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [*COMMAND, "--out", out, "--workers", 2]
+    running = processes.command("data_shards", command, tmp_path / "logs")
     deadline = time.monotonic() + 120
     while not list(out.glob(".parts/00003.npz")):
         assert time.monotonic() < deadline
-        assert process.poll() is None, "it ended before it could be killed"
+        assert running.process.is_alive(), "it ended before it could be killed"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    running.kill()
+    running.wait()
     assert not (out / "manifest.json").exists()
     refused(run("info", out), out / "manifest.json", "unfinished", "again")
     # A shard is finished when its part is: a tar alone may be one that the kill came just after.
     finished = [out / "64" / f"{part.stem}.tar" for part in (out / ".parts").glob("*.npz")]
     kept = {tar.name: tar.stat().st_mtime_ns for tar in finished}
     assert kept
-    assert run(*map(str, command[3:])).code == 0
+    assert run(*command).code == 0
     assert hashes(out) == hashes(whole)
     assert kept == {name: (out / "64" / name).stat().st_mtime_ns for name in kept}, "finished shards are kept"
 

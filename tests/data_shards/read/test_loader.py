@@ -24,6 +24,7 @@ from data_shards.format import image_codec
 from data_shards.read import loader
 from data_shards.read.dsprites_variants import draw
 from data_shards.read.loader import Batch, Level, batches, open_dataset
+from tests.support import processes
 from tests.support.data_sets import make_dsprites
 
 
@@ -156,26 +157,17 @@ def test_a_level_can_be_sent_to_a_spawned_process(level: Level) -> None:
     assert torch.equal(copy.read_samples(np.arange(3)), level.read_samples(np.arange(3)))
 
 
-LOG = """
-import json, sys
-from data_shards.read.loader import batches, open_dataset
-root, log, start, rank, world, workers, count = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-level = open_dataset(root, 64)
-split = {"rank": rank, "world_size": world, "workers": workers}
-stream = batches(level, seed=9, start=start, batch_size=12, **split)
-with open(log, "a", buffering=1) as out:
-    for _ in range(count):
-        b = next(stream)
-        out.write(json.dumps([b.positions.tolist(), b.samples.tolist()]) + "\\n")
-"""
+def log_batches(root: str, log: str, start: int, rank: int, world_size: int, workers: int, count: int) -> None:
+    """Write a line for each batch that this rank reads."""
+    split = {"rank": rank, "world_size": world_size, "workers": workers}
+    stream = batches(open_dataset(Path(root), 64), seed=9, start=start, batch_size=12, **split)
+    with open(log, "a", buffering=1) as out:
+        for batch in itertools.islice(stream, count):
+            out.write(json.dumps([batch.positions.tolist(), batch.samples.tolist()]) + "\n")
 
 
-def logger(
-    root: Path, log: Path, start: int, rank: int, world: int, workers: int, count: int
-) -> subprocess.Popen[bytes]:
-    args = [root, log, start, rank, world, workers, count]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", LOG, *map(str, args)], env=env)
+def logger(root: Path, log: Path, start: int, rank: int, world: int, workers: int, count: int) -> processes.Running:
+    return processes.start(log_batches, (str(root), str(log), start, rank, world, workers, count), log.parent / "logs")
 
 
 def read_log(path: Path) -> dict[int, int]:
@@ -183,7 +175,6 @@ def read_log(path: Path) -> dict[int, int]:
     return {p: s for positions, samples in rows for p, s in zip(positions, samples, strict=True)}
 
 
-@pytest.mark.slow
 def test_a_run_killed_and_resumed_on_two_ranks_sees_the_same_sequence(root: Path, level: Level, tmp_path: Path) -> None:
     unbroken = {
         int(p): int(s)
@@ -194,7 +185,7 @@ def test_a_run_killed_and_resumed_on_two_ranks_sees_the_same_sequence(root: Path
     while not (tmp_path / "first").exists() or (tmp_path / "first").read_bytes().count(b"\n") < 11:
         time.sleep(0.01)
     children = [int(c) for c in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.wait()
     lines = (tmp_path / "first").read_text().splitlines(keepends=True)
     (tmp_path / "first").write_text("".join(lines[:11]))  # the clock of the last checkpoint: 11 iterations

@@ -53,7 +53,7 @@ def test_the_command_writes_a_file_that_other_commands_take(grown: Path, tmp_pat
     assert len({r["kinds"]["gan"]["fid"] for r in found.values()}) == 3
     assert len({r["images_seen"] for r in found.values()}) == 1
     for command in (("alignment", grown, "--samples", 48), ("latents", grown), ("figures", grown)):
-        assert answer(evaluate(tmp_path, *command, "--ema", file))["ema"] == str(file)
+        assert answer(finish(quickly(tmp_path, *command, "--ema", file)))["ema"] == str(file)
     files = answer(evaluate(tmp_path, "figures", grown, "--ema", "sigma_rel_0.05"))["files"]
     assert {str(Path(name).parent) for name in files} == {str(grown / "evaluation" / "figures-sigma_rel_0.05")}
     plain_files = answer(evaluate(tmp_path, "figures", grown, "--ema", "decay_0.9"))["files"]
