@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support import processes
 from tests.support.data_sets import make_dsprites
 from tests.support.training import finish, train
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> None:
+    """The process that forks all others, from the first test on."""
+    processes.start_server()
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 from trainer import preflight
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.support.preload"])
+
+
+def start_server() -> None:
+    """Start the process that all others are forked from, before anything else in this process starts it.
+
+    There is one in each process. Commands that run in this one have their workers forked from it too, and would
+    start it without the imports of tests/support/preload.py: every later fork would then import torch by itself.
+    """
+    FORKS.set_forkserver_preload(["tests.support.preload"])
+    forkserver.ensure_running()
 
 
 @dataclass

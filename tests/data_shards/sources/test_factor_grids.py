@@ -29,8 +29,8 @@ PUBLISHED = {"shapes3d": SHAPES3D, "mpi3d": MPI3D, "cars3d": CARS3D}
 
 
 def pictures(count: int) -> np.ndarray:
-    """Images that tell their place."""
-    return np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
+    """Images that tell their place, in blocks of 8 px, which are coded faster than noise."""
+    return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
 
 
 def replica(folder: Path, name: str, images: np.ndarray | None = None) -> Path:
