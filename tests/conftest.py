@@ -17,6 +17,31 @@ from tests.support.training import finish, train
 
 torch.set_num_threads(1)
 
+LONG = (  # longest first: each is the work of one process
+    "tests/test_documents.py",
+    "tests/trainer/config/test_shipped_configs_train.py",
+    "tests/trainer/distributed/test_impossible.py",
+    "tests/trainer/memory/test_sharded_sizes.py",
+    "tests/trainer/steps/test_compiled.py",
+    "tests/trainer/checkpoints/test_one_layout_for_all_strategies.py",
+    "tests/trainer/distributed/test_two_processes.py",
+    "tests/trainer/distributed/test_engines.py",
+    "tests/evaluation/fid/test_fid.py",
+    "tests/trainer/test_resume.py",
+    "tests/trainer/steps/test_growth.py",
+    "tests/evaluation/test_systems.py",
+    "tests/evaluation/pages/test_comparison.py",
+    "tests/trainer/distributed/test_faults.py",
+    "tests/trainer/distributed/test_two_nodes.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, so that none begins when the others are done."""
+    root = Path(__file__).parent.parent
+    rank = {root / name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> None:

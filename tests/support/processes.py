@@ -76,7 +76,7 @@ def start(
     """Run target(*args) in a fork whose output goes to files in `folder`.
 
     estimate: whether a GAN's start estimates its memory as it does for users. That takes an iteration on fake tensors,
-    which costs more than a whole run of the tests; tests/trainer/memory/ is about it.
+    which costs more than a whole run of the tests; tests/trainer/memory/ and test_dry_run.py are about it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stamp = f"{time.monotonic_ns()}"
@@ -106,7 +106,7 @@ def _child(
 @contextmanager
 def measured_lines() -> Iterator[None]:
     """Add the lines that this process executes to the coverage of the session, where the session measures one."""
-    config = os.environ.get("COVERAGE_PROCESS_START")
+    config = os.environ.get("MEASURE_LINES")
     if config is None:
         yield
         return

@@ -20,7 +20,7 @@ GROWING = {
 
 def dry_run(folder: Path, stage: str, config: str, settings: list[str], *options: str) -> processes.Running:
     """Start the command in an empty folder, which must stay empty but for what it prints."""
-    return processes.command("trainer", [stage, config, *settings, "--dry-run", *options], folder)
+    return processes.command("trainer", [stage, config, *settings, "--dry-run", *options], folder, estimate=True)
 
 
 def rows(printed: str) -> list[list[str]]:

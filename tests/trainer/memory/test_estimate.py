@@ -17,8 +17,6 @@ from torch import nn
 
 from common.errors import UserError
 from models import Encoder, freeze
-from tests.support import processes
-from tests.support.training import GAN, finish, overrides
 from trainer.config.rules import contradictions
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
@@ -131,12 +129,6 @@ def test_only_phases_that_another_outdoes_are_left_out() -> None:
     plan = [phase(64, 8), phase(128, 8, True), phase(128, 8), phase(256, 4, True), phase(256, 4)]
     assert estimate.undominated(plan, None, 1) == [plan[1], plan[3]]
     assert estimate.undominated(plan, 4, 1) == [plan[3]]
-
-
-def test_a_command_tells_what_it_needs(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    argv = ["gan", GAN, *overrides(sprites, tmp_path / "run", 1, vae=vae)]
-    told = finish(processes.command("trainer", argv, tmp_path, estimate=True)).err
-    assert re.search(r"memory: about 0\.\d\d GB per process at 64 px", told)
 
 
 def test_a_start_tells_what_it_needs_and_refuses_what_is_too_much_with_all_else(
