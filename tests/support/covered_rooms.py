@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from coverage import Coverage
+if TYPE_CHECKING:
+    from coverage import Coverage
 
 PACKAGES = ("common", "models", "data_shards", "trainer", "evaluation")
 
@@ -27,6 +29,8 @@ def shares(coverage: Coverage) -> dict[str, float]:
 
 
 def main(wanted: float) -> int:
+    from coverage import Coverage
+
     coverage = Coverage()
     coverage.load()
     found = shares(coverage)
