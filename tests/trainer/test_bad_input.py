@@ -18,6 +18,7 @@ from tests.support import processes
 from tests.support.data_sets import hashes, make_dsprites, mounted, photos
 from tests.support.data_sets import run as shards
 from tests.support.training import GAN, VAE, differences, finish, newest, overrides, train
+from trainer.checkpoints import published
 
 
 def refused(running: processes.Running, *words: object) -> None:
@@ -44,7 +45,7 @@ def test_everything_that_does_not_fit_is_listed_at_once(sprites: Path, vae: Path
 def test_a_wrong_config_is_refused_before_anything_starts(sprites: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(train("vae", sprites, run, 5))
-    published = hashes(run / "checkpoints")
+    before = hashes(run / "checkpoints")
     running = train("vae", sprites, run, 10, batch_sise=3, seed=-1, beta__value="much")
     refused(
         running,
@@ -53,7 +54,7 @@ def test_a_wrong_config_is_refused_before_anything_starts(sprites: Path, tmp_pat
         "seed: found -1: input should be greater than or equal to 0",
         'beta.value: found "much"',
     )
-    assert hashes(run / "checkpoints") == published
+    assert hashes(run / "checkpoints") == before
 
 
 def test_a_vae_that_is_none(sprites: Path, vae: Path, tmp_path: Path) -> None:
@@ -70,12 +71,12 @@ def test_a_vae_that_is_none(sprites: Path, vae: Path, tmp_path: Path) -> None:
 def test_another_vae_or_other_shards_are_refused_on_resume(sprites: Path, vae: Path, tmp_path: Path) -> None:
     run = tmp_path / "gan"
     finish(train("gan", sprites, run, 5, vae=vae))
-    published = hashes(run / "checkpoints")
+    before = hashes(run / "checkpoints")
     finish(train("vae", sprites, tmp_path / "other", 6))
     refused(train("gan", sprites, run, 10, vae=tmp_path / "other"), 'vae: was "', "choose another folder with run=")
     other = make_dsprites(tmp_path / "sprites", count=64)
     refused(train("gan", other, run, 10, vae=vae), 'data: was "', "choose another folder with run=")
-    assert hashes(run / "checkpoints") == published
+    assert hashes(run / "checkpoints") == before
 
 
 def test_a_variant_of_data_that_is_not_dsprites(tmp_path: Path) -> None:
@@ -136,11 +137,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_step(sp
     run = tmp_path / "run"
     finish(train("vae", sprites, tmp_path / "good", 5))
     finish(train("vae", sprites, run, 5))
-    published = hashes(run / "checkpoints")
+    before = hashes(run / "checkpoints")
     argv = ["vae", VAE, *overrides(sprites, run, 30, schedule__tick_kimg=0.064)]
     running = processes.start(poisoned, (argv, 7), tmp_path / "logs")
     refused(running, "is not finite at step 8", "step-000000000080 is the last good checkpoint", "--accept-changes")
-    assert hashes(run / "checkpoints") == published
+    assert hashes(run / "checkpoints") == before
     assert json.loads((run / "exit.json").read_text())["code"] == 2
     finish(train("vae", sprites, run, 10))
     finish(train("vae", sprites, tmp_path / "good", 10))
@@ -180,12 +181,12 @@ def full_disk(argv: list[str]) -> None:
 def test_a_full_disk_during_a_save(sprites: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(train("vae", sprites, run, 5))
-    published = hashes(run / "checkpoints")
+    before = hashes(run / "checkpoints")
     running = processes.start(full_disk, (["vae", VAE, *overrides(sprites, run, 10)],), tmp_path / "logs")
     refused(
         running, run / "checkpoints", "no space left on the device", "step-000000000080 is kept", "make room and resume"
     )
-    assert hashes(run / "checkpoints") == published
+    assert hashes(run / "checkpoints") == before
     finish(train("vae", sprites, run, 10))
 
 
@@ -196,11 +197,11 @@ def test_a_disk_that_is_really_full(sprites: Path, tmp_path: Path) -> None:
     try:
         run = disk / "run"
         finish(train("vae", sprites, run, 5))
-        published = hashes(run / "checkpoints")
+        before = hashes(run / "checkpoints")
         room = os.statvfs(disk)
         (disk / "filler").write_bytes(b"0" * (room.f_bavail * room.f_frsize - 3_000_000))
         refused(train("vae", sprites, run, 10), run / "checkpoints", "no space left", "step-000000000080 is kept")
-        assert hashes(run / "checkpoints") == published
+        assert hashes(run / "checkpoints") == before
         assert published.newest(run) is not None
         (disk / "filler").unlink()
         finish(train("vae", sprites, run, 10))
