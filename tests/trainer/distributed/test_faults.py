@@ -77,7 +77,7 @@ def test_a_full_disk_ends_both_ranks_with_one_message(straight: Path, sprites: P
     try:
         run = disk / "run"
         finish(argv_of(sprites, vae, run, "fsdp2", steps=4), tmp_path / "logs")
-        published = hashes(run / "checkpoints")
+        before = hashes(run / "checkpoints")
         argv, port = argv_of(sprites, vae, run, "fsdp2"), str(processes.free_port())
         both = [
             processes.start(filling, (argv, str(disk)), tmp_path / f"full{r}", processes.rank_env(r, 2, port))
@@ -87,7 +87,7 @@ def test_a_full_disk_ends_both_ranks_with_one_message(straight: Path, sprites: P
         assert "no space left on the device" in both[0].err
         assert f"{published.steps(run)[0].name} is kept" in both[0].err
         assert "Traceback" not in both[0].err + both[1].err
-        assert hashes(run / "checkpoints") == published
+        assert hashes(run / "checkpoints") == before
         (disk / "filler").unlink()
         finish(argv_of(sprites, vae, run, "fsdp2"), tmp_path / "again")
         assert_same_end(straight, run)
