@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
+# DeepSpeed's code for the CPU; in the folder that all share, a build that was killed leaves a lock that others wait for
+export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 DEMO := runs/demo/gan
 
 .PHONY: demo compare test test-fast test-wheel test-faults test-cluster test-gpu lint setup clean-demo clean-compare
@@ -15,7 +17,8 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
-	@DS_ACCELERATOR=cpu $(BIN)/python -c 'from deepspeed.comm.torch import build_shm_op; build_shm_op()' >/dev/null 2>&1 || \
+	@rm -rf $(TORCH_EXTENSIONS_DIR)
+	@DS_ACCELERATOR=cpu timeout 600 $(BIN)/python -c 'from deepspeed.comm.torch import build_shm_op; build_shm_op()' >/dev/null 2>&1 || \
 		echo "DeepSpeed builds its code for the CPU at the first use"
 	@touch $@
 

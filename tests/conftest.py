@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
+# as the Makefile does: in the folder that all share, a build that was killed leaves a lock that others wait for
+os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.abspath(".venv/torch_extensions"))
 
 from pathlib import Path
 

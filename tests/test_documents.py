@@ -28,6 +28,13 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 PLACES = "common|models|data_shards|trainer|evaluation|configs|slurm|benchmarks|tests|docs"
 README = (ROOT / "README.md").read_text()
 TINY = ["batch_size=16", "schedule.total_kimg=0.032", "schedule.tick_kimg=0.016", "schedule.save_kimg=0.016"]
+OF_BENCHMARKS = {
+    "benchmarks/step.py": ["--rounds", "1", "--batch", "1"],
+    "benchmarks/fid.py": ["--count", "128", "--rounds", "1"],
+    "benchmarks/saving.py": ["--rounds", "1"],
+    "benchmarks/startup.py": ["--rounds", "1"],
+    "benchmarks/sharding.py": ["network.nf_max=128", "resolution=16", "--strategies", "ddp,fsdp2"],
+}
 SETUP = {". .venv/bin/activate"}
 
 
@@ -46,32 +53,46 @@ def commands(page: Path) -> Iterator[str]:
 def tiny(command: str) -> list[str]:
     """The command's arguments at a size that takes a second."""
     args = shlex.split(command)
-    if "make" in args and "dsprites" in args and "data_shards" in args:
+    for program, more in OF_BENCHMARKS.items():
+        if program in args:
+            return [*args, *more]
+    for package, sized in (("data_shards", tiny_set), ("trainer", tiny_training), ("evaluation", tiny_evaluation)):
+        if package in args:
+            return sized(args)
+    return args
+
+
+def tiny_set(args: list[str]) -> list[str]:
+    """A set of few images."""
+    if "make" in args and "dsprites" in args:
         return [*without([a for a in args if a != "--all"], "--count"), "--count", "128", "--workers", "1"]
-    if {"shapes3d", "mpi3d", "cars3d"} & set(args):
-        return [*args, "--count", "8", "--workers", "1"]
-    if "trainer" in args and {"vae", "gan"} & set(args):
+    return [*args, "--count", "8", "--workers", "1"] if {"shapes3d", "mpi3d", "cars3d"} & set(args) else args
+
+
+def tiny_training(args: list[str]) -> list[str]:
+    """A run of two iterations, a plan of a small network, or an export of the first step of a tiny run."""
+    if {"vae", "gan"} & set(args):
         stored = ["ema.snapshot_kimg=0.016"] if any(a.startswith("ema.snapshot_kimg=") for a in args) else []
         thin = ["network.nf=1", "network.nf_max=8"] if any(a.endswith("/1024.yaml") for a in args) else []
         return [*args, *TINY, *stored, *thin]
-    if "--step" in args:  # the first of a tiny run
-        at = args.index("--step")
-        args[at : at + 2] = ["--step=16"]
     if "plan" in args:
         return [*args, "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
-    if "benchmarks/step.py" in args:
-        return [*args, "--rounds", "1", "--batch", "1"]
-    if "benchmarks/fid.py" in args:
-        return [*args, "--count", "128", "--rounds", "1"]
-    if "benchmarks/saving.py" in args:
-        return [*args, "--rounds", "1"]
-    if "benchmarks/sharding.py" in args:
-        return [*args, "network.nf_max=128", "resolution=16", "--strategies", "ddp,fsdp2"]
-    if {"fid", "alignment", "compare", "reference"} & set(args) and "evaluation" in args:
+    return at_first_step(args)
+
+
+def tiny_evaluation(args: list[str]) -> list[str]:
+    """Few samples, of the first step of a tiny run."""
+    args = at_first_step(args)
+    if {"fid", "alignment", "compare", "reference"} & set(args):
         return [*without(args, "--samples"), "--samples", "48"]
     if "disentanglement" in args and "--protocol" not in args:
         return [*args, "--protocol", "short"]
     return args
+
+
+def at_first_step(args: list[str]) -> list[str]:
+    """With the first step of a tiny run in the place of a step that a page names."""
+    return [*without(args, "--step"), "--step=16"] if "--step" in args else args
 
 
 def without(args: list[str], option: str) -> list[str]:
