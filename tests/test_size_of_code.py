@@ -18,7 +18,7 @@ def functions(source: str) -> Iterator[Function]:
 
 
 def depth(node: ast.AST, nested: int = 0) -> int:
-    """Return how deep the blocks of a function are nested. `elif` is no deeper than `if`; inner functions do not add."""
+    """Return how deep the blocks of a function are nested. `elif` is as deep as `if`; inner functions count alone."""
     deepest = nested
     for field, value in ast.iter_fields(node):
         children = value if isinstance(value, list) else [value]
