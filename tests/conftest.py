@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # as the Makefile does: in the folder that all share, a build that was killed leaves a lock that others wait for
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.abspath(".venv/torch_extensions"))
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fork_server() -> None:
     """The process that forks all others, from the first test on."""
     processes.start_server()
+    if "MEASURE_LINES" in os.environ:  # the lines of modules that are executed as they are imported, once for all forks
+        import_module("tests.support.preload")
 
 
 @pytest.fixture(scope="session")

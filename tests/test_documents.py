@@ -149,6 +149,7 @@ def run_in(place: Path, command: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_command_of_a_page_runs(page: Path, workplace: Path) -> None:
+    """Takes more than ten seconds for pages of many commands, each of which really runs."""
     for command in commands(page):
         if command in SETUP:
             continue
@@ -196,6 +197,7 @@ def commands_of(target: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_demo_at_a_tiny_size_and_again(workplace: Path) -> None:
+    """Takes more than ten seconds: nine commands, twice."""
     steps = commands_of("demo")
     assert [shlex.split(s)[2] for s in steps] == ["data_shards", "trainer", "trainer", *["evaluation"] * 6]
     for command in (*steps, *steps):  # the second time everything is there already
@@ -215,6 +217,7 @@ def test_the_demo_at_a_tiny_size_and_again(workplace: Path) -> None:
 
 @pytest.mark.slow
 def test_the_comparison_at_a_tiny_size_and_again(workplace: Path) -> None:
+    """Takes more than ten seconds: eight systems are trained and measured."""
     steps = commands_of("compare")
     kinds = [tuple(shlex.split(s)[2:4]) for s in steps]
     assert kinds == [

@@ -100,6 +100,7 @@ def test_another_number_of_processes_than_the_config_names_stops_at_once(sprites
     ],
 )
 def test_real_launchers_start_two(launcher: list[str], sprites: Path, tmp_path: Path) -> None:
+    """Takes more than ten seconds: three interpreters import torch."""
     finish(train("vae", sprites, tmp_path / "one", 5))
     port = str(processes.free_port())
     argv = ["-m", "trainer", "vae", VAE, *overrides(sprites, tmp_path / "two", 5, processes=2)]
