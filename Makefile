@@ -8,7 +8,8 @@ RUN := $(BIN)/python -m
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 DEMO := runs/demo/gan
 
-.PHONY: demo compare test test-fast test-wheel test-faults test-cluster test-gpu lint setup clean-demo clean-compare
+.PHONY: demo compare test test-fast test-wheel test-faults test-cluster test-planted test-gpu lint setup
+.PHONY: clean-demo clean-compare
 
 setup: .venv/installed
 
@@ -86,6 +87,10 @@ test-faults: setup
 # The job scripts on a real Slurm of two nodes on this machine: Debian, as root.
 test-cluster: setup
 	$(RUN) pytest tests/cluster
+
+# Thirty mistakes of one line, planted one at a time: the tests named for each must fail.
+test-planted: setup
+	$(BIN)/python tests/planted/run.py
 
 # Needs a GPU: without one it says so, runs nothing and fails.
 test-gpu: setup
