@@ -12,17 +12,13 @@ from tests.test_rooms import ROOMS, module_name, room_of
 from .run import ROOT, Fault, read
 
 FAULTS = read()
-# Rooms that hold none of the thirty, with what they hold instead of mathematics, files or jobs.
+# Rooms without a fault: what they hold is not mathematics, files or jobs of their own.
 WITHOUT = {
     "data_shards": "the command line",
-    "data_shards.sources": "what the sources of images share",
-    "data_shards.sources.containers": "readers of other programs' formats",
-    "data_shards.sources.sprites": "the renderer",
-    "trainer": "commands that join the rooms",
+    "data_shards.sources": "what sources share, and a source that reads through the containers",
+    "trainer": "the loop, and commands that join the rooms",
     "trainer.stages": "joins networks, data and steps",
-    "trainer.export": "writes networks that others have trained",
     "trainer.reporting": "what people read",
-    "evaluation": "commands that join the rooms",
     "evaluation.inputs": "opens what other rooms have written",
     "evaluation.measure": "joins the rooms",
 }
