@@ -109,7 +109,7 @@ def table(faults: Sequence[Fault], copy: Path) -> int:
         began = time.monotonic()
         verdict, output = plant(fault, copy)
         caught += verdict == CAUGHT
-        print(f"{fault.name:<36} {fault.file:<42} {time.monotonic() - began:6.1f} s  {verdict}", flush=True)
+        print(f"{fault.name:<36} {fault.file:<50} {time.monotonic() - began:6.1f} s  {verdict}", flush=True)
         print("".join(f"    {line}\n" for line in output.splitlines()[-TOLD:] if verdict != CAUGHT), end="")
     print(f"{caught} of {len(faults)} caught in {time.monotonic() - start:.0f} s")
     return 0 if caught == len(faults) else 1
