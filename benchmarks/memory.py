@@ -26,12 +26,11 @@ from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import step
+from benchmarks.flops import Size
 from trainer.memory.fake_tensors import fake_tensors
 from trainer.memory.tracker import Alive, MemoryTracker, exclude_gradients
 from trainer.steps.batches import Reals
-
-from . import step
-from .flops import Size
 
 CPU = torch.device("cpu")
 BLOCK = {"checkpointing": {"from_resolution": 128}}

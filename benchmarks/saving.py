@@ -22,6 +22,7 @@ from trainer.checkpoints.save import save_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import rates
 from trainer.checkpoints.retention import Retention
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
@@ -29,8 +30,6 @@ from trainer.distributed import divergence
 from trainer.distributed.world import World, connect, disconnect
 from trainer.plan import CHANNELS
 from trainer.stages.gan import GanTraining
-
-from . import rates
 
 IMAGES_PER_SECOND = 200  # of the eight GPUs that a save must not hold up
 

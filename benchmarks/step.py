@@ -31,6 +31,8 @@ from torch.optim import Optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import rates
+from benchmarks.flops import Size, iteration_flops
 from common.random_numbers import Purpose, normal
 from models import CodeEncoder, Encoder, freeze
 from trainer.config.schema import GanConfig
@@ -42,9 +44,6 @@ from trainer.steps.batches import Reals
 from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import GanStep
 from trainer.steps.kl_constraint import KLConstraint
-
-from . import rates
-from .flops import Size, iteration_flops
 
 S, C, R1, LAZY = 256, 20, 10.0, 16
 CODE_WEIGHT, LR, DECAY, BETA = 1e-3, 1e-4, 0.999, 0.1

@@ -328,6 +328,16 @@ def test_shards_are_sound_and_hold_the_same_pixels(tmp_path: Path) -> None:
         assert [sha256(image.numpy().tobytes()).hexdigest() for image in images] == hashes
 
 
+def test_a_set_indexed_anew_has_the_bytes_of_its_index(tmp_path: Path) -> None:
+    """So its hash stays as it is, which the runs on it have in their checkpoints."""
+    place = unpack(tmp_path, "data")
+    before = {level: (place / f"data/{level}/index.npz").read_bytes() for level in (64, 128)}
+    for level in before:
+        (place / f"data/{level}/index.npz").unlink()
+    command(place, "data_shards", "index", "data")
+    assert {level: (place / f"data/{level}/index.npz").read_bytes() for level in before} == before
+
+
 # ---- Evaluation ----
 
 

@@ -127,7 +127,7 @@ def test_the_page_has_what_was_measured_and_needs_no_other_file(system: str, ask
         assert (f"<h2>{word}</h2>" in text) == (system in ENCODERS)
     assert f"<h1>{NAMES[system]}: " in text
     if system in ENCODERS:
-        assert f"f {ENCODERS[system].replace(chr(39), '&#x27;')}. Measured at" in text
+        assert f"f {ENCODERS[system].replace(chr(39), '&#39;')}. Measured at" in text
     if system != "gan":
         origin = {"prior": "codes from the prior", "posterior": "one for each real"}[CODES[system]]
         assert f"Samples, {origin}" in text

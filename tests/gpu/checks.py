@@ -165,7 +165,7 @@ def an_own_encoder_moves(device: torch.device, place: Path) -> None:
     sides = []
     for where, dtype in ((torch.device("cpu"), torch.float64), (device, torch.float32)):
         seen = x.to(where, dtype).requires_grad_()
-        mean, logvar = loaded.on(where, dtype)(seen)
+        mean, logvar = loaded.to(where, dtype)(seen)
         (gradient,) = torch.autograd.grad(mean.square().sum() + logvar.sum(), seen)
         sides.append([t.detach().to("cpu", torch.float64) for t in (mean, logvar, gradient)])
     for expected, found in zip(*sides, strict=True):

@@ -349,7 +349,7 @@ def test_a_run_keeps_one_encoder(exported: Path, vae: Path, sprites: Path, tmp_p
     """A start that got no further than its first file leaves nothing that a start with another kind would keep too."""
     run = tmp_path / "run"
     run.mkdir()
-    frozen.load(vae).keep(run)
+    frozen.load(vae).save(run)
     finish(train("gan", sprites, run, 2, vae=exported))
     assert [path.name for path in (run / "vae.safetensors", run / "encoder.pt2") if path.exists()] == ["encoder.pt2"]
     assert frozen.saved_path(run) == run / "encoder.pt2"
