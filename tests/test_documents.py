@@ -190,7 +190,7 @@ def test_a_command_prints_what_its_page_shows(page: Path, tmp_path: Path) -> Non
 
 
 def without_hashes(text: str) -> str:
-    """The hash of a set covers the versions of the packages that made it."""
+    """The hash of a set covers its index, whose bytes depend on the version of Python."""
     return re.sub(r"\b[0-9a-f]{64}\b", "HASH", text)
 
 

@@ -175,6 +175,7 @@ def suppressed(mine: Lock) -> None:
 def test_one_that_died_while_it_took_over_is_in_nobodys_way(age: float, tmp_path: Path) -> None:
     held_by(tmp_path, 61)
     dead = {"token": "dead", "job": None, "host": run_lock.socket.gethostname(), "pid": 2**22 + 1, "started": "1"}
+    dead |= {"pids": run_lock._namespace()}
     right = tmp_path / "lock.other.over"
     right.write_text(json.dumps(dead if age == 0 else dead | {"host": "elsewhere"}))
     os.utime(right, (time.time() - age, time.time() - age))
