@@ -73,7 +73,7 @@ test: setup
 test-fast: setup
 	rm -f .coverage .coverage.*
 	MEASURE_LINES=pyproject.toml $(RUN) pytest $(SPREAD) --cov --cov-report= -m "not slow" \
-		-k "not zero1 and not zero2 and not checkpointed and not real_iterations and not every_kind_of_run" \
+		-k "not zero1 and not zero2 and not checkpointed and not real_iterations and not every_kind_of_run and not sharding_pays" \
 		$$(cat tests/fast.txt)
 	$(RUN) tests.support.covered_rooms 60
 
