@@ -295,12 +295,12 @@ def seconds(iterate: Callable[[], object], device: torch.device) -> float:
 
 def measure(size: Size, rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each variant in each round, after one that warms up; a lazy step is the mean of 16, one with R1."""
-    todo = variants(size, device)
-    for iterate in todo.values():
+    iterations = variants(size, device)
+    for iterate in iterations.values():
         iterate()
-    found: dict[str, list[float]] = {name: [] for name in todo}
+    found: dict[str, list[float]] = {name: [] for name in iterations}
     for _ in range(rounds):
-        for name, iterate in todo.items():
+        for name, iterate in iterations.items():
             found[name].append(seconds(iterate, device))
     without, full = found.pop("ours, no R1"), found["ours"]
     found["ours, lazy"] = [((LAZY - 1) * a + b) / LAZY for a, b in zip(without, full, strict=True)]
