@@ -19,7 +19,7 @@ __all__ = ["Model", "load", "own_encoder"]
 _PUBLIC = {
     "Model": ("trainer.export.exported_model", "Model"),
     "load": ("trainer.export.exported_model", "load"),
-    "own_encoder": ("trainer.encoders.own_encoder", None),
+    "own_encoder": ("trainer.own_encoder", None),
 }
 
 

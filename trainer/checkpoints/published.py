@@ -59,9 +59,15 @@ def pointed(run: Path, pointer: str) -> int | None:
 
 
 def read_manifest(step: Path) -> dict[str, Any]:
-    """Read a step's manifest. The settings in it get the names of today."""
-    manifest: dict[str, Any] = json.loads((step / MANIFEST).read_bytes())
+    """Read a usable step's manifest. The settings in it get the names of today."""
+    manifest = _stored_manifest(step)
     return manifest | {"config": older_versions.today(manifest.get("config", {}))}
+
+
+def _stored_manifest(step: Path) -> dict[str, Any]:
+    """Read a step's manifest as it stands there, of whatever format."""
+    manifest: dict[str, Any] = json.loads((step / MANIFEST).read_bytes())
+    return manifest
 
 
 def problem(step: Path) -> str | None:
@@ -69,7 +75,7 @@ def problem(step: Path) -> str | None:
     if not step.is_dir():
         return "is missing"
     try:
-        manifest = read_manifest(step)
+        manifest = _stored_manifest(step)
         if manifest["format"] != FORMAT:
             return f"has format {manifest['format']}, this program reads {FORMAT}"
         sizes = dict(manifest["files"])

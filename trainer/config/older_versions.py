@@ -12,6 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.errors import UserError
+
+from .schema import GanConfig, VaeConfig, kind_of
+from .settings import Settings
+
 
 class Renamed(NamedTuple):
     """A key that was renamed. group: a regular expression of the groups that have it."""
@@ -27,7 +32,8 @@ RENAMED = (  # in 0.2.0
     Renamed(r"optimizer\w*", "lr_course", "lr_schedule"),
     Renamed("beta", "course", "schedule"),
 )
-ADDED: dict[str, Any] = {}  # key.path: the value that it has in runs from before it existed
+# By the stage of the config, key.path: the value that it has in runs from before it existed.
+ADDED: dict[type[Settings], dict[str, Any]] = {VaeConfig: {}, GanConfig: {}}
 
 
 def new_name(key: str) -> str | None:
@@ -51,34 +57,34 @@ def _old_name(key: str) -> str | None:
 def today(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Translate a run's flat settings, which its manifest has, to today's."""
     renamed = {new_name(key) or key: value for key, value in flat.items()}
-    return renamed | {key: value for key, value in ADDED.items() if _is_missing(key, renamed)}
+    added = {key: value for key, value in ADDED[kind_of(flat)].items() if not _is_settled(key, renamed)}
+    return renamed | added
 
 
 def as_first_written(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Translate flat settings to what the first version would have written, so that hashes of them stay the same."""
-    out = {}
+    added, out = ADDED[kind_of(flat)], {}
     for key, value in flat.items():
-        if key not in ADDED or value != ADDED[key]:
+        if key not in added or value != added[key]:
             out[_old_name(key) or key] = value
     return out
 
 
 def in_run_folder(config: Path) -> bool:
-    """Return whether a file is the config.yaml that a run wrote beside its checkpoints or its exit.json."""
+    """Return whether a file is the config.yaml of a run that has trained: beside its checkpoints or its ticks."""
     folder = config.parent
-    return config.name == "config.yaml" and ((folder / "checkpoints").is_dir() or (folder / "exit.json").is_file())
+    has_trained = (folder / "checkpoints").is_dir() or (folder / "stats.jsonl").is_file()
+    return config.name == "config.yaml" and has_trained
 
 
-def today_nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate a run's nested settings, which its config.yaml has, to today's."""
-    out = {name: _renamed_group(name, value) for name, value in values.items()}
-    for key, value in ADDED.items():
-        *parents, last = key.split(".")
-        group: Any = out
-        for parent in parents:
-            group = group.get(parent) if isinstance(group, dict) else None
-        if isinstance(group, dict):
-            group.setdefault(last, value)
+def today_nested(values: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Translate a run's nested settings, which its config.yaml has, to today's.
+
+    source: that file. Raises UserError where it has a setting under both of its names.
+    """
+    out = {name: _renamed_group(name, value, source) for name, value in values.items()}
+    for key, value in ADDED[kind_of(values)].items():
+        _add(out, key, value)
     return out
 
 
@@ -87,17 +93,30 @@ def _replaced(key: str, group: str, old: str, new: str) -> str | None:
     return f"{match[1]}.{new}{match[2] or ''}" if match else None
 
 
-def _is_missing(key: str, flat: Mapping[str, Any]) -> bool:
-    """Return whether a flat config has the key's group but not the key. A group that is null has no keys."""
-    group = key.rpartition(".")[0]
-    return key not in flat and (not group or any(other.startswith(f"{group}.") for other in flat))
+def _is_settled(key: str, flat: Mapping[str, Any]) -> bool:
+    """Return whether flat settings have a key, or have null for one of its groups, which then has no keys."""
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in flat for length in range(1, len(parts) + 1))
 
 
-def _renamed_group(name: str, value: Any) -> Any:
+def _add(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key of nested settings, unless it is there or one of its groups is null."""
+    *groups, last = key.split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+        if not isinstance(values, dict):
+            return
+    values.setdefault(last, value)
+
+
+def _renamed_group(name: str, value: Any, source: Path) -> Any:
+    """Return a group with the names of today; what is no group is returned as it is."""
     if not isinstance(value, dict):
         return value
     renamed = {}
     for key, setting in value.items():
-        path = f"{name}.{key}"
-        renamed[(new_name(path) or path).removeprefix(f"{name}.")] = setting
+        new = new_name(f"{name}.{key}")
+        if new is not None and new.removeprefix(f"{name}.") in value:
+            raise UserError(f"{source}: {name}.{key}: an older name of {new}, which is there too; remove one of them")
+        renamed[key if new is None else new.removeprefix(f"{name}.")] = setting
     return renamed
