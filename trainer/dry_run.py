@@ -13,19 +13,16 @@ from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.settings import to_yaml
 from trainer.distributed.world import World, connect, disconnect
-from trainer.stages.base import ResumePoint
 from trainer.stages.vae import vae_phases
 
 from .checkpoints import published
 from .preflight import Problems, gan_inputs, vae_data
-from .resume import refuse_changes
+from .resume import ResumePoint, refuse_changes
 from .run import resume_point, run_folder
 from .steps import schedule
 
 
-def dry_run(
-    kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool = False
-) -> None:
+def dry_run(kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool) -> None:
     """Print the resolved config and the phases, and check all that a run checks before its first step.
 
     Nothing is trained or written, and the run folder is not locked. Raises one UserError with everything that is wrong.
@@ -75,7 +72,7 @@ def _check(config: VaeConfig | GanConfig, run: Path, world: World, start: Resume
         identity = manifest["facts"] if manifest else {}  # unknown: compare the settings alone
     if manifest:
         problems.collect(lambda: refuse_changes(run, manifest, config, identity, accept_changes))
-    problems.stop()
+    problems.raise_any()
 
 
 def _input_identity(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> dict[str, str | int]:

@@ -46,7 +46,7 @@ class Loop:
     """
 
     def __init__(
-        self, stage: Stage, config: RunConfig, run: Path, world: World, lock: Lock, accept_changes: bool = False
+        self, stage: Stage, config: RunConfig, run: Path, world: World, lock: Lock, accept_changes: bool
     ) -> None:
         """Restore the newest usable checkpoint, where there is one.
 
@@ -54,7 +54,7 @@ class Loop:
         """
         self.stage, self.config, self.run, self.world, self.lock = stage, config, run, world, lock
         self.clock = torch.zeros((), dtype=torch.int64)
-        self.stats = RunningMeans(stage.terms, world)
+        self.means = RunningMeans(stage.terms, world)
         self._register_state()
         self.submitter = world.on_all(self._submitter)
         self._resume(accept_changes)
@@ -73,14 +73,14 @@ class Loop:
     @property
     def iteration(self) -> int:
         """Iterations of the present settings that the clock stands for."""
-        return schedule.iteration(self.stage.plan, self.images_seen, self.stage.batches_per_step)
+        return schedule.iteration(self.stage.phases, self.images_seen, self.stage.batches_per_step)
 
     def _register_state(self) -> None:
         """Add the clock and the sums of the running means to what a checkpoint holds."""
         state = self.stage.state
         state.add_tensor("images_seen", self.clock)
-        state.add_tensor("stats.sums", self.stats.sums)
-        state.add_tensor("stats.count", self.stats.count)
+        state.add_tensor("stats.sums", self.means.sums)
+        state.add_tensor("stats.count", self.means.count)
 
     def _intervals(self) -> dict[str, int]:
         """Return the images between two ticks, sample grids, saves and EMA snapshots."""
@@ -109,7 +109,7 @@ class Loop:
             refuse_changes(self.run, manifest, self.config, dict(self.stage.input_identity), accept_changes)
 
         if restore_newest(self.run, self.stage.state, self.world, check) is not None:
-            self.stats.keep_on_main()
+            self.means.keep_on_main()
             if self.world.is_main:
                 log.info("resuming %s at %d images", self.run, self.images_seen)
 
@@ -142,7 +142,7 @@ class Loop:
         stream_key = None
         self.timer.restart(self.images_seen)
         while self.images_seen < self.total:
-            now = schedule.now(self.stage.plan, self.images_seen)
+            now = schedule.now(self.stage.phases, self.images_seen)
             if stream_key != (now.resolution, now.batch_size):  # another phase reads another resolution
                 stream = self.stage.data.batches(self.config, now, self.images_seen, self.world)
                 stream_key = now.resolution, now.batch_size
@@ -176,7 +176,7 @@ class Loop:
         """Train on the batches and advance the clock."""
         micro_batches = [micro(batch, self.config.micro_batch) for batch in batches]
         terms = self.stage.step(micro_batches, now, self.images_seen)
-        self.stats.add(terms, self.iteration + 1)
+        self.means.add(terms, self.iteration + 1)
         self.before = self.images_seen
         self.clock += now.batch_size * self.stage.batches_per_step
 
@@ -204,11 +204,11 @@ class Loop:
 
         partial: the run ends between two ticks; the sums are kept for a run that is made longer later.
         """
-        self.stats.check()
+        self.means.check()
         if self._ticks % self.config.schedule.compare_ticks == 0:
             divergence.check(self.stage.state.replicated(), self.world)
         self._ticks += 1
-        terms = self.stats.means()
+        terms = self.means.global_means()
         progress = {
             **self.timer.metrics(self.images_seen, self.total),
             "memory_gb": peak_memory_gb(self.world.device),
@@ -219,7 +219,7 @@ class Loop:
         if self.submitter:
             self.submitter.look()
         if not partial:
-            self.stats.reset()
+            self.means.reset()
             self.timer.restart(self.images_seen)
 
     def _write(self, status: Status | None, write: Callable[[Status], None]) -> None:
@@ -236,12 +236,12 @@ class Loop:
         if self.saved_at == self.images_seen:
             return
         self.world.on_all(self.lock.check)
-        self.stats.check()
+        self.means.check()
         divergence.check(self.stage.state.replicated(), self.world)
-        self.stats.gather()
+        self.means.sum_over_processes()
         keep = Retention(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
         save_checkpoint(self.run, self.images_seen, self.stage.state, self._metadata(), self.world, keep)
-        self.stats.keep_on_main()
+        self.means.keep_on_main()
         self.saved_at = self.images_seen
         if self.submitter:  # its job reads the manifest
             self.submitter.submit()
@@ -260,13 +260,13 @@ class Loop:
 
     def _snapshot(self, snapshots: ema_snapshots.Snapshots) -> None:
         """Write the averaged generators, unless a loss was not finite."""
-        self.stats.check()
+        self.means.check()
         identity = ema_snapshots.identity(fixed(self.config), self.stage.input_identity)
         snapshots.write(self.run, self.images_seen, self._phase_values(), identity, self.world)
 
     def _phase_values(self) -> dict[str, Any]:
         """Return the resolution, and in a fade alpha, of the iteration that ended."""
-        now = schedule.now(self.stage.plan, self.before)
+        now = schedule.now(self.stage.phases, self.before)
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
     def _recovery_hint(self, remedy: str, option: str = "") -> str:

@@ -22,8 +22,8 @@ def print_plan(
     overrides: Sequence[str],
     nodes: int,
     gpus_per_node: int,
-    images_per_second: float | None = None,
-    rates_path: Path | None = None,
+    images_per_second: float | None,
+    rates_path: Path | None,
 ) -> None:
     """Plan the config at `path` on so many nodes, and print the plan.
 

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from common.errors import UserError, joined
-from trainer.config.inception_files import FILES, checked
+from trainer.config.inception_files import FILES, verified_sha256
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import command_problem
-from trainer.stages.base import DTYPES, FROM_SCRATCH, ResumePoint, Stage
+from trainer.stages.base import DTYPES, Stage
 from trainer.stages.data import Data, open_data
 from trainer.stages.gan import GanInputs, GanStage, GanTraining
 from trainer.stages.vae import VaeStage, vae_phases
@@ -29,19 +29,17 @@ from trainer.steps.schedule import Phase
 
 from .encoders import frozen
 from .memory import estimate, fit, free_memory
+from .resume import FROM_SCRATCH, ResumePoint
 from .steps import schedule
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint = FROM_SCRATCH) -> Stage:
+def build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:
     """Check everything, and build the stage of a config. Raises one UserError with everything that is wrong."""
-    return gan_stage(config, world, start) if isinstance(config, GanConfig) else vae_stage(config, world)
-
-
-def vae_stage(config: VaeConfig, world: World) -> VaeStage:
-    """Build stage 1. Raises one UserError with everything that is wrong."""
+    if isinstance(config, GanConfig):
+        return gan_stage(config, world, start)
     return VaeStage(config, world, vae_data(config, world))
 
 
@@ -54,7 +52,7 @@ def vae_data(config: VaeConfig, world: World) -> Data:
     """Open the data of stage 1. Raises one UserError with everything that is wrong."""
     problems = Problems(split_problems(config, vae_phases(config), world))
     data = problems.collect(lambda: open_data(config.data, config.seed))
-    problems.stop()
+    problems.raise_any()
     assert data is not None
     return data
 
@@ -78,7 +76,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     if data:
         problems.messages += _evaluation_problems(config, data.main.manifest.data_set, world)
         problems.messages += _sprite_problems(config, data)
-    problems.stop()
+    problems.raise_any()
     assert data is not None
     return GanInputs(data, encoder, phases[0].first)
 
@@ -121,7 +119,7 @@ def weights_problem(config: GanConfig, data_set: str) -> str | None:
         return None
     weights = options.weights or getattr(config.inception, options.protocol)
     try:
-        checked(options.protocol, weights, config.inception.clean_sha256)
+        verified_sha256(options.protocol, weights, config.inception.clean_sha256)
     except UserError as error:
         return f"evaluation.submit: its jobs cannot run: {error}; or set evaluation.submit=false"
     return None
@@ -209,7 +207,7 @@ class Problems:
             self.messages.append(str(error))
             return None
 
-    def stop(self) -> None:
+    def raise_any(self) -> None:
         """Raise one error with all problems, if there are any."""
         if self.messages:
             raise joined("the run cannot start", self.messages)

@@ -1,9 +1,9 @@
-"""What may differ when a run goes on from its checkpoint."""
+"""Where a run goes on, and what may differ from its checkpoint then."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import UserError
 
@@ -11,6 +11,16 @@ from .config.changes import Change, changes
 from .config.schema import RunConfig
 from .config.settings import fixed
 from .encoders import frozen
+
+
+class ResumePoint(NamedTuple):
+    """Where a run starts: its folder, or None where it has none, and the clock of its newest checkpoint."""
+
+    run: Path | None = None
+    images_seen: int = 0
+
+
+FROM_SCRATCH = ResumePoint()
 
 
 class EarlierPhase(Exception):

@@ -18,14 +18,14 @@ from trainer.jobs.exit_file import ExitRecord, typed_command
 from trainer.jobs.run_lock import Lock
 from trainer.jobs.signals import StopRequest
 from trainer.memory.allocator import keep_freed_memory
-from trainer.stages.base import ResumePoint, Stage
+from trainer.stages.base import Stage
 from trainer.stages.gan import GanStage
 
 from .checkpoints import published
 from .jobs import startup_agreement
 from .loop import Loop
 from .preflight import build_stage
-from .resume import EarlierPhase
+from .resume import EarlierPhase, ResumePoint
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
     run, command = run_folder(path, overrides), typed_command()
     lock = Lock(run)
     record = ExitRecord(lock, command)
-    with StopRequest().listening() as stop, record.kept():
+    with StopRequest().listening() as stop, record.recording():
         config = load_config(kind, path, overrides)
         world = connect(config.device, config.processes)
         if world.device.type == "cpu":

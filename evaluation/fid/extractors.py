@@ -16,7 +16,7 @@ from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.factors.factor_network import Extractor, at_64_px, load_extractor, sprite_iou
 from evaluation.inputs.choices import FidProtocol
 from models.factor_net import FEATURES
-from trainer.config.inception_files import checked
+from trainer.config.inception_files import verified_sha256
 from trainer.config.sections import InceptionConfig
 
 from . import inception
@@ -71,7 +71,7 @@ def load(
             raise UserError(f"--weights: {weights}: factor-net is shipped; leave it out, or name another --protocol")
         return factor_net(device=device)
     path = weights or getattr(config, protocol)
-    digest = checked(protocol, path, config.clean_sha256)
+    digest = verified_sha256(protocol, path, config.clean_sha256)
     if run is not None:
         _same_as_before(run / "evaluation" / RECORDED, protocol, path, digest)
     features = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)

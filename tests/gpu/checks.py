@@ -99,7 +99,7 @@ def iterate(device: torch.device, data: Path, vae: Path, look: bool = False, **s
     assert contradictions(config) == []
     world = World(0, 1, device, None)
     stage = gan_stage(config, world)
-    now = schedule.now(stage.plan, 0)
+    now = schedule.now(stage.phases, 0)
     batch = next(stage.data.batches(config, now, 0, world))
     found = Iteration()
 

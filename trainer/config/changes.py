@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 # Settings that the tensors of a checkpoint depend on: they fit no other value.
 _SHAPES = frozenset(
     {"c_dim", "s_dim", "resolution", "code_loss", "d_sees_code", "precision", "ema.averages", "growth.start_resolution"}
-    | {"network", "bottleneck", "growth"}
+    | {"bottleneck", "growth"}
 )
 
 

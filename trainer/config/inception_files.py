@@ -20,7 +20,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def checked(protocol: Inception, path: Path, wanted: str | None) -> str:
+def verified_sha256(protocol: Inception, path: Path, wanted: str | None) -> str:
     """Return the sha256 of a weights file. Raises UserError where there is no such file, or its hash is wrong.
 
     wanted: inception.clean_sha256, or None for any. That of legacy_pytorch begins with the digits in the file's name.

@@ -31,6 +31,7 @@ METADATA, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
     "encoder.pt2",
     "bank.safetensors",
 )
+EncoderKind = Literal["none", "vae", "own", "joint"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ExportMetadata:
     s_dim: int
     c_dim: int
     codes: Literal["none", "prior", "posterior"]
-    encoder: Literal["none", "vae", "own", "joint"]
+    encoder: EncoderKind
     origin: dict[str, Any]
 
     def to_json(self) -> bytes:

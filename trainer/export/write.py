@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -26,11 +26,11 @@ from trainer.stages.data import Data, open_data
 from trainer.steps import networks
 
 from . import exported_model, run_networks
-from .exported_model import ExportMetadata
+from .exported_model import EncoderKind, ExportMetadata
 
 BATCH = 512  # images that q encodes in one pass
 
-ExportedEncoder = tuple[Literal["none", "vae", "own", "joint"], CodeEncoder | None, bytes]
+ExportedEncoder = tuple[EncoderKind, CodeEncoder | None, bytes]
 
 
 def export_run(run: Path, out: Path, step: str | None = None, average: str | None = None) -> ExportMetadata:
@@ -112,7 +112,7 @@ def _inputs_record(config: GanConfig, manifest: dict[str, Any], data: Data | Non
 
 
 def _metadata(
-    config: GanConfig, manifest: dict[str, Any], channels: int, encoder_kind: Any, origin: dict[str, Any]
+    config: GanConfig, manifest: dict[str, Any], channels: int, encoder_kind: EncoderKind, origin: dict[str, Any]
 ) -> ExportMetadata:
     """Return the content of export.json."""
     return ExportMetadata(

@@ -36,7 +36,7 @@ class ExitRecord:
         self._is_main = env.get("RANK", "0") == "0"
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         """Write the files at the start and at the end, with the reason of an error, then release the run's lock."""
         try:
             self.write()

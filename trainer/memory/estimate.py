@@ -38,7 +38,7 @@ from .tracker import MemoryTracker, exclude_gradients
 class Training(Protocol):
     """Everything of a stage but its data: what an estimate runs."""
 
-    plan: list[Phase]
+    phases: list[Phase]
     g: Engine
     d: Engine
     averages: Averages
@@ -183,7 +183,7 @@ def _forget_gradients(optimizer: Optimizer, args: object, kwargs: object) -> Non
     optimizer.zero_grad(set_to_none=True)
 
 
-def undominated(plan: Sequence[Phase], micro_batch: int | None, processes: int) -> list[Phase]:
+def undominated(phases: Sequence[Phase], micro_batch: int | None, processes: int) -> list[Phase]:
     """Return the phases that could need the most: no other has as many images in a pass and a batch, of as many pixels.
 
     A larger resolution has all layers of a smaller one, and a fade has all of the phase that follows it.
@@ -193,7 +193,7 @@ def undominated(plan: Sequence[Phase], micro_batch: int | None, processes: int) 
         share = phase.batch_size // processes
         return phase.resolution, min(micro_batch or share, share), share * phase.resolution**2, phase.fades
 
-    by_cost = {cost(phase): phase for phase in plan}
+    by_cost = {cost(phase): phase for phase in phases}
     return [phase for own, phase in by_cost.items() if not any(_exceeds(other, own) for other in by_cost)]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,30 +21,20 @@ LAYOUT = torch.channels_last  # about a fifth faster than contiguous on CPU, and
 GRID_IMAGES = 64  # of a sample grid
 
 
-class ResumePoint(NamedTuple):
-    """Where a run starts: its folder, or None where it has none, and the clock of its newest checkpoint."""
-
-    run: Path | None = None
-    images_seen: int = 0
-
-
-FROM_SCRATCH = ResumePoint()
-
-
 class Stage(Protocol):
     """A stage of training, as the loop sees it.
 
     input_identity: of the data and the frozen encoder, which a resume must find unchanged; terms: the names of what a
-    step reports; plan: resolution, batch size and fade over the clock; checked_from: the clock from which on the inputs
-    of the plan were checked; batches_per_step: batches of the stream that one iteration takes; snapshots: the averages
-    that the loop writes from time to time, or None.
+    step reports; phases: resolution, batch size and fade over the clock; checked_from: the clock from which on the
+    inputs of the phases were checked; batches_per_step: batches of the stream that one iteration takes; snapshots: the
+    averages that the loop writes from time to time, or None.
     """
 
     state: State
     data: Data
     input_identity: dict[str, str | int]
     terms: tuple[str, ...]
-    plan: list[Phase]
+    phases: list[Phase]
     checked_from: int
     batches_per_step: int
     snapshots: Snapshots | None

@@ -60,7 +60,7 @@ class GanTraining:
 
     def __init__(self, config: GanConfig, world: World, channels: int, encoder: nn.Module | None) -> None:
         self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
-        self.plan = schedule.gan_phases(config)
+        self.phases = schedule.gan_phases(config)
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
         self.g = engine(config.strategy, "generator", G, partial(networks.optimizer, config.optimizer_g), world)
         self.d = engine(config.strategy, "discriminator", D, partial(networks.optimizer, config.optimizer_d), world)
@@ -115,7 +115,7 @@ class GanTraining:
 
     def _r1_weight(self, now: Now, images_seen: int) -> float:
         iteration, following = (
-            schedule.iteration(self.plan, clock, self.batches_per_step)
+            schedule.iteration(self.phases, clock, self.batches_per_step)
             for clock in (images_seen, images_seen + now.batch_size)
         )
         return schedule.r1_weight(self.config.r1, self.config.r1_interval, iteration, max(following, iteration + 1))

@@ -40,7 +40,7 @@ class VaeStage:
 
     def __init__(self, config: VaeConfig, world: World, data: Data) -> None:
         self.config, self.world, self.data, self.dtype = config, world, data, DTYPES[config.precision]
-        self.plan = vae_phases(config)
+        self.phases = vae_phases(config)
         self.vae = networks.vae(config, self.data.channels).to(world.device, self.dtype).to(memory_format=LAYOUT)
         trained = Replicated("vae", self.vae, partial(networks.optimizer, config.optimizer), world)
         self.state, critic = State(), None

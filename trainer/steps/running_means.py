@@ -42,16 +42,19 @@ class RunningMeans:
             step, name = min(everywhere, key=lambda pair: pair[0])
             raise NonFinite(f"{name} is not finite at step {step}")
 
-    def gather(self) -> None:
+    def sum_over_processes(self) -> None:
         """Sum over the processes, so that every process saves the same."""
         self.world.all_reduce_sum_(self.sums)
 
     def keep_on_main(self) -> None:
-        """Clear the sums but the main process's, after `gather` or after loading them: each counts once again."""
+        """Clear the sums but the main process's, so that each counts once again.
+
+        Call it after `sum_over_processes` and after loading the sums.
+        """
         if not self.world.is_main:
             self.sums.zero_()
 
-    def means(self) -> dict[str, float]:
+    def global_means(self) -> dict[str, float]:
         """Return the global means over the steps since the last `reset`."""
         sums = self.world.all_reduce_sum_(self.sums.clone()) / max(int(self.count), 1)
         return dict(zip(self.names, sums.tolist(), strict=True))

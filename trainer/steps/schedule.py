@@ -59,7 +59,7 @@ def phases(resolution: int, batch_size: int, growth: GrowthConfig | None) -> lis
     """Return a run from start to end as phases, each rounded up to whole iterations of its batch size."""
     if growth is None:
         return [Phase(resolution, batch_size, False, 0, None)]
-    plan: list[Phase] = []
+    result: list[Phase] = []
     clock, r = 0, growth.start_resolution
     while r <= resolution:
         batch = growth.batch_size.get(r, batch_size)
@@ -68,24 +68,24 @@ def phases(resolution: int, batch_size: int, growth: GrowthConfig | None) -> lis
             if fades and r == growth.start_resolution:
                 continue
             end = None if r == resolution and not fades else clock + images(kimg, batch)
-            plan.append(Phase(r, batch, fades, clock, end))
+            result.append(Phase(r, batch, fades, clock, end))
             clock = end or clock
         r *= 2
-    return plan
+    return result
 
 
-def now(plan: Sequence[Phase], images_seen: int) -> Now:
+def now(phases: Sequence[Phase], images_seen: int) -> Now:
     """Return the settings of the iteration that starts at images_seen. alpha rises linearly from 0."""
-    phase = next(phase for phase in plan if phase.last is None or images_seen < phase.last)
+    phase = next(phase for phase in phases if phase.last is None or images_seen < phase.last)
     alpha = None
     if phase.fades and phase.last is not None:
         alpha = (images_seen - phase.first) / (phase.last - phase.first)
     return Now(phase.resolution, phase.batch_size, alpha)
 
 
-def ahead(plan: Sequence[Phase], images_seen: int, total: int) -> list[Phase]:
+def ahead(phases: Sequence[Phase], images_seen: int, total: int) -> list[Phase]:
     """Return the phases that a run from images_seen to total (in images) still comes to."""
-    unfinished = [p for p in plan if p.last is None or p.last > images_seen]
+    unfinished = [p for p in phases if p.last is None or p.last > images_seen]
     return [p for p in unfinished if p.first < total or p.first <= images_seen]
 
 
@@ -100,10 +100,10 @@ def r1_weight(weight: float, every: int, iteration: int, following: int) -> floa
     return weight * every if next_due < following else 0.0
 
 
-def iteration(plan: Sequence[Phase], images_seen: int, batches_per_step: int) -> int:
+def iteration(phases: Sequence[Phase], images_seen: int, batches_per_step: int) -> int:
     """Return the number of iterations until images_seen. batches_per_step: those that one iteration takes."""
     count = 0
-    for phase in plan:
+    for phase in phases:
         if phase.first < images_seen:
             end = min(images_seen, phase.last or images_seen)
             count += (end - phase.first) // (phase.batch_size * batches_per_step)

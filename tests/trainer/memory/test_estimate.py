@@ -82,7 +82,7 @@ def test_the_estimate_is_what_a_real_run_has_alive(name: str) -> None:
     peaks: dict[int, int] = {}
     with MemoryTracker() as tracker:
         real = training(config, ALONE, copy.deepcopy(encoder_of(config)))
-        for phase in [*real.plan[:1], *real.plan]:
+        for phase in [*real.phases[:1], *real.phases]:
             tracker.reset_peak()
             iterate(real, config, phase)
             peaks[phase.resolution] = max(tracker.peak, peaks.get(phase.resolution, 0))
@@ -98,10 +98,10 @@ from tests.trainer.memory import test_estimate as t
 config = t.config_of(**json.loads(sys.argv[1]))
 small = t.config_of(resolution=64, network={"name": "resnet", "nf": 2, "nf_max": 4}, batch_size=1)
 warm = t.training(small, t.ALONE, t.encoder_of(small))
-t.iterate(warm, small, warm.plan[0])  # torch loads its libraries
+t.iterate(warm, small, warm.phases[0])  # torch loads its libraries
 before = t.status("VmRSS")
 real = t.training(config, t.ALONE, t.encoder_of(config))
-t.iterate(real, config, real.plan[0])
+t.iterate(real, config, real.phases[0])
 print(t.status("VmHWM") - before)  # ru_maxrss would start with that of the process that started this one
 """
 

@@ -105,7 +105,7 @@ def test_every_image_inside_is_channels_last(sprites: Path, vae: Path, tmp_path:
         for module in network.modules():
             if isinstance(module, ResBlock):
                 module.register_forward_hook(look)
-    now = schedule.now(stage.plan, 0)
+    now = schedule.now(stage.phases, 0)
     batch = next(iter(stage.data.batches(stage.config, now, 0, plain.ALONE)))
     stage.step([[batch]], now, 0)
     assert len(seen) > 15
