@@ -29,8 +29,8 @@ need() {
   [ ${#missing[@]} -eq 0 ] || fail "${missing[*]}: not set; set them in $SITE_ENV"
 }
 
-# stage FROM TO: copies the files that TO lacks or has with another size or date. Each is there whole or not at all: a job
-# killed on the way would leave half a shard. One job at a time: jobs may share a node, and copies of one file collide.
+# stage FROM TO: copies the files that TO lacks or has with another size or date. Each is there whole or not at all: a
+# job killed on the way would leave half a shard. One job at a time: jobs may share a node, and their copies collide.
 stage() {
   local from=$1 to=$2 file
   mkdir -p "$to" || return 1

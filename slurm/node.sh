@@ -20,7 +20,8 @@ meet() {
     done
     [ ${#missing[@]} -eq 0 ] && return
     [ -z "$seconds" ] || [ $((SECONDS - start)) -lt "$seconds" ] ||
-      fail "on $SLURMD_NODENAME: ${missing[*]} did not appear in $folder; not started, or RUN is not shared by the nodes"
+      fail "on $SLURMD_NODENAME: ${missing[*]} did not appear in $folder; not started," \
+        "or RUN is not shared by the nodes"
     sleep 1
   done
 }
@@ -38,7 +39,8 @@ processes=$((per_node * SLURM_NNODES))
 export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 # torchelastic passes these on to the processes
 export PET_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-240}                   # and waits so long before it kills them
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-echo "$(date +%FT%T) $SLURMD_NODENAME: job $SLURM_JOB_ID, restarts ${SLURM_RESTART_COUNT:-0}, $per_node of $processes processes"
+echo "$(date +%FT%T) $SLURMD_NODENAME: job $SLURM_JOB_ID, restarts ${SLURM_RESTART_COUNT:-0}," \
+  "$per_node of $processes processes"
 eval "$SET_UP"
 # shellcheck disable=SC2086
 exec ${CONTAINER:-} accelerate launch --config_file "configs/accelerate/$DEVICE.yaml" \

@@ -80,13 +80,13 @@ def plan(
     nodes: Annotated[int, typer.Option(min=1, help="machines")] = 1,
     gpus_per_node: Annotated[int, typer.Option(min=1, help="processes of a node")] = 1,
     images_per_second: Annotated[
-        float | None, typer.Option(min=1e-9, help="of all processes at full resolution, instead of --rates")
+        float | None, typer.Option(min=1e-9, help="throughput of all processes at full resolution, instead of --rates")
     ] = None,
     rates: Annotated[
-        Path | None, typer.Option(help="file of what one process was measured to do", show_default="2 CPU cores")
+        Path | None, typer.Option(help="a rates file: what one process was measured to do", show_default="2 CPU cores")
     ] = None,
 ) -> None:
-    """Say on paper what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Nothing is allocated or read."""
+    """Estimate what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Reads no data, trains nothing."""
     from .plan_table import print_plan
 
     print_plan(config, overrides or [], nodes, gpus_per_node, images_per_second, rates)

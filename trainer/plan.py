@@ -1,4 +1,4 @@
-"""Plan a run of stage 2 on paper: memory, FLOPs, traffic, days, the size of a checkpoint.
+"""Plan a run of stage 2 before it starts: memory, FLOPs, traffic, days, the size of a checkpoint.
 
 FLOPs and activations are those of the real step, run on fake tensors, which take no memory.
 """
@@ -157,12 +157,13 @@ class Planner:
         return counted.total / min(2 * images, phase.batch_size // self.processes)
 
     def sharding_gain(self, plan: Plan) -> str:
-        """Say what fsdp2 saves at the largest resolution, and from which width on sharding is worth it."""
+        """Say what fsdp2 saves where a run needs most memory, and from which width on sharding is worth it."""
         if self.processes == 1:
             return "One process has nothing to shard."
         phase = max(plan.resolutions, key=lambda row: row.memory["ddp"].bytes).worst
         saving = self._saving(self.config, phase)
-        fact = f"fsdp2 takes {abs(saving):.0%} {'less' if saving > 0 else 'more'} memory than ddp in the largest phase"
+        difference = f"{abs(saving):.0%} {'less' if saving > 0 else 'more'}"
+        fact = f"fsdp2 takes {difference} memory than ddp at {phase.resolution} px"
         if saving >= GAIN:
             return f"Sharding pays here: {fact}."
         network = self._narrowest_that_gains(phase)

@@ -152,5 +152,5 @@ def read_metadata(path: Path, settings: str) -> SnapshotMetadata:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(
-        f"{path}: is no whole file of averaged weights ({first_line(error)}); copy it again, or move it away"
+        f"{path}: is not a complete file of averaged weights ({first_line(error)}); copy it again, or move it away"
     )

@@ -166,13 +166,13 @@ def _growth(growth: GrowthConfig, resolutions: list[int]) -> list[str]:
     if start not in resolutions[:-1]:
         choices = ", ".join(map(str, resolutions[:-1]))
         return [
-            f"growth.start_resolution: {start} is no phase below resolution {full}; choose {choices}, "
+            f"growth.start_resolution: {start} is no resolution of the network below {full}; choose {choices}, "
             "or set growth=null"
         ]
     grown = {r for r in resolutions if r >= start}
     wrong = [("batch_size", r) for r in sorted(set(growth.batch_size) - grown)]
     wrong += [("phase_kimg_at", r) for r in sorted(set(growth.phase_kimg_at) - grown)]
-    problems = [f"growth.{key}: {r} px is no phase from {start} to {full} px; leave it out" for key, r in wrong]
+    problems = [f"growth.{key}: {r} px is no resolution from {start} to {full} px; leave it out" for key, r in wrong]
     if full in growth.phase_kimg_at:
         problems.append(f"growth.phase_kimg_at: {full} px holds to the end; set schedule.total_kimg instead")
     return problems

@@ -274,7 +274,7 @@ class EmaConfig(Settings):
         names = [average.name for average in averages]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)} stands there twice; list each average once")
+            raise ValueError(f"listed twice: {', '.join(twice)}; list each average once")
         return averages
 
     @model_validator(mode="after")

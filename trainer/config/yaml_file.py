@@ -15,11 +15,11 @@ class Loader(yaml.SafeLoader):
     """YAML 1.2's floats (PyYAML reads 1e-4 as a string) and no duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping. Raises ConstructorError where a key stands twice."""
+        """Build a mapping. Raises ConstructorError where a key appears twice."""
         keys = [self.construct_object(key) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} appears twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

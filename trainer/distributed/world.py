@@ -159,6 +159,7 @@ def _process_state(on_cpu: bool) -> PartialState:
         return PartialState(cpu=on_cpu, timeout=TIMEOUT)
     except dist.DistNetworkError as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        # torch gives the errno in the message alone; it only chooses the words of ours
         reason = "in use" if "EADDRINUSE" in str(error) else "not to be reached"
         raise UserError(
             f"MASTER_PORT: {address} is {reason}; choose another with --main_process_port, or look at the main node"

@@ -1,4 +1,4 @@
-"""The dual variable beta of VGAN's bottleneck: the price of a nat of KL in D's loss that keeps the KL at I_c."""
+"""The dual variable beta of VGAN's bottleneck: the weight of the KL in D's loss, which moves to hold the KL at I_c."""
 
 from __future__ import annotations
 

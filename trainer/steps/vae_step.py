@@ -25,8 +25,8 @@ class VaeStep:
     """loss = reconstruction + beta * KL [+ gamma * total correlation]; then the critic's own step on a second batch.
 
     One optimizer step each. The critic learns from detached codes in a forward pass of its own, so that no graph
-    reaches back to weights that the VAE's step has changed. The term active_latents counts those with more than 0.01
-    nat of KL in the global batch.
+    reaches back to weights that the VAE's step has changed. The term active_latents is the number of
+    latents whose mean KL over the global batch is above 0.01 nat.
     """
 
     def __init__(self, vae: VAE, engine: Replicated, critic: Replicated | None, config: VaeConfig) -> None:

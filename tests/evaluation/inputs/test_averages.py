@@ -123,7 +123,7 @@ def test_commands_refuse(grown: Path, vae: Path, sprites: Path, tmp_path: Path) 
         (("fid", vae, "--of", "vae", "--ema", "decay_0.9"), ("--ema: decay_0.9", "stage 1", "leave --ema out")),
         (("latents", run, "--ema", "decay_0.8"), ("--ema: decay_0.8", "decay_0.9, sigma_rel_0.05, sigma_rel_0.1")),
         (("figures", run, "--ema", foreign), (foreign, "other settings, data or encoder")),
-        (("figures", run, "--ema", run / "config.yaml"), (run / "config.yaml", "no whole file of averaged weights")),
+        (("figures", run, "--ema", run / "config.yaml"), (run / "config.yaml", "not a complete file of averaged")),
     ]
     for argv, words in asked:
         refused(evaluate(logs, *argv, code=2), *words)
@@ -132,5 +132,5 @@ def test_commands_refuse(grown: Path, vae: Path, sprites: Path, tmp_path: Path) 
     (run / "ema" / foreign.name).unlink()
     torn = ema_snapshots.files(run)[3]
     torn.write_bytes(torn.read_bytes()[:-100])
-    refused(evaluate(logs, "ema", run, "--sigma-rel", 0.07, code=2), torn, "no whole file of averaged weights")
+    refused(evaluate(logs, "ema", run, "--sigma-rel", 0.07, code=2), torn, "not a complete file of averaged weights")
     assert not list(run.rglob("*.tmp"))

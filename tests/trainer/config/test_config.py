@@ -83,7 +83,7 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
     for text, words in (
         ("a: [", "not valid YAML"),
         ("- 1", "expected a mapping"),
-        ("seed: 1\nseed: 2", "'seed' stands twice"),
+        ("seed: 1\nseed: 2", "'seed' appears twice"),
     ):
         broken.write_text(text)
         message = refusal(VaeConfig, broken)
@@ -163,7 +163,10 @@ AVERAGES = [
     ("ema.averages=[{decay: 0.9}, {half_life_kimg: 0}]", "ema.averages.1.half_life_kimg: found 0"),
     ("ema.averages=[{sigma_rel: 0}]", "ema.averages.0.sigma_rel: found 0: input should be greater than 0"),
     ("ema.averages=[{sigma_rel: 0.281}]", "ema.averages.0.sigma_rel: found 0.281: input should be less than or equal"),
-    ("ema.averages=[{sigma_rel: 0.1}, {decay: 0.9}, {sigma_rel: 0.10}]", "sigma_rel_0.1 stands there twice"),
+    (
+        "ema.averages=[{sigma_rel: 0.1}, {decay: 0.9}, {sigma_rel: 0.10}]",
+        "listed twice: sigma_rel_0.1; list each",
+    ),
     ("ema={averages: [{sigma_rel: 0.1}], snapshot_kimg: 5}", "snapshot_kimg: 5 stores the averages with a sigma_rel"),
     ("ema.snapshot_kimg=5", "there are 0, and two are needed; add {sigma_rel: 0.05} and {sigma_rel: 0.1}"),
     ("ema.snapshot_kimg=0", "ema.snapshot_kimg: found 0"),
