@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 DISK_ERRORS = {
     errno.ENOSPC: "no space left on the device",
@@ -15,18 +16,33 @@ class UserError(Exception):
     """A problem that the user can mend: the message names the key or file, the value and the remedy.
 
     Every command prints it on standard error without a traceback and exits with 2.
-    problems: what `joined` listed; empty for an error about one thing.
+    problems: what another list of problems takes of it, a line each; empty where the message is such a line itself.
     """
 
     problems: tuple[str, ...] = ()
 
 
-def joined(what: str, problems: list[str]) -> UserError:
+def joined(what: str, problems: Sequence[str]) -> UserError:
     """Return one error that lists all problems, so that the user can mend them in one go."""
     head = f"{what}: {len(problems)} problem{'s' if len(problems) != 1 else ''}"
-    error = UserError("\n".join([head, *(f"  - {p}" for p in problems)]))
+    error = UserError(_bullets(head, problems))
     error.problems = tuple(problems)
     return error
+
+
+def listed(head: str, lines: Sequence[str]) -> UserError:
+    """Return an error about one thing that takes several lines, such as what differs and the remedy.
+
+    head: ends with a colon. In a list of other problems the error is one line.
+    """
+    error = UserError(_bullets(head, lines))
+    error.problems = (f"{head} {'; '.join(lines)}",)
+    return error
+
+
+def _bullets(head: str, lines: Sequence[str]) -> str:
+    """Return a heading with a list below it."""
+    return "\n".join([head, *(f"  - {line}" for line in lines)])
 
 
 def first_line(error: BaseException) -> str:

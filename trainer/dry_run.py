@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import UserError
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.settings import to_yaml
@@ -65,13 +64,10 @@ def _check(config: VaeConfig | GanConfig, run: Path, world: World, start: Resume
     problems = Problems([])
     newest = published.newest(run)
     manifest = None if newest is None else published.read_manifest(newest)
-    try:
-        identity = _input_identity(config, world, start)
-    except UserError as error:
-        problems.messages += error.problems or (str(error),)
-        identity = manifest["facts"] if manifest else {}  # unknown: compare the settings alone
+    identity = problems.collect(lambda: _input_identity(config, world, start))
     if manifest:
-        problems.collect(lambda: refuse_changes(run, manifest, config, identity, accept_changes))
+        inputs = manifest["facts"] if identity is None else identity  # unknown: compare the settings alone
+        problems.collect(lambda: refuse_changes(run, manifest, config, inputs, accept_changes))
     problems.raise_any()
 
 

@@ -204,7 +204,7 @@ class Problems:
         try:
             return check()
         except UserError as error:
-            self.messages.append(str(error))
+            self.messages += error.problems or (str(error),)
             return None
 
     def raise_any(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import UserError
+from common.errors import listed
 
 from .config.changes import Change, changes
 from .config.schema import RunConfig
@@ -50,7 +50,7 @@ def refuse_changes(
     if inputs:
         lines += [*map(str, inputs), _inputs_remedy(run, inputs)]
     if lines:
-        raise UserError(_listed(f"{run} holds a checkpoint that differs from the config and its inputs:", lines))
+        raise listed(f"{run} holds a checkpoint that differs from the config and its inputs:", lines)
 
 
 def _inputs_remedy(run: Path, inputs: list[Change]) -> str:
@@ -65,9 +65,4 @@ def _refuse_other_shapes(run: Path, lines: list[str]) -> None:
     """Raise a UserError where a setting changed that the checkpoint's tensors depend on."""
     if lines:
         lines.append("a checkpoint holds these; set them back, or start anew with run=...")
-        raise UserError(_listed(f"{run}: --accept-changes cannot change what its checkpoint is made of:", lines))
-
-
-def _listed(head: str, lines: list[str]) -> str:
-    """Return a heading with a list below it."""
-    return "\n".join([head, *(f"  - {line}" for line in lines)])
+        raise listed(f"{run}: --accept-changes cannot change what its checkpoint is made of:", lines)

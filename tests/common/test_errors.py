@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 
-from common.errors import UserError, disk_error, first_line, joined
+from common.errors import UserError, disk_error, first_line, joined, listed
 
 
 def test_the_first_line_of_a_message_or_else_the_kind_of_error() -> None:
@@ -19,6 +19,13 @@ def test_a_joined_error_carries_its_problems_as_data_also_between_processes() ->
     assert str(error) == "data/few: 2 problems\n  - a.tar: missing\n  - b.tar: truncated"
     assert error.problems == ("a.tar: missing", "b.tar: truncated")
     assert UserError("one thing").problems == ()
+
+
+def test_an_error_of_several_lines_is_one_line_in_another_list() -> None:
+    error = listed("runs/x differs:", ["seed: was 0, now 9", "set it back"])
+    assert str(error) == "runs/x differs:\n  - seed: was 0, now 9\n  - set it back"
+    whole = joined("the run cannot start", ["c_dim: 0", *error.problems])
+    assert str(whole).splitlines()[1:] == ["  - c_dim: 0", "  - runs/x differs: seed: was 0, now 9; set it back"]
 
 
 def test_a_full_disk_is_the_users_to_mend_and_a_missing_file_is_not_a_full_disk() -> None:

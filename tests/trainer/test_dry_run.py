@@ -72,7 +72,8 @@ def test_a_run_that_would_go_on_is_checked_against_its_checkpoint(sprites: Path,
     done = finish(dry_run(tmp_path / "a", "vae", VAE, [*settings, "seed=9"]), 2)
     assert "error: the run cannot start: 2 problems" in done.err
     assert "  - micro_batch: 3" in done.err
-    assert "seed: " in done.err
+    assert f"  - {vae} holds a checkpoint that differs from the config and its inputs: seed: was 0, now 9; " in done.err
+    assert done.err.count("  - ") == 2, "no list within the list"
     done = finish(dry_run(tmp_path / "b", "vae", VAE, [*overrides(sprites, vae, 10), "seed=9"]), 2)
     assert f"{vae} holds a checkpoint that differs" in done.err
     done = finish(dry_run(tmp_path / "c", "vae", VAE, [*overrides(sprites, vae, 10), "seed=9"], "--accept-changes"))

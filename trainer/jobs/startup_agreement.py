@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.atomic_writes import publish
-from common.errors import UserError
+from common.errors import UserError, listed
 from common.provenance import versions
 from trainer.config import older_versions
 from trainer.config.changes import changes
@@ -56,14 +56,13 @@ def agree(mine: dict[str, Any], world: World) -> None:
     for host, rank, description in descriptions[1:]:
         different = changes(wanted, description)
         if different:
-            listed = "; ".join(
+            values = "; ".join(
                 f"{change.key}: {json.dumps(change.old)} on process 0, here {json.dumps(change.new)}"
                 for change in different
             )
-            problems.append(f"process {rank} on {host}: {listed}")
+            problems.append(f"process {rank} on {host}: {values}")
     if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise UserError(f"processes would not train the same thing; give all the same code, config and data:\n{listed}")
+        raise listed("processes would not train the same thing; give all the same code, config and data:", problems)
 
 
 def one_folder(lock: Path, world: World) -> None:
@@ -96,6 +95,5 @@ def pin(run: Path, config: RunConfig, accept_changes: bool) -> None:
         changed = [str(change) for change in changes(older_versions.today(json.loads(path.read_bytes())), mine)]
         if changed:
             changed.append("set these back, or go on all the same with --accept-changes")
-            listed = "\n".join(f"  - {line}" for line in changed)
-            raise UserError(f"{run} was started with other code or settings:\n{listed}")
+            raise listed(f"{run} was started with other code or settings:", changed)
     publish(path, (json.dumps(mine, indent=1) + "\n").encode())
