@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
+
+from common.atomic_writes import publish
 
 PAD = 2  # px between images
 PAPER, INK = 255, (30, 30, 30)
@@ -59,8 +62,13 @@ def beside(pictures: Sequence[Image.Image], gap: int = 16) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Save a picture; the file appears complete or not at all."""
+    """Write a picture as a PNG file, in a folder that is made if need be; it appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.png")
-    picture.save(temporary)
-    temporary.replace(path)
+    publish(path, png(picture))
+
+
+def png(picture: Image.Image) -> bytes:
+    """Return the content of a picture's PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

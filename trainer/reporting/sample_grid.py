@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
 from common.atomic_writes import publish
-from trainer.export.image_grids import grid
+from trainer.export.image_grids import grid, png
 
 COLUMNS = 16
 
@@ -19,7 +18,5 @@ def save_grid(run: Path, images_seen: int, images: Tensor) -> Image.Image:
     picture = grid(images, COLUMNS)
     path = run / "samples" / f"{images_seen:012d}.png"
     path.parent.mkdir(exist_ok=True)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="png")
-    publish(path, buffer.getvalue())
+    publish(path, png(picture))
     return picture
