@@ -56,7 +56,7 @@ class Loop:
         self.clock = torch.zeros((), dtype=torch.int64)
         self.means = RunningMeans(stage.terms, world)
         self._register_state()
-        self.submitter = world.on_all(self._submitter)
+        self.submitter = world.on_main(self._submitter)
         self._resume(accept_changes)
         self.total = schedule.interval(config.schedule.total_kimg)
         self.intervals = self._intervals()
@@ -95,8 +95,8 @@ class Loop:
         return intervals
 
     def _submitter(self) -> Submitter | None:
-        """Return what submits evaluation jobs: on the main process, where the config asks for it."""
-        if self.world.is_main and isinstance(self.config, GanConfig) and self.config.evaluation.submit:
+        """Return what submits evaluation jobs, where the config asks for it. Only the main process has one."""
+        if isinstance(self.config, GanConfig) and self.config.evaluation.submit:
             return Submitter(self.run, self.config.evaluation)
         return None
 
@@ -225,11 +225,11 @@ class Loop:
     def _write(self, status: Status | None, write: Callable[[Status], None]) -> None:
         """Write a report on the main process. A disk that refuses it ends all processes with one message."""
 
-        def write_on_main() -> None:
-            if status:
-                write(status)
+        def write_report() -> None:
+            assert status is not None  # the main process has one
+            write(status)
 
-        self.world.on_all(write_on_main)
+        self.world.on_main(write_report)
 
     def _save(self) -> None:
         """Publish a checkpoint of the clock, if there is none yet, and submit its evaluation."""
