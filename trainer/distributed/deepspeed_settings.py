@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainer.config.sections import Strategy
+
 FOLDER = Path(__file__).parent / "deepspeed"
 
 
-def path(zero_stage: int) -> Path:
-    """Return the file of a ZeRO stage, 1 to 3."""
-    return FOLDER / f"zero{zero_stage}.json"
+def path(strategy: Strategy) -> Path:
+    """Return the file of a strategy, zero1 to zero3."""
+    return FOLDER / f"{strategy}.json"
 
 
-def read(zero_stage: int) -> dict[str, Any]:
-    """Return the settings of a ZeRO stage, 1 to 3."""
-    settings: dict[str, Any] = json.loads(path(zero_stage).read_bytes())
+def read(strategy: Strategy) -> dict[str, Any]:
+    """Return the settings of a strategy, zero1 to zero3."""
+    settings: dict[str, Any] = json.loads(path(strategy).read_bytes())
     return settings

@@ -79,8 +79,7 @@ def _transient(strategy: Strategy, network: Network, processes: int) -> int:
 
 def _buffer(strategy: Strategy, name: str) -> int:
     """Return the bytes of a buffer of fp32 values, whose size DeepSpeed's settings have under a name."""
-    settings = deepspeed_settings.read(int(strategy.removeprefix("zero")))
-    return 4 * int(settings["zero_optimization"][name])
+    return 4 * int(deepspeed_settings.read(strategy)["zero_optimization"][name])
 
 
 def _bytes(network: nn.Module) -> int:

@@ -23,4 +23,4 @@ def engine(strategy: Strategy, name: str, network: nn.Module, make_optimizer: Ma
         return FullyShard(name, network, make_optimizer, world)
     from .zero import Zero  # DeepSpeed is an optional dependency
 
-    return Zero(name, network, make_optimizer, world, int(strategy[-1]))
+    return Zero(name, network, make_optimizer, world, strategy)

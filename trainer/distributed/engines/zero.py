@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from trainer.config.sections import Strategy
 from trainer.distributed import deepspeed_settings
 from trainer.distributed.world import World
 
 from .base import MakeOptimizer, Named, blueprint, materialise, named
 
+STAGES: dict[Strategy, int] = {"zero1": 1, "zero2": 2, "zero3": 3}
 FIXED_SETTINGS = {  # so that DeepSpeed takes one step, unclipped, when the trainer says so, with the config's optimizer
     "train_micro_batch_size_per_gpu": 1,
     "managed_gradient_accumulation": False,
@@ -45,12 +47,12 @@ class Zero:
     """
 
     def __init__(
-        self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World, zero_stage: int
+        self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World, strategy: Strategy
     ) -> None:
         self.name, self.network, self.blueprint = name, network, blueprint(network)
-        self.world, self.zero_stage = world, zero_stage
+        self.world, self.zero_stage = world, STAGES[strategy]
         self.shapes = {key: p.shape for key, p in network.named_parameters()}
-        self.engine = _initialize(network, make_optimizer(network), world, zero_stage)
+        self.engine = _initialize(network, make_optimizer(network), world, strategy)
         self.optimizer: torch.optim.Optimizer = self.engine.optimizer.optimizer  # of flat pieces
         self._materialise()
 
@@ -201,8 +203,8 @@ def _write(piece: Piece, whole: Tensor) -> None:
     piece.values.copy_(whole.flatten()[piece.start : piece.start + piece.values.numel()])
 
 
-def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, zero_stage: int) -> Any:
-    """Build a DeepSpeed engine with the settings of its stage."""
+def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, strategy: Strategy) -> Any:
+    """Build a DeepSpeed engine with the settings of its strategy."""
     os.environ.setdefault("DS_ACCELERATOR", world.device.type)
     warnings.filterwarnings("ignore", "`torch.distributed.*deprecated", FutureWarning)  # DeepSpeed's own calls
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -210,13 +212,12 @@ def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: Wor
         import deepspeed
     except ImportError:
         raise UserError(
-            f"strategy: zero{zero_stage} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another strategy"
+            f"strategy: {strategy} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another strategy"
         ) from None
     deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False, verbose=False)
-    settings = deepspeed_settings.read(zero_stage)
+    settings = deepspeed_settings.read(strategy)
     fixed = sorted(settings.keys() & FIXED_SETTINGS.keys())
     if fixed:
-        raise UserError(
-            f"{deepspeed_settings.path(zero_stage)}: the trainer sets {', '.join(fixed)} itself; leave it out"
-        )
+        path = deepspeed_settings.path(strategy)
+        raise UserError(f"{path}: the trainer sets {', '.join(fixed)} itself; leave it out")
     return deepspeed.initialize(model=network, optimizer=optimizer, config=settings | FIXED_SETTINGS)[0]
