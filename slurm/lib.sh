@@ -104,9 +104,15 @@ on_all_nodes() {
 
 # settle RUN: RUN/nodes/JOB-RESTARTS/exit.json becomes this job's exit code; a job that stopped early or lost a node
 # starts again. `trainer settle` exits with 100 for that, else with the job's exit code; what it prints is for people.
+# It leaves the same number in the file `decision`: a container that loses exit codes would make a success of all.
 settle() {
-  local code=0
+  local code=0 decided='' file=$1/nodes/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}/decision
+  rm -f "$file" # a cluster that was set up anew may number its jobs from 1 again
   (in_python python -m trainer settle "$1" --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}") || code=$?
+  if [ -f "$file" ]; then decided=$(<"$file"); fi
+  if [ -z "$decided" ] && [ "$code" -ne 0 ]; then exit "$code"; fi # it failed itself, and has said why
+  [ "$code" = "$decided" ] || fail "CONTAINER: \`python -m trainer settle\` ended with exit code $code, but $file says" \
+    "${decided:-nothing}; CONTAINER and SETUP in $SITE_ENV must hand on the exit code of Python"
   if [ "$code" -eq 100 ]; then requeue; fi
   exit "$code"
 }

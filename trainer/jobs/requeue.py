@@ -1,4 +1,7 @@
-"""Decide whether a job that has trained is done, starts again or has failed. RUN/attempts.json keeps earlier ends."""
+"""Decide whether a job that has trained is done, starts again or has failed. RUN/attempts.json keeps earlier ends.
+
+The decision also goes to RUN/nodes/JOB-RESTARTS/decision, for a container may lose the exit code.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from trainer.checkpoints import published
 from .exit_file import attempt_folder, read_exit
 
 FILE = "attempts.json"
+DECISION = "decision"  # file in the attempt's folder: the exit code of `python -m trainer settle`, for slurm/lib.sh
 PATIENCE = 3  # attempts without progress after which a job has failed
 START_AGAIN = 100  # exit code of `python -m trainer settle`: none that training ends with
 
@@ -70,18 +74,22 @@ def decide(attempts: Sequence[Attempt], start: int = 0) -> Decision:
 
 
 def record_and_decide(run: Path, job: str, restarts: int) -> Decision:
-    """Add this attempt to RUN/attempts.json, and decide.
+    """Add this attempt to RUN/attempts.json, decide, and write the decision into the attempt's folder.
 
     Its end is read from the attempt's own exit.json: the one of RUN may be that of another job or start.
     """
-    code, reason = _end(attempt_folder(run, job, restarts))
+    folder = attempt_folder(run, job, restarts)
+    code, reason = _end(folder)
     newest = published.newest(run)
     images_seen = published.clock_of(newest) if newest else 0
     attempts = [*_earlier(run / FILE), Attempt(job, restarts, code, reason, images_seen)]
     publish(run / FILE, (json.dumps([asdict(a) for a in attempts], indent=1) + "\n").encode())
     first = next(i for i, attempt in enumerate(attempts) if attempt.job == job)
     before = attempts[first - 1].images_seen if first else 0
-    return decide([attempt for attempt in attempts if attempt.job == job], before)
+    decision = decide([attempt for attempt in attempts if attempt.job == job], before)
+    folder.mkdir(parents=True, exist_ok=True)  # slurm/node.sh makes it, where a node got so far
+    publish(folder / DECISION, f"{decision.exit_code}\n".encode())
+    return decision
 
 
 def _end(folder: Path) -> tuple[int | None, str]:

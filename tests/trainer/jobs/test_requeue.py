@@ -51,9 +51,10 @@ def test_what_the_run_had_seen_before_the_job_is_no_progress() -> None:
 
 
 def settle(run: Path, folder: Path, job: str, restarts: int) -> str:
-    """Return what the command prints. Its exit code, which job scripts go by, must say the same."""
+    """Return what the command prints. Its exit code and the file that it leaves must say the same."""
     done = processes.command("trainer", ["settle", run, "--job", job, "--restarts", restarts], folder)
     code, printed = done.wait(), done.out.strip()
+    assert (attempt_folder(run, job, restarts) / "decision").read_text() == f"{code}\n"
     if printed.startswith("requeue: "):
         assert code == START_AGAIN
     else:
