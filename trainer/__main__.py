@@ -119,7 +119,7 @@ def _train(
     if dry:
         from .dry_run import dry_run
 
-        dry_run(kind, path, overrides, accept_changes)
+        dry_run(kind, path, overrides, accept_changes, pinned)
     else:
         from .run import train
 

@@ -15,16 +15,20 @@ from trainer.distributed.world import World, connect, disconnect
 from trainer.stages.vae import vae_phases
 
 from .checkpoints import published
+from .jobs import startup_agreement
 from .preflight import Problems, gan_inputs, vae_data
 from .resume import ResumePoint, refuse_changes
 from .run import resume_point, run_folder
 from .steps import schedule
 
 
-def dry_run(kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool) -> None:
+def dry_run(
+    kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool, pinned: bool
+) -> None:
     """Print the resolved config and the phases, and check all that a run checks before its first step.
 
     Nothing is trained or written, and the run folder is not locked. Raises one UserError with everything that is wrong.
+    accept_changes, pinned: as in `trainer.run.train`.
     """
     config = load_config(kind, path, overrides)
     run = run_folder(path, overrides)
@@ -32,7 +36,8 @@ def dry_run(kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[s
     start = resume_point(run, world)
     if world.is_main:
         _print_plan(config, run, start)
-    world.on_all(lambda: _check(config, run, world, start, accept_changes))
+    identity = world.on_all(lambda: _check(config, run, world, start, accept_changes, pinned))
+    startup_agreement.agree(startup_agreement.description(config, identity), world)
     if world.is_main:
         print(f"the checks found no problem: {run} can {'go on' if start.images_seen else 'start'}")
     disconnect()
@@ -59,8 +64,13 @@ def _phases_table(config: VaeConfig | GanConfig) -> Table:
     return table
 
 
-def _check(config: VaeConfig | GanConfig, run: Path, world: World, start: ResumePoint, accept_changes: bool) -> None:
-    """Run the checks of a start and, where there is a checkpoint, of a resume. Raise everything that is wrong."""
+def _check(
+    config: VaeConfig | GanConfig, run: Path, world: World, start: ResumePoint, accept_changes: bool, pinned: bool
+) -> dict[str, str | int]:
+    """Run the checks of a start and, where there was one before, of a resume. Raise everything that is wrong.
+
+    Returns the identity of the inputs.
+    """
     problems = Problems([])
     newest = published.newest(run)
     manifest = None if newest is None else published.read_manifest(newest)
@@ -68,7 +78,11 @@ def _check(config: VaeConfig | GanConfig, run: Path, world: World, start: Resume
     if manifest:
         inputs = manifest["facts"] if identity is None else identity  # unknown: compare the settings alone
         problems.collect(lambda: refuse_changes(run, manifest, config, inputs, accept_changes))
+    if pinned and not accept_changes and world.is_main:
+        problems.collect(lambda: startup_agreement.refuse_another_start(run, config))
     problems.raise_any()
+    assert identity is not None
+    return identity
 
 
 def _input_identity(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""The checks before the first step: inputs, batches that do not split, memory, evaluation jobs.
+"""The checks before the first step: inputs, batches that do not split, programs, memory, evaluation jobs.
 
 Everything that is wrong is raised as one error. Only then is the stage built.
 """
@@ -19,6 +19,7 @@ from torch import nn
 from common.errors import UserError, joined
 from trainer.config.inception_files import FILES, verified_sha256
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
+from trainer.distributed.engines import zero
 from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import command_problem
 from trainer.stages.base import DTYPES, Stage
@@ -30,7 +31,7 @@ from trainer.steps.schedule import Phase
 from .encoders import frozen
 from .memory import estimate, fit, free_memory
 from .resume import FROM_SCRATCH, ResumePoint
-from .steps import schedule
+from .steps import compilation, schedule
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -63,7 +64,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     Phases of growth that are over at `start` are not checked.
     """
     phases = _phases_ahead(config, start)
-    problems = Problems(split_problems(config, phases, world))
+    problems = Problems([*split_problems(config, phases, world), *_program_problems(config, world)])
     resolutions = [phase.resolution for phase in phases]
     needs_encoder = config.code_source == "posterior"
     data = problems.collect(lambda: open_data(config.data, config.seed, resolutions, needs_encoder))
@@ -97,6 +98,16 @@ def split_problems(config: RunConfig, phases: Sequence[Phase], world: World) -> 
                 f"({key}: {batch}); choose a divisor"
             )
     return problems
+
+
+def _program_problems(config: GanConfig, world: World) -> list[str]:
+    """List programs that the settings need and this machine lacks."""
+    problems = Problems([])
+    if config.compile:
+        problems.collect(lambda: compilation.check_compiler(world.device))
+    if config.strategy in zero.STAGES:
+        problems.collect(lambda: zero.import_deepspeed(config.strategy, world.device))
+    return problems.messages
 
 
 def weights_problem(config: GanConfig, data_set: str) -> str | None:

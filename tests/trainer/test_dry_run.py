@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import yaml
 from tests.support import processes
 from tests.support.data_sets import hashes
 from tests.support.training import GAN, VAE, finish, overrides, train
+from trainer.config.load import load_config
+from trainer.config.schema import VaeConfig
+from trainer.jobs import startup_agreement
 
 GROWING = {
     "resolution": 64,
@@ -66,6 +70,38 @@ def test_everything_that_is_wrong_is_one_error(sprites: Path, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+def without_deepspeed(name: str, argv: list[str]) -> None:
+    sys.modules["deepspeed"] = None  # type: ignore[assignment]
+    processes.module(name, argv)
+
+
+def test_programs_that_the_settings_need_are_looked_for(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    settings = overrides(sprites, tmp_path / "run", 3, vae=vae, s_dim=4, compile="true", strategy="zero1")
+    argv = ("trainer", ["gan", GAN, *settings, "--dry-run"])
+    done = finish(processes.start(without_deepspeed, argv, tmp_path, {"PATH": ""}), 2)
+    assert "error: the run cannot start: 3 problems\n  - strategy: zero1 splits over processes" in done.err
+    assert "  - compile: true needs a C++ compiler on the CPU; install g++, or set compile=false" in done.err
+    assert "  - strategy: zero1 needs DeepSpeed, which cannot be imported (" in done.err
+    assert "pip install 'idgan[deepspeed]', or set another strategy" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_pinned_run_is_checked_against_its_first_start(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = overrides(sprites, run, 3)
+    startup_agreement.pin(run, load_config(VaeConfig, Path(VAE), settings), accept_changes=False)
+    before = hashes(run)
+    other = [*settings, "optimizer.lr=0.5"]
+    done = finish(dry_run(tmp_path / "a", "vae", VAE, [*other, "micro_batch=3"], "--pinned"), 2)
+    assert "error: the run cannot start: 2 problems\n  - micro_batch: 3" in done.err
+    assert f"  - {run} was started with other code or settings: optimizer.lr: was 0.0001, now 0.5; set" in done.err
+    for name, argv in (("b", settings), ("c", [*other, "--accept-changes"])):
+        done = finish(dry_run(tmp_path / name, "vae", VAE, argv, "--pinned"))
+        assert f"the checks found no problem: {run} can start" in done.out
+    assert hashes(run) == before
+
+
 def test_a_run_that_would_go_on_is_checked_against_its_checkpoint(sprites: Path, vae: Path, tmp_path: Path) -> None:
     before = hashes(vae)
     settings = [*overrides(sprites, vae, 10), "micro_batch=3"]
@@ -87,3 +123,20 @@ def test_two_processes_say_it_once(sprites: Path, tmp_path: Path) -> None:
     both = [finish(rank) for rank in processes.ranks(2, "trainer", argv, tmp_path / "logs")]
     assert [rank.out.count("can start") for rank in both] == [1, 0]
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_of_other_settings_are_found(sprites: Path, tmp_path: Path) -> None:
+    settings = overrides(sprites, tmp_path / "run", 3, device="cpu", processes=2)
+    port = str(processes.free_port())
+    both = [
+        processes.start(
+            processes.module,
+            ("trainer", ["vae", VAE, *settings, f"optimizer.lr={lr}", "--dry-run"]),
+            tmp_path / f"rank{rank}",
+            processes.rank_env(rank, 2, port),
+        )
+        for rank, lr in enumerate((0.25, 0.5))
+    ]
+    for running in both:
+        assert "optimizer.lr: 0.25 on process 0, here 0.5" in finish(running, 2).err
+        assert "can start" not in running.out

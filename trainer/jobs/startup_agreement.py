@@ -90,10 +90,22 @@ def pin(run: Path, config: RunConfig, accept_changes: bool) -> None:
 
     accept_changes: record today's instead.
     """
-    path, mine = run / FILE, {"code": code_sha256()[:12], **versions(), **fixed(config)}
-    if path.is_file() and not accept_changes:
-        changed = [str(change) for change in changes(older_versions.today(json.loads(path.read_bytes())), mine)]
-        if changed:
-            changed.append("set these back, or go on all the same with --accept-changes")
-            raise listed(f"{run} was started with other code or settings:", changed)
-    publish(path, (json.dumps(mine, indent=1) + "\n").encode())
+    if not accept_changes:
+        refuse_another_start(run, config)
+    publish(run / FILE, (json.dumps(_pinned(config), indent=1) + "\n").encode())
+
+
+def refuse_another_start(run: Path, config: RunConfig) -> None:
+    """Raise a UserError where RUN/started.json, if there is one, has other code or settings than those of today."""
+    path = run / FILE
+    if not path.is_file():
+        return
+    changed = changes(older_versions.today(json.loads(path.read_bytes())), _pinned(config))
+    if changed:
+        remedy = "set these back, or go on all the same with --accept-changes"
+        raise listed(f"{run} was started with other code or settings:", [*map(str, changed), remedy])
+
+
+def _pinned(config: RunConfig) -> dict[str, Any]:
+    """Return what every start of a pinned run must have alike."""
+    return {"code": code_sha256()[:12], **versions(), **fixed(config)}

@@ -99,7 +99,7 @@ class GanTraining:
         return state
 
     def _compile(self, *parts: nn.Module | None) -> None:
-        compilation.compile_passes([network for network in parts if network is not None], self.world.device)
+        compilation.compile_passes([network for network in parts if network is not None])
 
     def _code_loss_encoder(self, joint_q: Replicated | None) -> nn.Module | None:
         """Return the q of the code loss: ID-GAN's frozen one, InfoGAN's joint one, or None without such a loss."""

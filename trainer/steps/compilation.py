@@ -17,14 +17,18 @@ CACHE = "TORCHINDUCTOR_CACHE_DIR"
 GRAPHS = 128  # the most that one network may have: nine sizes, fades, and up to six kinds of pass; torch's default is 8
 
 
-def compile_passes(networks: Sequence[nn.Module], device: torch.device, backend: str = "inductor") -> None:
+def check_compiler(device: torch.device) -> None:
+    """Raise a UserError where the code for the CPU could not be built."""
+    if device.type == "cpu" and shutil.which("g++") is None:
+        raise UserError("compile: true needs a C++ compiler on the CPU; install g++, or set compile=false")
+
+
+def compile_passes(networks: Sequence[nn.Module], backend: str = "inductor") -> None:
     """Compile every later call of the networks as one graph, tangents included; parameters and their names stay.
 
     Each kind of pass has its own graph: with and without gradients for the weights or the image, tangent and fade, at
-    every size. Raises UserError where the CPU's code could not be built.
+    every size.
     """
-    if device.type == "cpu" and backend == "inductor" and shutil.which("g++") is None:
-        raise UserError("compile: true needs a C++ compiler on the CPU; install g++, or set compile=false")
     torch._dynamo.config.recompile_limit = GRAPHS
     _use_own_cache()
     for network in networks:  # forward alone, so that the hooks of a strategy around it need not be in the graph

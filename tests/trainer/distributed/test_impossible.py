@@ -20,7 +20,7 @@ def compiled(strategy: str, folder: str) -> None:
     """Two iterations with G and D compiled as `compile: true` does it, as far as the graphs that torch captures."""
     world = connect("cpu", 2)
     step = step_of(config_of(strategy), False, torch.float32, world)
-    compilation.compile_passes([step.g.network, step.d.network], world.device, "eager")
+    compilation.compile_passes([step.g.network, step.d.network], "eager")
     error = None
     try:
         train(step, world, 1, torch.float32, slice(0, 2))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from trainer.config.sections import Strategy
 from trainer.distributed import deepspeed_settings
 from trainer.distributed.world import World
@@ -203,17 +203,24 @@ def _write(piece: Piece, whole: Tensor) -> None:
     piece.values.copy_(whole.flatten()[piece.start : piece.start + piece.values.numel()])
 
 
-def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, strategy: Strategy) -> Any:
-    """Build a DeepSpeed engine with the settings of its strategy."""
-    os.environ.setdefault("DS_ACCELERATOR", world.device.type)
+def import_deepspeed(strategy: Strategy, device: torch.device) -> Any:
+    """Import DeepSpeed, an optional dependency, for a device. Raises a UserError where it cannot be imported."""
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
     warnings.filterwarnings("ignore", "`torch.distributed.*deprecated", FutureWarning)  # DeepSpeed's own calls
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed
-    except ImportError:
+    except ImportError as error:
         raise UserError(
-            f"strategy: {strategy} needs DeepSpeed; pip install 'idgan[deepspeed]', or set another strategy"
+            f"strategy: {strategy} needs DeepSpeed, which cannot be imported ({first_line(error)}); "
+            "pip install 'idgan[deepspeed]', or set another strategy"
         ) from None
+    return deepspeed
+
+
+def _initialize(network: nn.Module, optimizer: torch.optim.Optimizer, world: World, strategy: Strategy) -> Any:
+    """Build a DeepSpeed engine with the settings of its strategy."""
+    deepspeed = import_deepspeed(strategy, world.device)
     deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False, verbose=False)
     settings = deepspeed_settings.read(strategy)
     fixed = sorted(settings.keys() & FIXED_SETTINGS.keys())
