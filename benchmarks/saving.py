@@ -18,12 +18,11 @@ from pathlib import Path
 
 import torch
 
-from trainer.checkpoints.save import save_checkpoint
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import rates
 from trainer.checkpoints.retention import Retention
+from trainer.checkpoints.save import save_checkpoint
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.distributed import divergence
