@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -45,18 +46,28 @@ class Cost:
 
 def run(words: Sequence[str], until: Callable[[], bool] | None = None) -> Cost:
     """Run `python -m WORDS` to its end; the wall clock stops where `until` first holds, if it is given."""
-    start, reached = time.perf_counter(), None
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
-    )
-    while until and reached is None and process.poll() is None:
-        reached = time.perf_counter() if until() else time.sleep(0.005)
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        raise SystemExit(f"python -m {' '.join(words)} failed:\n{said}")
-    return Cost((reached or time.perf_counter()) - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    command = [sys.executable, "-m", *words]
+    with tempfile.TemporaryFile() as errors:  # a pipe that nobody reads would fill, and stop the process
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors, env=environment())
+        stopped, status, usage = wait(process.pid, until)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            raise SystemExit(f"python -m {' '.join(words)} failed:\n{errors.read().decode()}")
+    return Cost(stopped - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def wait(pid: int, until: Callable[[], bool] | None) -> tuple[float, int, resource.struct_rusage]:
+    """Wait for the end of a process. Returns when `until` first held, or else when it ended; its status and usage."""
+    ended, status, usage = os.wait4(pid, os.WNOHANG if until else 0)
+    while until and not ended and not until():
+        time.sleep(0.005)
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+    stopped = time.perf_counter()
+    if not ended:
+        _, status, usage = os.wait4(pid, 0)
+    return stopped, status, usage
 
 
 def environment() -> dict[str, str]:
