@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -18,11 +18,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, preload: Sequence[str] = ()
+) -> Iterator[Result]:
     """Yield function(item) for each item, in order, computed on `workers` processes (1: in this one).
 
     function and items must pickle. At most about two items per worker are under way at once, so items may hold data.
-    The workers end with this process, also when it is killed. Raises UserError where a worker dies.
+    preload: modules that later calls in this process need, by name. The fork server that the first call starts serves
+    them all: it imports these modules and that of `function` once, and the workers inherit them; what it has not
+    imported, each worker imports by itself. The workers end with this process, also when it is killed. Raises UserError
+    where a worker dies.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -30,7 +35,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
     # A fork server is a clean process: a fork of this one could inherit a lock that a thread (progress bar, OpenMP)
     # holds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_module_of(function)])  # imported once, not by every worker
+    context.set_forkserver_preload([_module_of(function), *preload])  # without effect on a server that runs already
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     waiting: deque[Future[Result]] = deque()
     try:

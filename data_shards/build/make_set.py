@@ -66,7 +66,7 @@ def _scan(source: Source, workers: int) -> list[Offender]:
     with progress_bar() as bar:
         task = bar.add_task("scanning", total=len(source.names))
         offenders = []
-        for offender in source.scan(workers):
+        for offender in source.scan(workers, preload=[write_shard.__module__]):
             bar.advance(task)
             if offender is not None:
                 offenders.append(offender)

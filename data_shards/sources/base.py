@@ -78,8 +78,11 @@ class Source(Protocol):
         """Return samples start to stop - 1."""
         ...
 
-    def scan(self, workers: int) -> Iterator[Offender | None]:
-        """Look at every file once. Yields one result per file: None where it can be used."""
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
+        """Look at every file once. Yields one result per file: None where it can be used.
+
+        preload: modules that worker processes will need after the scan; see `common.process_pool.ordered_map`.
+        """
         ...
 
     def without(self, offenders: Sequence[Offender]) -> Source:

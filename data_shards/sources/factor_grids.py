@@ -117,7 +117,7 @@ class Grid:
         """Return samples start to stop - 1."""
         return GridPart(self.path, self.published, self.sizes, self.index[start:stop])
 
-    def scan(self, workers: int) -> Iterator[Offender | None]:
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
         """Yield nothing: arrays hold no file that could be unusable."""
         return iter(())
 

@@ -73,10 +73,11 @@ class Photos:
         """Return samples start to stop - 1."""
         return Part(self.store, self.how, self.photos[start:stop], tuple(label.name for label in self.own_labels))
 
-    def scan(self, workers: int) -> Iterator[Offender | None]:
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
         """Decode every image once. Yields one result per image: None where it can be used."""
         groups = (self.photos[i : i + _AT_ONCE] for i in range(0, len(self.photos), _AT_ONCE))
-        for results in ordered_map(functools.partial(_inspect_all, self.store, self.how), groups, workers):
+        inspect_all = functools.partial(_inspect_all, self.store, self.how)
+        for results in ordered_map(inspect_all, groups, workers, preload):
             yield from results
 
     def without(self, offenders: Sequence[Offender]) -> Photos:

@@ -99,7 +99,7 @@ class DSprites:
         bits = None if self.bits is None else self.bits[start:stop]
         return Part(self.index[start:stop], self.size, bits)
 
-    def scan(self, workers: int) -> Iterator[Offender | None]:
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
         """Yield nothing: drawn images are always usable."""
         return iter(())
 
