@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,11 @@ def check_shards(root: Path, info: LevelInfo) -> None:
         for path in sorted(folder.glob("*.tar"))
         if path.name not in known
     ]
-    newer = {shard.name for shard in info.shards if _is_newer(folder / shard.name, folder / info.index)}
+    indexed = (folder / info.index).stat().st_mtime_ns
+    statuses = {shard.name: _status(folder / shard.name) for shard in info.shards}
+    newer = {name for name, status in statuses.items() if status is not None and status.st_mtime_ns > indexed}
     for shard in info.shards:
-        problem = _problem(root, folder / shard.name, shard, shard.name in newer)
+        problem = _problem(root, folder / shard.name, shard, statuses[shard.name], shard.name in newer)
         problems += [problem] if problem else []
     if problems:
         raise joined(f"{folder}", problems)
@@ -154,15 +157,20 @@ def check_shards(root: Path, info: LevelInfo) -> None:
         os.utime(folder / info.index)  # a copy changed the times, not the bytes: do not hash at every start
 
 
-def _is_newer(tar: Path, index_file: Path) -> bool:
-    return tar.is_file() and tar.stat().st_mtime_ns > index_file.stat().st_mtime_ns
+def _status(path: Path) -> os.stat_result | None:
+    """Size and times of a plain file, or None. One call of the system: a set may have thousands of tars far away."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
-def _problem(root: Path, path: Path, shard: Shard, hashed: bool) -> str | None:
-    """What is wrong with a tar, or None. hashed: whether its bytes are to be looked at, too."""
-    if not path.is_file():
+def _problem(root: Path, path: Path, shard: Shard, status: os.stat_result | None, hashed: bool) -> str | None:
+    """What is wrong with a tar, or None. status: of the tar; hashed: whether its bytes are to be looked at, too."""
+    if status is None:
         return f"{path}: missing; copy it again, or make the set again in a new folder"
-    size = path.stat().st_size
+    size = status.st_size
     if size != shard.bytes:
         word = "truncated" if size < shard.bytes else "foreign"
         return (

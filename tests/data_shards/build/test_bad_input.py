@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,22 @@ def test_an_index_older_than_its_tar(root: Path) -> None:
 def test_a_touched_tar_with_the_same_bytes_is_fine(root: Path) -> None:
     touch(root / "64/00001.tar", 60)
     assert open_dataset(root, 64).count == 12
+
+
+def test_each_tar_is_looked_at_once_when_a_set_is_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set may have thousands of tars on a file system where each look takes milliseconds, for every process."""
+    looks: Counter[str] = Counter()
+    real = os.stat
+
+    def counted(path: Path, **options: bool) -> os.stat_result:
+        looks[str(path)] += 1
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    open_dataset(root, 64)
+    files = [*root.glob("64/*.tar"), root / "64/index.npz"]
+    assert len(files) == 4
+    assert [looks[str(path)] for path in files] == [1, 1, 1, 1]
 
 
 def test_check_finds_changed_bytes_whatever_the_times_say(root: Path) -> None:
