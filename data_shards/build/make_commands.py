@@ -6,14 +6,15 @@ Sources and writer are imported when a command runs: they bring torch, and help 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from common.errors import UserError
 from data_shards.format import manifest
-from data_shards.format.manifest import Codec, Manifest
+from data_shards.format.manifest import Codec, ImageFormat, Manifest
 
 if TYPE_CHECKING:
     from data_shards.sources.base import Source
@@ -25,7 +26,7 @@ maker = typer.Typer(help="Images -> tar shards.")
 Out = Annotated[Path, typer.Option(help="folder for the shards")]
 Resolutions = Annotated[str, typer.Option(help="comma-separated powers of two, px")]
 Workers = Annotated[int, typer.Option(min=1, help="processes", show_default="the cores of the job")]
-CodecName = Annotated[Literal["png", "webp", "jpeg"], typer.Option(help="png and webp are lossless")]
+CodecName = Annotated[ImageFormat, typer.Option(help="png and webp are lossless")]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="of jpeg")]
 PerShard = Annotated[int | None, typer.Option(min=1, help="samples per shard [default: about 128 MB]")]
 Labels = Annotated[Path | None, typer.Option(help="folder of CelebA's label files")]
@@ -35,6 +36,7 @@ Crop = Annotated[
     typer.Option(help="centre 160, 178, 148 or 108 px; pggan: 128 px around (89, 121)"),
 ]
 Count = Annotated[int | None, typer.Option(help="images: the same subset every time")]
+Opener = Callable[[Path, int], "Source"]
 CORES = len(os.sched_getaffinity(0))  # of the job, where a scheduler gave it some of the machine's
 
 
@@ -62,23 +64,41 @@ def make_dsprites(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers)
 
 
-@maker.command("folder")
-def make_folder(
-    src: Annotated[Path, typer.Argument(help="folder or zip of images, in sub-folders that name their classes")],
-    out: Out,
-    resolutions: Resolutions,
-    on_bad: OnBad = "error",
-    workers: Workers = CORES,
-    codec: CodecName = "png",
-    quality: Quality = 95,
-    samples_per_shard: PerShard = None,
-) -> None:
+def _photos_command(name: str, source_help: str, default_resolutions: Any = ...) -> Callable[[Opener], Opener]:
+    """Return a decorator that adds `make NAME SRC` for photos that need no options of their own.
+
+    It is for a function that opens SRC for a largest level of so many px; the function's docstring is the command's
+    help. default_resolutions: `...` where the user must choose them.
+    """
+
+    def add(open_source: Opener) -> Opener:
+        @maker.command(name, help=open_source.__doc__)
+        def make_photos(
+            src: Path = typer.Argument(help=source_help),
+            *,
+            out: Out,
+            resolutions: Resolutions = default_resolutions,
+            on_bad: OnBad = "error",
+            workers: Workers = CORES,
+            codec: CodecName = "png",
+            quality: Quality = 95,
+            samples_per_shard: PerShard = None,
+        ) -> None:
+            levels = parse_resolutions(resolutions)
+            source = open_source(src, levels[0])
+            _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
+
+        return open_source
+
+    return add
+
+
+@_photos_command("folder", "folder or zip of images, in sub-folders that name their classes")
+def _open_folder(src: Path, size: int) -> Source:
     """Any images: centre crop to a square, Lanczos to the largest level, box means below."""
     from data_shards.sources.photos.image_folder import folder
 
-    levels = parse_resolutions(resolutions)
-    source = folder(src, levels[0])
-    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
+    return folder(src, size)
 
 
 @maker.command("celeba")
@@ -123,42 +143,20 @@ def make_celeba_hq(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
-@maker.command("chairs")
-def make_chairs(
-    src: Annotated[Path, typer.Argument(help="rendered_chairs, or a zip of it")],
-    out: Out,
-    resolutions: Resolutions = "64",
-    on_bad: OnBad = "error",
-    workers: Workers = CORES,
-    codec: CodecName = "png",
-    quality: Quality = 95,
-    samples_per_shard: PerShard = None,
-) -> None:
+@_photos_command("chairs", "rendered_chairs, or a zip of it", "64")
+def _open_chairs(src: Path, size: int) -> Source:
     """3D Chairs: centre crop 450, Lanczos to the largest level."""
     from data_shards.sources.photos.chairs import chairs
 
-    levels = parse_resolutions(resolutions)
-    source = chairs(src, levels[0])
-    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
+    return chairs(src, size)
 
 
-@maker.command("cars")
-def make_cars(
-    src: Annotated[Path, typer.Argument(help="cars_train and cars_test, or flat copies, with the devkit")],
-    out: Out,
-    resolutions: Resolutions = "64",
-    on_bad: OnBad = "error",
-    workers: Workers = CORES,
-    codec: CodecName = "png",
-    quality: Quality = 95,
-    samples_per_shard: PerShard = None,
-) -> None:
+@_photos_command("cars", "cars_train and cars_test, or flat copies, with the devkit", "64")
+def _open_cars(src: Path, size: int) -> Source:
     """Stanford Cars: bounding boxes, Lanczos to a square regardless of aspect."""
     from data_shards.sources.photos.cars import cars
 
-    levels = parse_resolutions(resolutions)
-    source = cars(src, levels[0])
-    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
+    return cars(src, size)
 
 
 def _grid_command(name: str, help_text: str) -> None:
@@ -200,7 +198,7 @@ def parse_resolutions(text: str) -> tuple[int, ...]:
 def _settings(
     levels: tuple[int, ...],
     source: Source,
-    codec: Literal["png", "webp", "jpeg"],
+    codec: ImageFormat,
     quality: int,
     per_shard: int | None,
 ) -> Settings:
@@ -211,13 +209,7 @@ def _settings(
     return Settings(levels, stored, per_shard or default_samples_per_shard(levels[0], source.channels))
 
 
-def _make(
-    source: Source,
-    out: Path,
-    settings: Settings,
-    workers: int,
-    on_bad: Literal["error", "skip"] = "error",
-) -> None:
+def _make(source: Source, out: Path, settings: Settings, workers: int, on_bad: OnBad = "error") -> None:
     """Make the set, unless the folder holds it already, and print what it holds."""
     from .make_set import make_set
     from .output_folder import already_complete
@@ -226,7 +218,7 @@ def _make(
     if already_complete(out, recipe_of(source, settings), source.listing_sha256):
         print_summary(out, manifest.load(out), "already complete")
     else:
-        print_summary(out, make_set(source, settings, out, workers, on_bad), "wrote")
+        print_summary(out, make_set(source, settings, out, workers, skip_offenders=on_bad == "skip"), "wrote")
 
 
 def print_summary(out: Path, made: Manifest, what: str) -> None:

@@ -10,7 +10,6 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from common.atomic_writes import publish
 from common.errors import UserError, joined
@@ -26,17 +25,16 @@ from .recipe import Settings, recipe_hash, recipe_of
 from .shard_writer import ShardJob, WrittenShard, write_shard
 
 log = logging.getLogger(__name__)
-OnBad = Literal["error", "skip"]
 
 
-def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, on_bad: OnBad = "error") -> Manifest:
+def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, skip_offenders: bool = False) -> Manifest:
     """Look at every image, then write the set; shards that an interrupted run finished are kept.
 
-    on_bad: whether unusable images are an error, raised before the first shard, or are left out and listed in the
-    manifest. Returns the manifest. Raises UserError where an image or the output folder cannot be used.
+    skip_offenders: leave unusable images out and list them in the manifest; else they are an error, raised before the
+    first shard. Returns the manifest. Raises UserError where an image or the output folder cannot be used.
     """
     offenders = _scan(source, workers)
-    usable = _without_offenders(source, offenders, on_bad)
+    usable = _without_offenders(source, offenders, skip_offenders)
     recipe = recipe_of(usable, settings)
     with claimed(out, recipe, usable.listing_sha256):
         written = _write_shards(usable, settings, out, recipe_hash(recipe, usable), workers)
@@ -73,9 +71,9 @@ def _scan(source: Source, workers: int) -> list[Offender]:
     return offenders
 
 
-def _without_offenders(source: Source, offenders: Sequence[Offender], on_bad: OnBad) -> Source:
-    """Refuse unusable images, or return the source without them."""
-    if offenders and on_bad == "error":
+def _without_offenders(source: Source, offenders: Sequence[Offender], skip: bool) -> Source:
+    """Return the source without its unusable images. Raises UserError where there are some, unless `skip` is set."""
+    if offenders and not skip:
         lines = [f"{o.file}: {o.rule}; {o.remedy}" for o in offenders]
         raise joined("unusable images (mend them, or leave them out with --on-bad skip)", lines)
     usable = source.without(offenders)

@@ -15,6 +15,7 @@ from common.errors import UserError
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
 UNFINISHED = ".parts"  # the folder that `make` keeps beside the levels until the set is complete
+ImageFormat = Literal["png", "webp", "jpeg"]
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
 
 
@@ -30,7 +31,7 @@ class _Part(BaseModel):
 class Codec(_Part):
     """How images are stored."""
 
-    name: Literal["png", "webp", "jpeg"] = Field("png", description="png and webp are lossless, jpeg is not")
+    name: ImageFormat = Field("png", description="png and webp are lossless, jpeg is not")
     quality: int | None = Field(None, ge=1, le=100, description="of jpeg; null for the lossless ones")
 
     @property
