@@ -21,7 +21,7 @@ from data_shards.format.manifest import UNFINISHED, LevelInfo, Manifest, Skipped
 from data_shards.sources.base import Offender, Source
 
 from .output_folder import claimed
-from .recipe import Settings, recipe_hash, recipe_of
+from .recipe import Settings, hash_recipe, recipe_of
 from .shard_writer import ShardJob, WrittenShard, write_shard
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, sk
     usable = _without_offenders(source, offenders, skip_offenders)
     recipe = recipe_of(usable, settings)
     with claimed(out, recipe, usable.listing_sha256):
-        written = _write_shards(usable, settings, out, recipe_hash(recipe, usable), workers)
+        written = _write_shards(usable, settings, out, hash_recipe(recipe, usable), workers)
         top_labels = index.labels_of(index.join([shard.tables[settings.levels[0]] for shard in written]))
         made = Manifest(
             schema_version=manifest.SCHEMA_VERSION,
@@ -84,24 +84,24 @@ def _without_offenders(source: Source, offenders: Sequence[Offender], skip: bool
     return usable
 
 
-def _write_shards(source: Source, settings: Settings, out: Path, recipe: str, workers: int) -> list[WrittenShard]:
-    """Write every shard, in order. recipe: hash of what decides the bytes."""
+def _write_shards(source: Source, settings: Settings, out: Path, recipe_hash: str, workers: int) -> list[WrittenShard]:
+    """Write every shard, in order. recipe_hash: of what decides the bytes."""
     written: list[WrittenShard] = []
     with progress_bar() as bar:
         task = bar.add_task("writing", total=len(source.names))
-        for shard in ordered_map(write_shard, _jobs(source, settings, out, recipe), workers):
+        for shard in ordered_map(write_shard, _jobs(source, settings, out, recipe_hash), workers):
             written.append(shard)
             bar.advance(task, shard.shards[settings.levels[0]].samples)
     return written
 
 
-def _jobs(source: Source, settings: Settings, out: Path, recipe: str) -> Iterator[ShardJob]:
+def _jobs(source: Source, settings: Settings, out: Path, recipe_hash: str) -> Iterator[ShardJob]:
     factors = tuple(factor.name for factor in source.factors)
     labels = tuple(label.name for label in source.labels)
     count, step = len(source.names), settings.samples_per_shard
     for number, start in enumerate(range(0, count, step)):
         samples = source.part(start, min(start + step, count))
-        yield ShardJob(out, number, start, samples, settings, factors, labels, recipe)
+        yield ShardJob(out, number, start, samples, settings, factors, labels, recipe_hash)
 
 
 def _write_index(out: Path, level: int, written: Sequence[WrittenShard]) -> LevelInfo:

@@ -38,7 +38,7 @@ def recipe_of(source: Source, settings: Settings) -> dict[str, Any]:
     }
 
 
-def recipe_hash(recipe: dict[str, Any], source: Source) -> str:
+def hash_recipe(recipe: dict[str, Any], source: Source) -> str:
     """Return a sha256 over recipe, source files and tools: a finished shard with another one is written again."""
     text = json.dumps([recipe, source.listing_sha256, tool_versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -36,7 +36,7 @@ from .recipe import Settings
 class ShardJob:
     """What a worker needs to write shard `number`, whose first sample is `start` of the set.
 
-    factors, labels: names of the columns of the index. recipe: hash of what decides the bytes.
+    factors, labels: names of the columns of the index. recipe_hash: of what decides the bytes.
     """
 
     out: Path
@@ -46,7 +46,7 @@ class ShardJob:
     settings: Settings
     factors: tuple[str, ...]
     labels: tuple[str, ...]
-    recipe: str
+    recipe_hash: str
 
     def tar(self, level: int) -> Path:
         """The path of the shard at a level."""
@@ -127,7 +127,7 @@ def _annotation(sample: Sample) -> bytes:
 
 def _write_sidecar(job: ShardJob, written: WrittenShard) -> None:
     stream = io.BytesIO()
-    note = {"recipe": job.recipe, "shards": {level: shard.model_dump() for level, shard in written.shards.items()}}
+    note = {"recipe": job.recipe_hash, "shards": {level: shard.model_dump() for level, shard in written.shards.items()}}
     arrays: dict[str, Any] = {
         f"{level}/{name}": values for level, table in written.tables.items() for name, values in table.items()
     }
@@ -136,7 +136,7 @@ def _write_sidecar(job: ShardJob, written: WrittenShard) -> None:
 
 
 def _finished(job: ShardJob) -> WrittenShard | None:
-    """Return what an earlier run wrote, where recipe, sidecar, sizes and hashes all agree; else None."""
+    """Return what an earlier run wrote, where the recipe's hash, sidecar, sizes and hashes all agree; else None."""
     try:
         with np.load(job.sidecar, allow_pickle=False) as arrays:
             note = json.loads(str(arrays["note"]))
@@ -147,9 +147,10 @@ def _finished(job: ShardJob) -> WrittenShard | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing, or cut short by a crash
         return None
     shards = {int(level): Shard.model_validate(shard) for level, shard in note["shards"].items()}
-    if note["recipe"] != job.recipe or not all(_unchanged(job.tar(level), shard) for level, shard in shards.items()):
+    if note["recipe"] != job.recipe_hash:
         return None
-    return WrittenShard(tables, shards)
+    unchanged = all(_unchanged(job.tar(level), shard) for level, shard in shards.items())
+    return WrittenShard(tables, shards) if unchanged else None
 
 
 def _unchanged(path: Path, shard: Shard) -> bool:

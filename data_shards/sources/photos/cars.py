@@ -67,7 +67,7 @@ def cars(src: Path, size: int) -> Photos:
         data_set="cars",
         store=store,
         photos=tuple(boxed),
-        how=OwnBox(size),
+        transform=OwnBox(size),
         recipe=recipe,
         listing_sha256=photos_hash(store, boxed),
         own_labels=(Label(name="class", classes=classes),),

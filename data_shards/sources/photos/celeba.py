@@ -52,7 +52,7 @@ def celeba(src: Path, size: int, crop: str = "paper", labels: Path | None = None
         data_set="celeba",
         store=store,
         photos=tuple(photos),
-        how=FixedBox(size, "CelebA", (WIDTH, HEIGHT), CROPS[crop]),
+        transform=FixedBox(size, "CelebA", (WIDTH, HEIGHT), CROPS[crop]),
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
         own_labels=table_labels(tables),

@@ -41,7 +41,7 @@ def chairs(src: Path, size: int) -> Photos:
         data_set="chairs",
         store=store,
         photos=tuple(photos),
-        how=FixedBox(size, "3D Chairs", (SIDE, SIDE), centre(SIDE, SIDE, CROP)),
+        transform=FixedBox(size, "3D Chairs", (SIDE, SIDE), centre(SIDE, SIDE, CROP)),
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
         own_labels=(Label(name="model", classes=tuple(classes)), Label(name="azimuth"), Label(name="elevation")),

@@ -23,14 +23,14 @@ UInt8 = NDArray[np.uint8]
 IDENTICAL = "pixel_identical"
 
 
-class Recipe(ABC):
+class CropAndResize(ABC):
     """How every image of a source is cropped and resized. It pickles."""
 
     size: int  # px of the largest level
 
     @abstractmethod
     def refuse(self, width: int, height: int, box: Box | None) -> None:
-        """Raise a Fault for an image of another size than the recipe is made for."""
+        """Raise a Fault where an image, or its box, is not of a size that can be cropped so. width, height: px."""
 
     @abstractmethod
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
@@ -61,13 +61,13 @@ def must_be(width: int, height: int, expected: tuple[int, int], data_set: str) -
 
 
 @dataclass(frozen=True)
-class LargestSquare(Recipe):
+class LargestSquare(CropAndResize):
     """The largest centred square, Lanczos to size; never enlarged."""
 
     size: int
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
-        """Raise a Fault where the image has another size than the recipe is made for."""
+        """Raise a Fault where the shorter side is below `size`."""
         if min(width, height) < self.size:
             rule = f"is {width}x{height}, too small for {self.size} px"
             raise Fault(rule, "choose a smaller largest resolution")
@@ -78,7 +78,7 @@ class LargestSquare(Recipe):
 
 
 @dataclass(frozen=True)
-class FixedBox(Recipe):
+class FixedBox(CropAndResize):
     """One box for all images of a set that has one size; Lanczos to `size`, up or down."""
 
     size: int
@@ -87,7 +87,7 @@ class FixedBox(Recipe):
     box: Box
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
-        """Raise a Fault where the image has another size than the recipe is made for."""
+        """Raise a Fault where the image has another size than `expected`."""
         must_be(width, height, self.expected, self.data_set)
 
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
@@ -96,13 +96,13 @@ class FixedBox(Recipe):
 
 
 @dataclass(frozen=True)
-class OwnBox(Recipe):
+class OwnBox(CropAndResize):
     """Each image's own box, Lanczos to a square whatever its aspect."""
 
     size: int
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
-        """Raise a Fault where the image has another size than the recipe is made for."""
+        """Raise a Fault where the box is empty, or not wholly in the image."""
         assert box is not None
         left, top, right, bottom = box
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
@@ -116,7 +116,7 @@ class OwnBox(Recipe):
 
 
 @dataclass(frozen=True)
-class AsIs(Recipe):
+class AsIs(CropAndResize):
     """Images of `side` px (a power of two) untouched, or their exact box means at `size`.
 
     image_list: the published list whose final_md5 (of the CHW bytes) says which images are the published ones. first:
@@ -130,7 +130,7 @@ class AsIs(Recipe):
     first: int | None = None
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
-        """Raise a Fault where the image has another size than the recipe is made for."""
+        """Raise a Fault where the image is not square with a side of `side` px."""
         must_be(width, height, (self.side, self.side), self.data_set)
 
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:

@@ -1,4 +1,4 @@
-"""The source that all data sets of image files share: a store, a recipe, and labels for each image."""
+"""The source that all data sets of image files share: a store, crop and resize, and labels for each image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_shards.format.manifest import Factor, Label
 from data_shards.sources.base import Offender, Sample, listing_hash
 from data_shards.sources.containers.image_store import Fault, Photo, Store
 
-from .crop_and_resize import IDENTICAL, Recipe
+from .crop_and_resize import IDENTICAL, CropAndResize
 from .rejection_rules import inspect, rgb
 
 GREY = "grey images are stored as RGB"
@@ -28,29 +28,28 @@ class Part:
     """Images of one shard, as an iterable of samples. labels: names of the photos' label values."""
 
     store: Store
-    how: Recipe
+    transform: CropAndResize
     photos: tuple[Photo, ...]
     labels: tuple[str, ...]
 
     def __iter__(self) -> Iterator[Sample]:
         for photo in self.photos:
             image = rgb(self.store, photo)
-            labels = dict(zip(self.labels, photo.labels, strict=True)) | self.how.measured(image, photo.name)
-            yield Sample(photo.name, self.how.pixels(image, photo.box), labels, {})
+            labels = dict(zip(self.labels, photo.labels, strict=True)) | self.transform.measured(image, photo.name)
+            yield Sample(photo.name, self.transform.pixels(image, photo.box), labels, {})
 
 
 @dataclass(frozen=True)
 class Photos:
     """Images of a store in a fixed order, as a source.
 
-    how: crop and resize. own_labels: what the photos' label values are. measured_labels: what `how` measures of the
-    pixels.
+    own_labels: what the photos' label values are. measured_labels: what `transform` measures of the pixels.
     """
 
     data_set: str
     store: Store
     photos: tuple[Photo, ...]
-    how: Recipe
+    transform: CropAndResize
     recipe: dict[str, Any]
     listing_sha256: str
     own_labels: tuple[Label, ...] = ()
@@ -71,12 +70,12 @@ class Photos:
 
     def part(self, start: int, stop: int) -> Part:
         """Return samples start to stop - 1."""
-        return Part(self.store, self.how, self.photos[start:stop], tuple(label.name for label in self.own_labels))
+        return Part(self.store, self.transform, self.photos[start:stop], tuple(label.name for label in self.own_labels))
 
     def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
         """Decode every image once. Yields one result per image: None where it can be used."""
         groups = (self.photos[i : i + _AT_ONCE] for i in range(0, len(self.photos), _AT_ONCE))
-        inspect_all = functools.partial(_inspect_all, self.store, self.how)
+        inspect_all = functools.partial(_inspect_all, self.store, self.transform)
         for results in ordered_map(inspect_all, groups, workers, preload):
             yield from results
 
@@ -93,8 +92,8 @@ class Photos:
         return (f"{int(identical.sum()):,} of {len(identical):,} images are pixel-identical to ones of the image list",)
 
 
-def _inspect_all(store: Store, how: Recipe, photos: Sequence[Photo]) -> list[Offender | None]:
-    return [inspect(store, how, photo) for photo in photos]
+def _inspect_all(store: Store, transform: CropAndResize, photos: Sequence[Photo]) -> list[Offender | None]:
+    return [inspect(store, transform, photo) for photo in photos]
 
 
 def photos_hash(store: Store, photos: Sequence[Photo]) -> str:

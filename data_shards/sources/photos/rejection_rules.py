@@ -11,33 +11,34 @@ from common.errors import UserError
 from data_shards.sources.base import Offender
 from data_shards.sources.containers.image_store import Fault, Photo, Store
 
-from .crop_and_resize import Recipe
+from .crop_and_resize import CropAndResize
 
 MAX_PIXELS = 100_000_000
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 
 
-def inspect(store: Store, recipe: Recipe, photo: Photo) -> Offender | None:
+def inspect(store: Store, transform: CropAndResize, photo: Photo) -> Offender | None:
     """Open and decode one image. Returns what is wrong with it, or None."""
     try:
         if photo.fault:
             raise Fault(*photo.fault)
-        _refuse_unusable(store, recipe, photo, store.read(photo))
+        _refuse_unusable(store, transform, photo, store.read(photo))
     except Fault as fault:
         rule, remedy = fault.args
         return Offender(store.where(photo), rule, remedy)
     return None
 
 
-def _refuse_unusable(store: Store, recipe: Recipe, photo: Photo, data: bytes) -> None:
+def _refuse_unusable(store: Store, transform: CropAndResize, photo: Photo, data: bytes) -> None:
     """Raise a Fault with the first rule that an image breaks. data: its file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = store.open(data)
             _refuse_header(image, data)
-            recipe.refuse(image.width, image.height, photo.box)
-            image.draft(image.mode, (recipe.size, recipe.size))  # a smaller JPEG decodes faster, with the same errors
+            transform.refuse(image.width, image.height, photo.box)
+            size = (transform.size, transform.size)
+            image.draft(image.mode, size)  # a smaller JPEG decodes faster, with the same errors
             image.load()
             _refuse_transparent(image)
     except Image.DecompressionBombError:
