@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,28 @@ class Source(Protocol):
     def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
         """Return notes that follow from the written samples. labels: int64 [N] by name."""
         ...
+
+
+class NumberedImages:
+    """Base of sources whose images have their number in the data set as their only label, and are all usable.
+
+    They are drawn, or rows of one file of arrays: none can be unusable by itself.
+    """
+
+    labels: ClassVar[tuple[Label, ...]] = (Label(name="index"),)
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
+        """Yield nothing: there is no file to look at."""
+        return iter(())
+
+    def without(self, offenders: Sequence[Offender]) -> Self:
+        """Return the source itself: there are no offenders."""
+        return self
+
+    def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
+        """Return no notes."""
+        return ()
 
 
 def listing_hash(lines: Iterable[str]) -> str:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.random_numbers import Purpose
-from data_shards.format.manifest import Factor, Label
+from data_shards.format.manifest import Factor
 from data_shards.format.tars import sha256
 from data_shards.read.sample_order import permutation
 from data_shards.sources.containers.npz_and_hdf5 import open_arrays
 
-from .base import Offender, Sample, listing_hash
+from .base import NumberedImages, Sample, listing_hash
 
 Int64 = NDArray[np.int64]
 Sizes = Mapping[str, int]
@@ -53,13 +53,15 @@ PUBLISHED = {published.name: published for published in (SHAPES3D, MPI3D, CARS3D
 
 
 @dataclass(frozen=True)
-class GridPart:
-    """Sorted rows of the file, as an iterable of samples."""
+class Grid(NumberedImages):
+    """A sorted choice of a published file's images. index: int64 [N], their rows; sizes: factors and their sizes."""
 
     path: Path
     published: Published
     sizes: tuple[tuple[str, int], ...]
     index: Int64
+    file_sha256: str
+    channels: ClassVar[int] = 3
 
     def __iter__(self) -> Iterator[Sample]:
         if not len(self.index):
@@ -73,20 +75,6 @@ class GridPart:
                     factors = dict(zip(names, map(int, classes), strict=True))
                     yield Sample(f"{row:07d}", piece[row - start], {"index": int(row)}, factors)
                 start += len(piece)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A sorted choice of a published file's images."""
-
-    path: Path
-    published: Published
-    sizes: tuple[tuple[str, int], ...]
-    index: Int64
-    file_sha256: str
-    channels: int = field(default=3, init=False)
-    labels: tuple[Label, ...] = field(default=(Label(name="index"),), init=False)
-    notes: tuple[str, ...] = field(default=(), init=False)
 
     @property
     def data_set(self) -> str:
@@ -113,21 +101,9 @@ class Grid:
         """Hash of the file and of the chosen rows."""
         return listing_hash([self.file_sha256, *self.names])
 
-    def part(self, start: int, stop: int) -> GridPart:
+    def part(self, start: int, stop: int) -> Grid:
         """Return samples start to stop - 1."""
-        return GridPart(self.path, self.published, self.sizes, self.index[start:stop])
-
-    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
-        """Yield nothing: arrays hold no file that could be unusable."""
-        return iter(())
-
-    def without(self, offenders: Sequence[Offender]) -> Grid:
-        """Return the source itself: there are no offenders."""
-        return self
-
-    def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
-        """Return no notes."""
-        return ()
+        return replace(self, index=self.index[start:stop])
 
 
 def grid(path: Path, published: Published, count: int | None) -> Grid:

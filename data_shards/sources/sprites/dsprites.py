@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from common.errors import UserError
-from data_shards.format.manifest import Factor, Label
+from data_shards.format.manifest import Factor
 from data_shards.format.tars import sha256
-from data_shards.sources.base import Offender, Sample, listing_hash
+from data_shards.sources.base import NumberedImages, Sample, listing_hash
 from data_shards.sources.containers.npz_and_hdf5 import Arrays, open_arrays
 from data_shards.sources.factor_grids import choose
 
@@ -22,15 +22,18 @@ _REMEDY = "name the published dsprites_ndarray_co1sh3sc6or40x32y32_64x64 file, o
 
 
 @dataclass(frozen=True)
-class Part:
-    """Samples by dataset index, as an iterable: drawn at `size` px, or from stored bits.
+class DSprites(NumberedImages):
+    """A sorted choice of dSprites at one size, as a source: drawn at `size` px, or from stored bits.
 
-    bits: uint8 [N, 512], np.packbits of 64x64; None draws.
+    index: int64 [N], dataset indices. bits: uint8 [N, 512], np.packbits of 64x64; None draws.
     """
 
     index: Int64
     size: int
     bits: UInt8 | None = None
+    drawn_by: str = "renderer"
+    data_set: ClassVar[str] = "dsprites"
+    channels: ClassVar[int] = 1
 
     def __iter__(self) -> Iterator[Sample]:
         for start in range(0, len(self.index), _images_at_once(self.size)):
@@ -50,24 +53,6 @@ class Part:
             return images
         images = render(self.index[rows], self.size)
         return images * np.uint8(255) if self.size == 64 else images
-
-
-def _images_at_once(size: int) -> int:
-    return max(1, 256 * 64 * 64 // size**2)
-
-
-@dataclass(frozen=True)
-class DSprites:
-    """A sorted choice of dataset indices at one size, as a source."""
-
-    index: Int64
-    size: int
-    bits: UInt8 | None = None
-    drawn_by: str = "renderer"
-    data_set: str = field(default="dsprites", init=False)
-    channels: int = field(default=1, init=False)
-    labels: tuple[Label, ...] = field(default=(Label(name="index"),), init=False)
-    notes: tuple[str, ...] = field(default=(), init=False)
 
     @property
     def names(self) -> Sequence[str]:
@@ -94,22 +79,14 @@ class DSprites:
         """Hash of the chosen indices."""
         return listing_hash(self.names)
 
-    def part(self, start: int, stop: int) -> Part:
+    def part(self, start: int, stop: int) -> DSprites:
         """Return samples start to stop - 1."""
         bits = None if self.bits is None else self.bits[start:stop]
-        return Part(self.index[start:stop], self.size, bits)
+        return replace(self, index=self.index[start:stop], bits=bits)
 
-    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
-        """Yield nothing: drawn images are always usable."""
-        return iter(())
 
-    def without(self, offenders: Sequence[Offender]) -> DSprites:
-        """Return the source itself: there are no offenders."""
-        return self
-
-    def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
-        """Return no notes."""
-        return ()
+def _images_at_once(size: int) -> int:
+    return max(1, 256 * 64 * 64 // size**2)
 
 
 def dsprites(count: int | None, size: int, file: Path | None = None) -> DSprites:
