@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from common.arrays import Float64
 from common.errors import UserError
 from evaluation.inputs.run import Run
 from trainer.checkpoints import ema_snapshots
@@ -26,7 +26,6 @@ from trainer.config.schema import GanConfig
 from trainer.config.sections import PowerAverage
 from trainer.steps import ema
 
-Float = NDArray[np.float64]
 WIDEST = 0.28  # sigma_rel; at 0.2887 gamma is 0, which weighs all images alike
 LIMIT = 0.1  # largest relative residual that is accepted
 SHOWN = 3  # weights at each end
@@ -36,18 +35,18 @@ CUTOFF = 1e-12  # of singular values, relative: without it nearly equal snapshot
 class Profile(NamedTuple):
     """p(tau) = (gamma + 1) / t * (tau / t)^gamma on [0, t], with integral 1. t: images, gamma: arrays of one shape."""
 
-    t: Float
-    gamma: Float
+    t: Float64
+    gamma: Float64
 
 
-def inner(a: Profile, b: Profile) -> Float:
+def inner(a: Profile, b: Profile) -> Float64:
     """Return the integral of p_a p_b over all tau, in 1 / images, for every a (rows) and b (columns): [A, B]."""
     ta, ga, tb, gb = a.t[:, None], a.gamma[:, None], b.t[None], b.gamma[None]
     end = np.minimum(ta, tb)  # both are 0 after their own t
     return (ga + 1) * (gb + 1) / (ga + gb + 1) * end / (ta * tb) * (end / ta) ** ga * (end / tb) ** gb
 
 
-def fit(stored: Profile, wanted: Profile) -> tuple[Float, Float]:
+def fit(stored: Profile, wanted: Profile) -> tuple[Float64, Float64]:
     """Return the weights [S, W] of the stored profiles for each wanted one, and the relative residuals [W].
 
     Least squares among weights with sum 1 (the paper leaves the sum free), so that a parameter that training has not
@@ -97,7 +96,7 @@ def reconstruct(run: Run, sigma_rel: float, at: int | None, out: Path | None) ->
     }
 
 
-def _fit_snapshots(used: Sequence[SnapshotMetadata], end: int, sigma_rel: float) -> tuple[Float, float]:
+def _fit_snapshots(used: Sequence[SnapshotMetadata], end: int, sigma_rel: float) -> tuple[Float64, float]:
     """Return the weights [S] of the snapshots and the relative residual. Raises a UserError above LIMIT."""
     stored = _profiles([snapshot.images_seen for snapshot in used], [snapshot.gamma for snapshot in used])
     weights, residuals = fit(stored, _profiles([end], [ema.gamma(sigma_rel)]))
@@ -107,7 +106,7 @@ def _fit_snapshots(used: Sequence[SnapshotMetadata], end: int, sigma_rel: float)
     return weights[:, 0], residual
 
 
-def combine(run: Run, paths: Sequence[Path], weights: Float) -> dict[str, Tensor]:
+def combine(run: Run, paths: Sequence[Path], weights: Float64) -> dict[str, Tensor]:
     """Return sum w_i * (weights in file i), summed in float64, in the files' precision. One file is loaded at once."""
     assert run.generator is not None
     like: dict[str, Tensor] = run.generator.network.state_dict()  # type: ignore[union-attr]
@@ -165,7 +164,7 @@ def _name(sigma_rel: float) -> str:
     return PowerAverage(sigma_rel=sigma_rel).name
 
 
-def _extremes(paths: Sequence[Path], weights: Float) -> dict[str, Any]:
+def _extremes(paths: Sequence[Path], weights: Float64) -> dict[str, Any]:
     """Return the largest and smallest weights. sum_of_sizes: how much the snapshots' rounding errors are amplified."""
     order = np.argsort(weights)
     ends = {"largest": order[::-1][:SHOWN], "smallest": order[:SHOWN]}

@@ -14,11 +14,11 @@ import typer
 
 from common.errors import UserError
 from data_shards.read.variant_names import Variant
-from evaluation.inputs.choices import KINDS, FidProtocol
+from evaluation.inputs.choices import KINDS, FidCodes, FidProtocol
 from evaluation.inputs.options import EmaOption, Seed, Step
 from trainer.config.inception_files import FILES, Inception
 
-Target = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
+RunOrExport = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[
     FidProtocol | None, typer.Option(help="whose features [default: factor-net for dSprites, clean for all else]")
 ]
@@ -34,12 +34,12 @@ Release = Annotated[
 
 
 def fid_command(
-    run: Target,
+    run: RunOrExport,
     samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
     protocol: ProtocolOption = None,
     of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)} [default: the run's own]")] = "",
     codes: Annotated[
-        Literal["posterior", "prior", "both"] | None,
+        FidCodes,
         typer.Option(help="c from the aggregated posterior, from N(0, I), or each in turn [default: as in training]"),
     ] = None,
     ema: EmaOption = None,

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, get_args
+from typing import Any
 
 from common.errors import UserError
 from common.progress import progress_bar
 from evaluation.fid.extractors import FeatureNet
 from evaluation.fid.plan import Plan
 from evaluation.fid.table_rows import COLUMNS, row
-from evaluation.inputs.choices import KINDS, Codes, FidProtocol, Kind
+from evaluation.inputs.choices import KINDS, Codes, FidCodes, FidProtocol, Kind
 from evaluation.inputs.reals import Reals
 from evaluation.inputs.target import EvaluationTarget, open_target
 from evaluation.records.file_lock import hold_lock
@@ -74,7 +74,7 @@ def network(
     return extractors.load(chosen, target.inception, weights, target.path, world.device)
 
 
-def code_sources(target: EvaluationTarget, requested: Literal["posterior", "prior", "both"] | None) -> list[Codes]:
+def code_sources(target: EvaluationTarget, requested: FidCodes) -> list[Codes]:
     """Return where codes come from, in the order of measuring.
 
     Of both, the run's own is last: `best` is chosen by the newest record.
@@ -88,7 +88,7 @@ def code_sources(target: EvaluationTarget, requested: Literal["posterior", "prio
 def requested_kinds(target: EvaluationTarget, text: str) -> tuple[Kind, ...]:
     """Read --of: kinds of images in the order of KINDS; the target's own where the text is empty."""
     names = [name.strip() for name in text.split(",") if name.strip()] if text else [target.kinds[0]]
-    wrong = [name for name in names if name not in get_args(Kind)]
+    wrong = [name for name in names if name not in KINDS]
     if wrong or not names:
         raise UserError(f"--of: {text!r}: unknown {', '.join(wrong) or 'value'}; choose from {', '.join(KINDS)}")
     return tuple(kind for kind in KINDS if kind in names)

@@ -7,15 +7,15 @@ import io
 import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
 from PIL import Image
 from PIL import __version__ as pillow_version
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
+from common.arrays import UInt8
+
 from .manifest import Codec
 
-UInt8 = NDArray[np.uint8]
 _MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-UInt8 = NDArray[np.uint8]
+from common.arrays import UInt8
 
 
 def pyramid(image: UInt8, levels: Sequence[int]) -> dict[int, UInt8]:
@@ -37,3 +36,8 @@ def box_mean(images: Tensor, size: int) -> Tensor:
         return images
     means = torch.nn.functional.avg_pool2d(images.to(torch.float32), images.shape[-1] // size)
     return means.add_(0.5).floor_().to(torch.uint8)
+
+
+def at_most(images: Tensor, size: int) -> Tensor:
+    """Shrink images above `size` px to it, by `box_mean`: uint8 [B, C, R, R] -> uint8 [B, C, r, r], r at most size."""
+    return box_mean(images, size) if images.shape[-1] > size else images

@@ -12,20 +12,19 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from common.arrays import Int64, UInt8
 from common.errors import UserError, first_line
 from data_shards.format import index, manifest
-from data_shards.format.image_codec import UInt8, decode
+from data_shards.format.image_codec import decode
 from data_shards.format.manifest import Manifest
 from data_shards.format.pyramid import box_mean
 
 from .sample_order import samples_at
 from .worker_signals import follow_parent
 
-Int64 = NDArray[np.int64]
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
 _MAX_OPEN = 128  # tars

@@ -6,11 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from common.arrays import Int64
 from common.random_numbers import Purpose, bits
-
-Int64 = NDArray[np.int64]
 
 
 @lru_cache(maxsize=3)

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from common.arrays import Int64, UInt8
 from data_shards.format.manifest import Factor, Label
 
 
@@ -18,7 +16,7 @@ class Sample:
     """One image at the set's largest level: uint8 [R, R, C]; label values and factor classes by name."""
 
     name: str
-    image: NDArray[np.uint8]
+    image: UInt8
     labels: dict[str, int]
     factors: dict[str, int]
 
@@ -89,7 +87,7 @@ class Source(Protocol):
         """Return the same source without these files."""
         ...
 
-    def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
+    def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
         """Return notes that follow from the written samples. labels: int64 [N] by name."""
         ...
 
@@ -111,7 +109,7 @@ class NumberedImages:
         """Return the source itself: there are no offenders."""
         return self
 
-    def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
+    def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
         """Return no notes."""
         return ()
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Int64
 from common.errors import UserError
 from common.random_numbers import Purpose
 from data_shards.format.manifest import Factor
@@ -24,7 +24,6 @@ from data_shards.sources.containers.npz_and_hdf5 import open_arrays
 
 from .base import NumberedImages, Sample, listing_hash
 
-Int64 = NDArray[np.int64]
 Sizes = Mapping[str, int]
 _MPI3D = {"size": 2, "camera_height": 3, "background": 3, "horizontal": 40, "vertical": 40}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from common.arrays import Float64, Int64
 from common.progress import progress_bar
 from common.random_numbers import Purpose, integers
 from data_shards.sources.sprites.renderer import COUNT, THETAS, Factors, classes, factors_of
@@ -23,13 +23,12 @@ from models.factor_net import SYMMETRY
 
 from .encoding import sprites_at
 
-Float = NDArray[np.float64]
 VALUES = ("x", "y", "scale")
 FACTORS = ("shape", "scale", "orientation", "x", "y")
 SCALE_STEP, PLACE_STEP = 0.1, 1 / 31  # between neighbouring classes
 
 
-def r_squared(truth: Float, predicted: Float) -> float:
+def r_squared(truth: Float64, predicted: Float64) -> float:
     """Return 1 - residual / total sum of squares: 1 is exact, 0 as good as the mean, below 0 worse. Both: [N]."""
     return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
 
@@ -65,7 +64,7 @@ def _concatenated(blocks: list[Factors]) -> Factors:
     return Factors(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
-def sources(samples: int, seed: int) -> NDArray[np.int64]:
+def sources(samples: int, seed: int) -> Int64:
     """Draw dataset indices [samples] of source images, uniform over the grid of factors, a function of (seed, i)."""
     return integers(seed, Purpose.EVAL_FACTORS, torch.arange(samples), (), COUNT).numpy()
 
@@ -95,9 +94,9 @@ def accuracies(truth: Factors, predicted: Factors) -> dict[str, float]:
     return {name: float(hits.mean()) for name, hits in correct.items()}
 
 
-def _distance(truth: Factors, predicted: Factors, name: str) -> Float:
+def _distance(truth: Factors, predicted: Factors, name: str) -> Float64:
     return np.abs(_double(truth, name) - _double(predicted, name))
 
 
-def _double(factors: Factors, name: str) -> Float:
+def _double(factors: Factors, name: str) -> Float64:
     return np.asarray(getattr(factors, name), np.float64)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.arrays import Float64
+
 from .labelled_codes import LabelledCodes
-from .mutual_information import Float
 
 
 class Dci(NamedTuple):
@@ -38,7 +39,7 @@ def dci(train: LabelledCodes, test: LabelledCodes, trees: int, seed: int = 0) ->
     return Dci(*spread(np.stack(importances, 1)), float(np.mean(accuracies)))
 
 
-def spread(importance: Float) -> tuple[float, float]:
+def spread(importance: Float64) -> tuple[float, float]:
     """Return (disentanglement, completeness) of importances [c, F], which are at least 0.
 
     They are 1 - entropy of the rows, and of the columns, each weighted by its share of all importance.
@@ -46,7 +47,7 @@ def spread(importance: Float) -> tuple[float, float]:
     return _concentration(importance), _concentration(importance.T)
 
 
-def _concentration(rows: Float) -> float:
+def _concentration(rows: Float64) -> float:
     """Return the mean of 1 - normalised entropy of the rows, weighted by their sums."""
     total = rows.sum()
     if total == 0 or rows.shape[1] == 1:

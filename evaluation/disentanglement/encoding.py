@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from common.arrays import Float64, Int64
 from common.errors import UserError
 from common.progress import progress_bar
 from data_shards.read.dsprites_variants import draw
@@ -19,7 +19,7 @@ from evaluation.inputs.images import signed
 from evaluation.inputs.run import Run
 
 BATCH = 512
-Represent = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+Represent = Callable[[Int64], Float64]
 """places [N] in the grid of factors -> codes [N, c]."""
 
 
@@ -32,7 +32,7 @@ class Space:
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    images: Callable[[NDArray[np.int64]], Tensor]
+    images: Callable[[Int64], Tensor]
 
     @property
     def count(self) -> int:
@@ -63,7 +63,7 @@ def space_of(run: Run, seed: int) -> Space:
     return space
 
 
-def sprites_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
+def sprites_at(run: Run, index: Int64, seed: int) -> Tensor:
     """Draw the run's variant of dSprites images by index: uint8 [B, C, 64, 64]. Each index has one draw, at epoch 0."""
     data_set = run.data.main.manifest.data_set
     if data_set != "dsprites":
@@ -74,7 +74,7 @@ def sprites_at(run: Run, index: NDArray[np.int64], seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def means(run: Run, space: Space, index: NDArray[np.int64], label: str = "encode") -> NDArray[np.float64]:
+def means(run: Run, space: Space, index: Int64, label: str = "encode") -> Float64:
     """Encode images by their places [N] in the grid: posterior means [N, c_dim]. label: of the progress bar."""
     out = np.empty((len(index), run.c_dim))
     encoder = run.require_encoder()

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Float64, Int64
 from evaluation.inputs.choices import FvmProtocolName
 
 from .encoding import Represent
 from .labelled_codes import places, random_factors
-from .mutual_information import Float, Int
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class _Voting:
     represent: Represent
     sizes: Sequence[int]
     batch: int
-    variance: Float
+    variance: Float64
     active: NDArray[np.bool_]
 
 
@@ -81,19 +81,19 @@ def fvm(represent: Represent, sizes: Sequence[int], protocol: FvmProtocol, rng: 
 
 def _global_variance(
     represent: Represent, sizes: Sequence[int], samples: int | None, rng: np.random.Generator
-) -> Float:
+) -> Float64:
     """Return the variance of each latent [c] over the whole set (samples None), or estimated from random images."""
     if samples is None:
         return represent(np.arange(math.prod(sizes))).var(0, ddof=0)
     return represent(places(random_factors(rng, samples, sizes), sizes)).var(0, ddof=1)
 
 
-def _accuracy(votes: Int, majority: Int) -> float:
+def _accuracy(votes: Int64, majority: Int64) -> float:
     """Return the share of votes [F, c] that fall on the majority's factor of their latent [c]."""
     return float(votes[majority, np.arange(votes.shape[1])].sum() / votes.sum())
 
 
-def _votes(voting: _Voting, count: int, rng: np.random.Generator) -> Int:
+def _votes(voting: _Voting, count: int, rng: np.random.Generator) -> Int64:
     """Count how often each pair (fixed factor, least varying latent) came up in `count` votes: [F, c]."""
     sizes, batch = voting.sizes, voting.batch
     fixed = rng.integers(len(sizes), size=count)

@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.arrays import Float64, Int64
+
 from .encoding import Represent
-from .mutual_information import Float, Int
 
 
 class LabelledCodes(NamedTuple):
     """codes: [N, c]; factors: classes [N, F]."""
 
-    codes: Float
-    factors: Int
+    codes: Float64
+    factors: Int64
 
 
 class PredictorProtocol(NamedTuple):
@@ -32,12 +33,12 @@ class PredictorProtocol(NamedTuple):
 PREDICTOR_PROTOCOLS = {"dlib": PredictorProtocol(10_000, 5_000, 100), "short": PredictorProtocol(1_000, 500, 10)}
 
 
-def random_factors(rng: np.random.Generator, count: int, sizes: Sequence[int]) -> Int:
+def random_factors(rng: np.random.Generator, count: int, sizes: Sequence[int]) -> Int64:
     """Draw factor classes [N, F], uniform. sizes: number of classes of each factor."""
     return np.stack([rng.integers(size, size=count) for size in sizes], 1)
 
 
-def places(classes: Int, sizes: Sequence[int]) -> Int:
+def places(classes: Int64, sizes: Sequence[int]) -> Int64:
     """Return the places [N] of factor classes [N, F] in the grid of all combinations, the last factor the fastest."""
     return np.asarray(np.ravel_multi_index(tuple(classes.T), tuple(sizes)), np.int64)
 

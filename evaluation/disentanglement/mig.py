@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .mutual_information import Float, Int, information_matrix, mutual_information
+from common.arrays import Float64, Int64
+
+from .mutual_information import information_matrix, mutual_information
 
 MIG_SAMPLES = 10_000  # images
 
 
-def mig(codes: Float, factors: Int) -> tuple[float, Float]:
+def mig(codes: Float64, factors: Int64) -> tuple[float, Float64]:
     """Return the mean over factors of (largest - runner-up mutual information) / entropy. [0, 1], 1 is best.
 
     codes: [N, c]; factors: classes [N, F]. Returns (MIG, mutual information / entropy [F, c]). The appendix prints

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.arrays import Float64
+
 from .labelled_codes import LabelledCodes
-from .mutual_information import Float, information_matrix
+from .mutual_information import information_matrix
 
 
 def modularity(data: LabelledCodes) -> float:
@@ -17,7 +19,7 @@ def modularity(data: LabelledCodes) -> float:
     return modularity_of(information_matrix(data.codes, data.factors))
 
 
-def modularity_of(information: Float) -> float:
+def modularity_of(information: Float64) -> float:
     """Return the mean over latents of 1 - (information about the other factors) / (F - 1) / (about its own factor).
 
     information: mutual information [c, F], which is squared. A latent's own factor is the one that it knows most of. A

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.arrays import Float64
+
 from .labelled_codes import LabelledCodes
-from .mutual_information import Float
 
 
-def sap(train: LabelledCodes, test: LabelledCodes, seed: int = 0) -> tuple[float, Float]:
+def sap(train: LabelledCodes, test: LabelledCodes, seed: int = 0) -> tuple[float, Float64]:
     """Return the mean over factors of the gap between the two latents that predict it best.
 
     A linear support vector machine (C 0.01, balanced class weights) sees one latent at a time. Returns (SAP, accuracies

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from common.arrays import Float64
 from common.errors import UserError
 from common.progress import progress_bar
 from evaluation.inputs.choices import Codes
@@ -22,7 +21,6 @@ from evaluation.inputs.run import Run
 
 from .factor_network import FULL_RANGE, Extractor, at_64_px, sprite_mask
 
-Float = NDArray[np.float64]
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image
 CONSTANT = 1e-4  # a smaller standard deviation counts as none: 1/300 px of a position, 1/40 of a grey level
 COLUMNS = ("factor", "share of c", "share of s", "total std", "of a range")
@@ -40,7 +38,7 @@ class Shares(NamedTuple):
     std: float
 
 
-def shares(values: Float) -> Shares:
+def shares(values: Float64) -> Shares:
     """Return how much of the variance of f(c, s) each argument controls.
 
     values: f on a full grid of codes (rows) and nuisance vectors (columns), [C, S], or [C, S, K] where f has K

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from common.arrays import Float32, Float64
 from common.errors import UserError
 from data_shards.format.pyramid import box_mean
 from data_shards.sources.sprites.renderer import Factors, render_factors
@@ -68,8 +68,8 @@ def to_factors(prediction: FactorPrediction, within: bool = True) -> Factors:
     )
 
 
-def _clamped(value: Tensor, name: str, within: bool) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = (value.clamp(*FULL_RANGE[name]) if within else value).numpy()
+def _clamped(value: Tensor, name: str, within: bool) -> Float32:
+    values: Float32 = (value.clamp(*FULL_RANGE[name]) if within else value).numpy()
     return values
 
 
@@ -90,7 +90,7 @@ def sprite_mask(images: Tensor) -> Tensor:
     return light > light.amax((1, 2), keepdim=True) / 2
 
 
-def sprite_iou(images: Tensor, prediction: FactorPrediction) -> NDArray[np.float64]:
+def sprite_iou(images: Tensor, prediction: FactorPrediction) -> Float64:
     """Return the overlap (IoU) of each image with the sprite that its predicted factors draw: [B] in [0, 1].
 
     images: uint8 [B, C, R, R]. The image's mask is that of `sprite_mask` at 64 px; a black image has overlap 0.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-Float = NDArray[np.float64]
+from common.arrays import Float64
 
 
 @dataclass
@@ -16,8 +15,8 @@ class Moments:
     """Count, sum and sum of outer products: all that the distance needs, and they add up over blocks and processes."""
 
     count: int
-    total: Float
-    outer: Float
+    total: Float64
+    outer: Float64
 
     @classmethod
     def empty(cls, dim: int) -> Moments:
@@ -32,12 +31,12 @@ class Moments:
         self.outer += x.T @ x
 
     @property
-    def mean(self) -> Float:
+    def mean(self) -> Float64:
         """Mean of the features: [dim]."""
         return self.total / self.count
 
     @property
-    def covariance(self) -> Float:
+    def covariance(self) -> Float64:
         """Covariance of the features, with the divisor N - 1: [dim, dim]."""
         mean = self.mean
         return (self.outer - self.count * np.outer(mean, mean)) / (self.count - 1)

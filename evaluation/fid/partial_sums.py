@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from common.arrays import Float32
 from common.atomic_writes import publish
 from common.errors import UserError
 from evaluation.inputs.images import BLOCK
@@ -104,14 +104,14 @@ class Store:
         if self.kept_images is None or block * BLOCK < self.kept_images:
             np.save(self.features / f"{block:06d}.npy", features.float().cpu().numpy())
 
-    def load_features(self, count: int) -> NDArray[np.float32]:
+    def load_features(self, count: int) -> Float32:
         """Load the features of images 0 to count - 1: [count, dim]. Raises UserError where some are gone."""
         try:
             blocks = [np.load(self.features / f"{block:06d}.npy") for block in range(-(-count // BLOCK))]
         except (OSError, ValueError, EOFError) as error:
             self.remove()
             raise UserError(f"{self.features}: features are gone ({error}); run the same command again") from None
-        features: NDArray[np.float32] = np.concatenate(blocks)[:count]
+        features: Float32 = np.concatenate(blocks)[:count]
         return features
 
     @property

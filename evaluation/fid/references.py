@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from common.arrays import Float32
 from common.atomic_writes import publish
 from common.errors import UserError, first_line
 from evaluation.inputs.reals import Reals
@@ -44,7 +43,7 @@ class Reference:
 
     identity: dict[str, Any]
     moments: Moments
-    features: NDArray[np.float32]
+    features: Float32
 
 
 def identity_of(data: Identity, net: FeatureNet, resolution: int, count: int, seed: int) -> dict[str, Any]:

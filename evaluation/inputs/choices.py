@@ -12,6 +12,8 @@ Codes = Literal["posterior", "prior", "none"]
 """Where codes c come from: the aggregated posterior of reals, N(0, I), or nowhere in a GAN without a code."""
 RequestedCodes = Literal["posterior", "prior"] | None
 """None: as in training."""
+FidCodes = Literal["posterior", "prior", "both"] | None
+"""Of `fid`: both measures each in turn."""
 
 FidProtocol = Literal["factor-net", "clean", "legacy_pytorch"]
 """Features behind FID: of the shipped factor network, of clean-fid's Inception, of pytorch-fid's Inception."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from .choices import RequestedCodes
 
 RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are looked at")]
@@ -13,7 +15,7 @@ Step = Annotated[
     str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")
 ]
 CodesOption = Annotated[
-    Literal["posterior", "prior"] | None,
+    RequestedCodes,
     typer.Option(help="c from the aggregated posterior or from N(0, I) [default: as in training]"),
 ]
 EmaOption = Annotated[

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_shards.format.pyramid import box_mean
+from data_shards.format.pyramid import at_most
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, nuisance, of_codes, own_kind
 from evaluation.inputs.run import Run
@@ -33,9 +33,5 @@ def frames(run: Run, source: Codes, seed: int) -> Iterator[Tensor]:
 
 def video(run: Run, source: Codes, seed: int, path: Path) -> None:
     """Write a lossless, endless WebP."""
-    pictures = [grid(_small(images.cpu()), len(images)) for images in frames(run, source, seed)]
+    pictures = [grid(at_most(images.cpu(), WIDTH), len(images)) for images in frames(run, source, seed)]
     write_video(path, pictures)
-
-
-def _small(images: Tensor) -> Tensor:
-    return box_mean(images, WIDTH) if images.shape[-1] > WIDTH else images

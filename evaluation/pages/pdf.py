@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.atomic_writes import publish
-from data_shards.format.pyramid import box_mean
+from data_shards.format.pyramid import at_most
 from trainer.export.image_grids import grid
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # at INFO it logs every glyph that it embeds
@@ -61,10 +61,6 @@ def _page(panel: Panel) -> Figure:
         figure.text(MARGIN / A4[0], (bottom + side / 2) / A4[1], text, fontsize=8, va="center")
         left, width = MARGIN + label, len(images) * side
         axes = figure.add_axes((left / A4[0], bottom / A4[1], width / A4[0], (side - GAP) / A4[1]))
-        axes.imshow(np.asarray(grid(_small(images), len(images))), interpolation="none", aspect="auto")
+        axes.imshow(np.asarray(grid(at_most(images, LARGEST), len(images))), interpolation="none", aspect="auto")
         axes.set_axis_off()
     return figure
-
-
-def _small(images: Tensor) -> Tensor:
-    return box_mean(images, LARGEST) if images.shape[-1] > LARGEST else images

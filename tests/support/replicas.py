@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.io import savemat
 
-UInt8 = NDArray[np.uint8]
+from common.arrays import Int64, UInt8
+
 _NAMES = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
     "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
@@ -52,7 +53,7 @@ def celeba(folder: Path, count: int, kind: Literal["folder", "zip"] = "folder", 
     return folder
 
 
-def celeba_labels(folder: Path, count: int, kind: str = "txt") -> dict[str, NDArray[np.int64]]:
+def celeba_labels(folder: Path, count: int, kind: str = "txt") -> dict[str, Int64]:
     """CelebA's label files for 000001.jpg to COUNT.jpg; returns the values as they stand in the files, [count, C]."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(count)

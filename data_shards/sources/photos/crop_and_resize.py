@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from common.arrays import UInt8
 from common.errors import UserError
 from data_shards.format.pyramid import pyramid
 from data_shards.sources.containers.image_store import Box, Fault
 
 from .label_files import read_image_list
 
-UInt8 = NDArray[np.uint8]
 IDENTICAL = "pixel_identical"
 
 

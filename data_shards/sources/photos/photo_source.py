@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from common.arrays import Int64
 from common.process_pool import ordered_map
 from data_shards.format.manifest import Factor, Label
 from data_shards.sources.base import Offender, Sample, listing_hash
@@ -84,7 +82,7 @@ class Photos:
         bad = {offender.file for offender in offenders}
         return replace(self, photos=tuple(p for p in self.photos if self.store.where(p) not in bad))
 
-    def findings(self, labels: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
+    def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
         """Return a note on how many images are pixel-identical to published ones, where that was measured."""
         if IDENTICAL not in labels:
             return ()

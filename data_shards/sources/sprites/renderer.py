@@ -10,11 +10,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Float = NDArray[np.float32]
-UInt8 = NDArray[np.uint8]
-Int64 = NDArray[np.int64]
+from common.arrays import Float32, Float64, Int64, UInt8
 
 FACTOR_NAMES = ("shape", "scale", "orientation", "pos_x", "pos_y")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
@@ -29,10 +27,10 @@ class Factors(NamedTuple):
     """Factor values, each [N]: shape class 0..2, scale 0.5..1, orientation in radians, x and y in [0, 1]."""
 
     shape: Int64
-    scale: Float
-    theta: NDArray[np.float64]
-    x: Float
-    y: Float
+    scale: Float32
+    theta: Float64
+    x: Float32
+    y: Float32
 
 
 def classes(index: ArrayLike) -> Int64:
@@ -54,7 +52,7 @@ def factors_of(factor_classes: Int64) -> Factors:
 
 
 @lru_cache(maxsize=1)
-def _outlines() -> tuple[Float, ...]:
+def _outlines() -> tuple[Float32, ...]:
     """The three outlines at scale 1 around the origin, in units of the canvas: float32 [V, 2] each, y down."""
     square = np.array([[-9.6, -9.6], [9.6, -9.6], [9.6, 9.6], [-9.6, 9.6]])
     t = 2.0 * np.pi * np.arange(100) / 100
@@ -65,7 +63,7 @@ def _outlines() -> tuple[Float, ...]:
     return tuple((points / 64.0).astype(np.float32) for points in (square, ellipse, heart))
 
 
-def _vertices(outline: Float, factors: Factors) -> NDArray[np.float64]:
+def _vertices(outline: Float32, factors: Factors) -> Float64:
     """Vertices on the 64 px canvas: float64 [N, V, 2]. The float32 operations stand in OpenGL's order."""
     scale, cos, sin = (
         a.astype(np.float32)[:, None] for a in (factors.scale, np.cos(factors.theta), np.sin(factors.theta))
@@ -89,7 +87,7 @@ class _Crossings(NamedTuple):
     sign: Int64
 
 
-def _crossings(vertices: NDArray[np.float64], rows_per_px: int) -> _Crossings:
+def _crossings(vertices: Float64, rows_per_px: int) -> _Crossings:
     """Crossings with the scan lines at (row + 1/2) / rows_per_px. vertices: [N, V, 2] in px.
 
     Vertices snap to 1/256 px, as OpenGL's do; x = numerator / denominator is exact, in 1/256 px. An edge covers
@@ -115,7 +113,7 @@ def _crossings(vertices: NDArray[np.float64], rows_per_px: int) -> _Crossings:
     return _Crossings(image, row, numerator, np.abs(high - low), sign)
 
 
-def _raster_binary(vertices: NDArray[np.float64]) -> UInt8:
+def _raster_binary(vertices: Float64) -> UInt8:
     """A pixel is on where its centre is inside (even-odd); a centre on a left crossing is inside. -> [N, 64, 64]."""
     count, size = len(vertices), 64
     c = _crossings(vertices, 1)
@@ -126,7 +124,7 @@ def _raster_binary(vertices: NDArray[np.float64]) -> UInt8:
     return np.ascontiguousarray(parity[..., :size])
 
 
-def _raster_smooth(vertices: NDArray[np.float64], size: int) -> UInt8:
+def _raster_smooth(vertices: Float64, size: int) -> UInt8:
     """Coverage of each pixel, rounded to 0..255 -> [N, size, size]: exact along x, _SUBROWS scan lines a pixel."""
     count, rows = len(vertices), size * _SUBROWS
     c = _crossings(vertices * (size / 64), _SUBROWS)

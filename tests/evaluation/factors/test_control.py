@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from common.arrays import Float64
 from common.random_numbers import Purpose, normal
 from data_shards.sources.sprites.renderer import Factors, render, render_factors
 from evaluation.factors import control as module
-from evaluation.factors.control import Float, Shares, control, readings, shares, sprite_colour
+from evaluation.factors.control import Shares, control, readings, shares, sprite_colour
 from evaluation.factors.factor_network import load_extractor
 from evaluation.inputs.run import Run
 from tests.support import processes
@@ -30,7 +31,7 @@ S_DIM, C_DIM, SEED = 3, 2, 5
 A, B = np.array([0.3, -1.0, 2.0, 0.7, 4.0]), np.array([1.5, -0.2, 0.9])
 
 
-def by_loops(values: Float) -> tuple[float, float]:
+def by_loops(values: Float64) -> tuple[float, float]:
     """The definition, a pair at a time. values: [C, S]."""
     codes, vectors = values.shape
     total = pvariance([values[i, j] for i in range(codes) for j in range(vectors)])
