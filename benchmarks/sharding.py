@@ -105,9 +105,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     strategies: list[Strategy] = [s for s in STRATEGIES if s in options.strategies.split(",")]
     config = load_config(GanConfig, options.config, ["vae=none", *options.overrides])
-    paper = Planner(config, options.processes)
-    phase = next(p for p in paper.phases if p.resolution == (options.at or config.resolution))
-    (needs,) = paper.estimator.needs(config, [phase], strategies)
+    planner = Planner(config, options.processes)
+    phase = next(p for p in planner.phases if p.resolution == (options.at or config.resolution))
+    (needs,) = planner.estimator.needs(config, [phase], strategies)
     print(f"{options.config}, {phase.resolution} px, {options.processes} processes of one thread")
     print(
         f"{'':8} {'kept, GB':>9} {'peak, GB':>9} {'plan says':>10} {'of first':>9} {'s/iteration':>12} {'x first':>8}"

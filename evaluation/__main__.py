@@ -45,7 +45,7 @@ def disentanglement_command(
     record = measure.disentanglement(opened, protocol, seed)
     title = f"encoder: {record['encoder']}"
     rows = measure.disentanglement_rows(record)
-    _answer(opened, "disentanglement", record, title, ["metric", "protocol", "value"], rows)
+    _print_and_record(opened, "disentanglement", record, title, ["metric", "protocol", "value"], rows)
 
 
 @app.command("alignment")
@@ -66,7 +66,7 @@ def alignment_command(
     record = measure.alignment(opened, extractor, samples, seed)
     rows = [[kind, *measure.alignment_row(scores)] for kind, scores in record["kinds"].items()]
     title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
-    _answer(opened, "alignment", record, title, ["images", *measure.ALIGNMENT], rows)
+    _print_and_record(opened, "alignment", record, title, ["images", *measure.ALIGNMENT], rows)
 
 
 @app.command("latents")
@@ -82,7 +82,7 @@ def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step:
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.latents(opened, extractor, seed)
     title = f"share of its full range, over linspace(-3, 3, {TRAVERSAL_STEPS}), mean of {latents.BASES} codes"
-    _answer(opened, "latents", record, title, latents.columns(record), latents.table_rows(record))
+    _print_and_record(opened, "latents", record, title, latents.columns(record), latents.table_rows(record))
 
 
 @app.command("control")
@@ -99,7 +99,7 @@ def control_command(
     opened, extractor = open_run(run, step, ema), load_extractor()
     record = measure.control(opened, extractor, codes, seed)
     title = f"share of the variance over {control.GRID} codes x {control.GRID} s (codes: {record['codes']})"
-    _answer(opened, "control", record, title, control.COLUMNS, control.table_rows(record))
+    _print_and_record(opened, "control", record, title, control.COLUMNS, control.table_rows(record))
 
 
 @app.command("figures")
@@ -118,7 +118,7 @@ def figures_command(
     folder = measurements.figures_folder(run, None if step is None else opened.step, _average_suffix(opened))
     paths = [str(path) for path in figures.draw(opened, folder, source, seed)]
     record = {"codes": source, "seed": seed, "files": paths}
-    _answer(opened, "figures", record, "figures", ["file"], [[path] for path in paths])
+    _print_and_record(opened, "figures", record, "figures", ["file"], [[path] for path in paths])
 
 
 @app.command("ema")
@@ -143,7 +143,7 @@ def ema_command(
         rows += [[f"{end} weights", f"{w['weight']:.4f}", w["file"]] for w in weights[end]]
     rows.append(["sum of |weights|", f"{weights['sum_of_sizes']:.2f}", ""])
     title = f"sigma_rel {sigma_rel:g} at {record['at']:,} images from {record['snapshots']} snapshots: {record['file']}"
-    _answer(opened, "ema", record, title, ["of the fit", "value", "snapshot"], rows)
+    _print_and_record(opened, "ema", record, title, ["of the fit", "value", "snapshot"], rows)
 
 
 @app.command("report")
@@ -158,7 +158,7 @@ def report_command(
 
     opened = open_run(run)
     page = report.write(opened, out or run / "report")
-    _answer(opened, "report", {"page": str(page)}, "report", ["file"], [[str(page)]])
+    _print_and_record(opened, "report", {"page": str(page)}, "report", ["file"], [[str(page)]])
 
 
 @app.command("compare")
@@ -178,7 +178,7 @@ def compare_command(
     from .pages import comparison, comparison_page
 
     opened, extractor = comparison.open_all(runs), load_extractor()
-    plan = comparison.Plan(extractor, factor_net(extractor), samples, protocol, seed)
+    plan = comparison.ComparisonPlan(extractor, factor_net(extractor), samples, protocol, seed)
     measured = comparison.measure_all(opened, plan)
     written = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), measured)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
@@ -196,13 +196,13 @@ def _average_suffix(run: Run) -> str:
     return f"-{Path(name).name.removesuffix('.safetensors')}"
 
 
-def _answer(
+def _print_and_record(
     run: Run, command: str, record: dict[str, Any], title: str, columns: Sequence[str], rows: list[list[str]]
 ) -> None:
     """Print and keep a record of a run together with what describes the run."""
-    from evaluation.records.printed_output import answer
+    from evaluation.records.printed_output import print_and_record
 
-    answer(run.path, command, run.describe() | record, title, columns, rows)
+    print_and_record(run.path, command, run.describe() | record, title, columns, rows)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def fid_command(
     from . import fid_steps as steps
     from . import measure
     from .fid import trajectory
-    from .fid.plan import Plan
+    from .fid.plan import FidPlan
 
     held = step if release else None
     with steps.processes(device) as world, trajectory.release_when_done(run, held, world), ExitStack() as measured:
@@ -69,7 +69,7 @@ def fid_command(
         net = world.on_all(lambda: steps.network(target, protocol, weights, reference, world))
         kinds = steps.requested_kinds(target, of)
         for source in steps.code_sources(target, codes):
-            plan = Plan(net, kinds, samples, source, seed, seeds, reference, keep_images, keep_features)
+            plan = FidPlan(net, kinds, samples, source, seed, seeds, reference, keep_images, keep_features)
             results = measured.enter_context(measure.fid(target, plan, world))
             if world.is_main:
                 steps.keep_and_print(target, plan, target.description | results)

@@ -12,13 +12,13 @@ from typing import Any
 from common.errors import UserError
 from common.progress import progress_bar
 from evaluation.fid.extractors import FeatureNet
-from evaluation.fid.plan import Plan
+from evaluation.fid.plan import FidPlan
 from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.choices import KINDS, Codes, FidCodes, FidProtocol, Kind
 from evaluation.inputs.reals import Reals
 from evaluation.inputs.target import EvaluationTarget, open_target
 from evaluation.records.file_lock import hold_lock
-from evaluation.records.printed_output import answer
+from evaluation.records.printed_output import print_and_record
 from trainer.config.sections import DataConfig, InceptionConfig
 from trainer.distributed.world import ALONE, World, connect, disconnect
 from trainer.memory.allocator import keep_freed_memory
@@ -94,7 +94,7 @@ def requested_kinds(target: EvaluationTarget, text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in names)
 
 
-def keep_and_print(target: EvaluationTarget, plan: Plan, record: dict[str, Any]) -> None:
+def keep_and_print(target: EvaluationTarget, plan: FidPlan, record: dict[str, Any]) -> None:
     """Keep a record in RUN/evaluation, update the trajectory and `best`, and print the record."""
     kinds, net = record["kinds"], plan.net
     rows = [[kind, *row(kinds[kind])] for kind in KINDS if kind in kinds]
@@ -102,7 +102,8 @@ def keep_and_print(target: EvaluationTarget, plan: Plan, record: dict[str, Any])
     title = f"against {kinds['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
     with hold_lock(target.path / "evaluation" / "lock", ALONE, "a record of this run"):
         extractors.record(target.path, net)
-        trajectory.add(target.path, answer(target.path, "fid", record, title, ("images", *COLUMNS), rows))
+        kept = print_and_record(target.path, "fid", record, title, ("images", *COLUMNS), rows)
+        trajectory.add(target.path, kept)
 
 
 def open_reals(config: DataConfig, seed: int) -> Reals:

@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.disentanglement.dci import Dci
 from evaluation.factors.factor_network import Extractor
-from evaluation.fid.plan import Plan
+from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import FvmProtocolName, RequestedCodes
 from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run
@@ -28,7 +28,7 @@ SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
 
 
 @contextmanager
-def fid(target: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+def fid(target: EvaluationTarget, plan: FidPlan, world: World) -> Iterator[dict[str, Any]]:
     """Yield the record of FID and its companions by kind of images. Keep it within the context; see `compute.fid`."""
     settings = {
         "protocol": plan.net.protocol,

@@ -33,6 +33,14 @@ class _Columns(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
+class _Level(NamedTuple):
+    """What was read of a level: its folder, its index, and its tars as the manifest lists them."""
+
+    folder: Path
+    table: index.Table
+    shards: tuple[Shard, ...]
+
+
 def index_tars(root: Path, advance: Callable[[int], None] = lambda tars: None) -> Manifest:
     """Read every tar below `root` (DIR/*.tar, or DIR/<resolution>/*.tar); write and return index and manifest.
 
@@ -42,8 +50,10 @@ def index_tars(root: Path, advance: Callable[[int], None] = lambda tars: None) -
     levels = open_levels(root, advance)
     top = levels[max(levels)]
     columns = _columns_from_tars(top) if old is None else _columns_as_before(top, old)
-    infos = {r: _write_index(root, tars, columns if tars is top else _Columns()) for r, tars in levels.items()}
-    made = _describe(root, top, infos, columns)
+    contents = {r: _read_level(tars, columns if tars is top else _Columns()) for r, tars in levels.items()}
+    # Nothing was written so far, and from here on no tar can be refused.
+    infos = {r: _write_index(root, level, _recorded_hash(old, r)) for r, level in contents.items()}
+    made = _describe(top, infos, contents[max(contents)].table, columns)
     if old is not None:
         made = _keep_from(old, made)
     publish(root / manifest.FILE, manifest.to_bytes(made))
@@ -96,9 +106,8 @@ def _names_under_factors(tar: ForeignTar) -> list[str]:
     return sorted(factors) if isinstance(factors, dict) else []
 
 
-def _write_index(root: Path, tars: Sequence[ForeignTar], columns: _Columns) -> LevelInfo:
-    """Write the index of a level; returns the level's part of the manifest."""
-    folder = tars[0].path.parent
+def _read_level(tars: Sequence[ForeignTar], columns: _Columns) -> _Level:
+    """Read and hash the tars of a level. Raises UserError where a sample lacks a column."""
     table = index.join([index.tabulate(tar.path, tar.entries, *columns) for tar in tars])
     shards = tuple(
         Shard(
@@ -109,16 +118,28 @@ def _write_index(root: Path, tars: Sequence[ForeignTar], columns: _Columns) -> L
         )
         for tar in tars
     )
+    return _Level(tars[0].path.parent, table, shards)
+
+
+def _recorded_hash(old: Manifest | None, resolution: int) -> str | None:
+    """The hash of a level's index in the older manifest, if it has the level."""
+    return old.levels[resolution].index_sha256 if old is not None and resolution in old.levels else None
+
+
+def _write_index(root: Path, level: _Level, recorded: str | None) -> LevelInfo:
+    """Write the index of a level; returns the level's part of the manifest. recorded: see `index.save`."""
     return LevelInfo(
-        folder="." if folder == root else folder.name,
+        folder="." if level.folder == root else level.folder.name,
         index=index.FILE,
-        index_sha256=index.save(folder, table),
-        shards=shards,
+        index_sha256=index.save(level.folder, level.table, recorded),
+        shards=level.shards,
     )
 
 
-def _describe(root: Path, top: list[ForeignTar], infos: dict[int, LevelInfo], columns: _Columns) -> Manifest:
-    """The manifest of tars about which nothing but their contents is known."""
+def _describe(
+    top: list[ForeignTar], infos: dict[int, LevelInfo], top_table: index.Table, columns: _Columns
+) -> Manifest:
+    """The manifest of tars about which nothing but their contents is known. top_table: index of the largest level."""
     return Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         data_set="tars",
@@ -128,17 +149,17 @@ def _describe(root: Path, top: list[ForeignTar], infos: dict[int, LevelInfo], co
         count=sum(len(tar.entries) for tar in top),
         codec=None,
         levels=infos,
-        factors=_factors(root, infos[max(infos)], columns.factors),
+        factors=_factors(top_table, columns.factors),
         labels=tuple(Label(name=name) for name in columns.labels),
         tools={"pillow": pillow_version},
     )
 
 
-def _factors(root: Path, info: LevelInfo, names: tuple[str, ...]) -> tuple[Factor, ...]:
+def _factors(table: index.Table, names: tuple[str, ...]) -> tuple[Factor, ...]:
     """Factors whose highest class in the index is their last one."""
     if not names:
         return ()
-    highest = index.load(root, info)["factors"].max(axis=0)
+    highest = table["factors"].max(axis=0)
     return tuple(Factor(name=name, size=int(h) + 1) for name, h in zip(names, highest, strict=True))
 
 

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Int64
 from common.atomic_writes import publish
 from common.errors import UserError, joined
 
+from . import npz
 from .manifest import LevelInfo, Shard
 from .tars import Entry, read, sha256
 
@@ -96,12 +98,21 @@ def join(tables: Sequence[Table]) -> Table:
     return {"shard": shard} | {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
 
 
-def save(folder: Path, table: Table) -> str:
-    """Write FOLDER/index.npz; returns its sha256."""
-    stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **{name: table[name] for name in sorted(table)})
-    publish(folder / FILE, stream.getvalue())
-    return hashlib.sha256(stream.getvalue()).hexdigest()
+def save(folder: Path, table: Table, recorded: str | None = None) -> str:
+    """Write FOLDER/index.npz; returns its sha256.
+
+    recorded: the hash of an earlier index. The same arrays get the same hash again, also where an older version of
+    Python wrote them.
+    """
+    arrays = {name: table[name] for name in sorted(table)}
+    data = npz.pack(arrays)
+    digest = hashlib.sha256(data).hexdigest()
+    if recorded not in (None, digest):
+        older = npz.pack(arrays, older=True)
+        if hashlib.sha256(older).hexdigest() == recorded:
+            data, digest = older, recorded
+    publish(folder / FILE, data)
+    return digest
 
 
 def load(root: Path, info: LevelInfo) -> Table:
@@ -185,6 +196,6 @@ def _problem(root: Path, path: Path, shard: Shard, status: os.stat_result | None
     return None
 
 
-def labels_of(table: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
+def labels_of(table: Mapping[str, NDArray[Any]]) -> dict[str, Int64]:
     """Return the label columns of an index, by the labels' names."""
     return {name.removeprefix("label_"): values for name, values in table.items() if name.startswith("label_")}

@@ -22,7 +22,7 @@ from . import kid, passes, references
 from .frechet import distance
 from .partial_sums import Sums, pass_over
 from .passes import Pass
-from .plan import Plan, check, has_fidelity
+from .plan import FidPlan, check, has_fidelity
 from .precision_recall import K, reach
 from .references import KEPT, Reference
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def fid(target: EvaluationTarget, plan: Plan, world: World) -> Iterator[dict[str, Any]]:
+def fid(target: EvaluationTarget, plan: FidPlan, world: World) -> Iterator[dict[str, Any]]:
     """Yield every number by kind of images, with `reference_count` and `reference_seed`.
 
     The reference is the first `samples` reals of the evaluation's order (all where there are fewer); "reals" are those
@@ -66,7 +66,7 @@ class _ReferenceSource:
     given: Reference | None
 
 
-def _open_reference(target: EvaluationTarget, plan: Plan, world: World) -> _ReferenceSource:
+def _open_reference(target: EvaluationTarget, plan: FidPlan, world: World) -> _ReferenceSource:
     """Read the statistics that --reference names; without one say how many reals there will be."""
     path = plan.reference
     if path is not None:
@@ -82,7 +82,7 @@ def _open_reference(target: EvaluationTarget, plan: Plan, world: World) -> _Refe
 
 def _measure_all(
     target: EvaluationTarget,
-    plan: Plan,
+    plan: FidPlan,
     planned: Sequence[Pass],
     source: _ReferenceSource,
     world: World,
@@ -109,7 +109,7 @@ def _measure_all(
 
 
 def _reference(
-    target: EvaluationTarget, plan: Plan, source: _ReferenceSource, world: World, advance: Advance
+    target: EvaluationTarget, plan: FidPlan, source: _ReferenceSource, world: World, advance: Advance
 ) -> Reference:
     """Return the given statistics, checked against the target, or make those of the first reals."""
     identity = references.identity_of(target.data, plan.net, target.resolution, source.count, source.seed)
@@ -124,7 +124,7 @@ def _reference(
 
 
 def _measure(
-    target: EvaluationTarget, plan: Plan, one: Pass, reference: Reference, world: World, advance: Advance
+    target: EvaluationTarget, plan: FidPlan, one: Pass, reference: Reference, world: World, advance: Advance
 ) -> Numbers:
     """Look at every image of one pass and return its numbers, the same on every process."""
     passes.claim_folder(plan, one, world)

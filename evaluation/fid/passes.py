@@ -16,7 +16,7 @@ from evaluation.inputs.target import EvaluationTarget
 from trainer.distributed.world import World
 
 from .partial_sums import Extracted, FeaturesAt, Store
-from .plan import Plan, has_fidelity
+from .plan import FidPlan, has_fidelity
 from .references import KEPT
 
 IDENTITY_FILE = ".of"  # in a folder of kept images: which images they are
@@ -33,7 +33,7 @@ class Pass:
     store: Store
 
 
-def plan_passes(target: EvaluationTarget, plan: Plan, reference_count: int, reference_seed: int) -> list[Pass]:
+def plan_passes(target: EvaluationTarget, plan: FidPlan, reference_count: int, reference_seed: int) -> list[Pass]:
     """List the passes of a plan.
 
     Reals have the reference's seed: under another one, some of them would be among the reference.
@@ -51,7 +51,7 @@ def plan_passes(target: EvaluationTarget, plan: Plan, reference_count: int, refe
     return passes
 
 
-def _store(target: EvaluationTarget, plan: Plan, kind: Kind, seed: int, count: int, offset: int) -> Store:
+def _store(target: EvaluationTarget, plan: FidPlan, kind: Kind, seed: int, count: int, offset: int) -> Store:
     """Return the store of a pass, under a key of everything that its features depend on."""
     identity = {
         **target.identity(kind),
@@ -68,7 +68,7 @@ def _store(target: EvaluationTarget, plan: Plan, kind: Kind, seed: int, count: i
     return Store(target.path / "evaluation" / "partial", identity, None if plan.keep_features else KEPT)
 
 
-def features_of_pass(target: EvaluationTarget, plan: Plan, one: Pass) -> FeaturesAt:
+def features_of_pass(target: EvaluationTarget, plan: FidPlan, one: Pass) -> FeaturesAt:
     """Return a function that makes the images of a pass at given positions and extracts their features."""
     make = target.make(one.kind, one.seed, plan.codes, one.offset, plan.net.at or target.resolution)
     faithful = has_fidelity(target, plan)
@@ -83,12 +83,12 @@ def features_of_pass(target: EvaluationTarget, plan: Plan, one: Pass) -> Feature
     return features_at
 
 
-def _folder_name(plan: Plan, one: Pass) -> str:
+def _folder_name(plan: FidPlan, one: Pass) -> str:
     """Return the name of the folder of a pass's kept images."""
     return f"{one.kind}-{one.seed}" if one.kind == "reals" else f"{one.kind}-{plan.codes}-{one.seed}"
 
 
-def claim_folder(plan: Plan, one: Pass, world: World) -> None:
+def claim_folder(plan: FidPlan, one: Pass, world: World) -> None:
     """Mark the folder of kept images as that of this pass.
 
     Raises UserError where it holds images of another one: the two would be mixed.

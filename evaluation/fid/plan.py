@@ -16,7 +16,7 @@ SPRITES = ("plain", "color")  # the variants of which sprite fidelity is defined
 
 
 @dataclass(frozen=True)
-class Plan:
+class FidPlan:
     """What is measured. samples: images of each kind; seeds: how many, from `seed` on, of every kind but reals.
 
     reference: a file of statistics, or None for the first `samples` reals of the data; keep_images: a folder for
@@ -34,12 +34,12 @@ class Plan:
     keep_features: bool = False
 
 
-def has_fidelity(target: EvaluationTarget, plan: Plan) -> bool:
+def has_fidelity(target: EvaluationTarget, plan: FidPlan) -> bool:
     """True if sprite fidelity is defined for these images and this network."""
     return plan.net.protocol == "factor-net" and target.data.get("variant") in SPRITES
 
 
-def check(target: EvaluationTarget, plan: Plan, reference_count: int) -> None:
+def check(target: EvaluationTarget, plan: FidPlan, reference_count: int) -> None:
     """Raise a UserError where the target cannot be measured as planned; warn of few images."""
     if plan.samples < 2:
         raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")

@@ -12,7 +12,7 @@ from evaluation import measure
 from evaluation.factors.factor_network import Extractor
 from evaluation.fid import trajectory
 from evaluation.fid.extractors import FeatureNet
-from evaluation.fid.plan import Plan as FidPlan
+from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import FvmProtocolName, Kind
 from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run, open_run
@@ -22,7 +22,7 @@ from trainer.distributed.world import ALONE
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """How every run is measured. samples: images behind each FID and each alignment; protocol: of FVM."""
 
     extractor: Extractor
@@ -62,13 +62,13 @@ def open_all(paths: list[Path]) -> list[Run]:
     return runs
 
 
-def measure_all(runs: list[Run], plan: Plan) -> list[Measured]:
+def measure_all(runs: list[Run], plan: ComparisonPlan) -> list[Measured]:
     """Measure FID of each run's images and of its untrained generator, its encoder's metrics, code alignment."""
     metrics: dict[str, dict[str, Any]] = {}  # by encoder, each measured once: runs may share a frozen one
     return [_measure(run, plan, metrics) for run in runs]
 
 
-def _measure(run: Run, plan: Plan, metrics: dict[str, dict[str, Any]]) -> Measured:
+def _measure(run: Run, plan: ComparisonPlan, metrics: dict[str, dict[str, Any]]) -> Measured:
     kinds: tuple[Kind, ...] = ("vae",) if run.generator is None else ("gan", "untrained")
     fid = _fid(run, plan, kinds, plan.samples)
     if run.q is None:
@@ -85,14 +85,14 @@ def _measure(run: Run, plan: Plan, metrics: dict[str, dict[str, Any]]) -> Measur
     return Measured(run, fid, disentanglement, _alignment(run, plan))
 
 
-def measure_reals(runs: list[Run], plan: Plan) -> Measured:
+def measure_reals(runs: list[Run], plan: ComparisonPlan) -> Measured:
     """Measure the runs' reals alike: the floor of FID and the ceiling of the rest."""
     run = next((run for run in runs if run.q is not None), runs[0])
     fid = _fid(run, plan, ("reals",), min(plan.samples, run.data.main.count // 2))
     return Measured(run, fid, None, _alignment(run, plan) if run.q is not None else None)
 
 
-def _fid(run: Run, plan: Plan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
+def _fid(run: Run, plan: ComparisonPlan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
     codes = code_source(run, None)
     wanted = {"extractor": plan.extractor.sha256, "samples": samples, "seed": plan.seed, "codes": codes}
     fid_plan = FidPlan(plan.net, kinds, samples, codes, plan.seed)
@@ -113,7 +113,7 @@ def _fid(run: Run, plan: Plan, kinds: tuple[Kind, ...], samples: int) -> dict[st
     return record
 
 
-def _alignment(run: Run, plan: Plan) -> dict[str, Any]:
+def _alignment(run: Run, plan: ComparisonPlan) -> dict[str, Any]:
     wanted = {"extractor": plan.extractor.sha256, "samples": plan.samples, "seed": plan.seed}
     return _once(
         run,

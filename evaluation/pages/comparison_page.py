@@ -20,7 +20,7 @@ from trainer.export.image_grids import beside, grid, labelled, save
 from trainer.export.walks import TRAVERSAL_STEPS
 from trainer.jobs.exit_file import read_command
 
-from .comparison import Measured, Plan
+from .comparison import ComparisonPlan, Measured
 from .page import bullets, heading, image, preformatted, publish_page, section, table, wide
 
 SAMPLES, SAMPLE_COLUMNS, SHOWN_LATENTS = 40, 8, 5
@@ -51,7 +51,7 @@ class Written(NamedTuple):
     files: list[Path]
 
 
-def write(out: Path, plan: Plan, ceiling: Measured, measured: Sequence[Measured]) -> Written:
+def write(out: Path, plan: ComparisonPlan, ceiling: Measured, measured: Sequence[Measured]) -> Written:
     """Write the files to the folder `out`. ceiling: the measures of reals."""
     runs = [one.run for one in measured]
     rows = [_row(ceiling, of_reals=True), *(_row(one) for one in measured)]

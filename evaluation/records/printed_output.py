@@ -15,7 +15,7 @@ from . import measurements
 WIDTH = 130
 
 
-def answer(
+def print_and_record(
     run: Path,
     command: str,
     record: dict[str, Any],

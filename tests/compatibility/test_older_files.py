@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,21 +30,15 @@ def test_shards_are_sound_and_hold_the_same_pixels(tmp_path: Path) -> None:
         assert [sha256(image.numpy().tobytes()).hexdigest() for image in images] == hashes
 
 
-def members(path: Path) -> dict[str, bytes]:
-    """The arrays of an index as they lie in the file. How they are packed depends on the version of Python."""
-    with zipfile.ZipFile(path) as file:
-        return {name: file.read(name) for name in file.namelist()}
-
-
-def test_a_set_indexed_anew_has_the_arrays_of_its_index(tmp_path: Path) -> None:
-    """In the same order in memory too: a set's hash, which runs remember, covers the file."""
+def test_a_set_indexed_anew_has_the_same_hash(tmp_path: Path) -> None:
+    """Runs remember it. The fixture was made under Python 3.11.2, which wrote other headers than later ones do."""
     place = unpack(tmp_path, "data")
-    paths = [place / f"data/{level}/index.npz" for level in (64, 128)]
-    before = [members(path) for path in paths]
-    for path in paths:
+    paths = [place / "data/manifest.json", *(place / f"data/{level}/index.npz" for level in (64, 128))]
+    before = [path.read_bytes() for path in paths]
+    for path in paths[1:]:
         path.unlink()
     command(place, "data_shards", "index", "data")
-    assert [members(path) for path in paths] == before
+    assert [path.read_bytes() for path in paths] == before
 
 
 def record(name: str, kind: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +108,37 @@ def test_an_index_that_was_lost_comes_back_as_it_was(tmp_path: Path) -> None:
         outcome = run("index", out)
         assert outcome.code == 0, outcome.err
         assert hashes(out) == before, name
+
+
+def rewrite(path: Path, change: Callable[[str, bytes], bytes]) -> None:
+    """Write a tar again with members of the same names. change: gives the bytes of a member, by its name and bytes."""
+    with tarfile.open(path) as tar:
+        members = [(info.name, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            add(tar, name, change(name, data))
+
+
+def without_scale(name: str, data: bytes) -> bytes:
+    if not name.endswith(".json"):
+        return data
+    content = json.loads(data)
+    del content["factors"]["scale"]
+    return json.dumps(content).encode()
+
+
+def test_tars_that_are_refused_leave_the_files_of_a_set_as_they_were(tmp_path: Path) -> None:
+    """Level 128 is read before level 256, where a factor is missing: its index is not written either."""
+    out = make_dsprites(tmp_path / "set", 8, "256,128", per_shard=4)
+    shutil.copytree(out, tmp_path / "before")
+    rewrite(out / "128/00001.tar", lambda name, data: data + b"\0")
+    rewrite(out / "256/00001.tar", without_scale)
+    changed = hashes(out)
+    refused(run("index", out), out / "256/00001.tar", "no integer scale", "write the tar again")
+    assert hashes(out) == changed
+    for tar in ("128/00001.tar", "256/00001.tar"):
+        shutil.copy(tmp_path / "before" / tar, out / tar)
+    assert run("check", out, "--workers", 1).code == 0, "with the tars of before it is read as before"
 
 
 def test_a_tar_that_a_manifest_cannot_name_is_refused(tmp_path: Path) -> None:
