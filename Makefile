@@ -1,5 +1,5 @@
 # make demo: everything on dSprites, 13 to 40 minutes on 2 cores.  make test: the tests.  make compare: the paper's eight
-# systems side by side, in less than 40.   All set themselves up and, stopped at any time, go on from where they were.
+# systems side by side, in less than 40.   All set themselves up and, stopped at any time, resume where they were.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,7 +35,7 @@ demo: setup
 	$(RUN) evaluation report $(DEMO) --out runs/demo/report
 	@echo "open runs/demo/report/index.html"
 
-# The same 6,000 iterations of 16 for each (FactorVAE's take 2 x 16 images) and otherwise configs/dsprites/, but for what
+# The same 6,000 iterations of 16 for each (FactorVAE's take 2 x 16 images) and otherwise configs/dsprites/, except what
 # a short run needs: see docs/systems.md.
 SHORT := batch_size=16 data.path=data/demo schedule.tick_kimg=8 schedule.sample_kimg=48 schedule.save_kimg=24
 SHORT_VAE := $(SHORT) init=default optimizer.lr=5e-4
@@ -81,7 +81,7 @@ test-fast: setup
 test-wheel: setup
 	$(RUN) pytest tests/wheel
 
-# A fault in every phase of an iteration, by each signal, under a replicated and a sharded strategy.
+# A fault at every point of an iteration, by each signal, under a replicated and a sharded strategy.
 test-faults: setup
 	$(RUN) pytest -n 3 --dist worksteal tests/faults
 

@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("config", nargs="?", type=Path, default=Path("configs/celeba_hq/1024.yaml"))
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--at", type=int, help="px of a stage that grows; default: the last")
+    parser.add_argument("--at", type=int, help="px of a phase of the growth; default: the last")
     parser.add_argument(
         "--strategies", default=",".join(STRATEGIES), help="the first is what the others are compared with"
     )

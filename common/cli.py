@@ -13,7 +13,7 @@ from .errors import UserError, disk_error
 EXIT_OK = 0  # all that was asked for is done
 EXIT_FAULT = 1  # a fault of the program: the traceback is shown
 EXIT_USER = 2  # the user can mend it: the message says how
-EXIT_RESUME = 75  # stopped early with everything saved: the same command goes on
+EXIT_RESUME = 75  # stopped early with everything saved: the same command resumes
 
 
 def run(app: Any, args: Sequence[str] | None = None) -> None:
@@ -52,7 +52,7 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, UserError):
         return EXIT_USER, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return EXIT_RESUME, "stopped at once; the same command goes on from what was saved"
+        return EXIT_RESUME, "stopped at once; the same command resumes from what was saved"
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return EXIT_USER, f"{error.filename}: {error.strerror}; check the path and its permissions"
     return EXIT_FAULT, None

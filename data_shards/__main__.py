@@ -20,9 +20,9 @@ app.add_typer(maker, name="make")
 
 @app.command("index")
 def index_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="tars of any webdataset tool")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of tars that another webdataset tool wrote")],
 ) -> None:
-    """Write index and manifest for DIR/*.tar or DIR/<resolution>/*.tar, made anywhere."""
+    """Write index and manifest for tars of another tool: DIR/*.tar or DIR/<resolution>/*.tar."""
     from common.progress import progress_bar
     from data_shards.build.index_tars import index_tars
 
@@ -35,7 +35,7 @@ def index_command(
 
 @app.command("check")
 def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a set")], workers: Workers = CORES
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards")], workers: Workers = CORES
 ) -> None:
     """Hash, count and decode everything, and compare the levels with each other."""
     from common.progress import progress_bar
@@ -55,10 +55,10 @@ def check_command(
 
 @app.command("info")
 def info_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a set")],
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """What a set holds."""
+    """Print what a folder of shards holds."""
     contents = _contents(manifest.load(folder))
     if as_json:
         print(json.dumps(contents))

@@ -48,14 +48,14 @@ A config is a YAML file. A key below a group is written as a nested key in the f
 folder's `config.yaml` has every key with its value.
 
 * **unit**: kimg is 1,000 images seen. A number without a unit is a ratio, a weight or an identifier.
-* **resume**: "yes" where a run that goes on may have another value. Other changes are refused without
+* **resume**: "yes" where a run that resumes may have another value. Other changes are refused without
   `--accept-changes` ([training_reference.md](../training_reference.md#going-on-with-other-settings)).
 * Some groups are one of several, chosen by `name`. Their keys are marked: (adam), (rmsprop).
 """
 COMMANDS_HEAD = """# All commands
 
-Every command has `--help`. Exit codes are the same everywhere
-([training_reference.md](../training_reference.md#exit-codes)).
+Every command has `--help`. All have the same exit codes ([training_reference.md](../training_reference.md#exit-codes)),
+except `python -m trainer settle`, which is for job scripts.
 """
 
 # By the last part of the key. A number without a unit has "" here; a new number must be added.
@@ -284,7 +284,7 @@ def commands(app: typer.Typer, path: str) -> Iterator[tuple[str, str, Callable[.
     for command in app.registered_commands:
         if command.callback is not None and not command.hidden:
             name, text = command.name or command.callback.__name__, command.help or command.callback.__doc__ or ""
-            yield f"{path} {name}", one_line(text), command.callback
+            yield f"{path} {name}", paragraphs(text), command.callback
 
 
 def declarations(command: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any]]:
@@ -343,9 +343,14 @@ def split_default(text: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (text, "")
 
 
+def paragraphs(text: str) -> str:
+    """All paragraphs of a docstring, each on one line."""
+    return "\n\n".join(map(one_line, inspect.cleandoc(text).split("\n\n")))
+
+
 def one_line(text: str) -> str:
-    """A paragraph on one line, so that the width of a terminal has no say; the first one only."""
-    return " ".join(text.split("\n\n")[0].split())
+    """A paragraph on one line, so that the width of a terminal has no say."""
+    return " ".join(text.split())
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

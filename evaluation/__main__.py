@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evaluation.inputs.run import Run
 
 SHOWN_COLUMNS = 13
+PROTOCOL_HELP = "settings of the FactorVAE metric; short makes DCI and SAP short too"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("fid")(fid_commands.fid_command)
 app.command("reference")(fid_commands.reference_command)
@@ -32,11 +33,11 @@ app.command("weights")(fid_commands.weights_command)
 @app.command("disentanglement")
 def disentanglement_command(
     run: RunFolder,
-    protocol: Annotated[FvmProtocolName, typer.Option(help="of the FactorVAE metric")] = "paper",
+    protocol: Annotated[FvmProtocolName, typer.Option(help=PROTOCOL_HELP)] = "paper",
     seed: Seed = 0,
     step: Step = None,
 ) -> None:
-    """FactorVAE metric, MIG, SAP, modularity and DCI of the run's encoder: its VAE, frozen q, or InfoGAN's own q."""
+    """Measure FactorVAE metric, MIG, SAP, modularity and DCI of the encoder: its VAE, frozen q, or InfoGAN's own q."""
     from evaluation.inputs.run import open_run
 
     from . import measure
@@ -51,12 +52,12 @@ def disentanglement_command(
 @app.command("alignment")
 def alignment_command(
     run: RunFolder,
-    samples: Annotated[int, typer.Option(min=2, help="source images")] = 10_000,
+    samples: Annotated[int, typer.Option(min=2, help="number of source images")] = 10_000,
     ema: EmaOption = None,
     seed: Seed = 0,
     step: Step = None,
 ) -> None:
-    """How well the factors of an image are found in what is generated from its code (R^2; shape: accuracy)."""
+    """Measure how well the factors of an image are found in what is generated from its code (R^2, accuracy)."""
     from evaluation.factors.factor_network import load_extractor
     from evaluation.inputs.run import open_run
 
@@ -71,7 +72,7 @@ def alignment_command(
 
 @app.command("latents")
 def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step: Step = None) -> None:
-    """How far each latent moves x, y and scale in the image, as the factor network sees it."""
+    """Measure how far each latent moves x, y and scale in the image, as the factor network sees it."""
     from evaluation.factors.factor_network import load_extractor
     from evaluation.inputs.run import open_run
     from trainer.export.walks import TRAVERSAL_STEPS
@@ -89,7 +90,7 @@ def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step:
 def control_command(
     run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
 ) -> None:
-    """Who controls what: the share of the variance of each factor and of the colour that c and s each explain."""
+    """Measure the share of the variance of each factor, and of the colour, that c and s each control."""
     from evaluation.factors.factor_network import load_extractor
     from evaluation.inputs.run import open_run
 
@@ -106,7 +107,7 @@ def control_command(
 def figures_command(
     run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
 ) -> None:
-    """Samples, latent traversals and, where s_dim > 0, c against s: PNG files in RUN/evaluation/figures[-EMA]."""
+    """Draw samples, latent traversals and, where s_dim > 0, c against s, in RUN/evaluation/figures[-EMA]."""
     from evaluation.inputs.images import code_source
     from evaluation.inputs.run import open_run
     from evaluation.records import measurements
@@ -130,7 +131,7 @@ def ema_command(
         Path | None, typer.Option(help="file to write [default: RUN/ema/reconstructed/IMAGES-sigma_rel_X.safetensors]")
     ] = None,
 ) -> None:
-    """Any power-function average of the generator after the run, from the snapshots that `ema.snapshot_kimg` left."""
+    """Make any power-function average of the generator after the run, from snapshots (`ema.snapshot_kimg`)."""
     from evaluation.inputs.run import open_run
 
     from . import ema_reconstruction
@@ -151,7 +152,7 @@ def report_command(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/report]")] = None,
 ) -> None:
-    """One self-contained page from what was measured so far."""
+    """Write one self-contained page from what was measured so far."""
     from evaluation.inputs.run import open_run
 
     from .pages import report
@@ -166,7 +167,7 @@ def compare_command(
     runs: Annotated[list[Path], typer.Argument(help="run folders of either stage", metavar="RUN RUN ...")],
     out: Annotated[Path, typer.Option(help="folder of the table, the picture and the page")] = Path("runs/compare"),
     samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
-    protocol: Annotated[FvmProtocolName, typer.Option(help="of the FactorVAE metric")] = "short",
+    protocol: Annotated[FvmProtocolName, typer.Option(help=PROTOCOL_HELP)] = "short",
     seed: Seed = 0,
 ) -> None:
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""

@@ -20,16 +20,21 @@ from trainer.config.inception_files import FILES, Inception
 
 RunOrExport = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[
-    FidProtocol | None, typer.Option(help="whose features [default: factor-net for dSprites, clean for all else]")
+    FidProtocol | None,
+    typer.Option(help="network of the features [default: factor-net for dSprites, clean for all else]"),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="file of the Inception network [default: inception.* of the config]")
+    Path | None, typer.Option(help="file of the Inception network [default: that of the config, inception.*]")
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where networks run")]
-ReferenceOption = Annotated[Path | None, typer.Option(help="statistics that `reference` made [default: of the data]")]
-KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="of all images, in RUN/evaluation/features")]
+ReferenceOption = Annotated[
+    Path | None, typer.Option(help="file of `evaluation reference` to compare with [default: that of the data]")
+]
+KeepFeatures = Annotated[
+    bool, typer.Option("--keep-features", help="keep the features of all images in RUN/evaluation/features")
+]
 Release = Annotated[
-    bool, typer.Option("--release", help="afterwards the run need not keep --step for it: of jobs that a run submits")
+    bool, typer.Option("--release", help="for jobs that a run submits: it may delete the checkpoint --step afterwards")
 ]
 
 
@@ -37,25 +42,29 @@ def fid_command(
     run: RunOrExport,
     samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
     protocol: ProtocolOption = None,
-    of: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(KINDS)} [default: the run's own]")] = "",
+    of: Annotated[
+        str, typer.Option(help=f"images to measure, comma-separated: {', '.join(KINDS)} [default: the run's own]")
+    ] = "",
     codes: Annotated[
         FidCodes,
-        typer.Option(help="c from the aggregated posterior, from N(0, I), or each in turn [default: as in training]"),
+        typer.Option(
+            help="draw c from the aggregated posterior, from N(0, I), or each in turn [default: as in training]"
+        ),
     ] = None,
     ema: EmaOption = None,
     seed: Seed = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="repeat with so many seeds: mean and spread")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="number of seeds; more than one prints mean and spread")] = 1,
     step: Step = None,
     reference: ReferenceOption = None,
     weights: Weights = None,
     keep_images: Annotated[
-        Path | None, typer.Option(help="write every image to DIR/KIND-CODES-SEED/000000.png")
+        Path | None, typer.Option(help="folder for every image, as KIND-CODES-SEED/000000.png")
     ] = None,
     keep_features: KeepFeatures = False,
     release: Release = False,
     device: Device = "auto",
 ) -> None:
-    """FID, KID, precision, recall, density and coverage; for sprites, fidelity. Goes on where it was stopped."""
+    """Measure FID, KID, precision, recall, density and coverage; of sprites, fidelity. A stopped one resumes."""
     if release and step is None:
         raise UserError("--release: which checkpoint? name it with --step")
     from . import fid_steps as steps
@@ -77,17 +86,17 @@ def fid_command(
 
 def reference_command(
     data: Annotated[Path, typer.Argument(help="a folder of shards", metavar="DATA")],
-    resolution: Annotated[int | None, typer.Option(help="px [default: the largest level]")] = None,
-    samples: Annotated[int, typer.Option(min=2, help="reals, at most all")] = 50_000,
+    resolution: Annotated[int | None, typer.Option(help="px of the reals [default: the largest level]")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="number of reals, at most all")] = 50_000,
     protocol: ProtocolOption = None,
-    variant: Annotated[Variant, typer.Option(help="dSprites: how its sprites are drawn")] = "plain",
-    painting: Annotated[Path | None, typer.Option(help="scream: an image file")] = None,
+    variant: Annotated[Variant, typer.Option(help="how dSprites are drawn")] = "plain",
+    painting: Annotated[Path | None, typer.Option(help="image file behind the sprites of scream")] = None,
     seed: Seed = 0,
     weights: Weights = None,
-    out: Annotated[Path | None, typer.Option(help="folder [default: DATA/references]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the file [default: DATA/references]")] = None,
     device: Device = "auto",
 ) -> None:
-    """Statistics of the reals, ahead of time: every `fid` with the same settings takes them from there."""
+    """Compute the statistics of the reals ahead of time: every `fid` with the same settings reads them there."""
     from evaluation.records.printed_output import show
     from trainer.config.sections import DataConfig
 
@@ -99,15 +108,15 @@ def reference_command(
         net = world.on_all(lambda: steps.network_of_reals(reals, protocol, weights, world))
         path, identity = steps.make_reference(reals, net, resolution, samples, seed, out, world)
         if world.is_main:
-            show("reference", ["fact", "value"], [[name, str(value)] for name, value in identity.items()])
+            show("reference", ["name", "value"], [[name, str(value)] for name, value in identity.items()])
             print(json.dumps({"command": "reference", "file": str(path), **identity}))
 
 
 def weights_command(
-    protocol: Annotated[Inception, typer.Argument(help="whose")],
-    out: Annotated[Path | None, typer.Option(help="file [default: weights/ and its own name]")] = None,
+    protocol: Annotated[Inception, typer.Argument(help="protocol whose network to fetch")],
+    out: Annotated[Path | None, typer.Option(help="file to write [default: weights/ and its published name]")] = None,
 ) -> None:
-    """Fetch the weights of a published Inception network, where there is a network."""
+    """Fetch the weights of a published Inception network from the internet."""
     path = out or Path("weights") / FILES[protocol]
     if path.exists():
         raise UserError(f"{path}: is there already; remove it, or name another place with --out")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# FID and its kin of a run, on 50,000 samples; a process a GPU (--gpus-per-node=N). Started again, it goes on from its
-# partial sums:
+# FID and its kin of a run, on 50,000 samples; a process a GPU (--gpus-per-node=N). Started again, it resumes from
+# its partial sums:
 #   sbatch slurm/eval_fid.sh [RUN [OPTION ...]]
 # RUN is slurm/site.env's where none is given; options are those of `python -m evaluation fid`.
 #SBATCH --job-name=idgan-fid

@@ -51,7 +51,7 @@ in_python() {
   ${CONTAINER:-} "$@"
 }
 
-# again_on_usr1 COMMAND...: Slurm's USR1 ends the command, and the job starts it again; it goes on by itself.
+# again_on_usr1 COMMAND...: Slurm's USR1 ends the command, and the job starts it again; it resumes by itself.
 again_on_usr1() {
   local child code=0 stopped=
   (

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stage 2, by default configs/celeba_hq/1024.yaml, on as many nodes as you like:
 #   sbatch slurm/train_1024.sh [CONFIG [key.path=value ...]]
-# DATA, VAE and RUN are set in slurm/site.env. The job requeues itself before its time limit and goes on in RUN.
+# DATA, VAE and RUN are set in slurm/site.env. The job requeues itself before its time limit and resumes in RUN.
 #SBATCH --job-name=idgan-1024
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1

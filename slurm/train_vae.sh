@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stage 1, by default configs/celeba_hq/beta_vae.yaml:
 #   sbatch slurm/train_vae.sh [CONFIG [key.path=value ...]]
-# DATA and VAE (its run folder) are set in slurm/site.env. The job requeues itself before its time limit and goes on in
+# DATA and VAE (its run folder) are set in slurm/site.env. The job requeues itself before its time limit and resumes in
 # VAE.
 #SBATCH --job-name=idgan-vae
 #SBATCH --nodes=1

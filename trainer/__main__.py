@@ -15,11 +15,15 @@ from common.cli import run as run_app
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint goes on. List, export, plan runs.",
+    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint resumes. List, export, plan runs.",
 )
-Config = Annotated[Path, typer.Argument(help="a YAML file of configs/")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, as in batch_size=32")]
-Accept = Annotated[bool, typer.Option("--accept-changes", help="go on from a checkpoint of other settings")]
+Config = Annotated[Path, typer.Argument(help="a YAML file of settings, as in configs/")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="other values of settings: key.path=value, as in batch_size=32")
+]
+Accept = Annotated[
+    bool, typer.Option("--accept-changes", help="resume from a checkpoint although settings have changed")
+]
 Pinned = Annotated[bool, typer.Option("--pinned", help="refuse code or settings other than those of the first start")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="print config and phases, check inputs and memory; train and write nothing")
@@ -53,7 +57,7 @@ def gan(
 
 @app.command()
 def checkpoints(run: RunFolder) -> None:
-    """List a run's checkpoints, every tensor of them read."""
+    """List a run's checkpoints, and read every tensor of them."""
     from .checkpoints.listing import print_checkpoints
 
     print_checkpoints(run)
@@ -62,9 +66,16 @@ def checkpoints(run: RunFolder) -> None:
 @app.command()
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Argument(help="folder to make", metavar="OUT")],
-    step: Annotated[str | None, typer.Option(help="a checkpoint, by name or images seen [default: the newest]")] = None,
-    ema: Annotated[str | None, typer.Option(help="an average, or a file of one [default: the first]")] = None,
+    out: Annotated[Path, typer.Argument(help="the new folder", metavar="OUT")],
+    step: Annotated[
+        str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")
+    ] = None,
+    ema: Annotated[
+        str | None,
+        typer.Option(
+            help="an average of the config, or a file of `evaluation ema` [default: the config's first average]"
+        ),
+    ] = None,
 ) -> None:
     """Write generator, encoder and codes as safetensors and JSON, for `trainer.load`."""
     from .export.write import export_run
@@ -77,13 +88,13 @@ def export(
 def plan(
     config: Config,
     overrides: Overrides = None,
-    nodes: Annotated[int, typer.Option(min=1, help="machines")] = 1,
-    gpus_per_node: Annotated[int, typer.Option(min=1, help="processes of a node")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="number of machines")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="processes on each machine")] = 1,
     images_per_second: Annotated[
-        float | None, typer.Option(min=1e-9, help="throughput of all processes at full resolution, instead of --rates")
+        float | None, typer.Option(min=1e-9, help="speed of all processes at full resolution, instead of --rates")
     ] = None,
     rates: Annotated[
-        Path | None, typer.Option(help="a rates file: what one process was measured to do", show_default="2 CPU cores")
+        Path | None, typer.Option(help="file with the measured speed of one process", show_default="2 CPU cores")
     ] = None,
 ) -> None:
     """Estimate what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Reads no data, trains nothing."""

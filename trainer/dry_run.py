@@ -39,7 +39,7 @@ def dry_run(
     identity = world.on_all(lambda: _check(config, run, world, start, accept_changes, pinned))
     startup_agreement.agree(startup_agreement.description(config, identity), world)
     if world.is_main:
-        print(f"the checks found no problem: {run} can {'go on' if start.images_seen else 'start'}")
+        print(f"the checks found no problem: {run} can {'resume' if start.images_seen else 'start'}")
     disconnect()
 
 
@@ -48,7 +48,7 @@ def _print_plan(config: VaeConfig | GanConfig, run: Path, start: ResumePoint) ->
     print(to_yaml(config))
     Console(width=130).print(_phases_table(config))
     if start.images_seen:
-        print(f"{run} goes on from its newest checkpoint, at {start.images_seen:,} images")
+        print(f"{run} resumes from its newest checkpoint, at {start.images_seen:,} images")
 
 
 def _phases_table(config: VaeConfig | GanConfig) -> Table:
@@ -58,7 +58,7 @@ def _phases_table(config: VaeConfig | GanConfig) -> Table:
     table = Table("px", "phase", "from image", "to image", "kimg", "batch size", title="phases")
     for phase in schedule.ahead(phases, 0, total):
         last = min(phase.last or total, total)
-        kind = "fade" if phase.fades else "full"
+        kind = "fade" if phase.fades else "hold"
         cells = [f"{phase.first:,}", f"{last:,}", f"{(last - phase.first) / 1000:g}", str(phase.batch_size)]
         table.add_row(str(phase.resolution), kind, *cells)
     return table

@@ -101,7 +101,7 @@ class Loop:
         return None
 
     def _resume(self, accept_changes: bool) -> None:
-        """Go on from the newest usable checkpoint, unless something that matters has changed since."""
+        """Resume from the newest usable checkpoint, unless something that matters has changed since."""
 
         def check(manifest: dict[str, Any]) -> None:
             if manifest["images_seen"] < self.stage.checked_from:
@@ -270,9 +270,9 @@ class Loop:
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
     def _recovery_hint(self, remedy: str, option: str = "") -> str:
-        """Say how to go on from the last good checkpoint. option: what to add to the command."""
+        """Say how to resume from the last good checkpoint. option: what to add to the command."""
         last = published.newest(self.run)
         if last is None:
             return f"no checkpoint was published; {remedy} and start again"
         kept = f"{last.name} is the last good checkpoint and nothing after it was kept"
-        return f"{kept}; {remedy}, then go on from it{option}"
+        return f"{kept}; {remedy}, then resume from it{option}"

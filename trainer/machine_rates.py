@@ -16,9 +16,11 @@ CPU_RATES = Path(__file__).parent / "rates" / "cpu.yaml"
 class Rates(Settings):
     """A rates file, such as trainer/rates/cpu.yaml: what one process on a machine was measured to do."""
 
-    machine: str = Field(description="what was measured, in words")
-    flops_per_second: dict[int, PositiveFloat] = Field(min_length=1, description="by px, of benchmarks/step.py")
-    save_bytes_per_second: PositiveFloat = Field(description="of benchmarks/saving.py")
+    machine: str = Field(description="the machine that was measured, in words")
+    flops_per_second: dict[int, PositiveFloat] = Field(
+        min_length=1, description="speed of an iteration by resolution, as benchmarks/step.py measures it"
+    )
+    save_bytes_per_second: PositiveFloat = Field(description="speed of saving, as benchmarks/saving.py measures it")
 
     def at(self, resolution: int) -> float:
         """Return the FLOP/s at the nearest resolution that was measured, in octaves; of two the larger."""

@@ -106,7 +106,7 @@ class Planner:
             return {"G": Network.of(training.g, followers), "D": Network.of(training.d, 0)}, state
 
     def resolutions(self, rates: Rates, images_per_second: float | None) -> list[ResolutionPlan]:
-        """Plan each resolution. Its fade and what follows need the same memory but for a few thin layers."""
+        """Plan each resolution. Its fade and what follows need the same memory except for a few thin layers."""
         rows = []
         total = schedule.interval(self.config.schedule.total_kimg)
         for resolution in dict.fromkeys(phase.resolution for phase in self.phases):

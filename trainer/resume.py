@@ -1,4 +1,4 @@
-"""Where a run goes on, and what may differ from its checkpoint then."""
+"""Where a run resumes, and what may differ from its checkpoint then."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refuse_changes(
     if accept_changes:
         _refuse_other_shapes(run, [str(change) for change in changed if change.is_in_checkpoint])
     elif changed:
-        remedy = "set these back, choose another folder with run=..., or go on all the same with --accept-changes"
+        remedy = "set these back, choose another folder with run=..., or resume all the same with --accept-changes"
         lines = [*map(str, changed), remedy]
     inputs = changes(manifest["facts"], identity)
     if inputs:
@@ -54,7 +54,7 @@ def refuse_changes(
 
 
 def _inputs_remedy(run: Path, inputs: list[Change]) -> str:
-    """Say how to go on where data or encoder are others than before."""
+    """Say how to resume where data or encoder are others than before."""
     remedy = "name the same data.path, data.painting and vae as before, or choose another folder with run=..."
     if any(change.key == "vae" for change in inputs):
         remedy += f"; the encoder of this run is kept as vae={frozen.saved_path(run)}"

@@ -33,7 +33,7 @@ def train(
 ) -> None:
     """Train a config in its run folder, from the newest checkpoint there. RUN/exit.json says how it ended.
 
-    kind: of the config at `path`; accept_changes: go on from a checkpoint of other settings; pinned: refuse code or
+    kind: of the config at `path`; accept_changes: resume from a checkpoint of other settings; pinned: refuse code or
     settings other than those of the first start. Exits with 75 where a signal stopped the run, after a save.
     """
     run, command = run_folder(path, overrides), typed_command()
@@ -53,7 +53,7 @@ def train(
         _set_outcome(record, signal, loop.images_seen)
     if record.code:
         if world.is_main:
-            print(f"stopped: {record.reason}; go on with: {command}", file=sys.stderr, flush=True)
+            print(f"stopped: {record.reason}; resume with: {command}", file=sys.stderr, flush=True)
         raise SystemExit(record.code)
 
 

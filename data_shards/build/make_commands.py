@@ -24,18 +24,20 @@ if TYPE_CHECKING:
 maker = typer.Typer(help="Images -> tar shards.")
 
 Out = Annotated[Path, typer.Option(help="folder for the shards")]
-Resolutions = Annotated[str, typer.Option(help="comma-separated powers of two, px")]
-Workers = Annotated[int, typer.Option(min=1, help="processes", show_default="the cores of the job")]
-CodecName = Annotated[ImageFormat, typer.Option(help="png and webp are lossless")]
-Quality = Annotated[int, typer.Option(min=1, max=100, help="of jpeg")]
-PerShard = Annotated[int | None, typer.Option(min=1, help="samples per shard [default: about 128 MB]")]
+Resolutions = Annotated[str, typer.Option(help="levels to store: comma-separated powers of two, px")]
+Workers = Annotated[int, typer.Option(min=1, help="worker processes", show_default="the cores of the job")]
+CodecName = Annotated[ImageFormat, typer.Option(help="format of the stored images; png and webp are lossless")]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="quality of jpeg")]
+PerShard = Annotated[int | None, typer.Option(min=1, help="samples of a shard [default: about 128 MB]")]
 Labels = Annotated[Path | None, typer.Option(help="folder of CelebA's label files")]
-OnBad = Annotated[Literal["error", "skip"], typer.Option(help="what to do about unusable images")]
+OnBad = Annotated[
+    Literal["error", "skip"], typer.Option(help="what to do about images that cannot be used: stop, or leave them out")
+]
 Crop = Annotated[
     Literal["paper", "square", "centre-148", "centre-108", "pggan"],
-    typer.Option(help="centre 160, 178, 148 or 108 px; pggan: 128 px around (89, 121)"),
+    typer.Option(help="square to crop: centre 160 (paper), 178, 148 or 108 px; pggan: 128 px around (89, 121)"),
 ]
-Count = Annotated[int | None, typer.Option(help="images: the same subset every time")]
+Count = Annotated[int | None, typer.Option(help="number of images to take; the same ones every time")]
 Opener = Callable[[Path, int], "Source"]
 CORES = len(os.sched_getaffinity(0))  # of the job, where a scheduler gave it some of the machine's
 
@@ -44,7 +46,7 @@ CORES = len(os.sched_getaffinity(0))  # of the job, where a scheduler gave it so
 def make_dsprites(
     out: Out,
     count: Count = None,
-    every: Annotated[bool, typer.Option("--all", help="all 737,280 images")] = False,
+    every: Annotated[bool, typer.Option("--all", help="take all 737,280 images")] = False,
     resolutions: Resolutions = "64",
     npz: Annotated[Path | None, typer.Option(help="read the published npz or hdf5 instead of drawing")] = None,
     workers: Workers = CORES,
@@ -52,7 +54,7 @@ def make_dsprites(
     quality: Quality = 95,
     samples_per_shard: PerShard = None,
 ) -> None:
-    """dSprites, drawn exactly (64 px) or anti-aliased (above)."""
+    """Draw dSprites: exactly at 64 px, anti-aliased above."""
     from data_shards.sources.sprites.dsprites import dsprites
 
     if every == (count is not None):
@@ -95,7 +97,7 @@ def _photos_command(name: str, source_help: str, default_resolutions: Any = ...)
 
 @_photos_command("folder", "folder or zip of images, in sub-folders that name their classes")
 def _open_folder(src: Path, size: int) -> Source:
-    """Any images: centre crop to a square, Lanczos to the largest level, box means below."""
+    """Store any images: centre crop to a square, Lanczos to the largest level, box means below."""
     from data_shards.sources.photos.image_folder import folder
 
     return folder(src, size)
@@ -114,7 +116,7 @@ def make_celeba(
     quality: Quality = 95,
     samples_per_shard: PerShard = None,
 ) -> None:
-    """CelebA: one crop, Lanczos to the largest level (the paper's 256 px is an upscale of 160)."""
+    """Store CelebA: one crop, Lanczos to the largest level (the paper's 256 px is an upscale of 160)."""
     from data_shards.sources.photos.celeba import celeba
 
     levels = parse_resolutions(resolutions)
@@ -127,7 +129,9 @@ def make_celeba_hq(
     src: Annotated[Path, typer.Argument(help="folder, zip, PGGAN's TFRecords or parquet")],
     out: Out,
     resolutions: Resolutions,
-    image_list: Annotated[Path | None, typer.Option(help="image_list.txt, to verify the pixels with")] = None,
+    image_list: Annotated[
+        Path | None, typer.Option(help="image_list.txt, whose hashes the pixels are compared with")
+    ] = None,
     labels: Labels = None,
     on_bad: OnBad = "error",
     workers: Workers = CORES,
@@ -135,7 +139,7 @@ def make_celeba_hq(
     quality: Quality = 95,
     samples_per_shard: PerShard = None,
 ) -> None:
-    """CelebA-HQ as it is; a largest level under 1024 px takes exact box means."""
+    """Store CelebA-HQ as it is; a largest level under 1024 px takes exact box means."""
     from data_shards.sources.photos.celeba_hq import celeba_hq
 
     levels = parse_resolutions(resolutions)
@@ -145,7 +149,7 @@ def make_celeba_hq(
 
 @_photos_command("chairs", "rendered_chairs, or a zip of it", "64")
 def _open_chairs(src: Path, size: int) -> Source:
-    """3D Chairs: centre crop 450, Lanczos to the largest level."""
+    """Store 3D Chairs: centre crop 450, Lanczos to the largest level."""
     from data_shards.sources.photos.chairs import chairs
 
     return chairs(src, size)
@@ -153,7 +157,7 @@ def _open_chairs(src: Path, size: int) -> Source:
 
 @_photos_command("cars", "cars_train and cars_test, or flat copies, with the devkit", "64")
 def _open_cars(src: Path, size: int) -> Source:
-    """Stanford Cars: bounding boxes, Lanczos to a square regardless of aspect."""
+    """Store Stanford Cars: what is in the bounding boxes, by Lanczos to a square whatever its shape."""
     from data_shards.sources.photos.cars import cars
 
     return cars(src, size)
@@ -178,12 +182,12 @@ def _grid_command(name: str, help_text: str) -> None:
         _make(source, out, _settings((64,), source, codec, quality, samples_per_shard), workers)
 
 
-_grid_command("shapes3d", "3D Shapes (3dshapes.h5), 480,000 images of 64 px with six known factors.")
+_grid_command("shapes3d", "Store 3D Shapes (3dshapes.h5), 480,000 images of 64 px with six known factors.")
 _grid_command(
     "mpi3d",
-    "MPI3D (mpi3d_toy.npz and its family), 1,036,800 (complex: 460,800) images of 64 px with seven known factors.",
+    "Store MPI3D (mpi3d_toy.npz and its family), 1,036,800 (complex: 460,800) images of 64 px with seven factors.",
 )
-_grid_command("cars3d", "Cars3D (cars3d.npz), 17,568 images of 64 px with three known factors.")
+_grid_command("cars3d", "Store Cars3D (cars3d.npz), 17,568 images of 64 px with three known factors.")
 
 
 def parse_resolutions(text: str) -> tuple[int, ...]:

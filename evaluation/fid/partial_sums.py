@@ -1,6 +1,6 @@
-"""Sums of features over many images, saved as they grow: a job that was stopped goes on from there.
+"""Sums of features over many images, saved as they grow: a job that was stopped resumes from there.
 
-It may go on with any number of processes. Images come in blocks of 64 positions, which are split over the processes
+It may resume with any number of processes. Images come in blocks of 64 positions, which are split over the processes
 whole.
 """
 
@@ -69,7 +69,7 @@ class Store:
     """FOLDER/KEY.safetensors, the sums so far, and FOLDER/KEY/, the features of the first blocks as BLOCK.npy.
 
     identity: everything that the images and their features depend on; the key is its hash, so that another pass never
-    goes on from these sums. kept_images: number of images whose features are kept; None for all.
+    resumes from these sums. kept_images: number of images whose features are kept; None for all.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], kept_images: int | None) -> None:
@@ -136,7 +136,7 @@ def pass_over(
 ) -> Sums:
     """Sum the features of images 0 to count - 1, each once, from where the store's sums end.
 
-    On 1, 2 or 3 processes they are the same but for the order of summation. advance(n) is called when n more images are
+    1, 2 or 3 processes differ in the order of summation alone. advance(n) is called when n more images are
     done. Raises UserError where a feature is not finite.
     """
     sums = world.broadcast(store.open(dim) if world.is_main else None)

@@ -18,7 +18,7 @@ ROWS = 1024  # images whose distances to all others are in memory at once
 
 @dataclass(frozen=True)
 class Reach:
-    """The four numbers, each in [0, 1] but for density, which may be above 1.
+    """The four numbers, each in [0, 1] except density, which may be above 1.
 
     precision: generated images within the reach of a real one (its K-th nearest real neighbour); recall: reals within
     the reach of a generated one; density: reals that reach a generated image, over K; coverage: reals that have a

@@ -10,15 +10,15 @@ import typer
 from .choices import RequestedCodes
 
 RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are looked at")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are used")]
 Step = Annotated[
     str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")
 ]
 CodesOption = Annotated[
     RequestedCodes,
-    typer.Option(help="c from the aggregated posterior or from N(0, I) [default: as in training]"),
+    typer.Option(help="draw c from the aggregated posterior or from N(0, I) [default: as in training]"),
 ]
 EmaOption = Annotated[
     str | None,
-    typer.Option(help="an average of the config, or a file that `ema` wrote [default: the config's first average]"),
+    typer.Option(help="an average of the config, or a file of `evaluation ema` [default: the config's first average]"),
 ]

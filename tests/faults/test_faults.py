@@ -1,4 +1,4 @@
-"""The whole matrix: every phase, both signals, a replicated and a sharded strategy. `make test-faults`."""
+"""The matrix: every point of an iteration, both signals, a replicated and a sharded strategy. `make test-faults`."""
 
 from __future__ import annotations
 

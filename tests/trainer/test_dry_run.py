@@ -40,7 +40,7 @@ def test_the_config_is_that_of_the_run(stage: str, sprites: Path, vae: Path, tmp
     done = finish(dry_run(tmp_path / "logs", stage, config, overrides(sprites, run, 3, **more)))
     assert not run.exists()
     assert f"the checks found no problem: {run} can start" in done.out
-    assert rows(done.out) == [["64", "full", "0", "48", "0.048", "16"]]
+    assert rows(done.out) == [["64", "hold", "0", "48", "0.048", "16"]]
     assert ("memory: about " in done.err) == (stage == "gan")
     finish(train(stage, sprites, run, 3, **more))
     assert yaml.safe_load(done.out.partition("\n\n")[0]) == yaml.safe_load((run / "config.yaml").read_text())
@@ -51,11 +51,11 @@ def test_the_phases_of_growth_end_with_the_run(sprites: Path, vae: Path, tmp_pat
     settings = overrides(sprites, tmp_path / "run", 12, vae=vae, s_dim=4, bottleneck="null", **GROWING)
     done = finish(dry_run(tmp_path / "logs", "gan", GAN, settings))
     assert rows(done.out) == [
-        ["16", "full", "0", "48", "0.048", "16"],
+        ["16", "hold", "0", "48", "0.048", "16"],
         ["32", "fade", "48", "80", "0.032", "16"],
-        ["32", "full", "80", "128", "0.048", "16"],
+        ["32", "hold", "80", "128", "0.048", "16"],
         ["64", "fade", "128", "160", "0.032", "8"],
-        ["64", "full", "160", "192", "0.032", "8"],
+        ["64", "hold", "160", "192", "0.032", "8"],
     ]
 
 
@@ -113,8 +113,8 @@ def test_a_run_that_would_go_on_is_checked_against_its_checkpoint(sprites: Path,
     done = finish(dry_run(tmp_path / "b", "vae", VAE, [*overrides(sprites, vae, 10), "seed=9"]), 2)
     assert f"{vae} holds a checkpoint that differs" in done.err
     done = finish(dry_run(tmp_path / "c", "vae", VAE, [*overrides(sprites, vae, 10), "seed=9"], "--accept-changes"))
-    assert f"{vae} goes on from its newest checkpoint, at 80 images" in done.out
-    assert f"the checks found no problem: {vae} can go on" in done.out
+    assert f"{vae} resumes from its newest checkpoint, at 80 images" in done.out
+    assert f"the checks found no problem: {vae} can resume" in done.out
     assert hashes(vae) == before
 
 

@@ -42,13 +42,23 @@ SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
 class RunConfig(Settings):
     """Settings that both stages share."""
 
-    run: Path | None = may_change(None, description="run folder; null is runs/NAME, NAME from the config's path")
-    seed: int = Field(0, ge=0, lt=2**32, strict=True, description="decides weights, order and every random number")
-    batch_size: Count = Field(64, description="global: images per iteration over all processes")
-    micro_batch: Count | None = may_change(None, description="images per process and pass; null is all at once")
-    processes: Count | None = may_change(None, description="refuse any other number of processes")
-    device: Literal["auto", "cpu", "cuda"] = may_change("auto", description="auto is a GPU where torch finds one")
-    precision: Literal["float32", "float64"] = Field("float32", description="float64 is for exact comparisons")
+    run: Path | None = may_change(None, description="run folder; null is runs/NAME, with NAME from the config's path")
+    seed: int = Field(
+        0, ge=0, lt=2**32, strict=True, description="decides initial weights, order and every random number"
+    )
+    batch_size: Count = Field(64, description="images of an iteration, over all processes")
+    micro_batch: Count | None = may_change(
+        None, description="images that a process passes through the networks at once; null is its whole share"
+    )
+    processes: Count | None = may_change(
+        None, description="the run refuses any other number of processes; null takes any"
+    )
+    device: Literal["auto", "cpu", "cuda"] = may_change(
+        "auto", description="auto is a GPU where torch finds one, else the CPU"
+    )
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="number format of weights and training; float64 is for exact comparisons"
+    )
     data: DataConfig
     schedule: ScheduleConfig
     inception: InceptionConfig = InceptionConfig()
@@ -58,14 +68,16 @@ class VaeConfig(RunConfig):
     """Stage 1: `python -m trainer vae CONFIG`. VAE: beta 1; FactorVAE: gamma > 0 and a critic."""
 
     c_dim: Count = Field(10, description="size of the code")
-    init: Literal["normal", "default"] = Field("normal", description="N(0, 0.02) of the paper, or PyTorch's")
+    init: Literal["normal", "default"] = Field(
+        "normal", description="initial weights: the paper's N(0, 0.02), or PyTorch's (default)"
+    )
     likelihood: Literal["bernoulli", "gaussian"] = Field(
-        "bernoulli", description="of pixels given the code: cross-entropy or squared error"
+        "bernoulli", description="reconstruction term: cross-entropy (bernoulli) or squared error (gaussian)"
     )
     beta: BetaConfig = BetaConfig()
-    gamma: NonNegative = Field(0, description="FactorVAE's weight of the total correlation; 0 is no FactorVAE")
+    gamma: NonNegative = Field(0, description="weight of FactorVAE's total correlation; 0 is no FactorVAE")
     optimizer: AdamConfig = AdamConfig()
-    optimizer_critic: AdamConfig | None = Field(None, description="of FactorVAE's critic; null is no critic")
+    optimizer_critic: AdamConfig | None = Field(None, description="optimizer of FactorVAE's critic; null is no critic")
     linked: ClassVar = frozenset({"gamma", "optimizer_critic"})
 
     @property
@@ -84,35 +96,46 @@ class GanConfig(RunConfig):
 
     data: GanDataConfig
     vae: Path | None = may_change(
-        None, description="frozen q: a run folder of stage 1, a vae.safetensors, or your own encoder.pt2"
+        None, description="frozen encoder q: a run folder of stage 1, a vae.safetensors, or your own encoder.pt2"
     )
     code_source: Literal["none", "prior", "posterior"] = Field(
-        "posterior", description="c is N(0, I), or a sample of the frozen q(c|x) for the batch's reals"
+        "posterior", description="no c, c ~ N(0, I) (prior), or c ~ q(c|x) of the batch's reals by the frozen q"
     )
     code_loss: Literal["none", "info", "distill"] = Field(
-        "distill", description="-lambda log q(c|G(s, c)): info learns q jointly with G, distill has the frozen q"
+        "distill", description="term -lambda log q(c|G(s, c)): none, with a q that learns with G, or with the frozen q"
     )
-    code_weight: NonNegative = Field(0, description="lambda of the code loss")
+    code_weight: NonNegative = Field(0, description="lambda, the weight of the code loss")
     d_sees_code: bool = Field(False, description="D judges pairs (x, c) instead of images")
-    c_dim: int = Field(10, ge=0, strict=True, description="size of the code; that of vae must be the same")
+    c_dim: int = Field(10, ge=0, strict=True, description="size of the code; the same as the encoder's")
     s_dim: int = Field(0, ge=0, strict=True, description="size of the nuisance vector")
-    resolution: Count = Field(64, description="px of the generated images")
+    resolution: Count = Field(64, description="side of the generated images")
     network: NetworkConfig = ConvNetConfig()
-    bottleneck: BottleneckConfig | None = Field(None, description="null is none")
-    growth: GrowthConfig | None = Field(None, description="null trains at full resolution from the start")
-    checkpointing: CheckpointingConfig | None = may_change(None, description="null keeps everything")
+    bottleneck: BottleneckConfig | None = Field(None, description="VGAN's variational bottleneck in D; null is none")
+    growth: GrowthConfig | None = Field(
+        None, description="growth of the resolution over the run; null trains at full resolution from the start"
+    )
+    checkpointing: CheckpointingConfig | None = may_change(
+        None, description="gradient checkpoints in G and D; null keeps all activations for the backward pass"
+    )
     compile: bool = may_change(
-        False, description="torch.compile of every pass through G, D and q: minutes at the start"
+        False, description="compile every pass through G, D and q with torch.compile: takes minutes at the start"
     )
     strategy: Strategy = may_change(
-        "ddp", description="what the processes split of G and D: nothing, all (fsdp2), or as ZeRO's stages do"
+        "ddp",
+        description="what the processes split of G and D: nothing (ddp), all (fsdp2), or as ZeRO's stages 1 to 3 do",
     )
-    autocast: Literal["none", "bfloat16"] = Field("none", description="for all passes but R1's and those of q")
-    r1: NonNegative = Field(10, description="weight of mean ||grad||^2 (no 1/2: the literature's gamma is twice this)")
+    autocast: Literal["none", "bfloat16"] = Field(
+        "none", description="bfloat16 for all passes except R1's and those of q"
+    )
+    r1: NonNegative = Field(
+        10, description="weight of R1, mean ||grad||^2 (no 1/2: the literature's gamma is twice this)"
+    )
     r1_interval: Count = Field(1, description="k: R1 in every k-th iteration, with k times its weight (lazy R1)")
     optimizer_g: OptimizerConfig = RMSpropConfig(lr=1e-3)
     optimizer_d: OptimizerConfig = RMSpropConfig(lr=1e-4)
-    optimizer_q: OptimizerConfig | None = Field(None, description="of the joint q of code_loss: info; null elsewhere")
+    optimizer_q: OptimizerConfig | None = Field(
+        None, description="optimizer of the q that learns with G (code_loss: info); null elsewhere"
+    )
     ema: EmaConfig = EmaConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     linked: ClassVar = frozenset(

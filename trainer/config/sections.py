@@ -22,12 +22,17 @@ class DataConfig(Settings):
 
     path: Path = may_change(..., description="folder of shards that `python -m data_shards make` wrote")
     local: Path | None = may_change(
-        None, description="a copy of path on each node's own disk, read in its place; not kept in the run's config"
+        None, description="a copy of data.path on each node's own disk, read in its place; not kept in the run's config"
     )
     variant: Variant = Field("plain", description="dSprites only: how the stored sprite is drawn (Table A.1)")
-    painting: Path | None = may_change(None, description="scream: an image file; null draws a procedural texture")
+    painting: Path | None = may_change(
+        None, description="image file behind the sprites of scream; null draws a procedural texture"
+    )
     workers: int = may_change(
-        0, ge=0, strict=True, description="loader processes per rank; 0 reads in the training process"
+        0,
+        ge=0,
+        strict=True,
+        description="loader processes of each training process; 0 reads in the training process itself",
     )
 
 
@@ -43,7 +48,7 @@ class _LearningRate(Settings):
 
     lr: PositiveFloat = Field(1e-4, description="learning rate")
     lr_schedule: tuple[tuple[NonNegative, PositiveFloat], ...] = Field(
-        (), description="[kimg, factor] points of lr, straight lines between them; [] is factor 1 all along"
+        (), description="[kimg, factor] points: lr is multiplied by the factor, linear between points; [] is factor 1"
     )
 
     @field_validator("lr_schedule")
@@ -59,8 +64,10 @@ class AdamConfig(_LearningRate):
     """torch.optim.Adam."""
 
     name: Literal["adam"] = "adam"
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the two running means, each in [0, 1)")
-    eps: PositiveFloat = Field(1e-8, description="added to the root of the second mean")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="decay of Adam's means of gradients and of squared gradients, each in [0, 1)"
+    )
+    eps: PositiveFloat = Field(1e-8, description="added to the root of Adam's mean of squared gradients")
 
     @field_validator("betas")
     @classmethod
@@ -74,8 +81,8 @@ class RMSpropConfig(_LearningRate):
     """torch.optim.RMSprop."""
 
     name: Literal["rmsprop"] = "rmsprop"
-    alpha: float = Field(0.99, ge=0, lt=1, description="decay of the running mean of squared gradients")
-    eps: PositiveFloat = Field(1e-8, description="added to the root of that mean")
+    alpha: float = Field(0.99, ge=0, lt=1, description="decay of RMSprop's mean of squared gradients")
+    eps: PositiveFloat = Field(1e-8, description="added to the root of RMSprop's mean of squared gradients")
 
 
 OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="name")]
@@ -84,21 +91,23 @@ OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="nam
 class InceptionConfig(Settings):
     """Files of the two Inception networks that published FIDs are made with; they are not shipped."""
 
-    clean: Path = may_change(Path("weights", CLEAN), description="of `fid --protocol clean`")
-    clean_sha256: str | None = may_change(None, description="of that file; null takes any, and the same ever after")
+    clean: Path = may_change(Path("weights", CLEAN), description="Inception file for `fid --protocol clean`")
+    clean_sha256: str | None = may_change(
+        None, description="sha256 of inception.clean; null takes any file at first, and only the same one later"
+    )
     legacy_pytorch: Path = may_change(
         Path("weights", LEGACY_PYTORCH),
-        description="of `fid --protocol legacy_pytorch`; its name ends with the first digits of its sha256",
+        description="Inception file for `fid --protocol legacy_pytorch`; its name ends with digits of its sha256",
     )
 
 
 class EvaluationConfig(Settings):
     """Evaluation jobs while the run trains."""
 
-    submit: bool = may_change(False, description="after each save, a job that evaluates the new checkpoint")
+    submit: bool = may_change(False, description="submit a job after each save that evaluates the new checkpoint")
     command: str = may_change(
         "sbatch slurm/eval_fid.sh",
-        description="submits one, from the folder that the run was started in: + RUN --step STEP --release",
+        description="submits an evaluation job, from the folder where the run started; gets RUN --step STEP --release",
     )
 
 
@@ -106,15 +115,15 @@ class ScheduleConfig(Settings):
     """How long, and how often. Intervals are rounded up to whole iterations."""
 
     total_kimg: PositiveFloat = may_change(..., description="length of the run")
-    tick_kimg: PositiveFloat = may_change(10, description="one status line")
-    sample_kimg: PositiveFloat = may_change(100, description="one sample grid")
-    save_kimg: PositiveFloat = may_change(100, description="one checkpoint")
+    tick_kimg: PositiveFloat = may_change(10, description="interval between status lines")
+    sample_kimg: PositiveFloat = may_change(100, description="interval between sample grids")
+    save_kimg: PositiveFloat = may_change(100, description="interval between checkpoints")
     compare_ticks: Count = may_change(
-        10, description="in every so many-th tick, and before a save, processes compare what they hold alike"
+        10, description="every so many ticks, and before each save, processes compare the state that they share"
     )
-    keep_last: int = may_change(2, ge=2, strict=True, description="checkpoints kept: the newest")
+    keep_last: int = may_change(2, ge=2, strict=True, description="how many of the newest checkpoints to keep")
     keep_every_kimg: PositiveFloat | None = may_change(
-        None, description="and the first of every so many kimg; null keeps none but the newest"
+        None, description="also keep the first checkpoint of every N kimg; null keeps only the newest"
     )
 
 
@@ -124,9 +133,11 @@ class BetaConfig(Settings):
     The paper's beta is constant. A short budget needs a schedule, or the posterior collapses at the start.
     """
 
-    value: NonNegative = Field(1.0, description="beta; with a schedule, its value after the last point")
+    value: NonNegative = Field(
+        1.0, description="weight of the KL term; with a schedule, its value after the last point"
+    )
     schedule: tuple[tuple[NonNegative, NonNegative], ...] = Field(
-        (), description="[kimg, beta] points, straight lines between them; after the last one beta is `value`"
+        (), description="[kimg, beta] points, linear between them; the last one must have beta.value"
     )
 
     @model_validator(mode="after")
@@ -149,9 +160,9 @@ class ResNetConfig(Settings):
     """G and D of Tables A.4 to A.7."""
 
     name: Literal["resnet"] = "resnet"
-    nf: Count = Field(64, description="channels at full resolution; they double with every halving")
-    nf_max: Count = Field(512, description="and stop at this many")
-    generator_nf: Count | None = Field(None, description="nf of G alone (Table A.5: 128); null is nf")
+    nf: Count = Field(64, description="channels at full resolution; they double with every halving of the resolution")
+    nf_max: Count = Field(512, description="most channels of any layer")
+    generator_nf: Count | None = Field(None, description="nf of the generator alone (Table A.5: 128); null is nf")
 
 
 NetworkConfig = Annotated[ConvNetConfig | ResNetConfig, Field(discriminator="name")]
@@ -160,36 +171,52 @@ NetworkConfig = Annotated[ConvNetConfig | ResNetConfig, Field(discriminator="nam
 class BottleneckConfig(Settings):
     """VGAN's variational discriminator bottleneck: D's loss gains beta * KL, and beta keeps the KL at `information`."""
 
-    information: NonNegative = Field(0.1, description="I_c in nats: 0.1 at 1024 px (Table A.7), VGAN's CelebA-128 0.2")
-    beta: NonNegative = Field(0.1, description="value of beta at the start of the run")
-    beta_step: NonNegative = Field(1e-5, description="beta <- max(0, beta - beta_step * (information - KL)) a D step")
-    sample_in_g_step: bool = Field(True, description="false: D sees the mean in G's step")
+    information: NonNegative = Field(
+        0.1, description="I_c, the KL that beta holds: 0.1 at 1024 px (Table A.7), VGAN's CelebA-128 0.2"
+    )
+    beta: NonNegative = Field(0.1, description="weight of the bottleneck's KL at the start of the run")
+    beta_step: NonNegative = Field(
+        1e-5, description="step of beta after each D step: beta <- max(0, beta - beta_step * (information - KL))"
+    )
+    sample_in_g_step: bool = Field(
+        True, description="true: D adds the bottleneck's noise in G's step too; false: it takes the mean there"
+    )
 
 
 class CheckpointingConfig(Settings):
     """What the backward pass computes again instead of keeping it: memory for time, with the same gradients.
 
-    It pays in G's step. In D's, a block that is computed again beside its tangent weighs more than it saved: see the
-    table in docs/performance.md.
+    It lowers the peak of iterations without R1. In D's step with R1 a block is computed again beside its tangent, which
+    takes more than the checkpoint saves, so that the peak rises a little: see the table in docs/performance.md.
     """
 
-    from_resolution: Count = Field(128, description="of the ResBlocks that are checkpointed, and of all larger ones")
+    from_resolution: Count = Field(
+        128, description="ResBlocks at this resolution and above are computed again in the backward pass"
+    )
 
 
 class GrowthConfig(Settings):
-    """Growth from start_resolution to full resolution: each larger one fades in, then holds, the last to the end."""
+    """Growth from start_resolution to full resolution: a hold at the first, a fade and a hold at each larger one."""
 
-    start_resolution: Count = Field(64, description="of the first phase, 4 * 2^k or 4")
-    phase_kimg: PositiveFloat = Field(..., description="a phase's length at a resolution, without its fade")
-    phase_kimg_at: dict[int, PositiveFloat] = Field({}, description="by resolution, where it is not phase_kimg")
-    fade_kimg: PositiveFloat = Field(..., description="length of a fade")
-    batch_size: dict[int, Count] = Field({}, description="by resolution, where it is not the run's batch_size")
+    start_resolution: Count = Field(64, description="resolution of the first phase, 4 * 2^k or 4 px")
+    phase_kimg: PositiveFloat = Field(
+        ..., description="length of the hold at a resolution, after its fade; the last hold ends with the run"
+    )
+    phase_kimg_at: dict[int, PositiveFloat] = Field(
+        {}, description="length of the hold at single resolutions, where it is not phase_kimg"
+    )
+    fade_kimg: PositiveFloat = Field(..., description="length of the fade into a larger resolution")
+    batch_size: dict[int, Count] = Field(
+        {}, description="global batch size at single resolutions, where it is not the run's batch_size"
+    )
 
 
 class DecayAverage(Settings):
     """The paper's: average <- decay * average + (1 - decay) * weights, whatever the batch size is."""
 
-    decay: float = Field(..., ge=0, lt=1, description="per iteration; 0.999 in the paper")
+    decay: float = Field(
+        ..., ge=0, lt=1, description="share of the average that an iteration keeps; 0.999 in the paper"
+    )
 
     @property
     def name(self) -> str:
@@ -200,7 +227,7 @@ class DecayAverage(Settings):
 class HalfLifeAverage(Settings):
     """Weights count half after so many images, whatever the batch size is."""
 
-    half_life_kimg: PositiveFloat = Field(..., description="kimg after which weights count half")
+    half_life_kimg: PositiveFloat = Field(..., description="images after which weights count half in the average")
 
     @property
     def name(self) -> str:
@@ -212,7 +239,7 @@ class PowerAverage(Settings):
     """Weights at image tau count as a power of tau, so the average widens with the run (Karras et al. 2024)."""
 
     sigma_rel: float = Field(
-        ..., gt=0, le=0.28, description="standard deviation of that profile, as a share of the images seen so far"
+        ..., gt=0, le=0.28, description="width of a power-function average, relative to the images seen"
     )
 
     @property
@@ -255,10 +282,11 @@ class EmaConfig(Settings):
     """
 
     averages: tuple[AverageConfig, ...] = Field(
-        (DecayAverage(decay=0.999),), description="one or more; each costs the memory of a generator on every device"
+        (DecayAverage(decay=0.999),),
+        description="averages of G's weights; each costs the memory of a G on every device",
     )
     snapshot_kimg: PositiveFloat | None = may_change(
-        None, description="the sigma_rel averages go to RUN/ema so often, for `evaluation ema`; null is never"
+        None, description="interval between snapshots of the sigma_rel averages, in RUN/ema; null writes none"
     )
 
     @field_validator("averages", mode="before")

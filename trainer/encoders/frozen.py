@@ -1,6 +1,6 @@
 """The frozen encoder q of stage 2: from a run of stage 1, from a vae.safetensors file, or your own from a file.
 
-A run keeps its own copy beside its checkpoints, so that it goes on and can be evaluated without its stage 1.
+A run keeps its own copy beside its checkpoints, so that it resumes and can be evaluated without its stage 1.
 """
 
 from __future__ import annotations

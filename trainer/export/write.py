@@ -36,7 +36,7 @@ ExportedEncoder = tuple[EncoderKind, CodeEncoder | None, bytes]
 def export_run(run: Path, out: Path, step: str | None = None, average: str | None = None) -> ExportMetadata:
     """Write the averaged G of a checkpoint, q, and q's means and logvars of every training image, to a new folder.
 
-    step: a checkpoint's name or images seen, None for the newest; average: a name or a file, None for the first.
+    step: a checkpoint's name, images seen or `best`; None is the newest. average: a name or a file; None is the first.
     Raises a UserError where RUN is no run of stage 2 or has no such checkpoint, its data are missing or others, or OUT
     exists. OUT appears complete or not at all.
     """

@@ -102,7 +102,7 @@ def refuse_another_start(run: Path, config: RunConfig) -> None:
         return
     changed = changes(older_versions.today(json.loads(path.read_bytes())), _pinned(config))
     if changed:
-        remedy = "set these back, or go on all the same with --accept-changes"
+        remedy = "set these back, or resume all the same with --accept-changes"
         raise listed(f"{run} was started with other code or settings:", [*map(str, changed), remedy])
 
 

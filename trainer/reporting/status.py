@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Status:
     """The reports of a run, made by its main process only.
 
-    total: length of the run in images; images_seen: where it goes on.
+    total: length of the run in images; images_seen: where it resumes.
     """
 
     def __init__(self, run: Path, total: int, images_seen: int) -> None:

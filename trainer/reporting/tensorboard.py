@@ -14,7 +14,7 @@ MOST_PX = 2200  # width of a grid in TensorBoard, which keeps it in floats meanw
 
 
 class Board:
-    """Event files of a run. images_seen: where it goes on; TensorBoard hides older events after that."""
+    """Event files of a run. images_seen: where it resumes; TensorBoard hides older events after that."""
 
     def __init__(self, run: Path, images_seen: int) -> None:
         from torch.utils.tensorboard import SummaryWriter

@@ -92,7 +92,10 @@ def _readable(path: Path) -> Iterator[Any]:
         from pyarrow.parquet import ParquetFile
         from pyarrow.types import is_struct
     except ImportError:
-        raise UserError(f"{path}: reading parquet needs pyarrow; pip install 'idgan[parquet]'") from None
+        raise UserError(
+            f"{path}: reading parquet needs pyarrow; in the project's folder: "
+            "pip install -c constraints.txt -e '.[parquet]'"
+        ) from None
     try:
         with ParquetFile(path) as file:
             columns = {field.name: field.type for field in file.schema_arrow}

@@ -1,4 +1,4 @@
-"""`make` writes the same bytes every time, goes on after a kill, and never leaves a half-written set."""
+"""`make` writes the same bytes every time, resumes after a kill, and never leaves a half-written set."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_damaged_shard_of_an_unfinished_run_is_written_again(tmp_path: Path, m
     ]
     stopped = run(*args)
     assert stopped.code == 75
-    assert "goes on" in stopped.err
+    assert "the same command resumes" in stopped.err
     monkeypatch.undo()
     tar = tmp_path / "set/64/00001.tar"
     tar.write_bytes(b"x" * tar.stat().st_size)

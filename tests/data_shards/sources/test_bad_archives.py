@@ -191,4 +191,4 @@ def test_rows_of_one_name_in_two_parquet_files_are_told_apart(tmp_path: Path) ->
 def test_without_pyarrow_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = replicas.celeba_hq(tmp_path / "src", 1, "parquet", size=64)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    refused(attempt("celeba_hq", source), "needs pyarrow", "pip install 'idgan[parquet]'")
+    refused(attempt("celeba_hq", source), "needs pyarrow", "pip install -c constraints.txt -e '.[parquet]'")

@@ -1,4 +1,4 @@
-"""Sprite fidelity and FID of reals that pass for generated ones, at the resolution of every stage."""
+"""Sprite fidelity and FID of reals that pass for generated ones, at the resolution of every phase."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COUNT = {256: 256, 1024: 96}  # images of the sets, by their largest level
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Sets by their largest level, each with every level down to 64 px."""
-    root = tmp_path_factory.mktemp("stages")
+    root = tmp_path_factory.mktemp("resolutions")
     levels = {256: "256,128,64", 1024: "1024,512,256,128,64"}
     return {top: make_dsprites(root / f"{top}", COUNT[top], r, per_shard=64) for top, r in levels.items()}
 
@@ -54,7 +54,7 @@ class Replay(nn.Module):
 
 
 def measured(root: Path, resolution: int, variant: Variant, count: int) -> Measured:
-    """The reals of a set as if a generator at this stage had made them."""
+    """The reals of a set as if a generator at this resolution had made them."""
     level = open_dataset(root, max(resolution, CODE_RESOLUTION))
     network = GrownGenerator(Replay(level, variant), {"resolution": resolution})
     return seen(lambda at: generate(network, torch.empty(len(at), 0), at[:, None].float()), count)

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[3]
 QUIET = ["schedule.save_kimg=0.006", "schedule.sample_kimg=1000", "schedule.keep_last=9"]
 STEPS_OF_2 = ["batch_size=2", "schedule.total_kimg=0.006", "schedule.tick_kimg=0.002"]
 SMALL = ["network.nf=1", "network.nf_max=8", "data.workers=0", "processes=null"]
-GROWN = [  # two images at 64 px, then two in each fade and one in each stage: 13 iterations
+GROWN = [  # two images at 64 px, then two in each fade and one in each hold: 13 iterations
     "batch_size=1", "growth.batch_size={64: 2}", "growth.phase_kimg=0.001", "growth.fade_kimg=0.002",
     "r1_interval=4", "schedule.total_kimg=0.014", "schedule.tick_kimg=0.001",
 ]  # fmt: skip

@@ -213,7 +213,7 @@ def import_deepspeed(strategy: Strategy, device: torch.device) -> Any:
     except ImportError as error:
         raise UserError(
             f"strategy: {strategy} needs DeepSpeed, which cannot be imported ({first_line(error)}); "
-            "pip install 'idgan[deepspeed]', or set another strategy"
+            "set another strategy, or in the project's folder: pip install -c constraints.txt -e '.[deepspeed]'"
         ) from None
     return deepspeed
 
