@@ -49,7 +49,7 @@ folder's `config.yaml` has every key with its value.
 
 * **unit**: kimg is 1,000 images seen. A number without a unit is a ratio, a weight or an identifier.
 * **resume**: "yes" where a run that resumes may have another value. Other changes are refused without
-  `--accept-changes` ([training_reference.md](../training_reference.md#going-on-with-other-settings)).
+  `--accept-changes` ([training_reference.md](../training_reference.md#resuming-with-other-settings)).
 * Some groups are one of several, chosen by `name`. Their keys are marked: (adam), (rmsprop).
 """
 COMMANDS_HEAD = """# All commands
