@@ -5,7 +5,7 @@
 Each command is a process of its own. Wall seconds are medians, `cpu` is user + system time, MB the largest resident
 set. The training is stage 2 on a tiny set and a tiny network, until its first line of stats.jsonl: what it takes is
 imports, checks and set-up. --imports: below each, so many packages with the seconds that their modules took to import
-(their own time, without what they import from other packages).
+(their own time, without what they import from other packages); 0 for none.
 """
 
 from __future__ import annotations
@@ -93,13 +93,15 @@ def training(folder: Path, number: int) -> tuple[list[str], Callable[[], bool]]:
     return words, lambda: stats.is_file() and stats.stat().st_size > 0
 
 
-def report(name: str, costs: Sequence[Cost], packages: Counter[str], shown: int) -> None:
+def report(name: str, costs: Sequence[Cost], words: Sequence[str], shown: int) -> None:
+    """Print the medians of a command's costs, and the imports of `python -m WORDS`."""
     seconds, cpu = (
         statistics.median(values) for values in zip(*((c.seconds, c.cpu_seconds) for c in costs), strict=True)
     )
     megabytes = max(cost.megabytes for cost in costs)
     print(f"{name:34} {seconds:6.2f} s   cpu {cpu:6.2f} s   {megabytes:6.0f} MB")
     if shown:
+        packages = imports(words)
         listed = ", ".join(f"{package} {seconds:.2f}" for package, seconds in packages.most_common(shown))
         print(f"    imports: {packages.total():.2f} s: {listed}")
 
@@ -115,10 +117,10 @@ def main() -> None:
         commands = HELP | {"data_shards info": ["data_shards", "info", str(folder / "set")]}
         for title, words in commands.items():
             costs = [run(words) for _ in range(options.rounds)]
-            report(title, costs, imports(words), options.imports)
+            report(title, costs, words, options.imports)
         costs = [run(*training(folder, i)) for i in range(options.rounds)]
-        profile = imports(training(folder, options.rounds)[0])
-        report("trainer gan, to its first iteration", costs, profile, options.imports)
+        last, _ = training(folder, options.rounds)
+        report("trainer gan, to its first iteration", costs, last, options.imports)
     print(json.dumps({"cores": os.cpu_count(), "python": sys.version.split()[0]}))
 
 

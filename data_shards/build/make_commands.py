@@ -6,9 +6,8 @@ Sources and writer are imported when a command runs: they bring torch, and help 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -38,7 +37,6 @@ Crop = Annotated[
     typer.Option(help="square to crop: centre 160 (paper), 178, 148 or 108 px; pggan: 128 px around (89, 121)"),
 ]
 Count = Annotated[int | None, typer.Option(help="number of images to take; the same ones every time")]
-Opener = Callable[[Path, int], "Source"]
 CORES = len(os.sched_getaffinity(0))  # of the job, where a scheduler gave it some of the machine's
 
 
@@ -66,41 +64,23 @@ def make_dsprites(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers)
 
 
-def _photos_command(name: str, source_help: str, default_resolutions: Any = ...) -> Callable[[Opener], Opener]:
-    """Return a decorator that adds `make NAME SRC` for photos that need no options of their own.
-
-    It is for a function that opens SRC for a largest level of so many px; the function's docstring is the command's
-    help. default_resolutions: `...` where the user must choose them.
-    """
-
-    def add(open_source: Opener) -> Opener:
-        @maker.command(name, help=open_source.__doc__)
-        def make_photos(
-            src: Path = typer.Argument(help=source_help),
-            *,
-            out: Out,
-            resolutions: Resolutions = default_resolutions,
-            on_bad: OnBad = "error",
-            workers: Workers = CORES,
-            codec: CodecName = "png",
-            quality: Quality = 95,
-            samples_per_shard: PerShard = None,
-        ) -> None:
-            levels = parse_resolutions(resolutions)
-            source = open_source(src, levels[0])
-            _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
-
-        return open_source
-
-    return add
-
-
-@_photos_command("folder", "folder or zip of images, in sub-folders that name their classes")
-def _open_folder(src: Path, size: int) -> Source:
+@maker.command("folder")
+def make_folder(
+    src: Annotated[Path, typer.Argument(help="folder or zip of images, in sub-folders that name their classes")],
+    out: Out,
+    resolutions: Resolutions,
+    on_bad: OnBad = "error",
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: PerShard = None,
+) -> None:
     """Store any images: centre crop to a square, Lanczos to the largest level, box means below."""
     from data_shards.sources.photos.image_folder import folder
 
-    return folder(src, size)
+    levels = parse_resolutions(resolutions)
+    source = folder(src, levels[0])
+    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
 @maker.command("celeba")
@@ -147,20 +127,42 @@ def make_celeba_hq(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
-@_photos_command("chairs", "rendered_chairs, or a zip of it", "64")
-def _open_chairs(src: Path, size: int) -> Source:
+@maker.command("chairs")
+def make_chairs(
+    src: Annotated[Path, typer.Argument(help="rendered_chairs, or a zip of it")],
+    out: Out,
+    resolutions: Resolutions = "64",
+    on_bad: OnBad = "error",
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: PerShard = None,
+) -> None:
     """Store 3D Chairs: centre crop 450, Lanczos to the largest level."""
     from data_shards.sources.photos.chairs import chairs
 
-    return chairs(src, size)
+    levels = parse_resolutions(resolutions)
+    source = chairs(src, levels[0])
+    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
-@_photos_command("cars", "cars_train and cars_test, or flat copies, with the devkit", "64")
-def _open_cars(src: Path, size: int) -> Source:
+@maker.command("cars")
+def make_cars(
+    src: Annotated[Path, typer.Argument(help="cars_train and cars_test, or flat copies, with the devkit")],
+    out: Out,
+    resolutions: Resolutions = "64",
+    on_bad: OnBad = "error",
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: PerShard = None,
+) -> None:
     """Store Stanford Cars: what is in the bounding boxes, by Lanczos to a square whatever its shape."""
     from data_shards.sources.photos.cars import cars
 
-    return cars(src, size)
+    levels = parse_resolutions(resolutions)
+    source = cars(src, levels[0])
+    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
 def _grid_command(name: str, help_text: str) -> None:

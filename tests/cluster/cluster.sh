@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A Slurm cluster of two nodes, n1 and n2, on this machine: `cluster.sh up FOLDER` and `cluster.sh down FOLDER`, as root.
-# Eight GPUs a node are pretended, so that unmodified directives run; a requeued job starts again after seconds.
+# Eight GPUs a node are pretended, so that unmodified directives run. A requeued job starts again after seconds: it waits
+# for the lifetime of a credential and for the scheduler's next look at the queue, by default two minutes and one.
 set -euo pipefail
 action=$1
 folder=$(readlink -m "$2")
@@ -29,6 +30,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 JobAcctGatherType=jobacct_gather/none
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 JobRequeue=1
 ReturnToService=2
 KillWait=30

@@ -79,11 +79,29 @@ def test_what_is_not_set_is_named_at_once(cluster: Cluster, inputs: tuple[Path, 
     assert "error: VAE RUN: not set; set them in" in cluster.output(job)
 
 
+INTERRUPTED = 40  # iterations of a run that is stopped after its first five
+
+
+@pytest.fixture(scope="module")
+def straight(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run without a break: two processes of this machine, which no launcher and no Slurm started."""
+    data, vae = inputs
+    run = tmp_path_factory.mktemp("straight") / "run"
+    argv = ["gan", GAN_CONFIG, *overrides(data, run, INTERRUPTED, vae=vae, s_dim=4, processes=2)]
+    for rank in processes.ranks(2, "trainer", argv, run.parent / "logs"):
+        finish(rank)
+    return run
+
+
 @pytest.mark.parametrize("how", ["usr1", "requeue", "node"])
-def test_an_interrupted_job_goes_on_and_ends_the_same(how: str, cluster: Cluster, inputs: tuple[Path, Path]) -> None:
-    """Told by USR1 before its limit; by the scheduler; and after the death of all processes of a node."""
-    steps = 60
-    argv = settings(cluster, inputs, steps)
+def test_an_interrupted_job_goes_on_and_ends_the_same(
+    how: str, cluster: Cluster, inputs: tuple[Path, Path], straight: Path
+) -> None:
+    """Told by USR1 before its limit; by the scheduler; and after the death of all processes of a node.
+
+    Takes more than ten seconds: two launchers and two ranks import torch, twice, and a requeued job waits.
+    """
+    argv = settings(cluster, inputs, INTERRUPTED)
     job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
     wait_for_steps(cluster, job)
     if how == "usr1":
@@ -104,10 +122,6 @@ def test_an_interrupted_job_goes_on_and_ends_the_same(how: str, cluster: Cluster
     if how == "usr1":
         assert attempts[0]["code"] == 75
         assert attempts[0]["reason"].startswith("SIGUSR1 at ")
-    straight = cluster.place / "straight"
-    site(cluster, DATA=inputs[0], VAE=inputs[1], RUN=straight)
-    other = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
-    assert cluster.code(other) == 0, cluster.output(other)
     assert [n for n in differences(newest(straight), newest(run)) if not n.startswith("stats.")] == []
 
 
@@ -187,23 +201,24 @@ def records_of(run: Path) -> list[dict[str, Any]]:
 
 
 def test_an_evaluation_told_by_usr1_goes_on_from_its_sums(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """Takes more than ten seconds: two interpreters import torch, and a requeued job waits."""
     run, straight = run_of(cluster), cluster.place / "straight"
     site(cluster)
     finish(train("gan", inputs[0], run, 2, vae=inputs[1], s_dim=4))
     shutil.copytree(run, straight)
-    job = cluster.submit("slurm/eval_fid.sh", run, "--samples", "6400", nodes=1)
+    job = cluster.submit("slurm/eval_fid.sh", run, "--samples", 3200, nodes=1)
     cluster.wait(job, "RUNNING")
-    while blocks_done(run) < 16:
+    while blocks_done(run) < 8:
         assert not records_of(run), "too late to stop it"
         time.sleep(0.02)
     cluster.run("scancel", "--signal=USR1", "--batch", job)
     assert cluster.code(job) == 0, cluster.output(job)
     assert cluster.field(job, "Restarts") == "1"
     (record,) = records_of(run)
-    (whole,) = records_of(evaluated(straight, 6400))
+    (whole,) = records_of(evaluated(straight, 3200))
     numbers = [[r["kinds"]["gan"][name] for name in ("fid", "kid", "fidelity")] for r in (record, whole)]
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-9)
-    assert record["kinds"]["gan"]["count"] == 6400
+    assert record["kinds"]["gan"]["count"] == 3200
 
 
 def blocks_done(run: Path) -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from trainer import preflight
 
@@ -26,7 +27,8 @@ def start_server() -> None:
     """Start the process that all others are forked from, before anything else in this process starts it.
 
     There is one in each process. Commands that run in this one have their workers forked from it too, and would
-    start it without the imports of tests/support/preload.py: every later fork would then import torch by itself.
+    start it without the imports of tests/support/preload.py: every later fork would then import torch by itself. Does
+    nothing where it runs.
     """
     FORKS.set_forkserver_preload(["tests.support.preload"])
     forkserver.ensure_running()
@@ -76,8 +78,10 @@ def start(
     """Run target(*args) in a fork whose output goes to files in `folder`.
 
     estimate: whether a GAN's start estimates its memory as it does for users. That takes an iteration on fake tensors,
-    which costs more than a whole run of the tests; tests/trainer/memory/ and test_dry_run.py are about it.
+    which costs more than a whole run of the tests. One run of each kind has it: a system, an encoder of one's own, a
+    shipped config, a resume in a fade, a strategy.
     """
+    start_server()
     folder.mkdir(parents=True, exist_ok=True)
     stamp = f"{time.monotonic_ns()}"
     out, err = folder / f"out-{stamp}", folder / f"err-{stamp}"
@@ -99,7 +103,7 @@ def _child(
     multiprocessing.set_start_method(None, force=True)  # not that of this process, but what a command has by itself
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     if not estimate:
-        preflight._memory_problems = lambda *_: []
+        mock.patch.object(preflight, "_memory_problems", return_value=[]).start()  # fails where there is no such name
     with measured_lines():
         target(*args)
 
@@ -141,15 +145,16 @@ def command(
     return start(module, (name, [str(a) for a in argv]), folder, env, estimate)
 
 
-def ranks(count: int, name: str, argv: Sequence[object], folder: Path, place: Path | None = None) -> list[Running]:
+def ranks(
+    count: int, name: str, argv: Sequence[object], folder: Path, place: Path | None = None, estimate: bool = False
+) -> list[Running]:
     """Start `python -m NAME ARGV` as `count` processes of one gloo group, as a launcher would.
 
-    place: the folder to run them in.
+    place: the folder to run them in; estimate: see `start`.
     """
-    port, words = str(free_port()), [str(a) for a in argv]
+    port, args = str(free_port()), (str(place or "."), name, [str(a) for a in argv])
     return [
-        start(module_in, (str(place or "."), name, words), folder / f"rank{rank}", rank_env(rank, count, port))
-        for rank in range(count)
+        start(module_in, args, folder / f"rank{rank}", rank_env(rank, count, port), estimate) for rank in range(count)
     ]
 
 

@@ -61,11 +61,16 @@ def overrides(data: Path, run: Path, steps: int, config: str = "", **more: objec
     return [f"{key}={value}" for key, value in values.items()]
 
 
-def train(stage: str, data: Path, run: Path, steps: int, config: str = "", **more: object) -> processes.Running:
-    """Start a tiny run; config: another one than beta-VAE's or ID-GAN's; more: overrides, __ for a dot."""
+def train(
+    stage: str, data: Path, run: Path, steps: int, config: str = "", estimate: bool = False, **more: object
+) -> processes.Running:
+    """Start a tiny run.
+
+    config: another one than beta-VAE's or ID-GAN's; estimate: see processes.start; more: overrides, __ for a dot.
+    """
     config = config or (VAE if stage == "vae" else GAN)
     argv = [stage, config, *overrides(data, run, steps, config, **more)]
-    return processes.command("trainer", argv, run.parent / "logs")
+    return processes.command("trainer", argv, run.parent / "logs", estimate=estimate)
 
 
 def train_system(system: str, data: Path, run: Path, steps: int, **more: object) -> processes.Running:

@@ -6,9 +6,15 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.support.training import GAN, overrides
+from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
-from trainer.preflight import weights_problem
+from trainer.distributed.world import World
+from trainer.plan import STRATEGIES
+from trainer.preflight import gan_inputs, weights_problem
+from trainer.resume import FROM_SCRATCH
 
 
 def test_weights_that_every_job_needs_are_looked_for_before_the_first(
@@ -39,3 +45,14 @@ def test_weights_that_every_job_needs_are_looked_for_before_the_first(
     digest = hashlib.sha256(b"weights").hexdigest()
     assert problem(inception={"clean": path, "clean_sha256": digest}) is None
     assert f"sha256 is {digest}" in (problem(inception={"clean": path, "clean_sha256": "0" * 64}) or "")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_start_estimates_its_memory_under_every_strategy(
+    strategy: str, sprites: Path, vae: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the first of two processes, which need not meet for it."""
+    settings = overrides(sprites, tmp_path / "run", 1, vae=vae, strategy=strategy)
+    with caplog.at_level("INFO"):
+        gan_inputs(load_config(GanConfig, Path(GAN), settings), World(0, 2, torch.device("cpu"), None), FROM_SCRATCH)
+    assert "memory: about " in caplog.text

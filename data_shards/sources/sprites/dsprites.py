@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from common.arrays import Int64, UInt8
 from common.errors import UserError
 from data_shards.format.manifest import Factor
 from data_shards.format.tars import sha256
@@ -16,7 +17,7 @@ from data_shards.sources.base import NumberedImages, Sample, listing_hash
 from data_shards.sources.containers.npz_and_hdf5 import Arrays, open_arrays
 from data_shards.sources.factor_grids import choose
 
-from .renderer import COUNT, FACTOR_NAMES, FACTOR_SIZES, Int64, UInt8, classes, index_of, render
+from .renderer import COUNT, FACTOR_NAMES, FACTOR_SIZES, classes, index_of, render
 
 _REMEDY = "name the published dsprites_ndarray_co1sh3sc6or40x32y32_64x64 file, or leave --npz out to draw the set"
 

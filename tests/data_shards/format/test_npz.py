@@ -34,8 +34,8 @@ def test_they_are_those_that_numpy_writes_under_this_python() -> None:
 @pytest.mark.parametrize(
     ("older", "digest"),
     [
-        (False, "TODO"),
-        (True, "TODO"),
+        (False, "436cd118b69f2d4b9990af36f21baae79c1944ad4039c31bce83260a577a8a8b"),
+        (True, "9970e05b0d46655e6c7051d6f05ff3264a6d0a2272d9ea3f1afa11eed96ddb5f"),
     ],
 )
 def test_they_are_the_same_under_every_python(older: bool, digest: str) -> None:

@@ -170,6 +170,10 @@ def logger(root: Path, log: Path, start: int, rank: int, world: int, workers: in
     return processes.start(log_batches, (str(root), str(log), start, rank, world, workers, count), log.parent / "logs")
 
 
+def children_of(pid: int) -> set[int]:
+    return {int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
 def read_log(path: Path) -> dict[int, int]:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return {p: s for positions, samples in rows for p, s in zip(positions, samples, strict=True)}
@@ -184,7 +188,8 @@ def test_a_run_killed_and_resumed_on_two_ranks_sees_the_same_sequence(root: Path
     first = logger(root, tmp_path / "first", 0, 0, 1, 2, 10**6)
     while not (tmp_path / "first").exists() or (tmp_path / "first").read_bytes().count(b"\n") < 11:
         time.sleep(0.01)
-    children = [int(c) for c in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
+    children = children_of(first.pid)
+    assert len(children) == 2, "its workers"
     first.kill()
     first.wait()
     lines = (tmp_path / "first").read_text().splitlines(keepends=True)
@@ -201,13 +206,13 @@ def test_a_run_killed_and_resumed_on_two_ranks_sees_the_same_sequence(root: Path
 
 
 def test_workers_survive_the_signals_of_preemption(level: Level) -> None:
+    before = children_of(os.getpid())
     stream = batches(level, seed=0, start=0, batch_size=10, workers=2)
     next(stream)
-    me = os.getpid()
-    children = [int(c) for c in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
+    workers = children_of(os.getpid()) - before
+    assert len(workers) == 2
     sender = "import os, sys; [os.kill(int(p), int(s)) for p in sys.argv[2:] for s in sys.argv[1].split(',')]"
     names = ",".join(str(int(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
-    workers = [c for c in children if b"resource_tracker" not in Path(f"/proc/{c}/cmdline").read_bytes()]
     subprocess.run([sys.executable, "-c", sender, names, *map(str, workers)], check=True)
     for _ in range(40):
         next(stream)

@@ -52,7 +52,8 @@ def test_the_command_writes_a_file_that_other_commands_take(grown: Path, tmp_pat
     assert [r.get("ema_sha256") for r in found.values()] == [None, None, record["sha256"]]
     assert len({r["kinds"]["gan"]["fid"] for r in found.values()}) == 3
     assert len({r["images_seen"] for r in found.values()}) == 1
-    for command in (("alignment", grown, "--samples", 48), ("latents", grown), ("figures", grown)):
+    assert answer(evaluate(tmp_path, "latents", grown, "--ema", file))["ema"] == str(file)  # of all 64 bases, as users
+    for command in (("alignment", grown, "--samples", 48), ("figures", grown)):
         assert answer(finish(quickly(tmp_path, *command, "--ema", file)))["ema"] == str(file)
     files = answer(evaluate(tmp_path, "figures", grown, "--ema", "sigma_rel_0.05"))["files"]
     assert {str(Path(name).parent) for name in files} == {str(grown / "evaluation" / "figures-sigma_rel_0.05")}

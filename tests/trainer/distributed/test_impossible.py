@@ -16,11 +16,14 @@ from . import contract
 from .contract import config_of, step_of, train
 
 
-def compiled(strategy: str, folder: str) -> None:
-    """Two iterations with G and D compiled as `compile: true` does it, as far as the graphs that torch captures."""
+def compiled(strategy: str, backend: str, folder: str) -> None:
+    """Two iterations, with R1 and without, with G and D compiled as `compile: true` does it.
+
+    backend: eager runs the graphs that torch captures of the passes, aot_eager those of their backward passes too.
+    """
     world = connect("cpu", 2)
     step = step_of(config_of(strategy), False, torch.float32, world)
-    compilation.compile_passes([step.g.network, step.d.network], "eager")
+    compilation.compile_passes([step.g.network, step.d.network], backend)
     error = None
     try:
         train(step, world, 1, torch.float32, slice(0, 2))
@@ -31,9 +34,11 @@ def compiled(strategy: str, folder: str) -> None:
         disconnect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero2", "fsdp2", "zero3"])
 def test_only_the_refused_strategies_cannot_be_compiled(strategy: str, tmp_path: Path) -> None:
-    contract.run(compiled, tmp_path, strategy)
+    """Takes more than ten seconds where it may be compiled: two processes trace five passes forwards and backwards."""
+    contract.run(compiled, tmp_path, strategy, "eager" if strategy in ("fsdp2", "zero3") else "aot_eager")
     found = [(tmp_path / f"error{rank}").read_text() for rank in range(2)]
     refused = bool(
         contradictions(plain.gan_config("ID-GAN").model_copy(update={"strategy": strategy, "compile": True}))

@@ -29,8 +29,8 @@ def node(rank: int, port: str, argv: list[str], folder: Path, *more: str) -> sub
 def test_two_launchers_train_one_run(sprites: Path, vae: Path, tmp_path: Path) -> None:
     """Takes more than ten seconds: four interpreters import torch.
 
-    With fsdp2, which has a group of its own besides that of the launcher; that ddp equals it is a matter of the
-    processes alone, wherever they run (test_engines.py).
+    With fsdp2, which has a group of its own besides that of the launcher, and with the shipped cpu.yaml. The same with
+    ddp is tests/cluster/test_jobs.py's test_two_nodes_train_one_run: launchers on two nodes of Slurm.
     """
     more = {"vae": vae, "s_dim": 4, "precision": "float64"}
     finish(train("gan", sprites, tmp_path / "one", 4, **more))

@@ -84,6 +84,14 @@ def test_a_run_goes_on_at_another_number_of_processes(sprites: Path, vae: Path, 
     assert gap < 1e-9, f"{name}: {gap}"
 
 
+def test_zero3_starts_and_trains_as_for_a_user(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """The whole command: the estimate of memory on fake tensors, and then DeepSpeed, in the same processes."""
+    settings = overrides(sprites, tmp_path / "run", 1, vae=vae, processes=2, strategy="zero3")
+    for rank in processes.ranks(2, "trainer", ["gan", GAN, *settings], tmp_path / "logs", estimate=True):
+        finish(rank)
+    assert newest(tmp_path / "run")["images_seen"] == 16
+
+
 def test_another_number_of_processes_than_the_config_names_stops_at_once(sprites: Path, tmp_path: Path) -> None:
     running = finish(train("vae", sprites, tmp_path / "run", 5, processes=2), 2)
     for word in ("processes", "asks for 2", "started 1", "accelerate launch --multi_gpu --num_processes 2"):

@@ -59,15 +59,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(exported: Path, sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """ID-GAN with s on it; cGAN on it, in float64."""
+    """ID-GAN with s on it; cGAN on it, in float64. Started as for a user, with the estimate of memory."""
     root = tmp_path_factory.mktemp("runs")
-    more = {"vae": exported, "s_dim": 4}
+    more = {"vae": exported, "estimate": True}
     starts = [
-        partial(train_system, "idgan", sprites, root / "idgan", 4, **more),
-        partial(train_system, "cgan", sprites, root / "cgan", 4, vae=exported, precision="float64"),
+        partial(train_system, "idgan", sprites, root / "idgan", 4, s_dim=4, **more),
+        partial(train_system, "cgan", sprites, root / "cgan", 4, precision="float64", **more),
     ]
     for running in two_at_a_time(starts):
-        finish(running)
+        assert "memory: about " in finish(running).err
     return {"idgan": root / "idgan", "cgan": root / "cgan"}
 
 

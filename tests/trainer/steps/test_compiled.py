@@ -21,33 +21,42 @@ from trainer.steps import compilation, losses, schedule
 from trainer.steps.gan_step import GanStep
 
 SMALL = ["resolution=16", "network={name: resnet, nf: 2, nf_max: 4}", "s_dim=3"]
-SIZES = ((8, None), (16, 0.3), (16, None))  # px and alpha
+Sizes = tuple[tuple[int, float | None], ...]  # px and alpha
+FADE = (16, 0.3)
 
 
-def iterations(config: GanConfig, backend: str | None) -> tuple[plain.Gan, list[dict[str, Tensor]]]:
-    """An iteration with R1 and one without, before, in and after a fade; compiled by a backend, or not."""
+def iterations(config: GanConfig, sizes: Sizes, backend: str | None) -> tuple[plain.Gan, list[dict[str, Tensor]]]:
+    """An iteration with R1 and one without at each size; compiled by a backend, or not."""
     gan = plain.grown_networks(config)
     step: GanStep = plain.gan_step(config, gan, plain.ALONE)
     assert isinstance(step.q, nn.Module)
     if backend is not None:
         compilation.compile_passes([gan.G, gan.D, step.q], backend)
     terms = []
-    for size, alpha in SIZES:
+    for size, alpha in sizes:
         for r1, batch in zip((10.0, 0.0), plain.gan_batches(size=size, alpha=alpha), strict=True):
             terms.append(dict(step([batch], r1, 0, plain.BATCH)))
     return gan, terms
 
 
-@pytest.mark.parametrize(("checkpointing", "backend"), [(None, "eager"), ({"from_resolution": 8}, "aot_eager")])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("checkpointing", "sizes"),
+    [(None, ((8, None), FADE, (16, None))), ({"from_resolution": 8}, (FADE,))],
+    ids=["before, in and after a fade", "checkpointed in a fade"],
+)
 def test_compiled_passes_are_whole_graphs_with_the_same_numbers(
-    checkpointing: dict[str, int] | None, backend: str
+    checkpointing: dict[str, int] | None, sizes: Sizes
 ) -> None:
-    """Takes more than ten seconds: torch traces eight passes at each size, of the second backend also backwards."""
+    """Takes more than ten seconds: torch traces eight passes at each size, forwards and backwards.
+
+    Checkpointed in a fade alone, which passes through every block.
+    """
     config = plain.grown_config("ID-GAN", checkpointing=checkpointing)
-    expected, reference = iterations(config, None)
+    expected, reference = iterations(config, sizes, None)
     torch._dynamo.reset()
     counters.clear()
-    found, terms = iterations(config, backend)
+    found, terms = iterations(config, sizes, "aot_eager")
     passes = {"G with and without gradients": 2, "q": 2, "D frozen, of reals and of fakes, tangent and none": 4}
     assert counters["stats"]["unique_graphs"] >= sum(passes.values())
     assert not counters["graph_break"]
