@@ -33,6 +33,13 @@ ReferenceOption = Annotated[
 KeepFeatures = Annotated[
     bool, typer.Option("--keep-features", help="keep the features of all images in RUN/evaluation/features")
 ]
+Of = Annotated[
+    str, typer.Option(help=f"images to measure, comma-separated: {', '.join(KINDS)} [default: the run's own]")
+]
+CodesOfFid = Annotated[
+    FidCodes,
+    typer.Option(help="draw c from the aggregated posterior, from N(0, I), or each in turn [default: as in training]"),
+]
 Release = Annotated[
     bool, typer.Option("--release", help="for jobs that a run submits: it may delete the checkpoint --step afterwards")
 ]
@@ -42,15 +49,8 @@ def fid_command(
     run: RunOrExport,
     samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
     protocol: ProtocolOption = None,
-    of: Annotated[
-        str, typer.Option(help=f"images to measure, comma-separated: {', '.join(KINDS)} [default: the run's own]")
-    ] = "",
-    codes: Annotated[
-        FidCodes,
-        typer.Option(
-            help="draw c from the aggregated posterior, from N(0, I), or each in turn [default: as in training]"
-        ),
-    ] = None,
+    of: Of = "",
+    codes: CodesOfFid = None,
     ema: EmaOption = None,
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="number of seeds; more than one prints mean and spread")] = 1,

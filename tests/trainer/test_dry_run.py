@@ -82,7 +82,9 @@ def test_programs_that_the_settings_need_are_looked_for(sprites: Path, vae: Path
     assert "error: the run cannot start: 3 problems\n  - strategy: zero1 splits over processes" in done.err
     assert "  - compile: true needs a C++ compiler on the CPU; install g++, or set compile=false" in done.err
     assert "  - strategy: zero1 needs DeepSpeed, which cannot be imported (" in done.err
-    assert "pip install 'idgan[deepspeed]', or set another strategy" in done.err
+    assert (
+        "set another strategy, or in the project's folder: pip install -c constraints.txt -e '.[deepspeed]'" in done.err
+    )
     assert "Traceback" not in done.err
 
 

@@ -183,7 +183,7 @@ def test_files_that_are_no_snapshot_of_the_run_are_named(tmp_path: Path) -> None
     content = path.read_bytes()
     for damage in (content[:-5], content[:20], b"", b"{}" * 30):
         path.write_bytes(damage)
-        with pytest.raises(UserError, match=f"{path.name}: is no whole file"):
+        with pytest.raises(UserError, match=f"{path.name}: is not a complete file"):
             ema_snapshots.read_metadata(path, "of a run")
     other.write_bytes(other.read_bytes().replace(b'format\\": 1', b'format\\": 9'))
     with pytest.raises(UserError, match="has format 9, this program reads 1"):
