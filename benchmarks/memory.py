@@ -98,7 +98,7 @@ def peaks(name: str, size: Size, listing: bool = False) -> Peaks:
     with fake_tensors(), Counted(listing) as tracker:
         measured = side(name, size)
         measured.iterate()
-        found, alive = dict[str, int](), dict[str, list[Alive]]()
+        steps, alive = dict[str, int](), dict[str, list[Alive]]()
         parameters = [p for network in (measured.G, measured.D) for p in network.parameters()]
         states = [t for o in measured.optimizers.values() for s in o.state.values() for t in s.values()]
         weights, state = _bytes(parameters), _bytes(t for t in states if isinstance(t, Tensor))
@@ -106,7 +106,7 @@ def peaks(name: str, size: Size, listing: bool = False) -> Peaks:
 
         def at_end(of: str) -> Callable[..., None]:
             def note(*_: object) -> None:
-                found[of], alive[of] = tracker.peak - stays, tracker.at_peak
+                steps[of], alive[of] = tracker.peak - stays, tracker.at_peak
                 tracker.reset_peak()
 
             return note
@@ -117,7 +117,7 @@ def peaks(name: str, size: Size, listing: bool = False) -> Peaks:
         tracker.reset_peak()
         measured.iterate()
     apart = {"weights": weights, "gradients": weights, "optimizer": state}
-    return Peaks(found, alive, apart)
+    return Peaks(steps, alive, apart)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -129,16 +129,16 @@ def seconds(size: Size, names: list[str], rounds: int) -> dict[str, dict[str, fl
     first one."""
     sides = {name: side(name, size) for name in names}
     ends = {name: _ends(one) for name, one in sides.items()}
-    found: dict[str, dict[str, list[float]]] = {name: {"D": [], "G": []} for name in names}
+    times: dict[str, dict[str, list[float]]] = {name: {"D": [], "G": []} for name in names}
     for _ in range(rounds + 1):
         for name, one in sides.items():
             start = time.perf_counter()
             one.iterate()
-            for of, steps in found[name].items():
+            for of, steps in times[name].items():
                 steps.append(ends[name][of] - start)
                 start = ends[name][of]
-    base = found[names[0]]
-    return {name: {of: _median_ratio(times, base[of]) for of, times in steps.items()} for name, steps in found.items()}
+    base = times[names[0]]
+    return {name: {of: _median_ratio(each, base[of]) for of, each in steps.items()} for name, steps in times.items()}
 
 
 def _ends(one: Side) -> dict[str, float]:
@@ -165,19 +165,19 @@ def main() -> None:
     print(f"{'':42} {'D step':>8} {'x plain':>8} {'x tuned':>8} {'G step':>8} {'x plain':>8}")
     base = {name: peaks(name, size).steps for name in ("plain", "tuned")}
     for name in ("plain", "tuned", *ROWS):
-        found = peaks(name, size, options.where)
-        d, g = found.steps["D"], found.steps["G"]
+        measured = peaks(name, size, options.where)
+        d, g = measured.steps["D"], measured.steps["G"]
         ratios = d / base["plain"]["D"], d / base["tuned"]["D"], g / base["plain"]["G"]
         print(f"{name:42} {d / 1e6:8.0f} {ratios[0]:8.2f} {ratios[1]:8.2f} {g / 1e6:8.0f} {ratios[2]:8.2f}")
-        for of, alive in found.alive.items():
+        for of, alive in measured.alive.items():
             for one in sorted(alive, reverse=True)[:12]:
                 print(f"    {of} {one.bytes / 1e6:8.1f} MB {list(one.shape)} {one.maker}")
-    print("apart, of both networks:", ", ".join(f"{name} {n / 1e6:.0f} MB" for name, n in found.apart.items()))
+    print("apart, of both networks:", ", ".join(f"{name} {n / 1e6:.0f} MB" for name, n in measured.apart.items()))
     if options.time:
         names = [name for name, (_, single) in ROWS.items() if not single]
         ratios = seconds(replace(size, batch=1), names, options.time)
-        told = [f"{name}: D x {ratio['D']:.2f}, G x {ratio['G']:.2f}" for name, ratio in ratios.items()]
-        print(f"time, batch 1: {'; '.join(told)}")
+        lines = [f"{name}: D x {ratio['D']:.2f}, G x {ratio['G']:.2f}" for name, ratio in ratios.items()]
+        print(f"time, batch 1: {'; '.join(lines)}")
 
 
 if __name__ == "__main__":

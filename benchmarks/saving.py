@@ -35,15 +35,15 @@ IMAGES_PER_SECOND = 200  # of the eight GPUs that a save must not hold up
 
 def seconds(training: GanTraining, folder: Path, rounds: int, world: World) -> list[float]:
     """Of each save, after one that warms up."""
-    found = []
+    times = []
     for i in range(rounds + 1):
         world.barrier()
         start = time.perf_counter()
         divergence.check(training.state.replicated(), world)
         save_checkpoint(folder, i, training.state, {}, world, Retention(1, None))
         world.barrier()
-        found.append(time.perf_counter() - start)
-    return found[1:]
+        times.append(time.perf_counter() - start)
+    return times[1:]
 
 
 def main() -> None:

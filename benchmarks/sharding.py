@@ -36,7 +36,7 @@ from trainer.stages.gan import GanTraining
 from trainer.steps.batches import micro
 from trainer.steps.schedule import Now, Phase
 
-Found = dict[str, float]
+Costs = dict[str, float]
 
 
 def batch_of(count: int, side: int) -> Batch:
@@ -48,7 +48,7 @@ def batch_of(count: int, side: int) -> Batch:
     return Batch(numbers, numbers, numbers, images, images if side <= CODE_RESOLUTION else encoder_images)
 
 
-def measure(config: GanConfig, phase: Phase, rank: int, processes: int, port: int, answers: Queue[Found]) -> None:
+def measure(config: GanConfig, phase: Phase, rank: int, processes: int, port: int, answers: Queue[Costs]) -> None:
     """One rank; the first answers."""
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     os.environ |= {name: str(value) for name, value in places.items()}
@@ -74,7 +74,7 @@ def measure(config: GanConfig, phase: Phase, rank: int, processes: int, port: in
     disconnect()
 
 
-def run(config: GanConfig, phase: Phase, strategy: Strategy, processes: int) -> Found:
+def run(config: GanConfig, phase: Phase, strategy: Strategy, processes: int) -> Costs:
     context = multiprocessing.get_context("spawn")
     answers: Any = context.Queue()
     with socket.socket() as probe:
@@ -87,10 +87,10 @@ def run(config: GanConfig, phase: Phase, strategy: Strategy, processes: int) -> 
     ]
     for one in ranks:
         one.start()
-    found: Found = answers.get()
+    costs: Costs = answers.get()
     for one in ranks:
         one.join()
-    return found
+    return costs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -112,13 +112,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         f"{'':8} {'kept, GB':>9} {'peak, GB':>9} {'plan says':>10} {'of first':>9} {'s/iteration':>12} {'x first':>8}"
     )
-    first: Found = {}
+    first: Costs = {}
     for strategy in strategies:
-        found = run(config, phase, strategy, options.processes)
-        first = first or found
+        costs = run(config, phase, strategy, options.processes)
+        first = first or costs
         print(
-            f"{strategy:8} {found['kept'] / 1e9:9.3f} {found['peak'] / 1e9:9.3f} {needs[strategy].bytes / 1e9:10.3f} "
-            f"{found['peak'] / first['peak']:9.0%} {found['seconds']:12.2f} {found['seconds'] / first['seconds']:8.2f}",
+            f"{strategy:8} {costs['kept'] / 1e9:9.3f} {costs['peak'] / 1e9:9.3f} {needs[strategy].bytes / 1e9:10.3f} "
+            f"{costs['peak'] / first['peak']:9.0%} {costs['seconds']:12.2f} {costs['seconds'] / first['seconds']:8.2f}",
             flush=True,
         )
 

@@ -78,10 +78,10 @@ def imports(words: Sequence[str]) -> Counter[str]:
     """Seconds of the imports of `python -m WORDS` by top-level package."""
     command = [sys.executable, "-X", "importtime", "-m", *words]
     said = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True).stderr
-    found: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
     for microseconds, module in IMPORT_LINE.findall(said):
-        found[module.split(".")[0]] += int(microseconds) / 1e6  # type: ignore[assignment]  # Counter adds floats too
-    return found
+        seconds[module.split(".")[0]] += int(microseconds) / 1e6  # type: ignore[assignment]  # Counter adds floats too
+    return seconds
 
 
 def training(folder: Path, number: int) -> tuple[list[str], Callable[[], bool]]:

@@ -201,15 +201,15 @@ class Ours:
 
 def gradients_of(side: Plain | Ours) -> dict[str, Tensor]:
     """Filled by the side's next iteration: the gradient of each network, in one vector."""
-    found: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
 
     def keep(name: str, optimizer: Optimizer) -> None:
         parameters = optimizer.param_groups[0]["params"]
-        found[name] = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        gradients[name] = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
 
     for name, optimizer in side.optimizers.items():
         optimizer.register_step_pre_hook(lambda of, *_, name=name: keep(name, of))
-    return found
+    return gradients
 
 
 def copy_in_order(source: nn.Module, target: nn.Module) -> None:
@@ -276,8 +276,8 @@ def gradient_gaps(size: Size, device: torch.device) -> dict[tuple[str, str], flo
         baseline.iterate(inputs.x, inputs.encoder_images, inputs.draw)
     ours.step([inputs.reals], R1, size.batch, size.batch)
     return {
-        (side, name): float((found[name] - right[name]).norm() / right[name].norm())
-        for side, found in zip(("tuned", "ours"), others, strict=True)
+        (side, name): float((gradients[name] - right[name]).norm() / right[name].norm())
+        for side, gradients in zip(("tuned", "ours"), others, strict=True)
         for name in right
     }
 
@@ -298,13 +298,13 @@ def measure(size: Size, rounds: int, device: torch.device) -> dict[str, list[flo
     iterations = variants(size, device)
     for iterate in iterations.values():
         iterate()
-    found: dict[str, list[float]] = {name: [] for name in iterations}
+    times: dict[str, list[float]] = {name: [] for name in iterations}
     for _ in range(rounds):
         for name, iterate in iterations.items():
-            found[name].append(seconds(iterate, device))
-    without, full = found.pop("ours, no R1"), found["ours"]
-    found["ours, lazy"] = [((LAZY - 1) * a + b) / LAZY for a, b in zip(without, full, strict=True)]
-    return found
+            times[name].append(seconds(iterate, device))
+    without, full = times.pop("ours, no R1"), times["ours"]
+    times["ours, lazy"] = [((LAZY - 1) * a + b) / LAZY for a, b in zip(without, full, strict=True)]
+    return times
 
 
 def peak(device: torch.device) -> float:
@@ -315,15 +315,15 @@ def peak(device: torch.device) -> float:
     return 2 * 2048**3 / min(seconds(product, device) for product in products for _ in range(10))
 
 
-def report(size: Size, found: dict[str, list[float]], top: float) -> None:
+def report(size: Size, times: dict[str, list[float]], top: float) -> None:
     """A line for each variant."""
     work = iteration_flops(size)
     print(f"{'':12} {'s/iteration':>12} {'images/s':>9} {'x plain':>8} {'x tuned':>8} {'of peak':>8}")
-    for name, times in found.items():
+    for name, own in times.items():
         ratios = [
-            statistics.median(a / b for a, b in zip(found[base], times, strict=True)) for base in ("plain", "tuned")
+            statistics.median(a / b for a, b in zip(times[base], own, strict=True)) for base in ("plain", "tuned")
         ]
-        middle = statistics.median(times)
+        middle = statistics.median(own)
         share = work[name] / middle / top
         print(f"{name:12} {middle:12.3f} {size.batch / middle:9.2f} {ratios[0]:8.2f} {ratios[1]:8.2f} {share:8.0%}")
 
@@ -353,10 +353,10 @@ def main() -> None:
     )
     gaps = gradient_gaps(size, device)
     print("gradients against plain's:", ", ".join(f"{side} {name} {gap:.0e}" for (side, name), gap in gaps.items()))
-    found = measure(size, options.rounds, device)
-    report(size, found, top)
+    times = measure(size, options.rounds, device)
+    report(size, times, top)
     if options.rates:
-        rate = iteration_flops(size)["ours, lazy"] / statistics.median(found["ours, lazy"])
+        rate = iteration_flops(size)["ours, lazy"] / statistics.median(times["ours, lazy"])
         rates.record(options.rates, f"{where}, float32", {size.resolution: rate}, None)
 
 
