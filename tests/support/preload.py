@@ -3,6 +3,7 @@
 The packages import what is large where they use it. Here it is imported ahead, so that no forked process has to.
 """
 
+import gc
 import os
 from importlib import import_module
 
@@ -42,3 +43,5 @@ OURS = (
 )
 for name in (*LARGE, *OURS):
     import_module(name)
+gc.collect()
+gc.freeze()  # the collector of a forked process leaves these objects alone, and so their pages stay shared
