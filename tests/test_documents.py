@@ -281,7 +281,10 @@ def test_the_comparison_is_equal_in_iterations_and_batch_size() -> None:
 
 
 def test_without_a_gpu_its_checks_say_that_they_ran_nothing() -> None:
-    """Neither a success nor part of `make test`. The code of the recipe itself stands in make's own words."""
+    """Neither a success nor part of `make test`. The code of the recipe itself stands in make's own words.
+
+    Takes more than ten seconds: two interpreters import torch, and one collects tests.
+    """
     make = ["make", "-o", ".venv/installed", "test-gpu"]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(make, cwd=ROOT, env=env, capture_output=True, text=True)

@@ -48,7 +48,10 @@ def alone() -> Planner:
 
 @pytest.mark.parametrize("images_seen", [0, 8], ids=["R1 due", "not due"])
 def test_flops_are_those_of_real_iterations(images_seen: int, alone: Planner) -> None:
-    """In every phase of a run that grows, with checkpoints and micro-batches: the 24 images are each passed once."""
+    """In every phase of a run that grows, with checkpoints and micro-batches: the 24 images are each passed once.
+
+    Takes more than ten seconds: real iterations in every phase of a run that grows, under a counter of operations.
+    """
     config, planner = alone.config, alone
     for phase in planner.phases:
         real = GanTraining(config, ALONE, CHANNELS, encoder_of(config))

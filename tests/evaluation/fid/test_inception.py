@@ -48,6 +48,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_features_are_pytorch_fids(weights: Path) -> None:
+    """Takes more than ten seconds: the whole Inception network looks at 64 images, ours and pytorch-fid's."""
     given = images(32, 64)
     expected = pytorch_fid(given, weights)
     found = inception.legacy_pytorch(weights)(given)

@@ -83,6 +83,7 @@ def test_the_same_step_of_other_weights_is_another(run: Path) -> None:
 
 
 def test_figures_of_an_older_step_lie_apart_and_the_page_stays_with_the_newest(run: Path, tmp_path: Path) -> None:
+    """Takes more than ten seconds: all figures are drawn three times."""
     folder = run / "evaluation" / "figures"
     files = [Path(p) for p in answer(evaluate(tmp_path, "figures", run))["files"]]
     assert {path.parent for path in files} == {folder}

@@ -141,7 +141,10 @@ def test_the_page_of_a_compared_run_shows_its_own_images(
 def test_the_picture_has_a_block_for_the_reals_and_each_run(
     runs: dict[str, Path], first: Compared, tmp_path: Path
 ) -> None:
-    """Left of each block are the run's own samples: those that `figures` draws."""
+    """Left of each block are the run's own samples: those that `figures` draws.
+
+    Takes more than ten seconds: all figures of five runs are drawn.
+    """
     picture = Image.open(first[1] / "compare.png").convert("RGB")
     samples, traversal = 5 * 66 + 2, 5 * 68
     width = 8 * 66 + 2
@@ -207,6 +210,7 @@ def measuring_nothing(argv: list[str]) -> None:
 def test_a_second_comparison_measures_nothing_and_says_the_same(
     runs: dict[str, Path], first: Compared, tmp_path: Path
 ) -> None:
+    """Takes more than ten seconds: pictures of five runs are drawn again."""
     before = {name: hashes(run) for name, run in runs.items()}
     argv = ["compare", *map(str, runs.values()), "--out", str(tmp_path / "page"), "--samples", str(COUNT)]
     finish(processes.start(measuring_nothing, (argv,), tmp_path))
@@ -217,6 +221,7 @@ def test_a_second_comparison_measures_nothing_and_says_the_same(
 def test_another_seed_or_number_of_samples_is_measured_and_added(
     systems: dict[str, Path], first: Compared, tmp_path: Path
 ) -> None:
+    """Takes more than ten seconds: two runs are measured three times."""
     runs = copies(systems, tmp_path / "runs", "infogan", "gan")
     compare(runs, tmp_path / "page")
     old = records(runs)
@@ -237,6 +242,7 @@ def test_another_seed_or_number_of_samples_is_measured_and_added(
 def test_a_run_that_was_trained_further_is_measured_again(
     systems: dict[str, Path], sprites: Path, tmp_path: Path
 ) -> None:
+    """Takes more than ten seconds: a run is trained, and measured with another one twice."""
     runs = copies(systems, tmp_path / "runs", "gan", "infogan")
     compare(runs, tmp_path / "page")
     finish(train_system("gan", sprites, runs["gan"], 6))
@@ -261,6 +267,7 @@ def test_single_commands_and_compare_share_their_records(systems: dict[str, Path
 
 
 def test_unequal_iterations_batch_sizes_and_seeds_are_said(systems: dict[str, Path], tmp_path: Path) -> None:
+    """Takes more than ten seconds: two runs are measured, and their pictures drawn."""
     compare(copies(systems, tmp_path / "runs", "infogan", "infogan_again"), tmp_path / "page")
     for name in ("compare.md", "index.html"):
         text = (tmp_path / "page" / name).read_text()

@@ -30,6 +30,7 @@ def page(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("width", [400, 1600])
 def test_the_report_fits_and_every_image_is_decoded(width: int, page: Path, tmp_path: Path) -> None:
+    """Takes more than ten seconds: a browser starts, and the run whose page it shows is trained and measured first."""
     found = look(page, width, tmp_path)
     assert found["width"] == found["scroll"] == pytest.approx(width, abs=20)  # a scroll bar
     assert not found["faults"]

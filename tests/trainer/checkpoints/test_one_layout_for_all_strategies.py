@@ -73,6 +73,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
 def test_every_strategy_saves_loads_and_goes_on_from_one_layout(
     strategy: str, size: int, alone: Any, tmp_path: Path
 ) -> None:
+    """Takes more than ten seconds: two or three processes save, load and train; with ZeRO each imports DeepSpeed."""
     run, losses = alone
     contract.run(child, tmp_path, strategy, size, str(run), size=size)
     by_rank = [json.loads((tmp_path / f"losses{rank}.json").read_text()) for rank in range(size)]

@@ -95,6 +95,7 @@ def save_and_die(run: str, at: int) -> None:
 
 
 def test_a_kill_at_every_step_of_a_save_leaves_a_good_checkpoint(tmp_path: Path) -> None:
+    """Takes more than ten seconds: a save is killed once at each of its operations on files, a process each."""
     before = tmp_path / "before"
     save(before, 1)
     save(before, 2)

@@ -119,7 +119,10 @@ def test_a_growing_one_passes_every_stage_and_fade(name: str, place: Path) -> No
 
 @pytest.mark.parametrize(("at", "end"), [(6, 12), (12, 14)])
 def test_celeba_hq_resumed_in_the_middle_of_a_fade_ends_as_the_unbroken_run(at: int, end: int, place: Path) -> None:
-    """At alpha 0.5 of the fades into 256 and into 1024 px."""
+    """At alpha 0.5 of the fades into 256 and into 1024 px.
+
+    Takes more than ten seconds: iterations at up to 1024 px, after an estimate of their memory.
+    """
     whole, run = place / "runs/celeba_hq-1024/checkpoints", place / f"runs/resumed-{at}"
     shutil.copytree(whole.parent, run, ignore=shutil.ignore_patterns("checkpoints"))
     shutil.copytree(whole / published.name_of(at), run / "checkpoints" / published.name_of(at))

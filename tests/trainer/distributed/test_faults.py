@@ -29,6 +29,7 @@ def straight(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_a_rank_killed_in_its_step_costs_no_bit(straight: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """Takes more than ten seconds: two starts of two processes."""
     argv = argv_of(sprites, vae, tmp_path / "run", "fsdp2")
     codes, told = break_and_go_on(argv, 5, "D", "SIGKILL", tmp_path)
     assert codes[1] == -9
@@ -48,7 +49,10 @@ def test_a_rank_told_to_stop_while_it_saves_costs_no_bit(
 
 
 def test_a_signal_waits_for_one_iteration_and_a_save(straight: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """It comes in the fifth iteration, which no save is due after."""
+    """It comes in the fifth iteration, which no save is due after.
+
+    Takes more than ten seconds: two starts of two processes.
+    """
     argv = argv_of(sprites, vae, tmp_path / "run", "fsdp2")
     codes, told = break_and_go_on(argv, 5, "R1", "SIGTERM", tmp_path)
     assert codes == [75, 75]
@@ -71,6 +75,7 @@ def filling(argv: list[str], disk: str) -> None:
 
 
 def test_a_full_disk_ends_both_ranks_with_one_message(straight: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """Takes more than ten seconds: three starts of two processes."""
     disk = tmp_path / "disk"
     if not mounted(disk, 20_000):
         pytest.skip("may not mount a small disk here; tests/trainer/test_bad_input.py fakes a full one everywhere")
@@ -131,6 +136,7 @@ def half_delete(step: Path) -> None:
 def test_a_damaged_newest_step_is_skipped_by_all_ranks(
     damage: Callable[[Path], None], words: str, straight: Path, sprites: Path, vae: Path, tmp_path: Path
 ) -> None:
+    """Takes more than ten seconds: two starts of two processes."""
     run = tmp_path / "run"
     finish(argv_of(sprites, vae, run, "fsdp2", steps=6), tmp_path / "logs")
     newest, before = published.steps(run)

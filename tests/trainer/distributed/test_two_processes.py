@@ -49,6 +49,7 @@ def train_two(stage: str, data: Path, run: Path, steps: int, config: str = "", *
 def test_two_processes_give_the_parameters_of_one(
     stage: str, precision: str, steps: int, bound: float, sprites: Path, vae: Path, tmp_path: Path
 ) -> None:
+    """Takes more than ten seconds: up to twenty iterations in float64, by one process and by two."""
     more = {"precision": precision, **({"vae": vae} if stage == "gan" else {})}
     finish(train(stage, sprites, tmp_path / "one", steps, **more))
     train_two(stage, sprites, tmp_path / "two", steps, **more)
@@ -64,7 +65,10 @@ def test_two_processes_give_the_parameters_of_one(
 def test_two_processes_give_the_parameters_of_one_in_the_other_systems(
     system: str, sprites: Path, vae: Path, tmp_path: Path
 ) -> None:
-    """FactorVAE permutes over the global batch, InfoGAN's q is a third network that processes average."""
+    """FactorVAE permutes over the global batch, InfoGAN's q is a third network that processes average.
+
+    Takes more than ten seconds: ten iterations in float64, by one process and by two.
+    """
     more = {"precision": "float64", **({"vae": vae} if system == "cgan" else {})}
     finish(train_system(system, sprites, tmp_path / "one", 10, **more))
     train_two(stage_of(system), sprites, tmp_path / "two", 10, str(CONFIGS / f"{system}.yaml"), **more)
@@ -75,6 +79,7 @@ def test_two_processes_give_the_parameters_of_one_in_the_other_systems(
 
 
 def test_a_run_goes_on_at_another_number_of_processes(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """Takes more than ten seconds: 30 iterations in float64 in four starts."""
     more = {"precision": "float64", "vae": vae, "s_dim": 4}
     finish(train("gan", sprites, tmp_path / "one", 15, **more))
     finish(train("gan", sprites, tmp_path / "mixed", 5, **more))

@@ -87,7 +87,10 @@ def test_codes_are_samples_of_the_aggregated_posterior(idgan: Path, tmp_path: Pa
 
 
 def test_it_needs_neither_run_nor_data(idgan: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """Copied elsewhere, with the run, the data and the VAE gone, in another process and folder."""
+    """Copied elsewhere, with the run, the data and the VAE gone, in another process and folder.
+
+    Takes more than ten seconds: an interpreter of its own imports torch.
+    """
     copies = {name: tmp_path / "there" / name for name in ("data", "run", "vae")}
     for name, source in (("data", sprites), ("run", idgan), ("vae", vae)):
         shutil.copytree(source, copies[name])

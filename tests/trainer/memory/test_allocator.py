@@ -27,4 +27,5 @@ def faults(how: str) -> int:
 
 
 def test_large_tensors_reuse_their_memory() -> None:
+    """Takes more than ten seconds: two interpreters import torch."""
     assert faults("kept") < faults("default") / 100

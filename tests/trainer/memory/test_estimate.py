@@ -113,7 +113,10 @@ def status(name: str) -> int:
 
 
 def test_a_process_grows_by_as_much() -> None:
-    """Where glibc gives back what is freed; it otherwise keeps a quarter more, which is what MARGIN is for."""
+    """Where glibc gives back what is freed; it otherwise keeps a quarter more, which is what MARGIN is for.
+
+    Takes more than ten seconds: an interpreter of its own imports torch and trains at 256 px.
+    """
     config = config_of(**GROWS)
     need = estimator(config).need(config)
     gives_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}

@@ -15,6 +15,7 @@ def fits(config: GanConfig, free: int) -> bool:
 
 
 def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> None:
+    """Takes more than ten seconds: an iteration on fake tensors for each micro_batch that is tried."""
     config = settings.config_of(batch_size=8, resolution=64)
     one = settings.estimator(config)
     need = one.need(config)
@@ -34,6 +35,7 @@ def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> 
 
 
 def test_where_no_micro_batch_fits_narrower_networks_are_named() -> None:
+    """Takes more than ten seconds: an iteration on fake tensors for each width that is tried."""
     config = settings.config_of(resolution=64, batch_size=2)
     one = settings.estimator(config)
     message = fit.problem(one, config, one.need(config), 5_000_000)

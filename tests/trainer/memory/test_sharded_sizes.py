@@ -115,7 +115,10 @@ def test_what_a_process_has_alive_is_what_the_plan_says(case: str, strategy: Str
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("case", CASES)
 def test_flops_are_exact(case: str, strategy: Strategy, measured: Any) -> None:
-    """Of the iteration with R1; tests/trainer/test_plan.py has those without."""
+    """Of the iteration with R1; tests/trainer/test_plan.py has those without.
+
+    Takes more than ten seconds: a real iteration under a counter of operations.
+    """
     paper, phase, _ = on_paper(case)
     assert paper.iteration_flops[phase][0] * phase.batch_size // RANKS == measured[f"{case}, {strategy}"]["flops"]
 

@@ -143,7 +143,10 @@ def test_reals_in_a_fade_are_blended_as_the_generators_images_are() -> None:
 
 
 def test_a_resume_anywhere_in_the_growth_is_bit_for_bit(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """Killed at will: in a phase that holds, in both fades, and at their ends. 22 is the clock in iterations of 16."""
+    """Killed at will: in a phase that holds, in both fades, and at their ends. 22 is the clock in iterations of 16.
+
+    Takes more than ten seconds: 44 iterations in nine starts.
+    """
     more = SHAPE | {"vae": vae}
     finish(train("gan", sprites, tmp_path / "straight", 22, **more))
     for steps in (2, 3, 5, 7, 10, 12, 14, 22):
@@ -157,6 +160,7 @@ def test_a_resume_anywhere_in_the_growth_is_bit_for_bit(sprites: Path, vae: Path
 
 
 def test_two_processes_grow_as_one(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """Takes more than ten seconds: sixteen iterations in float64, by one process and by two."""
     more = SHAPE | {"vae": vae, "precision": "float64"}
     finish(train("gan", sprites, tmp_path / "one", 16, **more))
     argv = ["gan", "configs/dsprites/idgan.yaml", *overrides(sprites, tmp_path / "two", 16, processes=2, **more)]
