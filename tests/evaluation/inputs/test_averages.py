@@ -35,7 +35,7 @@ def grown(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_the_command_writes_a_file_that_other_commands_take(grown: Path, tmp_path: Path) -> None:
-    """Takes more than ten seconds: seven commands of evaluation, one of them on the 64 bases that users get."""
+    """Takes more than ten seconds: nine commands of evaluation, one of them on the 64 bases that users get."""
     running = evaluate(tmp_path, "ema", grown, "--sigma-rel", 0.07)
     record = answer(running)
     file = grown / "ema" / "reconstructed" / f"{160:012d}-sigma_rel_0.07.safetensors"
