@@ -43,6 +43,8 @@ class Purpose(IntEnum):
     BOTTLENECK_REAL = 21
     BOTTLENECK_FAKE = 22
     BOTTLENECK_G = 23  # the fake of the generator's step
+    FACES = 24  # factors of drawn faces
+    FACE_NET = 25
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

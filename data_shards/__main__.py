@@ -64,14 +64,16 @@ def info_command(
         print(json.dumps(contents))
         return
     for name, value in contents.items():
-        if name != "levels":
+        if name not in ("levels", "notes"):
             print(f"{name:10} {value}")
     for resolution, level in contents["levels"].items():
         print(f"{resolution:5} px   {level['shards']} shards, {level['bytes'] / 1e6:,.1f} MB")
+    for note in contents.get("notes", ()):
+        print(f"note: {note}")
 
 
 def _contents(stored: Manifest) -> dict[str, Any]:
-    """What `info` prints, by name."""
+    """What `info` prints, by name: ranges and notes where there are any."""
     shards = {resolution: stored.level(resolution).shards for resolution in stored.resolutions}
     return {
         "data_set": stored.data_set,
@@ -79,11 +81,20 @@ def _contents(stored: Manifest) -> dict[str, Any]:
         "channels": stored.channels,
         "levels": {r: {"shards": len(tars), "bytes": sum(tar.bytes for tar in tars)} for r, tars in shards.items()},
         "factors": {factor.name: factor.size for factor in stored.factors},
+        **_ranges(stored),
         "labels": [label.name for label in stored.labels],
         "codec": stored.codec.name if stored.codec else None,
         "skipped": len(stored.skipped),
         "hash": stored.hash,
+        **({"notes": list(stored.notes)} if stored.notes else {}),
     }
+
+
+def _ranges(stored: Manifest) -> dict[str, Any]:
+    """The ranges of the continuous factors by name, and which of them are circular, where there are such factors."""
+    ranges = {factor.name: factor.range for factor in stored.factors if factor.range is not None}
+    circular = [factor.name for factor in stored.factors if factor.circular]
+    return {"ranges": ranges, "circular": circular} if ranges else {}
 
 
 if __name__ == "__main__":

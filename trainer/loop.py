@@ -254,6 +254,7 @@ class Loop:
             "world_size": self.world.size,
             "config": fixed(self.config),
             "facts": dict(self.stage.input_identity),
+            "data_notes": list(self.stage.data.main.manifest.notes),
             "versions": versions(),
             "hardware": hardware(self.world.device),
         }

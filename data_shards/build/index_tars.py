@@ -26,13 +26,6 @@ from .foreign_tars import ForeignTar, open_levels
 _OF_THE_IMAGES = ("recipe", "source_sha256", "channels", "codec", "skipped", "notes", "tools")
 
 
-class _Columns(NamedTuple):
-    """Names of the integers that the largest level's index holds."""
-
-    factors: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-
-
 class _Level(NamedTuple):
     """What was read of a level: its folder, its index, and its tars as the manifest lists them."""
 
@@ -50,7 +43,7 @@ def index_tars(root: Path, advance: Callable[[int], None] = lambda tars: None) -
     levels = open_levels(root, advance)
     top = levels[max(levels)]
     columns = _columns_from_tars(top) if old is None else _columns_as_before(top, old)
-    contents = {r: _read_level(tars, columns if tars is top else _Columns()) for r, tars in levels.items()}
+    contents = {r: _read_level(tars, columns if tars is top else index.Columns()) for r, tars in levels.items()}
     # Nothing was written so far, and from here on no tar can be refused.
     infos = {r: _write_index(root, level, _recorded_hash(old, r)) for r, level in contents.items()}
     made = _describe(top, infos, contents[max(contents)].table, columns)
@@ -67,28 +60,29 @@ def _readable_manifest(root: Path) -> Manifest | None:
         return None
 
 
-def _columns_from_tars(top: list[ForeignTar]) -> _Columns:
+def _columns_from_tars(top: list[ForeignTar]) -> index.Columns:
     """Integers that every sample has: those under "factors" in the json of a set of ours are factors, others labels."""
     common = _common_integers(top)
     tables = (_names_under_factors(tar) for tar in top)
     factors = tuple(name for name in next(filter(None, tables), []) if name in common)
-    return _Columns(factors, tuple(sorted(common - set(factors))))
+    return index.Columns(factors, tuple(sorted(common - set(factors))))
 
 
-def _columns_as_before(top: list[ForeignTar], old: Manifest) -> _Columns:
+def _columns_as_before(top: list[ForeignTar], old: Manifest) -> index.Columns:
     """The factors of the older manifest; every other common integer is a label, in the older order, new ones last."""
-    factors = tuple(factor.name for factor in old.factors)
+    columns = index.columns_of(old.factors, old.labels)
     position = {label.name: i for i, label in enumerate(old.labels)}
-    labels = _common_integers(top) - set(factors)
-    return _Columns(factors, tuple(sorted(labels, key=lambda name: (position.get(name, len(position)), name))))
+    common = _common_integers(top) - set(columns.factors)
+    labels = sorted(common, key=lambda name: (position.get(name, len(position)), name))
+    return columns._replace(labels=tuple(labels))
 
 
 def _common_integers(top: list[ForeignTar]) -> set[str]:
     """Names of the integers that every sample has."""
     common: set[str] | None = None
     for tar in top:
-        for values in index.member_values(tar.path, tar.entries):
-            common = set(values) if common is None else common & set(values)
+        for sample in index.member_values(tar.path, tar.entries):
+            common = set(sample.integers) if common is None else common & set(sample.integers)
     return common or set()
 
 
@@ -106,9 +100,9 @@ def _names_under_factors(tar: ForeignTar) -> list[str]:
     return sorted(factors) if isinstance(factors, dict) else []
 
 
-def _read_level(tars: Sequence[ForeignTar], columns: _Columns) -> _Level:
+def _read_level(tars: Sequence[ForeignTar], columns: index.Columns) -> _Level:
     """Read and hash the tars of a level. Raises UserError where a sample lacks a column."""
-    table = index.join([index.tabulate(tar.path, tar.entries, *columns) for tar in tars])
+    table = index.join([index.tabulate(tar.path, tar.entries, columns) for tar in tars])
     shards = tuple(
         Shard(
             name=tar.path.name,
@@ -137,7 +131,7 @@ def _write_index(root: Path, level: _Level, recorded: str | None) -> LevelInfo:
 
 
 def _describe(
-    top: list[ForeignTar], infos: dict[int, LevelInfo], top_table: index.Table, columns: _Columns
+    top: list[ForeignTar], infos: dict[int, LevelInfo], top_table: index.Table, columns: index.Columns
 ) -> Manifest:
     """The manifest of tars about which nothing but their contents is known. top_table: index of the largest level."""
     return Manifest(

@@ -64,6 +64,27 @@ def make_dsprites(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers)
 
 
+@maker.command("faces")
+def make_faces(
+    out: Out,
+    count: Annotated[int, typer.Option(help="number of faces; the first ones are the same in every set")] = 30_000,
+    resolutions: Resolutions = "64",
+    style: Annotated[str, typer.Option(help="the style of DiceBear's that they are drawn in")] = "toon-head",
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: Annotated[
+        int | None, typer.Option(min=1, help="samples of a shard [default: about 128 MB, at most 512]")
+    ] = None,
+) -> None:
+    """Draw faces with known factors: parts, colours and the pose of the head."""
+    from data_shards.sources.faces.faces import PER_SHARD, faces
+
+    levels = parse_resolutions(resolutions)
+    source = faces(count, levels[0], style)
+    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard, PER_SHARD), workers)
+
+
 @maker.command("folder")
 def make_folder(
     src: Annotated[Path, typer.Argument(help="folder or zip of images, in sub-folders that name their classes")],
@@ -207,12 +228,17 @@ def _settings(
     codec: ImageFormat,
     quality: int,
     per_shard: int | None,
+    at_most: int = 4096,
 ) -> Settings:
-    """The options of a command as settings of the set. quality: counts for jpeg alone."""
+    """The options of a command as settings of the set.
+
+    quality: counts for jpeg alone; at_most: samples of a shard where the user chose no number.
+    """
     from .recipe import Settings, default_samples_per_shard
 
     stored = Codec(name=codec, quality=quality if codec == "jpeg" else None)
-    return Settings(levels, stored, per_shard or default_samples_per_shard(levels[0], source.channels))
+    default = default_samples_per_shard(levels[0], source.channels, at_most)
+    return Settings(levels, stored, per_shard or default)
 
 
 def _make(source: Source, out: Path, settings: Settings, workers: int, on_bad: OnBad = "error") -> None:

@@ -96,12 +96,11 @@ def _write_shards(source: Source, settings: Settings, out: Path, recipe_hash: st
 
 
 def _jobs(source: Source, settings: Settings, out: Path, recipe_hash: str) -> Iterator[ShardJob]:
-    factors = tuple(factor.name for factor in source.factors)
-    labels = tuple(label.name for label in source.labels)
+    columns = index.columns_of(source.factors, source.labels)
     count, step = len(source.names), settings.samples_per_shard
     for number, start in enumerate(range(0, count, step)):
         samples = source.part(start, min(start + step, count))
-        yield ShardJob(out, number, start, samples, settings, factors, labels, recipe_hash)
+        yield ShardJob(out, number, start, samples, settings, columns, recipe_hash)
 
 
 def _write_index(out: Path, level: int, written: Sequence[WrittenShard]) -> LevelInfo:

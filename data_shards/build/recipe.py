@@ -23,9 +23,9 @@ class Settings:
     samples_per_shard: int
 
 
-def default_samples_per_shard(resolution: int, channels: int) -> int:
-    """Return how many samples make about 128 MB at the largest level (resolution in px), at most 4,096."""
-    return min(4096, max(1, _SHARD_BYTES // (resolution**2 * channels // 2 + 2048)))
+def default_samples_per_shard(resolution: int, channels: int, at_most: int = 4096) -> int:
+    """Return how many samples make about 128 MB at the largest level (resolution in px), and no more than `at_most`."""
+    return min(at_most, max(1, _SHARD_BYTES // (resolution**2 * channels // 2 + 2048)))
 
 
 def recipe_of(source: Source, settings: Settings) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from .recipe import Settings
 class ShardJob:
     """What a worker needs to write shard `number`, whose first sample is `start` of the set.
 
-    factors, labels: names of the columns of the index. recipe_hash: of what decides the bytes.
+    columns: of the largest level's index. recipe_hash: of what decides the bytes.
     """
 
     out: Path
@@ -44,8 +44,7 @@ class ShardJob:
     start: int
     samples: Iterable[Sample]
     settings: Settings
-    factors: tuple[str, ...]
-    labels: tuple[str, ...]
+    columns: index.Columns
     recipe_hash: str
 
     def tar(self, level: int) -> Path:
@@ -74,7 +73,7 @@ def write_shard(job: ShardJob) -> WrittenShard:
     shards: dict[int, Shard] = {}
     for level, (digest, samples) in _write_tars(job).items():
         path, top = job.tar(level), level == job.settings.levels[0]
-        table = index.tabulate(path, entries(path), job.factors if top else (), job.labels if top else ())
+        table = index.tabulate(path, entries(path), job.columns if top else index.Columns())
         if len(table["offset"]) != samples:
             raise UserError(f"{path}: another program wrote into it; run the same command again")
         tables[level] = table
@@ -122,6 +121,8 @@ def _annotation(sample: Sample) -> bytes:
     content = {"name": sample.name, "md5": hashlib.md5(pixels).hexdigest(), "labels": sample.labels}
     if sample.factors:
         content["factors"] = sample.factors
+    if sample.values:
+        content["values"] = sample.values
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 

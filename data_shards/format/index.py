@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,45 +23,83 @@ from common.atomic_writes import publish
 from common.errors import UserError, joined
 
 from . import npz
-from .manifest import LevelInfo, Shard
+from .manifest import Factor, Label, LevelInfo, Shard
 from .tars import Entry, read, sha256
 
 FILE = "index.npz"
 Table = dict[str, NDArray[Any]]
 
 
-def tabulate(path: Path, entries: Sequence[Entry], factors: Sequence[str], labels: Sequence[str]) -> Table:
+class Columns(NamedTuple):
+    """Names of what an index holds of each sample: classes of factors, labels, values of continuous factors."""
+
+    factors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+
+
+def columns_of(factors: Sequence[Factor], labels: Sequence[Label]) -> Columns:
+    """Return the columns of a set with these factors and labels."""
+    return Columns(
+        tuple(factor.name for factor in factors),
+        tuple(label.name for label in labels),
+        tuple(factor.name for factor in factors if factor.range is not None),
+    )
+
+
+class SampleValues(NamedTuple):
+    """What the members of a sample say: integers by name, and values of continuous factors by name."""
+
+    integers: dict[str, int]
+    continuous: dict[str, float]
+
+
+def tabulate(path: Path, entries: Sequence[Entry], columns: Columns) -> Table:
     """Return the index of one tar, without its shard column.
 
-    factors, labels: names of integers to read from the members. Raises UserError where a sample lacks one.
+    columns: what to read from the members. Raises UserError where a sample lacks one.
     """
     table: Table = {
         "offset": np.array([e.image.offset for e in entries], np.int64),
         "length": np.array([e.image.length for e in entries], np.int64),
     }
-    if not factors and not labels:
+    if not any(columns):
         return table
-    values = member_values(path, entries)
-    if factors:
-        columns = np.array([_column(path, entries, values, name) for name in factors], np.int64)
-        table["factors"] = np.ascontiguousarray(columns.T)  # the layout in memory decides the bytes of the file
-    for label in labels:
-        table[f"label_{label}"] = np.array(_column(path, entries, values, label), np.int64)
+    samples = member_values(path, entries)
+    integers = [sample.integers for sample in samples]
+    if columns.factors:
+        table["factors"] = _stacked(path, entries, integers, columns.factors, np.int64)
+    if columns.values:
+        continuous = [sample.continuous for sample in samples]
+        table["factor_values"] = _stacked(path, entries, continuous, columns.values, np.float64)
+    for label in columns.labels:
+        table[f"label_{label}"] = np.array(_column(path, entries, integers, label, "integer"), np.int64)
     return table
 
 
-def _column(path: Path, entries: Sequence[Entry], values: Sequence[dict[str, int]], name: str) -> list[int]:
-    """The integer of this name of every sample."""
-    for entry, of_sample in zip(entries, values, strict=True):
-        if name not in of_sample:
-            raise UserError(f"{path}: sample {entry.key} has no integer {name} in its json; write the tar again")
-    return [of_sample[name] for of_sample in values]
+def _stacked(
+    path: Path, entries: Sequence[Entry], samples: Sequence[Mapping[str, Any]], names: Sequence[str], dtype: type
+) -> NDArray[Any]:
+    """Numbers of these names of every sample: [samples, names]."""
+    what = "integer" if dtype is np.int64 else "value"
+    columns: NDArray[Any] = np.array([_column(path, entries, samples, name, what) for name in names], dtype)
+    return np.ascontiguousarray(columns.T)  # the layout in memory decides the bytes of the file
 
 
-def member_values(path: Path, entries: Sequence[Entry]) -> list[dict[str, int]]:
-    """Return the integers of every sample by name: those of its json member, and "class" from its cls member.
+def _column(
+    path: Path, entries: Sequence[Entry], samples: Sequence[Mapping[str, Any]], name: str, what: str
+) -> list[Any]:
+    """The number of this name of every sample."""
+    for entry, sample in zip(entries, samples, strict=True):
+        if name not in sample:
+            raise UserError(f"{path}: sample {entry.key} has no {what} {name} in its json; write the tar again")
+    return [sample[name] for sample in samples]
 
-    One level of nesting in the json is opened.
+
+def member_values(path: Path, entries: Sequence[Entry]) -> list[SampleValues]:
+    """Return what the members of every sample say: the integers of its json, and "class" from its cls member.
+
+    One level of nesting in the json is opened. Values of continuous factors stand under "values" there.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -70,26 +108,40 @@ def member_values(path: Path, entries: Sequence[Entry]) -> list[dict[str, int]]:
         os.close(handle)
 
 
-def _sample_values(path: Path, handle: int, entry: Entry) -> dict[str, int]:
-    values: dict[str, int] = {}
+def _sample_values(path: Path, handle: int, entry: Entry) -> SampleValues:
+    integers: dict[str, int] = {}
+    continuous: dict[str, float] = {}
     for extension in ("json", "cls"):
         member = entry.others.get(extension)
         if member is not None:
-            values |= _integers(path, member.name, extension, read(handle, member))
-    return values
+            content = _parsed(path, member.name, extension, read(handle, member))
+            integers |= _integers(extension, content)
+            continuous |= _continuous(content)
+    return SampleValues(integers, continuous)
 
 
-def _integers(path: Path, name: str, extension: str, data: bytes) -> dict[str, int]:
+def _parsed(path: Path, name: str, extension: str, data: bytes) -> Any:
     try:
-        content = json.loads(data)
+        return json.loads(data)
     except ValueError as error:
         raise UserError(f"{path}: member {name} is not valid {extension} ({error}); write the tar again") from None
+
+
+def _continuous(content: Any) -> dict[str, float]:
+    """The numbers under "values"."""
+    values = content.get("values") if isinstance(content, dict) else None
+    numbers = values if isinstance(values, dict) else {}
+    return {name: float(value) for name, value in numbers.items() if type(value) in (int, float)}
+
+
+def _integers(extension: str, content: Any) -> dict[str, int]:
     if extension == "cls":
         return {"class": content} if type(content) is int else {}
     if not isinstance(content, dict):
         return {}
-    flat = content | {k: v for part in content.values() if isinstance(part, dict) for k, v in part.items()}
-    return {k: v for k, v in flat.items() if k and type(v) is int and abs(v) < 2**63}
+    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
+    pairs = (pair for part in parts for pair in part.items())
+    return {name: value for name, value in pairs if name and type(value) is int and abs(value) < 2**63}
 
 
 def join(tables: Sequence[Table]) -> Table:

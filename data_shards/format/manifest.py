@@ -8,7 +8,15 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from common.errors import UserError
 
@@ -64,10 +72,22 @@ class LevelInfo(_Part):
 
 
 class Factor(_Part):
-    """A known factor of variation: classes 0 to size - 1."""
+    """A known factor of variation: classes 0 to size - 1.
+
+    A continuous one has a range, and its classes are equal parts of it. The keys that only some factors have are left
+    out of the file where they say nothing.
+    """
 
     name: str
     size: int
+    values: tuple[str, ...] | None = Field(None, description="names of the classes, where they have names")
+    range: tuple[float, float] | None = Field(None, description="of a continuous factor: its lowest and highest value")
+    circular: bool = Field(False, description="the ends of the range are the same value")
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, full: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = full(self)
+        return {key: value for key, value in content.items() if value not in (None, False) or key == "size"}
 
 
 class Label(_Part):

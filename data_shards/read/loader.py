@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.arrays import Int64, UInt8
+from common.arrays import Float64, Int64, UInt8
 from common.errors import UserError, first_line
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
@@ -54,6 +54,11 @@ class Level:
     def factors(self) -> Int64 | None:
         """Factor classes int64 [N, F], columns as in manifest.factors; None where the set has none."""
         return self._top.get("factors")
+
+    @property
+    def factor_values(self) -> Float64 | None:
+        """Values float64 [N, V] of the continuous factors, in the order of manifest.factors; None without any."""
+        return self._top.get("factor_values")
 
     @property
     def labels(self) -> dict[str, Int64]:

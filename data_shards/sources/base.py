@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from common.arrays import Int64, UInt8
@@ -13,12 +13,16 @@ from data_shards.format.manifest import Factor, Label
 
 @dataclass(frozen=True)
 class Sample:
-    """One image at the set's largest level: uint8 [R, R, C]; label values and factor classes by name."""
+    """One image at the set's largest level: uint8 [R, R, C]; label values and factor classes by name.
+
+    values: of continuous factors, by name.
+    """
 
     name: str
     image: UInt8
     labels: dict[str, int]
     factors: dict[str, int]
+    values: dict[str, float] = field(default_factory=dict)
 
 
 class Offender(NamedTuple):
@@ -99,7 +103,11 @@ class NumberedImages:
     """
 
     labels: ClassVar[tuple[Label, ...]] = (Label(name="index"),)
-    notes: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """No notes."""
+        return ()
 
     def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
         """Yield nothing: there is no file to look at."""

@@ -56,7 +56,13 @@ def test_fid_is_what_it_was_and_its_record_stands_beside_the_old_one(tmp_path: P
     assert {name: new[name] for name in same} == {name: old[name] for name in same}
     lines = (place / "runs/idgan/evaluation/fid.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [old, new]
-    assert len(list((place / "data/references").iterdir())) == 1, "the statistics of reals were there already"
+    (reference,) = (place / "data/references").iterdir()
+    before, now = (
+        load(data) for data in (content(FIXTURES / "data/references" / reference.name), reference.read_bytes())
+    )
+    assert not differences(before, {name: now[name] for name in before}), "the statistics of reals were there already"
+    assert now.keys() - before.keys() == {"sharpness_64"}
+    assert all(new["kinds"][kind]["detail"] is not None for kind in ("gan", "vae"))
     rows = (place / "runs/idgan/evaluation/trajectory.csv").read_text().splitlines()
     assert len(rows) == 1 + 3 + 2
 
@@ -144,5 +150,8 @@ def test_an_export_of_v0_1_is_measured_against_its_statistics_of_reals(tmp_path:
     place = unpack(tmp_path, "exports", "data/references")
     (reference,) = (place / "data/references").iterdir()
     argv = ("fid", "exports/idgan", "--samples", 32, "--reference", reference.relative_to(place))
-    found = answer(command(place, "evaluation", *argv))["kinds"]["gan"]["fid"]
-    assert found == pytest.approx(record("idgan", "fid")["kinds"]["gan"]["fid"], rel=1e-2)
+    running = command(place, "evaluation", *argv)
+    found = answer(running)["kinds"]["gan"]
+    assert found["fid"] == pytest.approx(record("idgan", "fid")["kinds"]["gan"]["fid"], rel=1e-2)
+    assert found["spectrum"] is found["detail"] is None
+    assert "holds no sharpness of reals at 64 px" in running.err

@@ -11,12 +11,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 LARGE = (
     "accelerate",
     "cleanfid.features",
+    "dicebear",
     "h5py",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg",
     "pytest",  # by the modules of tests whose functions are run
     "pyarrow.parquet",
+    "resvg_py",
     "safetensors.torch",
     "scipy.linalg",
     "scipy.io",

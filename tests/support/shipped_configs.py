@@ -1,4 +1,7 @@
-"""The shipped configs beyond dSprites, and what their headers say."""
+"""The shipped configs beyond dSprites, and what their headers say.
+
+PATHS: those of the paper's data sets; FACES: those of drawn faces.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,22 @@ from pathlib import Path
 
 CONFIGS = Path("configs")
 SETS = ("celeba", "celeba_hq", "chairs", "cars", "hd_dsprites")
-PATHS = {f"{path.parent.name}/{path.stem}": path for name in SETS for path in sorted((CONFIGS / name).glob("*.yaml"))}
+
+
+def _paths(*folders: str) -> dict[str, Path]:
+    """The configs of some data sets by name, such as celeba/64."""
+    return {f"{path.parent.name}/{path.stem}": path for f in folders for path in sorted((CONFIGS / f).glob("*.yaml"))}
+
+
+PATHS, FACES = _paths(*SETS), _paths("faces")
+ALL = PATHS | FACES
 GANS = [name for name in PATHS if not name.endswith("vae")]
 VAES = [name for name in PATHS if name.endswith("vae")]
 
 
 def header(name: str) -> list[str]:
     """The comment that a config begins with, line by line, without its marks."""
-    lines = PATHS[name].read_text().splitlines()
+    lines = ALL[name].read_text().splitlines()
     end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
     return [line[1:] for line in lines[:end]]
 
@@ -34,7 +45,7 @@ def making(name: str) -> list[str]:
 
 def training(name: str) -> list[str]:
     """What follows `-m trainer` in the command that trains this config."""
-    (found,) = [args[args.index("trainer") + 1 :] for args in commands(name) if str(PATHS[name]) in args]
+    (found,) = [args[args.index("trainer") + 1 :] for args in commands(name) if str(ALL[name]) in args]
     return found
 
 

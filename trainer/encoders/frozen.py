@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from common.atomic_writes import publish
 from common.errors import UserError, first_line
 from models import VAE, freeze
+from trainer.checkpoints import published
 from trainer.checkpoints.load import read_newest
 from trainer.config.schema import VaeConfig, kind_of
 
@@ -61,11 +63,11 @@ def load(path: Path) -> FrozenEncoder:
     Raises a UserError that names the path where there is none.
     """
     if path.suffix == ".safetensors":
-        return _of_vae(_from_file(path))
+        return _of_vae(*_from_file(path))
     if path.suffix == ".pt2":
         encoder, channels, c_dim, content = own_encoder.load(path)
         return FrozenEncoder(encoder, None, channels, c_dim, hashlib.sha256(content).hexdigest(), OWN_FILE, content)
-    return _of_vae(_from_run(path))
+    return _of_vae(*_from_run(path))
 
 
 def saved_path(run: Path) -> Path | None:
@@ -73,10 +75,11 @@ def saved_path(run: Path) -> Path | None:
     return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)
 
 
-def _of_vae(vae: VAE) -> FrozenEncoder:
-    """Return the encoder of a VAE, with the file that a run keeps."""
+def _of_vae(vae: VAE, data_notes: list[str]) -> FrozenEncoder:
+    """Return the encoder of a VAE, with the file that a run keeps. data_notes: of the set that it was trained on."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}
-    content = save(tensors, {"channels": str(vae.channels), "c_dim": str(vae.c_dim)})
+    notes = {"data_notes": json.dumps(data_notes)} if data_notes else {}
+    content = save(tensors, {"channels": str(vae.channels), "c_dim": str(vae.c_dim), **notes})
     return FrozenEncoder(vae.encoder, vae, vae.channels, vae.c_dim, weights_sha256(vae), VAE_FILE, content)
 
 
@@ -89,8 +92,8 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _from_run(path: Path) -> VAE:
-    """Load the VAE of a run's newest usable checkpoint."""
+def _from_run(path: Path) -> tuple[VAE, list[str]]:
+    """Load the VAE of a run's newest usable checkpoint, and the notes of its data set."""
     built: list[VAE] = []
 
     def like(manifest: dict[str, Any]) -> dict[str, Tensor]:
@@ -100,22 +103,23 @@ def _from_run(path: Path) -> VAE:
         built.append(VAE(manifest["facts"]["channels"], config["c_dim"], "default"))
         return {f"vae.{name}": t for name, t in built[-1].state_dict().items()}
 
-    _, tensors = read_newest(path, like)
+    step, tensors = read_newest(path, like)
     built[-1].load_state_dict({name.removeprefix("vae."): t for name, t in tensors.items()})
     freeze(built[-1])
-    return built[-1]
+    return built[-1], published.read_manifest(step).get("data_notes", [])
 
 
-def _from_file(path: Path) -> VAE:
-    """Load the VAE of a vae.safetensors file."""
+def _from_file(path: Path) -> tuple[VAE, list[str]]:
+    """Load the VAE of a vae.safetensors file, and the notes of its data set."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             vae = VAE(int(metadata["channels"]), int(metadata["c_dim"]), "default")
             vae.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            notes = json.loads(metadata.get("data_notes", "[]"))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(
             f"vae: {path}: not a VAE file ({first_line(error)}); copy it again or name a run folder"
         ) from None
     freeze(vae)
-    return vae
+    return vae, notes

@@ -102,8 +102,10 @@ def _refuse_other_data(run: Path, manifest: dict[str, Any], data: Data) -> None:
 
 
 def _inputs_record(config: GanConfig, manifest: dict[str, Any], data: Data | None) -> dict[str, Any]:
-    """Return what identifies seed, inputs and versions in export.json."""
+    """Return what identifies seed, inputs and versions in export.json, with the notes of the data set, if any."""
     record = {"seed": config.seed, "inputs": manifest["facts"], "variant": config.data.variant, "versions": versions()}
+    if manifest.get("data_notes"):
+        record["data_notes"] = manifest["data_notes"]
     if data:
         record["data_set"] = data.main.manifest.data_set
         if data.painting is not None:

@@ -39,6 +39,16 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
     assert one.keys() == {"manifest.json", "64/index.npz", "64/00000.tar", "64/00001.tar", "64/00002.tar"}
 
 
+def test_faces_drawn_by_any_number_of_workers_are_the_same_bytes(tmp_path: Path) -> None:
+    made = {}
+    for workers in (1, 2):
+        options = "--resolutions", "256,64", "--samples-per-shard", 2, "--workers", workers
+        assert run("make", "faces", "--out", tmp_path / str(workers), "--count", 4, *options).code == 0
+        made[workers] = hashes(tmp_path / str(workers))
+    assert made[1] == made[2]
+    assert len(made[1]) == 1 + 2 + 4
+
+
 def test_the_same_photos_give_the_same_bytes(tmp_path: Path) -> None:
     photos(tmp_path / "src")
     for name in ("a", "b"):
