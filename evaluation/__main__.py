@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evaluation.inputs.run import Run
 
 SHOWN_COLUMNS = 13
-PROTOCOL_HELP = "settings of the FactorVAE metric; short makes DCI and SAP short too"
+PROTOCOL_HELP = "settings of the FactorVAE metric, those of faces for faces; a short one makes DCI and SAP short too"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("fid")(fid_commands.fid_command)
 app.command("reference")(fid_commands.reference_command)
@@ -33,7 +33,7 @@ app.command("weights")(fid_commands.weights_command)
 @app.command("disentanglement")
 def disentanglement_command(
     run: RunFolder,
-    protocol: Annotated[FvmProtocolName, typer.Option(help=PROTOCOL_HELP)] = "paper",
+    protocol: Annotated[FvmProtocolName | None, typer.Option(help=f"{PROTOCOL_HELP} [default: the full one]")] = None,
     seed: Seed = 0,
     step: Step = None,
 ) -> None:
@@ -43,7 +43,7 @@ def disentanglement_command(
     from . import measure
 
     opened = open_run(run, step)
-    record = measure.disentanglement(opened, protocol, seed)
+    record = measure.disentanglement(opened, measure.fvm_protocol(opened, protocol, short=False), seed)
     title = f"encoder: {record['encoder']}"
     rows = measure.disentanglement_rows(record)
     _print_and_record(opened, "disentanglement", record, title, ["metric", "protocol", "value"], rows)
@@ -58,29 +58,31 @@ def alignment_command(
     step: Step = None,
 ) -> None:
     """Measure how well the factors of an image are found in what is generated from its code (R^2, accuracy)."""
-    from evaluation.factors.factor_network import load_extractor
+    from evaluation.factors.choose import extractor_of
     from evaluation.inputs.run import open_run
 
     from . import measure
 
-    opened, extractor = open_run(run, step, ema), load_extractor()
+    opened = open_run(run, step, ema)
+    extractor = extractor_of(opened)
     record = measure.alignment(opened, extractor, samples, seed)
     rows = [[kind, *measure.alignment_row(scores)] for kind, scores in record["kinds"].items()]
     title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
-    _print_and_record(opened, "alignment", record, title, ["images", *measure.ALIGNMENT], rows)
+    _print_and_record(opened, "alignment", record, title, ["images", *measure.alignment_columns(record)], rows)
 
 
 @app.command("latents")
 def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step: Step = None) -> None:
-    """Measure how far each latent moves x, y and scale in the image, as the factor network sees it."""
-    from evaluation.factors.factor_network import load_extractor
+    """Measure how far each latent moves each factor in the image, as the network of the data set sees it."""
+    from evaluation.factors.choose import extractor_of
     from evaluation.inputs.run import open_run
     from trainer.export.walks import TRAVERSAL_STEPS
 
     from . import measure
     from .factors import latents
 
-    opened, extractor = open_run(run, step, ema), load_extractor()
+    opened = open_run(run, step, ema)
+    extractor = extractor_of(opened)
     record = measure.latents(opened, extractor, seed)
     title = f"share of its full range, over linspace(-3, 3, {TRAVERSAL_STEPS}), mean of {latents.BASES} codes"
     _print_and_record(opened, "latents", record, title, latents.columns(record), latents.table_rows(record))
@@ -91,13 +93,14 @@ def control_command(
     run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
 ) -> None:
     """Measure the share of the variance of each factor, and of the colour, that c and s each control."""
-    from evaluation.factors.factor_network import load_extractor
+    from evaluation.factors.choose import extractor_of
     from evaluation.inputs.run import open_run
 
     from . import measure
     from .factors import control
 
-    opened, extractor = open_run(run, step, ema), load_extractor()
+    opened = open_run(run, step, ema)
+    extractor = extractor_of(opened)
     record = measure.control(opened, extractor, codes, seed)
     title = f"share of the variance over {control.GRID} codes x {control.GRID} s (codes: {record['codes']})"
     _print_and_record(opened, "control", record, title, control.COLUMNS, control.table_rows(record))
@@ -167,19 +170,22 @@ def compare_command(
     runs: Annotated[list[Path], typer.Argument(help="run folders of either stage", metavar="RUN RUN ...")],
     out: Annotated[Path, typer.Option(help="folder of the table, the picture and the page")] = Path("runs/compare"),
     samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
-    protocol: Annotated[FvmProtocolName, typer.Option(help=PROTOCOL_HELP)] = "short",
+    protocol: Annotated[FvmProtocolName | None, typer.Option(help=f"{PROTOCOL_HELP} [default: a short one]")] = None,
     seed: Seed = 0,
 ) -> None:
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
-    from evaluation.factors.factor_network import load_extractor
-    from evaluation.fid.extractors import factor_net
+    from evaluation.factors.choose import extractor_of
+    from evaluation.fid.extractors import shipped
     from evaluation.records.measurements import argv
     from evaluation.records.printed_output import show
 
+    from . import measure
     from .pages import comparison, comparison_page
 
-    opened, extractor = comparison.open_all(runs), load_extractor()
-    plan = comparison.ComparisonPlan(extractor, factor_net(extractor), samples, protocol, seed)
+    opened = comparison.open_all(runs)
+    extractor = extractor_of(opened[0])
+    fvm = measure.fvm_protocol(opened[0], protocol, short=True)
+    plan = comparison.ComparisonPlan(extractor, shipped(extractor), samples, fvm, seed)
     measured = comparison.measure_all(opened, plan)
     written = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), measured)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]

@@ -16,7 +16,7 @@ from common.errors import UserError
 from data_shards.read.variant_names import Variant
 from evaluation.inputs.choices import KINDS, FidCodes, FidProtocol
 from evaluation.inputs.options import EmaOption, Seed, Step
-from trainer.config.inception_files import FILES, Inception
+from trainer.config.feature_networks import FILES, Inception
 
 RunOrExport = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[
@@ -64,7 +64,7 @@ def fid_command(
     release: Release = False,
     device: Device = "auto",
 ) -> None:
-    """Measure FID, KID, precision, recall, density and coverage; of sprites, fidelity. A stopped one resumes."""
+    """Measure FID, KID, precision, recall, density, coverage, sharpness, sprite fidelity. A stopped job resumes."""
     if release and step is None:
         raise UserError("--release: which checkpoint? name it with --step")
     from . import fid_steps as steps
@@ -86,7 +86,9 @@ def fid_command(
 
 def reference_command(
     data: Annotated[Path, typer.Argument(help="a folder of shards", metavar="DATA")],
-    resolution: Annotated[int | None, typer.Option(help="px of the reals [default: the largest level]")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="px of the reals, in factor-net of their sharpness [default: the largest level]")
+    ] = None,
     samples: Annotated[int, typer.Option(min=2, help="number of reals, at most all")] = 50_000,
     protocol: ProtocolOption = None,
     variant: Annotated[Variant, typer.Option(help="how dSprites are drawn")] = "plain",

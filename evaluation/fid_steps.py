@@ -11,14 +11,17 @@ from typing import Any
 
 from common.errors import UserError
 from common.progress import progress_bar
+from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.fid.extractors import FeatureNet
 from evaluation.fid.plan import FidPlan
+from evaluation.fid.references import ReferencePlan
 from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.choices import KINDS, Codes, FidCodes, FidProtocol, Kind
 from evaluation.inputs.reals import Reals
 from evaluation.inputs.target import EvaluationTarget, open_target
 from evaluation.records.file_lock import hold_lock
 from evaluation.records.printed_output import print_and_record
+from trainer.config.feature_networks import default_protocol
 from trainer.config.sections import DataConfig, InceptionConfig
 from trainer.distributed.world import ALONE, World, connect, disconnect
 from trainer.memory.allocator import keep_freed_memory
@@ -59,18 +62,13 @@ def open_everywhere(path: Path, step: str | None, average: str | None, world: Wo
     return world.on_all(lambda: first or open_target(path, None if is_export else name, average, world.device))
 
 
-def default_protocol(data: dict[str, Any]) -> FidProtocol:
-    """Return the protocol for a data set. data: `Reals.identity`."""
-    return "factor-net" if data.get("data_set", "dsprites") == "dsprites" else "clean"
-
-
 def network(
     target: EvaluationTarget, protocol: FidProtocol | None, weights: Path | None, reference: Path | None, world: World
 ) -> FeatureNet:
     """Load the network of a protocol: the given one, else that of the reference file, else the data's default."""
     if protocol is None and reference is not None:
         protocol = references.read(reference).identity["protocol"]
-    chosen = protocol or default_protocol(target.data)
+    chosen = protocol or default_protocol(target.data.get("data_set", "dsprites"))
     return extractors.load(chosen, target.inception, weights, target.path, world.device)
 
 
@@ -112,10 +110,10 @@ def open_reals(config: DataConfig, seed: int) -> Reals:
 
 
 def network_of_reals(reals: Reals, protocol: FidProtocol | None, weights: Path | None, world: World) -> FeatureNet:
-    """Load the network of a protocol for a data set. Raises a UserError where the factor network does not know it."""
-    chosen = protocol or default_protocol(reals.identity())
-    if chosen == "factor-net" and reals.data.main.manifest.data_set != "dsprites":
-        raise UserError(f"{reals.path}: the factor network knows the dSprites family only; use --protocol clean")
+    """Load the network of a protocol for a data set. Raises a UserError where a shipped one does not know it."""
+    data_set = reals.data.main.manifest.data_set
+    chosen = protocol or default_protocol(data_set)
+    extractors.refuse_unknown(reals.path, chosen, data_set)
     return extractors.load(chosen, InceptionConfig(), weights, None, world.device)
 
 
@@ -128,13 +126,19 @@ def make_reference(
     out: Path | None,
     world: World,
 ) -> tuple[Path, dict[str, Any]]:
-    """Make the statistics of the first `samples` reals, or find them made. Returns their file and their identity."""
-    size = resolution or max(reals.data.main.manifest.resolutions)
+    """Make the statistics of the first `samples` reals, or find them made. Returns their file and their identity.
+
+    Sharpness is measured at the resolution of the reals and, where the set has that level, at the 64 px of a VAE.
+    """
+    levels = reals.data.main.manifest.resolutions
+    size = resolution or max(levels)
+    sharpness_at = [px for px in sorted({size, *levels}) if px == max(size, CODE_RESOLUTION) or px == CODE_RESOLUTION]
     identity = references.identity_of(reals.identity(), net, size, min(samples, reals.count), seed)
     references.warn_of_few(identity["count"], net)
     folder = out or reals.path / references.FOLDER
     path = folder / references.path_of(identity, reals, folder).name
     with progress_bar(world.is_main) as bar:
         task = bar.add_task("reference", total=identity["count"])
-        references.make(reals, net, identity, path, folder / "partial", world, lambda n: bar.advance(task, n))
+        plan = ReferencePlan(reals, net, identity, sharpness_at, path, folder, folder / "partial")
+        references.make(plan, world, lambda n: bar.advance(task, n))
     return path, identity

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.disentanglement.dci import Dci
-from evaluation.factors.factor_network import Extractor
+from evaluation.factors.extractor import Extractor
 from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import FvmProtocolName, RequestedCodes
 from evaluation.inputs.images import code_source
@@ -18,12 +18,11 @@ from evaluation.inputs.target import EvaluationTarget
 from trainer.distributed.world import World
 
 from .disentanglement import alignment as alignments
-from .disentanglement import dci, encoding, factor_vae, labelled_codes, mig, modularity, sap
+from .disentanglement import dci, encoding, factor_vae, labelled_codes, mig, modularity, sap, sprite_alignment
 from .factors import control as controls
 from .factors import latents as movements
 from .fid import compute
 
-ALIGNMENT = (*(f"R2 of {name}" for name in alignments.VALUES), *alignments.FACTORS)  # columns
 SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
 
 
@@ -46,18 +45,28 @@ def fid(target: EvaluationTarget, plan: FidPlan, world: World) -> Iterator[dict[
         yield settings | features | {"kinds": kinds}
 
 
+def fvm_protocol(run: Run, requested: FvmProtocolName | None, short: bool) -> FvmProtocolName:
+    """Return the protocol of FVM for a run's data: the requested one, else the full or the short one.
+
+    Raises UserError where the requested one is for other data sets.
+    """
+    continuous = any(factor.range is not None for factor in run.data.main.manifest.factors)
+    return factor_vae.protocol_for(continuous, requested, short)
+
+
 def disentanglement(run: Run, protocol: FvmProtocolName, seed: int = 0) -> dict[str, Any]:
     """Measure SCORES of the run's encoder, and say which encoder that is.
 
-    protocol: of FVM; with "short" DCI and SAP are short too.
+    protocol: of FVM, see `fvm_protocol`; with a short one DCI and SAP are short too.
     """
     space = encoding.space_of(run, seed)
-    represent = encoding.representation(run, space, whole_grid=protocol != "short")
+    short = protocol in factor_vae.SHORT
+    represent = encoding.representation(run, space, whole_grid=not short and not space.continuous)
     rng = np.random.default_rng(seed)
     fvm = factor_vae.fvm(represent, space.sizes, factor_vae.FVM_PROTOCOLS[protocol], rng)
     data = labelled_codes.draw(represent, space.sizes, mig.MIG_SAMPLES, rng)
     score, information = mig.mig(*data)
-    name = "short" if protocol == "short" else "dlib"
+    name, family = "short" if short else "dlib", "faces" if space.continuous else "dlib"
     train_count, test_count, trees = labelled_codes.PREDICTOR_PROTOCOLS[name]
     train = labelled_codes.draw(represent, space.sizes, train_count, rng)
     test = labelled_codes.draw(represent, space.sizes, test_count, rng)
@@ -68,10 +77,14 @@ def disentanglement(run: Run, protocol: FvmProtocolName, seed: int = 0) -> dict[
         "factors": dict(zip(space.names, space.sizes, strict=True)),
         "seed": seed,
         "fvm": {"protocol": protocol, **fvm},
-        "mig": {"protocol": "dlib", "score": score, "information": information.round(4).tolist()},
-        "dci": {"protocol": name, **dci.dci(train, test, trees, seed)._asdict()},
-        "sap": {"protocol": name, "score": gap, "accuracies": accuracies.round(4).tolist()},
-        "modularity": {"protocol": "dlib", "score": modularity.modularity(data)},
+        "mig": {"protocol": family, "score": score, "information": information.round(4).tolist()},
+        "dci": {"protocol": protocol if space.continuous else name, **dci.dci(train, test, trees, seed)._asdict()},
+        "sap": {
+            "protocol": protocol if space.continuous else name,
+            "score": gap,
+            "accuracies": accuracies.round(4).tolist(),
+        },
+        "modularity": {"protocol": family, "score": modularity.modularity(data)},
     }
 
 
@@ -104,14 +117,27 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> di
     }
 
 
-def alignment_row(scores: dict[str, Any]) -> list[str]:
-    """Format the scores of one kind of images as cells under ALIGNMENT.
+def alignment_columns(record: dict[str, Any]) -> list[str]:
+    """Return the titles of a record's columns: R^2 of values, then accuracies of classes."""
+    scores = next(iter(record["kinds"].values()))
+    return [*(f"R2 of {name}" for name in r2_of(scores)), *accuracy_of(scores)]
 
-    Records of earlier versions have only the accuracy of the shape.
-    """
-    accuracy = scores.get("accuracy", {"shape": scores["shape"]})
-    values = [f"{scores[name]:.3f}" for name in alignments.VALUES]
-    return values + [f"{accuracy[name]:.1%}" if name in accuracy else "" for name in alignments.FACTORS]
+
+def alignment_row(scores: dict[str, Any]) -> list[str]:
+    """Format the scores of one kind of images as cells under `alignment_columns`."""
+    return [f"{value:.3f}" for value in r2_of(scores).values()] + [f"{v:.1%}" for v in accuracy_of(scores).values()]
+
+
+def r2_of(scores: dict[str, Any]) -> dict[str, float]:
+    """Return R^2 by factor. Records of sprites have it beside their accuracies."""
+    r2: dict[str, float] = scores["r2"] if "r2" in scores else {name: scores[name] for name in sprite_alignment.VALUES}
+    return r2
+
+
+def accuracy_of(scores: dict[str, Any]) -> dict[str, float]:
+    """Return accuracies by factor. Records of earlier versions have only that of the shape."""
+    accuracy: dict[str, float] = scores.get("accuracy") or {"shape": scores["shape"]}
+    return accuracy
 
 
 def control(run: Run, extractor: Extractor, requested: RequestedCodes = None, seed: int = 0) -> dict[str, Any]:
@@ -123,10 +149,11 @@ def control(run: Run, extractor: Extractor, requested: RequestedCodes = None, se
         "codes": source,
         "seed": seed,
         "grid": [controls.GRID, controls.GRID],
+        "units": {name: extractor.units(name) for name in shares},
         "factors": {name: each._asdict() for name, each in shares.items()},
     }
 
 
 def latents(run: Run, extractor: Extractor, seed: int = 0) -> dict[str, Any]:
-    """Measure how far each latent moves x, y and scale."""
+    """Measure how far each latent moves each factor."""
     return {"extractor": extractor.sha256, "seed": seed, **movements.movement(run, extractor, seed)}

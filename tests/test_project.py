@@ -29,7 +29,7 @@ def test_the_constraints_pin_every_dependency_within_its_bounds() -> None:
     """Those of the extra `bench` are left out: the tests run without them."""
     pinned = constraints()
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["deepspeed"], *extras["parquet"], *extras["dev"]]
+    wanted = [*PROJECT["dependencies"], *extras["deepspeed"], *extras["parquet"], *extras["faces"], *extras["dev"]]
     for requirement in map(Requirement, wanted):
         name = normalised(requirement.name)
         if name == "idgan":

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError, joined
-from trainer.config.inception_files import FILES, verified_sha256
+from trainer.config.feature_networks import FILES, default_protocol, verified_sha256
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.distributed.engines import zero
 from trainer.distributed.world import World
@@ -35,6 +35,12 @@ from .steps import compilation, schedule
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+# By data set: settings that its images have no use for, and why.
+_USELESS = {
+    "dsprites": (("flip", "dequantise"), "the dSprites family has neither"),
+    "faces": (("flip",), "drawn faces are never mirrored: partings and winks sit on one side"),
+}
 
 
 def build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:
@@ -76,7 +82,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
         problems.messages += _memory_problems(config, data.channels, encoder, world, start)
     if data:
         problems.messages += _evaluation_problems(config, data.main.manifest.data_set, world)
-        problems.messages += _sprite_problems(config, data)
+        problems.messages += _useless_settings(config, data)
     problems.raise_any()
     assert data is not None
     return GanInputs(data, encoder, phases[0].first)
@@ -118,7 +124,7 @@ def weights_problem(config: GanConfig, data_set: str) -> str | None:
     if not config.evaluation.submit or "eval_fid.sh" not in config.evaluation.command:
         return None
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--protocol", default="factor-net" if data_set == "dsprites" else "clean")
+    parser.add_argument("--protocol", default=default_protocol(data_set))
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--reference")  # names its protocol itself
     given = os.environ.get("EVALUATION", "")
@@ -187,15 +193,10 @@ def _evaluation_problems(config: GanConfig, data_set: str, world: World) -> list
     return [problem for problem in problems if problem]
 
 
-def _sprite_problems(config: GanConfig, data: Data) -> list[str]:
-    """List settings that images of sprites have no use for."""
-    if data.main.manifest.data_set != "dsprites":
-        return []
-    return [
-        f"data.{key}: true, but the dSprites family has neither; set data.{key}=false"
-        for key in ("flip", "dequantise")
-        if getattr(config.data, key)
-    ]
+def _useless_settings(config: GanConfig, data: Data) -> list[str]:
+    """List settings that the images of a drawn data set have no use for."""
+    keys, reason = _USELESS.get(data.main.manifest.data_set, ((), ""))
+    return [f"data.{key}: true, but {reason}; set data.{key}=false" for key in keys if getattr(config.data, key)]
 
 
 def _phases_ahead(config: GanConfig, start: ResumePoint) -> list[Phase]:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.arrays import Float64, Int64
+from common.arrays import Float64, Int64, UInt8
 from common.errors import UserError
+from common.process_pool import ordered_map
 from common.progress import progress_bar
 from data_shards.read.dsprites_variants import draw
+from data_shards.read.loader import CODE_RESOLUTION
+from data_shards.sources.faces.factors import centres
+from data_shards.sources.faces.render import render_values
+from data_shards.sources.faces.styles import FaceStyle, open_style_of
 from data_shards.sources.sprites.renderer import FACTOR_NAMES, FACTOR_SIZES, render
 from evaluation.inputs.images import signed
 from evaluation.inputs.run import Run
 
 BATCH = 512
+FACES_AT_ONCE = 64  # that one process draws
 Represent = Callable[[Int64], Float64]
 """places [N] in the grid of factors -> codes [N, c]."""
 
@@ -27,12 +35,14 @@ Represent = Callable[[Int64], Float64]
 class Space:
     """The grid of all combinations of a data set's known factors.
 
-    names, sizes: of the factors, the last one varies the fastest; images: places int64 [N] -> uint8 [N, C, 64, 64].
+    names, sizes: of the factors, the last one varies the fastest; images: places int64 [N] -> their images uint8
+    [n, C, 64, 64], in order, BATCH or fewer at a time; continuous: whether some of the factors are.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    images: Callable[[Int64], Tensor]
+    images: Callable[[Int64], Iterator[Tensor]]
+    continuous: bool = False
 
     @property
     def count(self) -> int:
@@ -47,12 +57,12 @@ def space_of(run: Run, seed: int) -> Space:
     """
     manifest, data = run.data.main.manifest, run.data
     if manifest.data_set == "dsprites":
-        return Space(FACTOR_NAMES, FACTOR_SIZES, lambda index: sprites_at(run, index, seed))
-    space = Space(
-        tuple(factor.name for factor in manifest.factors),
-        tuple(factor.size for factor in manifest.factors),
-        lambda index: data.at(torch.from_numpy(index), seed),
-    )
+        return Space(FACTOR_NAMES, FACTOR_SIZES, lambda index: (sprites_at(run, part, seed) for part in batches(index)))
+    names = tuple(factor.name for factor in manifest.factors)
+    sizes = tuple(factor.size for factor in manifest.factors)
+    if "style" in manifest.recipe:
+        return Space(names, sizes, partial(faces_at, open_style_of(manifest.recipe)), True)
+    space = Space(names, sizes, lambda index: (data.at(torch.from_numpy(part), seed) for part in batches(index)))
     if not space.names:
         raise UserError(f"{run.path}: trained on {manifest.data_set}, which has no known factors")
     if manifest.count != space.count:
@@ -73,6 +83,29 @@ def sprites_at(run: Run, index: Int64, seed: int) -> Tensor:
     return draw(run.data.variant, sprites, ids, torch.zeros_like(ids), seed, run.data.painting)
 
 
+def batches(index: Int64) -> list[Int64]:
+    """Split places [N] into pieces of at most BATCH."""
+    return [index[start : start + BATCH] for start in range(0, len(index), BATCH)]
+
+
+def faces_at(style: FaceStyle, index: Int64) -> Iterator[Tensor]:
+    """Draw faces by their places [N], on all cores: a continuous factor has the middle of its bin.
+
+    Yields uint8 [n, 3, 64, 64]. Faces have more combinations than any set could hold.
+    """
+    workers = len(os.sched_getaffinity(0)) if len(index) > BATCH else 1
+    pieces = [index[start : start + FACES_AT_ONCE] for start in range(0, len(index), FACES_AT_ONCE)]
+    for images in ordered_map(partial(_draw_faces, style), pieces, workers):
+        yield torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _draw_faces(style: FaceStyle, index: Int64) -> UInt8:
+    """Draw faces by their places: uint8 [N, 64, 64, 3]. Runs in a worker process."""
+    sizes = [factor.size for factor in style.factors]
+    classes = np.stack(np.unravel_index(index, sizes), 1)
+    return render_values(style, centres(style.factors, classes), CODE_RESOLUTION)
+
+
 @torch.no_grad()
 def means(run: Run, space: Space, index: Int64, label: str = "encode") -> Float64:
     """Encode images by their places [N] in the grid: posterior means [N, c_dim]. label: of the progress bar."""
@@ -80,10 +113,11 @@ def means(run: Run, space: Space, index: Int64, label: str = "encode") -> Float6
     encoder = run.require_encoder()
     with progress_bar() as bar:
         task = bar.add_task(label, total=len(index))
-        for start in range(0, len(index), BATCH):
-            rows = slice(start, start + BATCH)
-            mean, _ = encoder(signed(space.images(index[rows])))
-            out[rows] = mean.double().numpy()
+        done = 0
+        for images in space.images(index):
+            mean, _ = encoder(signed(images))
+            out[done : done + len(mean)] = mean.double().numpy()
+            done += len(mean)
             bar.advance(task, len(mean))
     return out
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Float64, Int64
+from common.errors import UserError
 from evaluation.inputs.choices import FvmProtocolName
 
 from .encoding import Represent
@@ -44,7 +45,26 @@ FVM_PROTOCOLS: dict[FvmProtocolName, FvmProtocol] = {
     "paper": FvmProtocol(None, 0.05, 100, 800, 0),
     "dlib": FvmProtocol(10_000, 0.05**2, 64, 10_000, 5_000),  # disentanglement_lib prunes by standard deviation
     "short": FvmProtocol(10_000, 0.05, 64, 800, 0),
+    "faces": FvmProtocol(50_000, 0.05, 100, 800, 0),  # the paper's, except a global variance over fewer images
+    "faces-short": FvmProtocol(10_000, 0.05, 64, 200, 0),
 }
+
+# Of data sets with continuous factors, which no set holds all combinations of; the others are of full grids.
+CONTINUOUS: tuple[FvmProtocolName, ...] = ("faces", "faces-short")
+SHORT: tuple[FvmProtocolName, ...] = ("short", "faces-short")
+
+
+def protocol_for(continuous: bool, requested: FvmProtocolName | None, short: bool) -> FvmProtocolName:
+    """Return the protocol of a data set: the requested one, else the full or the short one.
+
+    continuous: whether it has continuous factors. Raises UserError where the requested one is for other data sets.
+    """
+    mine = CONTINUOUS if continuous else tuple(name for name in FVM_PROTOCOLS if name not in CONTINUOUS)
+    if requested is None:
+        return next(name for name in mine if (name in SHORT) == short)
+    if requested not in mine:
+        raise UserError(f"--protocol: {requested} is for other data sets; choose from {', '.join(mine)}")
+    return requested
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Who controls what in a generated image: the code c or the nuisance vector s.
 
 ID-GAN wants c to hold what the VAE has found and s to hold the rest. Every code of a sample meets every s of a sample;
-for a scalar f of the image, such as the x of its sprite, the analysis of variance over that full grid says how much of
-Var f each of the two explains (first-order Sobol indices: Sobol, 2001, section 3).
+for a scalar f of the image, such as the x of its sprite or face, the analysis of variance over that full grid says how
+much of Var f each of the two explains (first-order Sobol indices: Sobol, 2001, section 3).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, generate, nuisance
 from evaluation.inputs.run import Run
 
-from .factor_network import FULL_RANGE, Extractor, at_64_px, sprite_mask
+from .extractor import Extractor
 
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image
 CONSTANT = 1e-4  # a smaller standard deviation counts as none: 1/300 px of a position, 1/40 of a grey level
 COLUMNS = ("factor", "share of c", "share of s", "total std", "of a range")
-RANGES = {"scale": "0.5 to 1", "shape": "3 probabilities"}  # all others: 0 to 1
+OLDER_UNITS = {"scale": "0.5 to 1", "shape": "3 probabilities"}  # of records without units; all others: 0 to 1
 
 
 class Shares(NamedTuple):
@@ -58,58 +58,28 @@ def shares(values: Float64) -> Shares:
     return Shares(share_c, share_s, total**0.5)
 
 
-def readings(images: Tensor, extractor: Extractor, coloured: bool) -> dict[str, Tensor]:
-    """Measure each image, by name: x, y, scale [B, 1] and the probabilities of the shape [B, 3].
-
-    They are the factor network's predictions, clamped to what dSprites can draw. Where `coloured`, the mean of each
-    channel over the sprite [B, 1] comes with them.
-
-    images: uint8 [B, 1 or 3, R, R]. The orientation is left out: its head is an angle of its own for every shape, and
-    each was trained on images of that shape alone, so that no one scalar holds for images whose shapes differ.
-    """
-    images = at_64_px(images)
-    prediction = extractor.extract(images)[1]
-    values = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
-    measured = {name: value.clamp(*FULL_RANGE[name])[:, None] for name, value in values.items()}
-    measured["shape"] = prediction.shape.softmax(1)
-    if coloured:
-        names = ("red", "green", "blue") if images.shape[1] == 3 else ("brightness",)
-        measured |= dict(zip(names, sprite_colour(images).split(1, 1), strict=True))
-    return measured
-
-
-def sprite_colour(images: Tensor) -> Tensor:
-    """Return the mean of each channel over the pixels of the sprite, [B, C] in [0, 1]; 0 where there is no sprite.
-
-    images: uint8 [B, C, 64, 64].
-    """
-    mask = sprite_mask(images)[:, None]
-    return (images * mask).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1) / 255
-
-
 @torch.no_grad()
 def control(run: Run, extractor: Extractor, source: Codes, seed: int) -> dict[str, Shares]:
     """Measure the shares by factor over GRID x GRID pairs; the first ones are those of the figure of c against s.
 
-    The colour is measured in plain and Color only: the sprite's pixels are the bright ones, so the background must be
-    black.
+    What is read from an image is the extractor's `readings`.
     """
     check(run)
     assert run.generator is not None
     at = torch.arange(GRID)
-    s, coloured = nuisance(run, seed, at), run.data.variant in ("plain", "color")
+    s = nuisance(run, seed, at)
     rows: list[dict[str, Tensor]] = []
     with progress_bar() as bar:
         task = bar.add_task("control", total=GRID**2)
         for code in codes(run, seed, at, source, 0):
             images = generate(run.generator, s, code.expand(GRID, -1))
-            rows.append(readings(images, extractor, coloured))
+            rows.append(extractor.readings(images, run.data.variant))
             bar.advance(task, GRID)
     return {name: shares(torch.stack([row[name] for row in rows]).double().numpy()) for name in rows[0]}
 
 
 def check(run: Run) -> None:
-    """Refuse a run that lacks c or s, or whose images the factor network does not know."""
+    """Refuse a run that lacks c or s."""
     if run.generator is None:
         raise UserError(f"{run.path}: is a run of stage 1, which has no s; name a run of stage 2 with s_dim > 0")
     if not run.c_dim:
@@ -122,13 +92,12 @@ def check(run: Run) -> None:
             f"{run.path}: s_dim is 0: the code is all that the generator sees, so that c controls everything; name a "
             "run with s_dim > 0"
         )
-    run.require_sprites()
 
 
 def table_rows(record: dict[str, Any]) -> list[list[str]]:
     """Format a record as the rows of a table under COLUMNS."""
-    rows = []
+    rows, units = [], record.get("units", OLDER_UNITS)
     for name, factor in record["factors"].items():
         both = ["constant", "constant"] if factor["c"] is None else [f"{factor[by]:.1%}" for by in ("c", "s")]
-        rows.append([name, *both, f"{factor['std']:.3f}", RANGES.get(name, "0 to 1")])
+        rows.append([name, *both, f"{factor['std']:.3f}", units.get(name, "0 to 1")])
     return rows

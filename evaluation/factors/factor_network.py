@@ -2,56 +2,80 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from common.arrays import Float32, Float64
-from common.errors import UserError
-from data_shards.format.pyramid import box_mean
 from data_shards.sources.sprites.renderer import Factors, render_factors
-from models import FactorNet, FactorPrediction, freeze
-from models.factor_net import SYMMETRY
+from evaluation.inputs.choices import FidProtocol
+from models import FactorNet, FactorPrediction
+from models.factor_net import FEATURES, SYMMETRY
+
+from .extractor import Extractor, at_64_px, read_weights, ready
 
 WEIGHTS = Path(__file__).parent / "weights" / "factor_net.safetensors"
-AT_ONCE = 8  # images that are pooled in one go: 100 MB of floats at 1024 px
 FULL_RANGE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "scale": (0.5, 1.0)}
 
 
 @dataclass(frozen=True)
-class Extractor:
-    """The factor network and the sha256 of its weights: FIDs compare only under the same hash."""
+class FactorExtractor(Extractor):
+    """Reads the dSprites family."""
 
-    network: FactorNet
-    sha256: str
+    protocol: ClassVar[FidProtocol] = "factor-net"
+    dim: ClassVar[int] = FEATURES
 
-    @torch.no_grad()
-    def extract(self, images: Tensor) -> tuple[Tensor, FactorPrediction]:
-        """Return (features [B, 128], predicted factors), both on the CPU. images: uint8 [B, 1 or 3, R, R], R >= 64."""
-        features = self.network.features(at_64_px(images).float() / 255)
-        predicted = self.network.predict(features)
-        return features.cpu(), FactorPrediction(*(part.cpu() for part in predicted))
+    @property
+    def movable(self) -> tuple[str, ...]:
+        """x, y and scale. The orientation is left out: its head is an angle of its own for every shape."""
+        return tuple(FULL_RANGE)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return features [B, 128] on the CPU. images: uint8 [B, 1 or 3, R, R], R >= 64."""
+        return self.extract(images)[0]
+
+    def readings(self, images: Tensor, variant: str) -> dict[str, Tensor]:
+        """Return x, y, scale [B, 1], clamped to what dSprites can draw, and the probabilities of the shape [B, 3].
+
+        In plain and Color the mean of each channel over the sprite [B, 1] comes with them: the sprite's pixels are the
+        bright ones, so the background must be black. The orientation is left out: its heads were each trained on images
+        of one shape alone, so that no one scalar holds for images whose shapes differ. images: uint8 [B, 1 or 3, R, R].
+        """
+        images = at_64_px(images)
+        prediction = self.extract(images)[1]
+        values = {"x": prediction.x, "y": prediction.y, "scale": prediction.scale}
+        measured = {name: value.clamp(*FULL_RANGE[name])[:, None] for name, value in values.items()}
+        measured["shape"] = prediction.shape.softmax(1)
+        if variant in ("plain", "color"):
+            names = ("red", "green", "blue") if images.shape[1] == 3 else ("brightness",)
+            measured |= dict(zip(names, sprite_colour(images).split(1, 1), strict=True))
+        return measured
+
+    def units(self, factor: str) -> str:
+        """Return the range of a reading's components, for a reader."""
+        return {"scale": "0.5 to 1", "shape": "3 probabilities"}.get(factor, "0 to 1")
+
+    def shares_of_range(self, images: Tensor) -> list[float]:
+        """Return the share of its full range that x, y and scale each move over, mean of bases.
+
+        images: uint8 [bases, steps, C, R, R].
+        """
+        prediction = self.extract(images.flatten(0, 1))[1]
+        shares = []
+        for name, (low, high) in FULL_RANGE.items():
+            values = getattr(prediction, name).clamp(low, high).unflatten(0, images.shape[:2])
+            shares.append(float((values.amax(1) - values.amin(1)).mean()) / (high - low))
+        return shares
 
 
-def load_extractor(path: Path = WEIGHTS) -> Extractor:
+def load_factor_extractor(path: Path = WEIGHTS) -> FactorExtractor:
     """Load the shipped network. Raises UserError where the file is not the one that its .json records."""
-    if not path.is_file():
-        raise UserError(f"{path}: is missing; make it with `python -m evaluation.factors.train {path}`")
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    recorded = json.loads(path.with_suffix(".json").read_text())["sha256"]
-    if digest != recorded:
-        raise UserError(f"{path}: sha256 is {digest}, {recorded} is recorded; install the package again")
-    network = FactorNet()
-    network.load_state_dict({name: t.float() for name, t in load_tensors(data).items()})
-    freeze(network)
-    return Extractor(network.to(memory_format=torch.channels_last), digest)
+    weights = read_weights(path, f"python -m evaluation.factors.train_factor_net {path}")
+    return FactorExtractor(ready(FactorNet(), weights), weights.sha256)
 
 
 def to_factors(prediction: FactorPrediction, within: bool = True) -> Factors:
@@ -73,14 +97,6 @@ def _clamped(value: Tensor, name: str, within: bool) -> Float32:
     return values
 
 
-def at_64_px(images: Tensor) -> Tensor:
-    """Shrink images as the reals' 64 px level was made: the box mean, rounded.
-
-    images: uint8 [B, C, R, R], R = 64 * 2^k. Returns uint8 [B, C, 64, 64].
-    """
-    return images if images.shape[-1] == 64 else torch.cat([box_mean(part, 64) for part in images.split(AT_ONCE)])
-
-
 def sprite_mask(images: Tensor) -> Tensor:
     """Return the pixels of each sprite: where the channel maximum is above half of its peak; none in a black image.
 
@@ -88,6 +104,15 @@ def sprite_mask(images: Tensor) -> Tensor:
     """
     light = images.amax(1).float()
     return light > light.amax((1, 2), keepdim=True) / 2
+
+
+def sprite_colour(images: Tensor) -> Tensor:
+    """Return the mean of each channel over the pixels of the sprite, [B, C] in [0, 1]; 0 where there is no sprite.
+
+    images: uint8 [B, C, 64, 64].
+    """
+    mask = sprite_mask(images)[:, None]
+    return (images * mask).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1) / 255
 
 
 def sprite_iou(images: Tensor, prediction: FactorPrediction) -> Float64:

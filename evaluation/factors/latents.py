@@ -1,4 +1,4 @@
-"""What each latent moves in the generated image, as the factor network sees it.
+"""What each latent moves in the generated image, as the extractor of the data set sees it.
 
 The latents are those of c; in a GAN without a code they are those of s.
 """
@@ -16,7 +16,7 @@ from evaluation.inputs.run import Run
 from trainer.export.walks import traversal_codes
 from trainer.steps.losses import kl_per_latent
 
-from .factor_network import FULL_RANGE, Extractor
+from .extractor import Extractor
 
 BASES = 64
 COLLAPSED = 0.01  # nats
@@ -60,29 +60,18 @@ def decoder(run: Run, seed: int) -> Decode:
 
 @torch.no_grad()
 def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
-    """Measure for each latent the share of its full range that x, y and scale each move over, mean of 64 base codes.
+    """Measure for each latent the share of its full range that each factor moves over, mean of 64 base codes.
 
     "clear" lists the latents under which one factor moves over at least MOVED, and over twice the share of the others.
     """
-    run.require_sprites()
     base, decode = bases(run, seed, BASES), decoder(run, seed)
-    matrix = [_shares_of_range(decode(traversal_codes(base, j)), extractor) for j in range(base.shape[1])]
+    matrix = [extractor.shares_of_range(decode(traversal_codes(base, j))) for j in range(base.shape[1])]
     clear = []
     for latent, row in enumerate(matrix):
         best, second = sorted(row, reverse=True)[:2]
         if best >= MOVED and best >= 2 * second:
-            clear.append({"latent": latent, "factor": list(FULL_RANGE)[row.index(best)]})
-    return {"latents": names(run), "factors": list(FULL_RANGE), "share_of_range": matrix, "clear": clear}
-
-
-def _shares_of_range(images: Tensor, extractor: Extractor) -> list[float]:
-    """Return the share of its full range that each factor moves over, mean of bases. images: [B, 7, C, R, R]."""
-    prediction = extractor.extract(images.flatten(0, 1))[1]
-    shares = []
-    for name, (low, high) in FULL_RANGE.items():
-        values = getattr(prediction, name).clamp(low, high).unflatten(0, images.shape[:2])
-        shares.append(float((values.amax(1) - values.amin(1)).mean()) / (high - low))
-    return shares
+            clear.append({"latent": latent, "factor": extractor.movable[row.index(best)]})
+    return {"latents": names(run), "factors": list(extractor.movable), "share_of_range": matrix, "clear": clear}
 
 
 def columns(record: dict[str, Any]) -> list[str]:

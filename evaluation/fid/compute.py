@@ -1,4 +1,4 @@
-"""FID, KID, precision, recall, density, coverage and sprite fidelity of a run's images against its reals."""
+"""FID, KID, precision, recall, density, coverage, sprite fidelity and sharpness of images against their reals."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from evaluation.inputs.target import EvaluationTarget
 from evaluation.records.file_lock import hold_lock
 from trainer.distributed.world import World
 
-from . import kid, passes, references
+from . import kid, passes, references, sharpness
 from .frechet import distance
 from .partial_sums import Sums, pass_over
 from .passes import Pass
 from .plan import FidPlan, check, has_fidelity
 from .precision_recall import K, reach
-from .references import KEPT, Reference
+from .references import KEPT, Reference, ReferencePlan
 
 FIDELITY_OF_REALS = 0.95
 ROUNDING = 1e-5  # of features, relative: those of one image differ so much by the size of its block
@@ -113,14 +113,18 @@ def _reference(
 ) -> Reference:
     """Return the given statistics, checked against the target, or make those of the first reals."""
     identity = references.identity_of(target.data, plan.net, target.resolution, source.count, source.seed)
+    sizes = sorted({target.resolution_of(kind) for kind in plan.kinds})
     if source.given is not None:
         assert plan.reference is not None
         references.check(plan.reference, source.given, identity)
+        references.warn_of_no_sharpness(plan.reference, source.given, sizes)
         return source.given
     assert target.reals is not None
     folder = target.path / "evaluation"
-    path = references.path_of(identity, target.reals, folder / references.FOLDER)
-    return references.make(target.reals, plan.net, identity, path, folder / "partial", world, advance)
+    otherwise = folder / references.FOLDER
+    path = references.path_of(identity, target.reals, otherwise)
+    made_of = ReferencePlan(target.reals, plan.net, identity, sizes, path, otherwise, folder / "partial")
+    return references.make(made_of, world, advance)
 
 
 def _measure(
@@ -145,7 +149,14 @@ def _numbers(one: Pass, sums: Sums, reference: Reference, fidelity: float | None
     numbers |= {"kid": float(np.mean(distances)), "kid_std": float(np.std(distances))}
     if min(len(reals), len(images)) > K:
         numbers |= asdict(reach(torch.from_numpy(reals), torch.from_numpy(images)))
-    return numbers
+    return numbers | _sharpness(sums, reference)
+
+
+def _sharpness(sums: Sums, reference: Reference) -> Numbers:
+    """Compare the sharpness of a pass with that of the reals at its resolution, None where that was not measured."""
+    (own,) = sums.sharpness.values()
+    reals = reference.sharpness.get(own.resolution)
+    return {"spectrum": None, "detail": None} if reals is None else sharpness.differences(own, reals)
 
 
 def over_seeds(numbers: Sequence[Numbers]) -> dict[str, Any]:

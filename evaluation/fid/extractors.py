@@ -13,10 +13,11 @@ from torch import Tensor
 from common.atomic_writes import publish
 from common.errors import UserError
 from data_shards.read.loader import CODE_RESOLUTION
-from evaluation.factors.factor_network import Extractor, at_64_px, load_extractor, sprite_iou
+from evaluation.factors.extractor import Extractor, at_64_px
+from evaluation.factors.face_network import load_face_extractor
+from evaluation.factors.factor_network import load_factor_extractor, sprite_iou
 from evaluation.inputs.choices import FidProtocol
-from models.factor_net import FEATURES
-from trainer.config.inception_files import verified_sha256
+from trainer.config.feature_networks import FILES, SHIPPED_NETWORKS, default_protocol, verified_sha256
 from trainer.config.sections import InceptionConfig
 
 from . import inception
@@ -42,9 +43,18 @@ class FeatureNet:
     extract: Callable[[Tensor, bool], Extracted]
 
 
-def factor_net(extractor: Extractor | None = None, device: torch.device = inception.CPU) -> FeatureNet:
-    """Return the factor network for the dSprites family. extractor: one that is loaded already, None loads it."""
-    extractor = extractor or load_extractor()
+def refuse_unknown(path: Path, protocol: FidProtocol, data_set: str) -> None:
+    """Raise a UserError where a protocol's network is a shipped one that does not know a data set. path: to name."""
+    for known, network in SHIPPED_NETWORKS.items():
+        if network == protocol and known != data_set:
+            raise UserError(
+                f"{path}: of {data_set}; the network of {protocol} knows {known} only; "
+                f"use --protocol {default_protocol(data_set)}"
+            )
+
+
+def shipped(extractor: Extractor, device: torch.device = inception.CPU) -> FeatureNet:
+    """Return the features of a shipped network, with sprite fidelity where it is the factor network."""
     extractor.network.to(device)
 
     def extract(images: Tensor, faithful: bool) -> Extracted:
@@ -55,7 +65,7 @@ def factor_net(extractor: Extractor | None = None, device: torch.device = incept
             return Extracted(features)
         return Extracted(features, torch.from_numpy(sprite_iou(small, prediction) >= FIDELITY_IOU))
 
-    return FeatureNet("factor-net", extractor.sha256, FEATURES, CODE_RESOLUTION, device, extract)
+    return FeatureNet(extractor.protocol, extractor.sha256, extractor.dim, CODE_RESOLUTION, device, extract)
 
 
 def load(
@@ -66,10 +76,10 @@ def load(
     Its sha256 must be the config's, or the one in the file's name, and the one that RUN's first evaluation recorded.
     Raises UserError where it is another one, or where the file is missing or holds no such network.
     """
-    if protocol == "factor-net":
+    if protocol == "factor-net" or protocol == "face-net":
         if weights is not None:
-            raise UserError(f"--weights: {weights}: factor-net is shipped; leave it out, or name another --protocol")
-        return factor_net(device=device)
+            raise UserError(f"--weights: {weights}: {protocol} is shipped; leave it out, or name another --protocol")
+        return shipped(load_face_extractor() if protocol == "face-net" else load_factor_extractor(), device)
     path = weights or getattr(config, protocol)
     digest = verified_sha256(protocol, path, config.clean_sha256)
     if run is not None:
@@ -84,7 +94,7 @@ def record(run: Path, net: FeatureNet) -> None:
     """Record the sha256 of a network that is not shipped: all numbers of a run must come from one file of weights."""
     path = run / "evaluation" / RECORDED
     known = _known(path)
-    if net.protocol != "factor-net" and net.protocol not in known:
+    if net.protocol in FILES and net.protocol not in known:
         path.parent.mkdir(exist_ok=True)
         publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
 

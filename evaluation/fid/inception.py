@@ -22,7 +22,7 @@ from torchvision.models.inception import Inception3, InceptionA, InceptionC, Inc
 
 from common.errors import UserError, first_line
 from models import freeze
-from trainer.config.inception_files import Inception, sha256
+from trainer.config.feature_networks import Inception, sha256
 
 SIDE, FEATURES = 299, 2048  # px that Inception takes; features that it gives
 # Where the weights are published: NVIDIA's TorchScript file, which clean-fid downloads (cleanfid/downloads_helper.py),

@@ -1,4 +1,4 @@
-"""Sums of features over many images, saved as they grow: a job that was stopped resumes from there.
+"""Sums of features and of sharpness over many images, saved as they grow: a job that was stopped resumes from there.
 
 It may resume with any number of processes. Images come in blocks of 64 positions, which are split over the processes
 whole.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -28,17 +28,22 @@ from evaluation.inputs.images import BLOCK
 from trainer.distributed.world import World
 
 from .frechet import Moments
+from .sharpness import SharpnessSums
 
 ROUND = 8  # blocks of each process between two saves
 STOPPED = Event()  # set by a signal, whose KeyboardInterrupt is lost where it falls into a callback of C
 
 
 class Extracted(NamedTuple):
-    """What a network extracts from b images. features: [b, dim]; faithful: bool [b], whether each is a faithful sprite,
-    None where fidelity is not measured."""
+    """What is extracted from b images.
+
+    features: [b, dim], of a network; faithful: bool [b], whether each is a faithful sprite, None where fidelity is not
+    measured; sharpness: sums at each of the store's resolutions, none for images whose sharpness is not measured.
+    """
 
     features: Tensor
     faithful: Tensor | None = None
+    sharpness: tuple[SharpnessSums, ...] = ()
 
 
 FeaturesAt = Callable[[Tensor], Extracted]
@@ -47,45 +52,59 @@ FeaturesAt = Callable[[Tensor], Extracted]
 
 @dataclass
 class Sums:
-    """Sums over the images of the first `blocks` blocks. faithful: number of faithful sprites among them."""
+    """Sums over the images of the first `blocks` blocks.
+
+    faithful: number of faithful sprites among them; sharpness: by resolution.
+    """
 
     blocks: int
     moments: Moments
     faithful: int = 0
+    sharpness: dict[int, SharpnessSums] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, dim: int) -> Sums:
-        """Return the sums of no images."""
-        return cls(0, Moments.empty(dim))
+    def empty(cls, dim: int, resolutions: Sequence[int] = ()) -> Sums:
+        """Return the sums of no images. resolutions: those at which sharpness is measured, px."""
+        return cls(0, Moments.empty(dim), 0, {size: SharpnessSums.empty(size) for size in resolutions})
 
     def add(self, blocks: Sequence[Extracted]) -> None:
         """Add images all at once: the outer products of many features are one product of matrices."""
         if blocks:
             self.moments.add(torch.cat([block.features for block in blocks]))
         self.faithful += sum(int(block.faithful.sum()) for block in blocks if block.faithful is not None)
+        for one in (one for block in blocks for one in block.sharpness):
+            self.sharpness[one.resolution].numbers += one.numbers
 
 
 class Store:
     """FOLDER/KEY.safetensors, the sums so far, and FOLDER/KEY/, the features of the first blocks as BLOCK.npy.
 
     identity: everything that the images and their features depend on; the key is its hash, so that another pass never
-    resumes from these sums. kept_images: number of images whose features are kept; None for all.
+    resumes from these sums. kept_images: number of images whose features are kept; None for all. resolutions: those at
+    which sharpness is measured, px.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], kept_images: int | None) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], kept_images: int | None, resolutions: Sequence[int] = ()
+    ) -> None:
         key = hashlib.sha256(json.dumps([identity, kept_images], sort_keys=True).encode()).hexdigest()[:16]
-        self.identity, self.kept_images = identity, kept_images
+        self.identity, self.kept_images, self.resolutions = identity, kept_images, tuple(resolutions)
         self.path, self.features = folder / f"{key}.safetensors", folder / key
 
     def open(self, dim: int) -> Sums:
-        """Load the sums that are there, or empty ones. A damaged file counts as none: its images are made again."""
+        """Load the sums that are there, or empty ones.
+
+        A damaged file counts as none: its images are made again. So does one without the sharpness at these
+        resolutions, such as those of version 0.2.0.
+        """
         self.features.mkdir(parents=True, exist_ok=True)
         try:
             tensors = load(self.path.read_bytes())
             moments = Moments(int(tensors["count"]), tensors["total"].numpy(), tensors["outer"].numpy())
-            return Sums(int(tensors["blocks"]), moments, int(tensors["faithful"]))
+            sharpness = {size: SharpnessSums(size, tensors[f"sharpness_{size}"].numpy()) for size in self.resolutions}
+            return Sums(int(tensors["blocks"]), moments, int(tensors["faithful"]), sharpness)
         except (FileNotFoundError, SafetensorError, KeyError):
-            return Sums.empty(dim)
+            return Sums.empty(dim, self.resolutions)
 
     def save(self, sums: Sums) -> None:
         """Save the sums so far. Only the main process calls it."""
@@ -96,6 +115,7 @@ class Store:
             "faithful": torch.tensor(sums.faithful),
             "total": torch.from_numpy(moments.total),
             "outer": torch.from_numpy(moments.outer),
+            **{f"sharpness_{size}": torch.from_numpy(one.numbers) for size, one in sums.sharpness.items()},
         }
         publish(self.path, save(tensors))
 
@@ -134,7 +154,7 @@ def pass_over(
     world: World,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Sums:
-    """Sum the features of images 0 to count - 1, each once, from where the store's sums end.
+    """Sum features and sharpness of images 0 to count - 1, each once, from where the store's sums end.
 
     1, 2 or 3 processes differ in the order of summation alone. advance(n) is called when n more images are
     done. Raises UserError where a feature is not finite.
@@ -156,7 +176,7 @@ def pass_over(
 
 
 def _sum_blocks(blocks: range, count: int, features_at: FeaturesAt, dim: int, store: Store) -> Sums:
-    """Sum the features of some blocks on this process, and save them."""
+    """Sum features and sharpness of some blocks on this process, and save the features."""
     extracted: list[Extracted] = []
     for block in blocks:
         positions = torch.arange(block * BLOCK, min((block + 1) * BLOCK, count))
@@ -168,20 +188,26 @@ def _sum_blocks(blocks: range, count: int, features_at: FeaturesAt, dim: int, st
             )
         extracted.append(one)
         store.save_features(block, one.features)
-    sums = Sums.empty(dim)
+    sums = Sums.empty(dim, store.resolutions)
     sums.add(extracted)
     return sums
 
 
 def _add_over_processes(blocks: int, old: Sums, new: Sums, world: World) -> Sums:
     """Return old, the same on every process, plus the new sums of every process. blocks: done so far."""
-    counts = torch.tensor([new.moments.count, new.faithful], dtype=torch.float64)
-    total, outer = torch.from_numpy(new.moments.total), torch.from_numpy(new.moments.outer)
-    packed = torch.cat((counts, total, outer.flatten())).to(world.device)
-    summed, dim = world.all_reduce_sum_(packed).cpu().numpy(), len(total)
+    counts = np.array([new.moments.count, new.faithful], np.float64)
+    sharpness = [one.numbers for one in new.sharpness.values()]
+    parts = [counts, new.moments.total, new.moments.outer.ravel(), *sharpness]
+    packed = torch.from_numpy(np.concatenate(parts)).to(world.device)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    counts, total, outer, *sharpness = np.split(world.all_reduce_sum_(packed).cpu().numpy(), ends)
     moments = Moments(
-        old.moments.count + int(summed[0]),
-        old.moments.total + summed[2 : dim + 2],
-        old.moments.outer + summed[dim + 2 :].reshape(dim, dim),
+        old.moments.count + int(counts[0]),
+        old.moments.total + total,
+        old.moments.outer + outer.reshape(old.moments.outer.shape),
     )
-    return Sums(blocks, moments, old.faithful + int(summed[1]))
+    summed = {
+        size: SharpnessSums(size, one.numbers + more)
+        for (size, one), more in zip(old.sharpness.items(), sharpness, strict=True)
+    }
+    return Sums(blocks, moments, old.faithful + int(counts[1]), summed)

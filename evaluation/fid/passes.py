@@ -1,4 +1,4 @@
-"""Passes over images: each kind of images of each seed is made once, and its features are summed."""
+"""Passes over images: each kind of images of each seed is made once; its features and sharpness are summed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trainer.distributed.world import World
 from .partial_sums import Extracted, FeaturesAt, Store
 from .plan import FidPlan, has_fidelity
 from .references import KEPT
+from .sharpness import SharpnessSums
 
 IDENTITY_FILE = ".of"  # in a folder of kept images: which images they are
 
@@ -65,20 +66,32 @@ def _store(target: EvaluationTarget, plan: FidPlan, kind: Kind, seed: int, count
         "offset": offset,
         "images": str(plan.keep_images),
     }
-    return Store(target.path / "evaluation" / "partial", identity, None if plan.keep_features else KEPT)
+    folder, kept = target.path / "evaluation" / "partial", None if plan.keep_features else KEPT
+    return Store(folder, identity, kept, [target.resolution_of(kind)])
 
 
 def features_of_pass(target: EvaluationTarget, plan: FidPlan, one: Pass) -> FeaturesAt:
-    """Return a function that makes the images of a pass at given positions and extracts their features."""
-    make = target.make(one.kind, one.seed, plan.codes, one.offset, plan.net.at or target.resolution)
+    """Return a function that makes the images of a pass at given positions and extracts features and sharpness.
+
+    Sharpness is that of the first KEPT images, at their full size. Reals are read again for it where the network of
+    the features takes smaller ones: each level of a set of Color, Noisy or Scream is drawn for itself.
+    """
+    size = plan.net.at or target.resolution
+    make = target.make(one.kind, one.seed, plan.codes, one.offset, size)
+    again = one.kind == "reals" and size != target.resolution
+    make_full_size = target.make(one.kind, one.seed, plan.codes, one.offset, target.resolution) if again else None
     faithful = has_fidelity(target, plan)
 
     def features_at(positions: Tensor) -> Extracted:
-        """Make images, save them where they are kept, and extract their features. positions: int64 [b]."""
+        """Make images, save them where they are kept, and look at them. positions: int64 [b]."""
         images = make(positions)
         if plan.keep_images:
             save_images(images, positions, plan.keep_images / _folder_name(plan, one))
-        return plan.net.extract(images, faithful)
+        extracted, first = plan.net.extract(images, faithful), positions[positions < KEPT]
+        if not len(first):
+            return extracted
+        whole = images[: len(first)] if make_full_size is None else make_full_size(first)
+        return extracted._replace(sharpness=(SharpnessSums.of(whole),))
 
     return features_at
 

@@ -10,7 +10,7 @@ from evaluation.inputs.choices import Codes, Kind
 from evaluation.inputs.target import EvaluationTarget
 
 from . import references
-from .extractors import FeatureNet
+from .extractors import FeatureNet, refuse_unknown
 
 SPRITES = ("plain", "color")  # the variants of which sprite fidelity is defined
 
@@ -43,11 +43,7 @@ def check(target: EvaluationTarget, plan: FidPlan, reference_count: int) -> None
     """Raise a UserError where the target cannot be measured as planned; warn of few images."""
     if plan.samples < 2:
         raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")
-    if plan.net.protocol == "factor-net" and target.data.get("data_set", "dsprites") != "dsprites":
-        raise UserError(
-            f"{target.path}: of {target.data['data_set']}; the factor network knows the dSprites family only; "
-            "use --protocol clean"
-        )
+    refuse_unknown(target.path, plan.net.protocol, target.data.get("data_set", "dsprites"))
     for kind in plan.kinds:
         if kind not in target.kinds:
             raise UserError(f"--of {kind}: {target.path} has no such images; choose from {', '.join(target.kinds)}")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 SHARES = ("precision", "recall", "density", "coverage")
-COLUMNS = ("FID", "count", "sprites with IoU >= 0.8", "KID x 1000", *SHARES)
+SHARPNESS = ("spectrum", "detail")
+COLUMNS = ("FID", "count", "sprites with IoU >= 0.8", "KID x 1000", *SHARES, *SHARPNESS)
 
 
 def row(numbers: dict[str, Any]) -> list[str]:
     """Format the numbers of one kind of images as cells under COLUMNS; over several seeds with their spread.
 
-    Records of earlier versions have the first three numbers only.
+    Records of version 0.2.0 have no sharpness, some of earlier ones the first three numbers only. A sharpness that was
+    not measured is "-".
     """
     spread = numbers.get("spread", {})
 
@@ -24,4 +26,5 @@ def row(numbers: dict[str, Any]) -> list[str]:
 
     fidelity = "not defined" if numbers["fidelity"] is None else f"{numbers['fidelity']:.1%}"
     shares = [cell(name, ".3f") for name in SHARES]
-    return [cell("fid", ".3g"), f"{numbers['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares]
+    sharpness = [cell(name, "+.3f") or ("-" if name in numbers else "") for name in SHARPNESS]
+    return [cell("fid", ".3g"), f"{numbers['count']:,}", fidelity, cell("kid", ".3g", 1000), *shares, *sharpness]

@@ -16,7 +16,7 @@ from trainer.distributed.world import World
 
 FILE = "trajectory.csv"
 SETTINGS = ("images_seen", "step", "resolution", "ema", "protocol", "extractor", "codes", "samples", "seed", "seeds")
-NUMBERS = ("fid", "kid", "fidelity", "precision", "recall", "density", "coverage")
+NUMBERS = ("fid", "kid", "fidelity", "precision", "recall", "density", "coverage", "spectrum", "detail")
 # FIDs compare only where all of these are the same.
 SAME = ("protocol", "extractor", "reals_resolution", "codes", "samples", "seed", "seeds", "ema")
 

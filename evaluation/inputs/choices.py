@@ -15,7 +15,7 @@ RequestedCodes = Literal["posterior", "prior"] | None
 FidCodes = Literal["posterior", "prior", "both"] | None
 """Of `fid`: both measures each in turn."""
 
-FidProtocol = Literal["factor-net", "clean", "legacy_pytorch"]
-"""Features behind FID: of the shipped factor network, of clean-fid's Inception, of pytorch-fid's Inception."""
-FvmProtocolName = Literal["paper", "dlib", "short"]
+FidProtocol = Literal["factor-net", "face-net", "clean", "legacy_pytorch"]
+"""Features behind FID: of the shipped networks for sprites and faces, of clean-fid's and pytorch-fid's Inception."""
+FvmProtocolName = Literal["paper", "dlib", "short", "faces", "faces-short"]
 """Settings of the FactorVAE metric, see evaluation/disentanglement/factor_vae.py."""

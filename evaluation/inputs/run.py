@@ -114,12 +114,6 @@ class Run:
             )
         return self.q
 
-    def require_sprites(self) -> None:
-        """Raise a UserError where the factor network does not know the data set."""
-        data_set = self.data.main.manifest.data_set
-        if data_set != "dsprites":
-            raise UserError(f"{self.path}: trained on {data_set}; the factor network knows the dSprites family only")
-
     def describe(self) -> dict[str, Any]:
         """Return what every record says of the run."""
         painting = self.data.painting

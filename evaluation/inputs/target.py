@@ -43,6 +43,10 @@ class EvaluationTarget:
     make: Callable[[Kind, int, Codes, int, int], Maker]
     identity: Callable[[Kind], dict[str, Any]]
 
+    def resolution_of(self, kind: Kind) -> int:
+        """Return px of the images of a kind: a VAE's decodings are of 64 px whatever the generator's resolution."""
+        return CODE_RESOLUTION if kind == "vae" else self.resolution
+
 
 def open_target(path: Path, step: str | None, average: str | None, device: torch.device) -> EvaluationTarget:
     """Open a run folder or an export, with its networks on a device.

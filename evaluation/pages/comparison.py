@@ -9,7 +9,7 @@ from typing import Any
 
 from common.errors import UserError, joined
 from evaluation import measure
-from evaluation.factors.factor_network import Extractor
+from evaluation.factors.extractor import Extractor
 from evaluation.fid import trajectory
 from evaluation.fid.extractors import FeatureNet
 from evaluation.fid.plan import FidPlan
@@ -48,7 +48,6 @@ def open_all(paths: list[Path]) -> list[Run]:
     for path in paths:
         try:
             runs.append(open_run(path))
-            runs[-1].require_sprites()
         except UserError as error:
             problems.append(str(error))
     for run in runs[1:]:

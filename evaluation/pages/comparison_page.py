@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from markupsafe import Markup
 from PIL import Image
 
 from common.atomic_writes import publish
+from evaluation import measure
 from evaluation.factors.latents import traversal_rows
 from evaluation.inputs.images import code_source, maker, own_kind
 from evaluation.inputs.run import Run
@@ -37,7 +39,7 @@ COLUMNS = {
     "R2 x": "how well x of a source is found in the image made from its code",
     "R2 y": "likewise y",
     "R2 scale": "likewise scale",
-    "shape": "likewise, accuracy of the shape",
+    "parts": "likewise, accuracy of the sprite's shape, or of a face's parts (mean)",
     "encoder": "what MIG, FVM and the codes of the sources are of",
     "run": "folder",
 }
@@ -58,7 +60,7 @@ def write(out: Path, plan: ComparisonPlan, ceiling: Measured, measured: Sequence
     data = runs[0].data.main.manifest
     title = (
         f"{data.data_set} ({runs[0].config.data.variant}, {data.count:,} images): FID and alignment from "
-        f"{plan.samples:,} images, factor-net {plan.extractor.sha256[:12]}, FVM {plan.protocol}, MIG dlib, "
+        f"{plan.samples:,} images, {plan.net.protocol} {plan.net.sha256[:12]}, FVM {plan.protocol}, MIG dlib, "
         f"evaluation seed {plan.seed}"
     )
     notes = _notes(runs, ceiling)
@@ -81,7 +83,10 @@ def _row(m: Measured, of_reals: bool = False) -> list[str]:
         cells |= {"untrained": f"{untrained['fid']:.3g}", "ratio": f"{untrained['fid'] / fid['fid']:.1f}"}
     if m.alignment:
         seen = m.alignment["kinds"][kind]
-        cells |= {f"R2 {name}": f"{seen[name]:.3f}" for name in ("x", "y", "scale")} | {"shape": f"{seen['shape']:.1%}"}
+        r2, accuracy = measure.r2_of(seen), measure.accuracy_of(seen)
+        cells |= {f"R2 {name}": f"{r2[name]:.3f}" for name in ("x", "y", "scale")}
+        parts = [share for name, share in accuracy.items() if name not in r2 and name != "orientation"]
+        cells["parts"] = f"{np.mean(parts):.1%}"
     if m.disentanglement:
         cells["MIG"] = f"{m.disentanglement['mig']['score']:.3f}"
         cells["FVM"] = f"{m.disentanglement['fvm']['train_accuracy']:.3f}"

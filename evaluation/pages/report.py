@@ -119,7 +119,7 @@ def _targets(fid: Record, moved: Record, shares: Record) -> Markup:
     targets = _fid_targets(fid["kinds"]) if fid else []
     if moved:
         clear = [f"{moved['latents'][entry['latent']]} {entry['factor']}" for entry in moved["clear"]]
-        targets.append(("at least two latents move x, y or scale alone", ", ".join(clear) or "none", len(clear) >= 2))
+        targets.append(("at least two latents move one factor alone", ", ".join(clear) or "none", len(clear) >= 2))
     if shares:
         of_c = [shares["factors"][name]["c"] or 0.0 for name in ("x", "y")]
         both = " and ".join(f"{share:.1%}" for share in of_c)
@@ -163,6 +163,11 @@ def _quality(run: Run, record: dict[str, Any] | None) -> Markup:
             "Fidelity is the share of images whose mask overlaps (IoU >= 0.8) the sprite that the network's own "
             "prediction draws. "
         )
+    if any(kinds[kind].get("spectrum") is not None for kind in names if kind in kinds):
+        note += (
+            "Spectrum and detail are log10 of the power that images have over that of reals of their size, where it is "
+            "farthest from 0: below 0 sharpness is missing, above 0 there is too much. "
+        )
     return section("Quality", table(("images", *COLUMNS), rows), note + _origin(run, record))
 
 
@@ -202,8 +207,8 @@ def _movement(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
         return NOTHING
     note = (
-        f"The share of its full range that the factor network sees each factor move over along each latent, mean of "
-        f"{BASES} codes. The last column names the factor that moves at least twice as far as the others, "
+        "The share of its full range that the network of the data set sees each factor move over along each latent, "
+        f"mean of {BASES} codes. The last column names the factor that moves at least twice as far as the others, "
         f"and at least 20 %. {_origin(run, record)}"
     )
     return section("What each latent moves", table(latents.columns(record), latents.table_rows(record)), note)
@@ -236,12 +241,12 @@ def _alignment(run: Run, record: dict[str, Any] | None) -> Markup:
         return NOTHING
     rows = [(_names(run)[kind], *measure.alignment_row(scores)) for kind, scores in record["kinds"].items()]
     note = (
-        f"How well the factors of {record['samples']:,} source images are found, by the factor network, in what is "
-        "made from their codes: R^2 of x, y and scale, and how often each factor is nearest to its true class; the "
-        "sources themselves are the ceiling. "
+        f"How well the factors of {record['samples']:,} source images are found, by the network of the data set, in "
+        "what is made from their codes: R^2 of values, and how often the true class is found; the sources themselves "
+        "are the ceiling. "
         f"Codes are posterior means of {record['encoder']}. {_origin(run, record)}"
     )
-    return section("Code alignment", table(("images", *measure.ALIGNMENT), rows), note)
+    return section("Code alignment", table(("images", *measure.alignment_columns(record)), rows), note)
 
 
 def _curves(run: Run) -> Markup:
@@ -277,9 +282,9 @@ def _curve(title: str, ticks: list[dict[str, Any]]) -> tuple[Markup, str]:
 def _commands(run: Run) -> Markup:
     manifest = run.data.main.manifest
     lines: list[str | None] = []
-    if manifest.data_set == "dsprites":
+    if manifest.data_set in ("dsprites", "faces"):
         sizes = ",".join(map(str, manifest.resolutions))
-        make = ["python", "-m", "data_shards", "make", "dsprites", "--out", str(run.config.data.path)]
+        make = ["python", "-m", "data_shards", "make", manifest.data_set, "--out", str(run.config.data.path)]
         lines.append(shlex.join([*make, "--count", str(manifest.count), "--resolutions", sizes]))
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]

@@ -91,6 +91,7 @@ def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> No
     text = page.read_text()
     for word in (
         "Quality",
+        "Spectrum and detail are log10",
         "Traversals",
         "What each latent moves",
         "Disentanglement",

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, 
 
 from data_shards.read.variant_names import Variant
 
-from .inception_files import CLEAN, LEGACY_PYTORCH
+from .feature_networks import CLEAN, LEGACY_PYTORCH
 from .settings import Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]

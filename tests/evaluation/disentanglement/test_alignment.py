@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from data_shards.sources.sprites.renderer import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
-from evaluation.disentanglement.alignment import FACTORS, VALUES, accuracies, alignment, r_squared, sources
-from evaluation.factors.factor_network import load_extractor
+from evaluation.disentanglement.alignment import alignment
+from evaluation.disentanglement.alignment_sources import r_squared
+from evaluation.disentanglement.sprite_alignment import FACTORS, VALUES, accuracies, sources
+from evaluation.factors.factor_network import load_factor_extractor
 from evaluation.inputs.run import Run
 from trainer.config.schema import GanConfig
 
 SAMPLES, SEED, S_DIM = 600, 3, 2
-EXTRACTOR = load_extractor()
+EXTRACTOR = load_factor_extractor()
 
 
 def sprite_factors(c: Tensor) -> Factors:

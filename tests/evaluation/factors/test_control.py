@@ -18,15 +18,15 @@ from common.arrays import Float64
 from common.random_numbers import Purpose, normal
 from data_shards.sources.sprites.renderer import Factors, render, render_factors
 from evaluation.factors import control as module
-from evaluation.factors.control import Shares, control, readings, shares, sprite_colour
-from evaluation.factors.factor_network import load_extractor
+from evaluation.factors.control import Shares, control, shares
+from evaluation.factors.factor_network import load_factor_extractor, sprite_colour
 from evaluation.inputs.run import Run
 from tests.support import processes
 from tests.support.evaluating import answer, lines, quickly, refused, self_contained
 from tests.support.training import finish
 from trainer.config.schema import GanConfig
 
-EXTRACTOR = load_extractor()
+EXTRACTOR = load_factor_extractor()
 S_DIM, C_DIM, SEED = 3, 2, 5
 A, B = np.array([0.3, -1.0, 2.0, 0.7, 4.0]), np.array([1.5, -0.2, 0.9])
 
@@ -190,7 +190,7 @@ def test_large_images_are_looked_at_as_their_box_means() -> None:
 def test_a_large_image_and_its_box_mean_read_the_same() -> None:
     images = torch.randint(0, 256, (3, 3, 128, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     means = (images.double().unflatten(3, (64, 2)).unflatten(2, (64, 2)).mean((3, 5)) + 0.5).floor().byte()
-    large, small = (readings(i, EXTRACTOR, True) for i in (images, means))
+    large, small = (EXTRACTOR.readings(i, "plain") for i in (images, means))
     for name, value in large.items():
         torch.testing.assert_close(value, small[name])
 
@@ -226,7 +226,7 @@ def test_the_colour_is_the_mean_over_what_is_brighter_than_half() -> None:
 def test_the_factors_are_kept_within_what_can_be_drawn() -> None:
     noise = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     sprites = torch.from_numpy(render(np.arange(0, 700_000, 20_000)))[:, None].expand(-1, 3, -1, -1) * 255
-    found = readings(torch.cat((noise, sprites)), EXTRACTOR, True)
+    found = EXTRACTOR.readings(torch.cat((noise, sprites)), "plain")
     for name, low in (("x", 0), ("y", 0), ("scale", 0.5)):
         assert float(found[name].min()) >= low
         assert float(found[name].max()) <= 1

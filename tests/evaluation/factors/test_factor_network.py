@@ -14,11 +14,11 @@ from common.random_numbers import Purpose, integers
 from data_shards.read.dsprites_variants import draw, load_painting
 from data_shards.read.variant_names import Variant
 from data_shards.sources.sprites.renderer import COUNT, Factors, classes, factors_of, render, render_factors
-from evaluation.factors.factor_network import WEIGHTS, load_extractor, sprite_iou, to_factors
-from evaluation.factors.train import held_out
+from evaluation.factors.factor_network import WEIGHTS, load_factor_extractor, sprite_iou, to_factors
+from evaluation.factors.train_factor_net import held_out
 from models import FactorPrediction
 
-EXTRACTOR = load_extractor()
+EXTRACTOR = load_factor_extractor()
 
 
 def unseen(count: int) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_other_weights_than_the_recorded_are_refused(tmp_path: Path) -> None:
         stream.seek(-1, 2)
         stream.write(b"\x00" if stream.read(1) != b"\x00" else b"\x01")
     with pytest.raises(UserError, match=r"sha256 is .* is recorded; install the package again"):
-        load_extractor(copy)
+        load_factor_extractor(copy)
 
 
 def test_the_held_out_images_are_spread_and_have_no_twin_in_training() -> None:

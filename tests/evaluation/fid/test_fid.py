@@ -18,6 +18,7 @@ from PIL import Image
 
 import trainer
 from benchmarks.fid import network
+from evaluation.factors.factor_network import load_factor_extractor
 from evaluation.fid import extractors, passes, references
 from evaluation.fid.kid import squared_distance
 from evaluation.inputs.run import open_run
@@ -27,7 +28,7 @@ from tests.support.evaluating import answer, clean_fid, evaluate, pytorch_fid, r
 from tests.support.training import finish, train
 from trainer.checkpoints import published
 
-NUMBERS = ("fid", "kid", "precision", "recall", "density", "coverage", "fidelity")
+NUMBERS = ("fid", "kid", "precision", "recall", "density", "coverage", "fidelity", "spectrum", "detail")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,10 @@ def copy(run: Path, tmp_path: Path) -> Path:
     """The run without what earlier evaluations left."""
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation", "logs"))
     return tmp_path / "run"
+
+
+def factor_net() -> extractors.FeatureNet:
+    return extractors.shipped(load_factor_extractor())
 
 
 def test_the_number_is_clean_fids_on_the_same_files(copy: Path, tmp_path: Path) -> None:
@@ -256,7 +261,7 @@ def test_several_seeds_give_mean_and_spread(copy: Path, tmp_path: Path) -> None:
 def reference_of(run: Path) -> Path:
     """The one that the run's own number of 64 samples was made with."""
     opened = open_run(run)
-    facts = references.identity_of(opened.reals.identity(), extractors.factor_net(), 64, 64, 0)
+    facts = references.identity_of(opened.reals.identity(), factor_net(), 64, 64, 0)
     return references.path_of(facts, opened.reals, run)
 
 
@@ -275,10 +280,10 @@ def test_kept_features_are_those_of_the_numbers(copy: Path, tmp_path: Path) -> N
     files = sorted((tmp_path / "images" / "gan-posterior-0").glob("*.png"))
     assert [file.name for file in files] == [f"{i:06d}.png" for i in range(150)]
     images = torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in files]))[:, None]
-    expected = extractors.factor_net().extract(images, False).features
+    expected = factor_net().extract(images, False).features
     assert features == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-4)
     reals = open_run(copy).reals.at(0, torch.arange(150))
-    of_reals = extractors.factor_net().extract(reals, False).features.double().numpy()
+    of_reals = factor_net().extract(reals, False).features.double().numpy()
     subsets = [squared_distance(of_reals, features.astype(np.float64))]  # all 150 in every subset
     assert record["kinds"]["gan"]["kid"] == pytest.approx(subsets[0], rel=1e-3)
 
@@ -332,10 +337,8 @@ def test_an_export_is_evaluated_against_a_reference(sprites: Path, run: Path, tm
     argv = ("fid", out, "--samples", 64, "--reference", made["file"], "--of", "gan,vae")
     record = answer(evaluate(tmp_path / "logs", *argv))
     images = (trainer.load(out).sample(64) * 255).round().to(torch.uint8)
-    features = extractors.factor_net().extract(images, False).features.double().numpy()
-    reals = (
-        extractors.factor_net().extract(open_run(run).reals.at(0, torch.arange(64)), False).features.double().numpy()
-    )
+    features = factor_net().extract(images, False).features.double().numpy()
+    reals = factor_net().extract(open_run(run).reals.at(0, torch.arange(64)), False).features.double().numpy()
     expected = scipy_distance(features, reals)
     assert record["kinds"]["gan"]["fid"] == pytest.approx(expected, rel=1e-4)
     assert record["kinds"]["vae"]["fid"] > 0

@@ -14,15 +14,16 @@ from data_shards.read.dsprites_variants import draw
 from data_shards.read.loader import CODE_RESOLUTION, Level, open_dataset
 from data_shards.read.variant_names import Variant
 from data_shards.sources.sprites.renderer import classes, factors_of
-from evaluation.factors.factor_network import at_64_px, sprite_iou, sprite_mask
-from evaluation.fid.extractors import factor_net
+from evaluation.factors.extractor import at_64_px
+from evaluation.factors.factor_network import load_factor_extractor, sprite_iou, sprite_mask
+from evaluation.fid.extractors import shipped
 from evaluation.fid.frechet import Moments, distance
 from evaluation.inputs.images import Maker, generate
 from evaluation.inputs.run import GrownGenerator
 from tests.evaluation.factors.test_factor_network import prediction_of
 from tests.support.data_sets import make_dsprites
 
-NET = factor_net()
+NET = shipped(load_factor_extractor())
 COUNT = {256: 256, 1024: 96}  # images of the sets, by their largest level
 
 

@@ -13,17 +13,26 @@ from torch import Tensor
 
 from common.errors import UserError
 from evaluation.fid.partial_sums import BLOCK, ROUND, Extracted, Store, Sums, pass_over
+from evaluation.fid.sharpness import SharpnessSums
 from tests.support import processes
 from tests.trainer.distributed import contract
 from trainer.distributed.world import ALONE, connect, disconnect
 
 DIM, COUNT = 5, 30 * BLOCK - 11
+SIZES = (64, 256)  # of images whose sharpness is summed; the numbers stand for theirs
 
 
 def look(positions: Tensor) -> Extracted:
-    """Features that are a function of the position, far from 0."""
+    """Features that are a function of the position, far from 0; sharpness of the first thousand images."""
     at = positions.double()[:, None] * torch.arange(1, DIM + 1)
-    return Extracted((at.sin() + 3).float(), positions % 3 == 0)
+    sharpness = tuple(sharpness_of(positions[positions < 1000], size) for size in SIZES)
+    return Extracted((at.sin() + 3).float(), positions % 3 == 0, sharpness if positions[0] < 1000 else ())
+
+
+def sharpness_of(positions: Tensor, size: int) -> SharpnessSums:
+    """Numbers of which every position has its own."""
+    kinds = torch.arange(len(SharpnessSums.empty(size).numbers))
+    return SharpnessSums(size, (1 + positions.double()[:, None] * kinds / size).sum(0).numpy())
 
 
 def of_all() -> np.ndarray:
@@ -36,10 +45,13 @@ def assert_right(found: Sums) -> None:
     assert found.faithful == -(-COUNT // 3)
     assert found.moments.mean == pytest.approx(everything.mean(0), rel=1e-12)
     assert found.moments.covariance == pytest.approx(np.cov(everything, rowvar=False), rel=1e-9)
+    for size in SIZES:
+        assert found.sharpness[size].count == 1000
+        assert found.sharpness[size].numbers == pytest.approx(sharpness_of(torch.arange(1000), size).numbers, rel=1e-12)
 
 
 def store(folder: Path, features: int | None = None, **more: int) -> Store:
-    return Store(folder, {"seed": 0} | more, features)
+    return Store(folder, {"seed": 0} | more, features, SIZES)
 
 
 def child(folder: str, fatal: int | None = None) -> None:

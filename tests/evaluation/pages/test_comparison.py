@@ -84,7 +84,7 @@ def test_the_cells_are_the_records_numbers(name: str, first: Compared) -> None:
         assert float(row["ratio"]) == pytest.approx(untrained["fid"] / fid["fid"], abs=0.051)
     if name == "gan":
         assert row["encoder"] == "none"
-        assert {row[c] for c in ("MIG", "FVM", "R2 x", "R2 y", "R2 scale", "shape")} == {""}
+        assert {row[c] for c in ("MIG", "FVM", "R2 x", "R2 y", "R2 scale", "parts")} == {""}
         return
     seen = found["alignment"]["kinds"][kind]
     for cell, value in (
@@ -93,7 +93,7 @@ def test_the_cells_are_the_records_numbers(name: str, first: Compared) -> None:
         *((f"R2 {factor}", seen[factor]) for factor in ("x", "y", "scale")),
     ):
         assert float(row[cell]) == pytest.approx(value, abs=0.00051)
-    assert row["shape"] == f"{100 * seen['shape']:.1f}%"
+    assert row["parts"] == f"{100 * seen['shape']:.1f}%"
     assert row["encoder"] == found["disentanglement"]["encoder"] == found["alignment"]["encoder"]
 
 

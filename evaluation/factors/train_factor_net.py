@@ -1,4 +1,4 @@
-"""Train the shipped factor network: `python -m evaluation.factors.train OUT.safetensors`.
+"""Train the shipped factor network: `python -m evaluation.factors.train_factor_net OUT.safetensors`.
 
 Deterministic on one machine (one thread). Batches mix the four variants. Some images are blurred and all are scaled in
 contrast, since generated sprites have grey edges.
@@ -106,7 +106,7 @@ def _write(net: FactorNet, out: Path) -> None:
     weights = save({name: t.half().contiguous() for name, t in net.state_dict().items()})
     recipe = {
         "sha256": hashlib.sha256(weights).hexdigest(),
-        "command": "python -m evaluation.factors.train evaluation/factors/weights/factor_net.safetensors",
+        "command": "python -m evaluation.factors.train_factor_net evaluation/factors/weights/factor_net.safetensors",
         "seed": SEED,
         "iterations": ITERATIONS,
         "batch_size": BATCH,
@@ -118,5 +118,5 @@ def _write(net: FactorNet, out: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m evaluation.factors.train OUT.safetensors")
+        raise SystemExit("usage: python -m evaluation.factors.train_factor_net OUT.safetensors")
     train(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""The weights files of the Inception networks: their names, and a check that a file is the right one."""
+"""The networks whose features FID compares: the shipped ones by data set, and Inception's files of weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import Literal
 from common.errors import UserError
 
 Inception = Literal["clean", "legacy_pytorch"]
+Shipped = Literal["factor-net", "face-net"]
+SHIPPED_NETWORKS: dict[str, Shipped] = {"dsprites": "factor-net", "faces": "face-net"}  # by data set
 CLEAN, LEGACY_PYTORCH = "inception-2015-12-05.pt", "pt_inception-2015-12-05-6726825d.pth"
 FILES: dict[Inception, str] = {"clean": CLEAN, "legacy_pytorch": LEGACY_PYTORCH}
+
+
+def default_protocol(data_set: str) -> Inception | Shipped:
+    """Return the protocol of FID for a data set: that of the shipped network which knows it, else clean-fid's."""
+    return SHIPPED_NETWORKS.get(data_set, "clean")
 
 
 def sha256(path: Path) -> str:

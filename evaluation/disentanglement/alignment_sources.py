@@ -1,0 +1,33 @@
+"""Source images with known factors, and how well their factors are found: the interface, one class for a data set."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from common.arrays import Float64
+
+Readings = dict[str, Any]
+"""What is read from images, by name: arrays [N, ...]."""
+
+
+class Sources(Protocol):
+    """Source images with known factors."""
+
+    def images(self, positions: Tensor) -> Tensor:
+        """Return the images at positions int64 [b]: uint8 [b, C, 64, 64]."""
+        ...
+
+    def read(self, images: Tensor) -> Readings:
+        """Read the factors of images uint8 [b, C, R, R]."""
+        ...
+
+    def score(self, predicted: Readings) -> dict[str, Any]:
+        """Compare what was read from the images of all positions with the truth."""
+        ...
+
+
+def r_squared(truth: Float64, predicted: Float64) -> float:
+    """Return 1 - residual / total sum of squares: 1 is exact, 0 as good as the mean, below 0 worse. Both: [N]."""
+    return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
