@@ -19,7 +19,7 @@ from models.face_net import FEATURES, FaceNet, Head
 from .extractor import Extractor, read_weights, ready
 
 WEIGHTS = Path(__file__).parent / "weights" / "face_net.safetensors"
-COMMAND = "python -m evaluation.factors.train_face_net data/faces-64 evaluation/factors/weights/face_net.safetensors"
+COMMAND = "python -m evaluation.factors.train_face_net data/faces-50k evaluation/factors/weights/face_net.safetensors"
 
 
 @dataclass(frozen=True)

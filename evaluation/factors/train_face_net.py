@@ -2,7 +2,7 @@
 
 DATA: a set of faces at 64 px, such as that of
 
-    python -m data_shards make faces --out data/faces-64 --count 50000 --resolutions 64
+    python -m data_shards make faces --out data/faces-50k --count 50000 --resolutions 64
 
 Half of each batch is damaged in one of the ways of `damage.DAMAGES`. The faces of the test are drawn anew, and have
 numbers that no set reaches. Deterministic on one machine (one thread).
@@ -34,6 +34,7 @@ from models.face_net import DAMAGE, FaceNet, Head
 
 from .damage import DAMAGES
 from .face_network import COMMAND, heads_of, targets_of
+from .optimisation import report, step
 
 BATCH, ITERATIONS, LEARNING_RATE, SEED = 128, 7_000, 1.5e-3, 0
 FIRST_HELD_OUT, HELD_OUT = 2**31, 4096  # numbers of the faces that the network is tested on
@@ -108,14 +109,8 @@ def train(data: Path, out: Path, iterations: int = ITERATIONS) -> dict[str, Any]
             prediction = net(batch)
         prediction = {name: value.float() for name, value in prediction.items()}
         loss = losses_of(net.heads, prediction, wanted, of_colour)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if iteration % 200 == 0:
-            throughput = (iteration + 1) * BATCH / (time.monotonic() - started)
-            line = f"{iteration}/{iterations} loss {loss.item():.4f} {throughput:.0f} images/s"
-            print(line, file=sys.stderr, flush=True)
+        step(loss, optimizer, schedule)
+        report(iteration, iterations, loss, BATCH, started)
     return _write(net, out, _described(level), iterations)
 
 

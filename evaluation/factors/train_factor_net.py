@@ -23,6 +23,8 @@ from data_shards.read.dsprites_variants import Painting, draw, load_painting
 from data_shards.sources.sprites.renderer import COUNT, Factors, classes, factors_of, render
 from models.factor_net import SYMMETRY, FactorNet, FactorPrediction
 
+from .optimisation import report, step
+
 BATCH, ITERATIONS, LEARNING_RATE, SEED = 128, 9_000, 1e-3, 0
 
 
@@ -89,14 +91,8 @@ def train(out: Path) -> None:
     for iteration in range(ITERATIONS):
         images, factors = batch(iteration, painting)
         loss = loss_of(net(images), factors)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if iteration % 200 == 0:
-            throughput = (iteration + 1) * BATCH / (time.monotonic() - started)
-            line = f"{iteration}/{ITERATIONS} loss {loss.item():.4f} {throughput:.0f} images/s"
-            print(line, file=sys.stderr, flush=True)
+        step(loss, optimizer, schedule)
+        report(iteration, ITERATIONS, loss, BATCH, started)
     _write(net, out)
 
 
