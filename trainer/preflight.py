@@ -36,7 +36,7 @@ from .steps import compilation, schedule
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# By data set: settings that its images have no use for, and why.
+# By family of data sets (what stands before a dash): settings that its images have no use for, and why.
 _USELESS = {
     "dsprites": (("flip", "dequantise"), "the dSprites family has neither"),
     "faces": (("flip",), "drawn faces are never mirrored: partings and winks sit on one side"),
@@ -195,7 +195,7 @@ def _evaluation_problems(config: GanConfig, data_set: str, world: World) -> list
 
 def _useless_settings(config: GanConfig, data: Data) -> list[str]:
     """List settings that the images of a drawn data set have no use for."""
-    keys, reason = _USELESS.get(data.main.manifest.data_set, ((), ""))
+    keys, reason = _USELESS.get(data.main.manifest.data_set.partition("-")[0], ((), ""))
     return [f"data.{key}: true, but {reason}; set data.{key}=false" for key in keys if getattr(config.data, key)]
 
 

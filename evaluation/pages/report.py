@@ -282,10 +282,12 @@ def _curve(title: str, ticks: list[dict[str, Any]]) -> tuple[Markup, str]:
 def _commands(run: Run) -> Markup:
     manifest = run.data.main.manifest
     lines: list[str | None] = []
-    if manifest.data_set in ("dsprites", "faces"):
+    maker, _, style = manifest.data_set.partition("-")
+    if maker in ("dsprites", "faces"):
         sizes = ",".join(map(str, manifest.resolutions))
-        make = ["python", "-m", "data_shards", "make", manifest.data_set, "--out", str(run.config.data.path)]
-        lines.append(shlex.join([*make, "--count", str(manifest.count), "--resolutions", sizes]))
+        make = ["python", "-m", "data_shards", "make", maker, "--out", str(run.config.data.path)]
+        made = [*make, "--count", str(manifest.count), "--resolutions", sizes]
+        lines.append(shlex.join([*made, "--style", style] if style else made))
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]
     names = ("disentanglement", "alignment", "latents", "control")

@@ -15,7 +15,7 @@ from data_shards.sources.base import NumberedImages, Sample, listing_hash
 
 from .factors import Continuous, classes_of, draw_values
 from .render import SMALLEST, render_values
-from .styles import FaceStyle, open_style
+from .styles import DEFAULT, FaceStyle, open_style
 
 _AT_ONCE = 16  # faces that are drawn before the first of them is stored
 PER_SHARD = 512  # at most: a few seconds' drawing, so that there is work for several processes
@@ -28,7 +28,6 @@ class Faces(NumberedImages):
     style: FaceStyle
     index: Int64
     size: int
-    data_set: ClassVar[str] = "faces"
     channels: ClassVar[int] = 3
 
     def __iter__(self) -> Iterator[Sample]:
@@ -45,6 +44,11 @@ class Faces(NumberedImages):
         """The values of the continuous factors of one face, by name."""
         pairs = zip(self.style.factors, row, strict=True)
         return {factor.name: value for factor, value in pairs if isinstance(factor, Continuous)}
+
+    @property
+    def data_set(self) -> str:
+        """The data set's name: faces, and the style's where it is another one than the shipped face network knows."""
+        return "faces" if self.style.name == DEFAULT else f"faces-{self.style.name}"
 
     @property
     def names(self) -> Sequence[str]:

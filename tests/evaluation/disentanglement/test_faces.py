@@ -152,3 +152,20 @@ def test_a_network_of_other_images_is_refused(runs: dict[str, Path], vae: Path, 
 def test_mirrored_faces_are_refused(faces: Path, tmp_path: Path) -> None:
     running = finish(train_system("gan", faces, tmp_path / "run", 2, data__flip="true"), 2)
     assert "data.flip: true, but drawn faces are never mirrored" in running.err
+
+
+def test_faces_of_another_style_are_another_data_set(tmp_path: Path) -> None:
+    """The face network has never seen them; what holds for every drawn face holds for them too."""
+    out = tmp_path / "set"
+    assert data_shards("make", "faces", "--out", out, "--count", 16, "--style", "miniavs", "--workers", 1).code == 0
+    running = finish(train_system("gan", out, tmp_path / "mirrored", 2, data__flip="true"), 2)
+    assert "data.flip: true, but drawn faces are never mirrored" in running.err
+    finish(train("vae", out, tmp_path / "vae", 2))
+    finish(train("gan", out, tmp_path / "gan", 2, vae=tmp_path / "vae"))
+    wrong = quickly(tmp_path, "fid", tmp_path / "gan", "--samples", 8, "--protocol", "face-net")
+    refused(wrong, "of faces-miniavs; the network of face-net knows faces only; use --protocol clean")
+    refused(quickly(tmp_path, "alignment", tmp_path / "gan", "--samples", 8), "trained on faces-miniavs")
+    finish(quickly(tmp_path, "report", tmp_path / "gan"))
+    page = (tmp_path / "gan" / "report" / "index.html").read_text()
+    assert "make faces" in page
+    assert "--style miniavs" in page

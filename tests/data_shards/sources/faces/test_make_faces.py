@@ -168,7 +168,7 @@ def test_another_style_has_parts_and_a_licence_of_its_own(tmp_path: Path) -> Non
     out = tmp_path / "set"
     assert run("make", "faces", "--out", out, "--count", 2, "--style", "miniavs", "--workers", 1).code == 0
     stored = manifest.load(out)
-    assert stored.recipe["style"] == "miniavs"
+    assert (stored.data_set, stored.recipe["style"]) == ("faces-miniavs", "miniavs")
     assert "Webpixels" in stored.notes[0]
     assert {"hair", "mustache", "skin_color", "x"} <= {factor.name for factor in stored.factors}
     assert run("check", out, "--workers", 1).code == 0
