@@ -21,21 +21,21 @@ from trainer.steps import schedule
 
 RATES = Rates(machine="planner", flops_per_second={64: 1e9, 1024: 4e9}, save_bytes_per_second=1e6)
 GROWN: dict[str, Any] = {
-    "resolution": 64,
+    "resolution": 16,
     "batch_size": 4,
     "micro_batch": 2,
     "r1_interval": 4,
-    "growth": {"start_resolution": 32, "phase_kimg": 0.2, "fade_kimg": 0.1, "batch_size": {32: 8}},
-    "checkpointing": {"from_resolution": 16},
+    "growth": {"start_resolution": 8, "phase_kimg": 0.2, "fade_kimg": 0.1, "batch_size": {8: 8}},
+    "checkpointing": {"from_resolution": 8},
     "schedule": {"total_kimg": 1},
 }
 
 
 @pytest.mark.parametrize("every", [1, 16])
 def test_flops_are_those_of_the_closed_form(every: int) -> None:
-    size = closed.Size(64, 4, 16, 2, True)
+    size = closed.Size(16, 4, 16, 2, True)
     network = {"name": "resnet", "nf": size.nf, "nf_max": size.nf_max}
-    config = config_of(network=network, resolution=64, batch_size=2, s_dim=closed.S, c_dim=closed.C, r1_interval=every)
+    config = config_of(network=network, resolution=16, batch_size=2, s_dim=closed.S, c_dim=closed.C, r1_interval=every)
     planner = Planner(config, 1)
     expected = (closed.ours(size, True) + (every - 1) * closed.ours(size, False)) / every
     assert planner.flops[planner.phases[0]] == expected
@@ -48,10 +48,7 @@ def alone() -> Planner:
 
 @pytest.mark.parametrize("images_seen", [0, 8], ids=["R1 due", "not due"])
 def test_flops_are_those_of_real_iterations(images_seen: int, alone: Planner) -> None:
-    """In every phase of a run that grows, with checkpoints and micro-batches: the 24 images are each passed once.
-
-    Takes more than ten seconds: real iterations in every phase of a run that grows, under a counter of operations.
-    """
+    """In every phase of a run that grows, with checkpoints and micro-batches: the 24 images are each passed once."""
     config, planner = alone.config, alone
     for phase in planner.phases:
         real = GanTraining(config, ALONE, CHANNELS, encoder_of(config))
@@ -71,7 +68,7 @@ def planned(grown: Planner) -> Plan:
 
 
 def test_images_and_days_follow_the_schedule(grown: Planner, planned: Plan) -> None:
-    assert [row.worst.resolution for row in planned.resolutions] == [32, 64]
+    assert [row.worst.resolution for row in planned.resolutions] == [8, 16]
     assert [row.images for row in planned.resolutions] == [200, 800]
     work = sum(count * grown.flops[phase] for phase, count in zip(grown.phases, (200, 100, 700), strict=True))
     assert planned.days == pytest.approx(work / 2 / 1e9 / 86_400)
@@ -80,12 +77,12 @@ def test_images_and_days_follow_the_schedule(grown: Planner, planned: Plan) -> N
 
 
 def test_a_rate_given_is_the_time_of_a_run_that_does_not_grow() -> None:
-    config = config_of(resolution=64, schedule={"total_kimg": 10})
+    config = config_of(resolution=16, schedule={"total_kimg": 10})
     assert Planner(config, 1).plan(RATES, images_per_second=5).days == pytest.approx(10_000 / 5 / 86_400)
 
 
 def test_a_run_that_ends_early_has_no_later_phases() -> None:
-    phases = schedule.phases(64, 4, config_of(**GROWN).growth)
+    phases = schedule.phases(16, 4, config_of(**GROWN).growth)
     assert [images_of(phase, 1000) for phase in phases] == [200, 100, 700]
     assert [images_of(phase, 250) for phase in phases] == [200, 50, 0]
 
@@ -124,7 +121,7 @@ def test_one_process_shards_nothing() -> None:
 
 
 def test_gradients_are_summed_once_in_a_ring() -> None:
-    config = config_of(resolution=64)
+    config = config_of(resolution=16)
     networks, _ = Planner(config, 4).networks()
     whole = networks["G"].weights + networks["D"].weights
     assert bytes_sent("ddp", networks, config, 4) == 2 * 3 / 4 * whole
@@ -133,7 +130,7 @@ def test_gradients_are_summed_once_in_a_ring() -> None:
 
 def test_batches_that_do_not_split_are_refused() -> None:
     with pytest.raises(UserError, match="batch_size: 4 does not divide by 3 processes"):
-        Planner(config_of(resolution=64), 3)
+        Planner(config_of(resolution=16), 3)
 
 
 def test_the_shipped_rates_are_read(tmp_path: Path) -> None:
