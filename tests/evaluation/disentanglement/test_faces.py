@@ -124,24 +124,6 @@ def test_metrics_have_a_protocol_of_their_own(runs: dict[str, Path], tmp_path: P
     refused(running, "--protocol: paper is for other data sets", "faces, faces-short")
 
 
-def test_every_command_runs_on_faces(runs: dict[str, Path], tmp_path: Path) -> None:
-    """Takes more than ten seconds: eight commands of evaluation on one run."""
-    gan = runs["gan"]
-    record = answer(finish(quickly(tmp_path, "fid", gan, "--samples", 40, "--of", "reals,gan,vae,untrained")))
-    assert record["protocol"] == "face-net"
-    assert answer(finish(quickly(tmp_path, "alignment", gan, "--samples", 40)))["extractor"] == record["extractor"]
-    moved = answer(finish(quickly(tmp_path, "latents", gan)))
-    assert moved["factors"] == [factor.name for factor in STYLE.factors]
-    shares = answer(finish(quickly(tmp_path, "control", gan)))
-    assert shares["units"]["mouth"] == "4 probabilities"
-    finish(quickly(tmp_path, "figures", gan))
-    page = answer(finish(quickly(tmp_path, "report", gan)))["page"]
-    text = Path(page).read_text()
-    for word in ("face-net", "rear_hair", "background_hue", "make faces"):
-        assert word in text, word
-    finish(quickly(tmp_path, "compare", gan, runs["vae"], "--samples", 40, "--out", tmp_path / "page"))
-
-
 def test_a_network_of_other_images_is_refused(runs: dict[str, Path], vae: Path, tmp_path: Path) -> None:
     wrong = quickly(tmp_path, "fid", runs["gan"], "--samples", 8, "--protocol", "factor-net")
     refused(wrong, "of faces; the network of factor-net knows dsprites only; use --protocol face-net")

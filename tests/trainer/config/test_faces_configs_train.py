@@ -1,6 +1,7 @@
 """The configs of drawn faces train with few channels on the shards that their headers make, and name the artist.
 
-This is the path of CelebA-HQ from shards to an export: VAE, growth, fades, bottleneck, checkpoints, a resume in a fade.
+This is the path of CelebA-HQ from shards to an export: VAE, growth, fades, bottleneck, checkpoints, a resume in a fade,
+and everything that evaluation says of a run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.support import processes
+from tests.support.evaluating import answer, quickly
 from tests.support.shipped_configs import FACES, making, training
 from tests.support.training import STAGE_1, STAGE_2, TERMS, TIMING, differences, finish, newest, tensors, two_at_a_time
 from trainer.checkpoints import published
@@ -111,6 +113,26 @@ def test_resumed_in_the_middle_of_a_fade_it_ends_as_the_unbroken_run(place: Path
     running = finish(train(place, "faces/256", f"run={run}"))
     assert f"resuming {run} at 6 images" in running.err
     assert not differences(tensors(whole / published.name_of(8)), newest(run))
+
+
+def test_every_command_of_evaluation_takes_it(place: Path, tmp_path: Path) -> None:
+    """On the run that has grown to 256 px. Takes more than ten seconds: seven commands."""
+    gan = "runs/faces-256"
+
+    def measured(*argv: str) -> dict[str, Any]:
+        return answer(finish(quickly(tmp_path, *argv, place=place)))
+
+    record = measured("fid", gan, "--samples", "4", "--of", "reals,gan,vae,untrained")
+    assert (record["protocol"], record["resolution"]) == ("face-net", 256)
+    assert measured("alignment", gan, "--samples", "4")["extractor"] == record["extractor"]
+    assert {"rear_hair", "background_hue"} <= set(measured("latents", gan)["factors"])
+    assert measured("control", gan)["units"]["mouth"] == "4 probabilities"
+    finish(quickly(tmp_path, "figures", gan, place=place))
+    page = (place / measured("report", gan)["page"]).read_text()
+    for word in ("face-net", "rear_hair", "background_hue", "make faces", "256 px"):
+        assert word in page, word
+    compared = ("runs/faces-64", "runs/faces-beta_vae")  # of one data set
+    finish(quickly(tmp_path, "compare", *compared, "--samples", "4", "--out", "page", place=place))
 
 
 def test_artist_and_licence_go_along_with_a_run_and_its_export(place: Path) -> None:
