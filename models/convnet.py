@@ -5,6 +5,7 @@ The table leaves out what the authors' code has: tanh at the generator's output,
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from .discriminator_output import DiscriminatorOutput, LogitHead
@@ -34,7 +35,7 @@ class ConvGenerator(nn.Module):
         """z: [B, z_dim] -> images [B, channels, 64, 64] in (-1, 1). resolution, alpha: as if fully grown."""
         assert resolution in (None, 64)
         assert alpha is None
-        return self.layers(z).tanh()
+        return self.layers(z).to(z.dtype).tanh()  # under autocast it comes in bf16
 
 
 class ConvDiscriminator(nn.Module):
@@ -65,5 +66,7 @@ class ConvDiscriminator(nn.Module):
         """Map images to logits, with the tangent alongside. noise, alpha: None, as there is nothing to use them."""
         assert noise is None
         assert alpha is None
-        logits, slope = self.judge(*self.layers(x, tangent), c)
+        h, t = self.layers(x, tangent)
+        with torch.autocast(x.device.type, enabled=False):  # logits of three digits would be too coarse for losses
+            logits, slope = self.judge(h.to(x.dtype), None if t is None else t.to(x.dtype), c)
         return DiscriminatorOutput(logits, None, slope)

@@ -68,14 +68,18 @@ class VAE(nn.Module):
 
     def forward(self, x: Tensor, eps: Tensor) -> VaeOutput:
         """Encode, sample and decode. x: [B, C, 64, 64] in [0, 1]; eps: [B, c_dim] ~ N(0, 1)."""
-        mean, logvar = self.encoder(x)
+        mean, logvar = self._posterior(x)
         c = sample_posterior(mean, logvar, eps)
-        return VaeOutput(self.decoder(c), c, mean, logvar)
+        return VaeOutput(self.decoder(c).to(x.dtype), c, mean, logvar)
 
     def draw(self, x: Tensor, eps: Tensor) -> Tensor:
         """Draw a posterior sample of each image: x, eps as in `forward` -> c [B, c_dim]."""
+        return sample_posterior(*self._posterior(x), eps)
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance in the images' type: under autocast they come in bf16."""
         mean, logvar = self.encoder(x)
-        return sample_posterior(mean, logvar, eps)
+        return mean.to(x.dtype), logvar.to(x.dtype)
 
     def decode(self, c: Tensor) -> Tensor:
         """Decode codes c [B, c_dim] to images [B, C, 64, 64] in [0, 1]."""

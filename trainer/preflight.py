@@ -32,6 +32,7 @@ from .encoders import frozen
 from .memory import estimate, fit, free_memory
 from .resume import FROM_SCRATCH, ResumePoint
 from .steps import compilation, schedule
+from .steps.autocast import warn_if_emulated
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,6 +46,8 @@ _USELESS = {
 
 def build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:
     """Check everything, and build the stage of a config. Raises one UserError with everything that is wrong."""
+    if world.is_main:
+        warn_if_emulated(config, world.device)
     if isinstance(config, GanConfig):
         return gan_stage(config, world, start)
     return VaeStage(config, world, vae_data(config, world))

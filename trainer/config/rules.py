@@ -20,23 +20,35 @@ def contradictions(config: Settings) -> list[str]:
 
 
 def _vae_contradictions(c: VaeConfig) -> list[str]:
-    if c.gamma and c.optimizer_critic is None:
-        return [
+    rules = [
+        (
+            c.gamma > 0 and c.optimizer_critic is None,
             f"gamma: {c.gamma:g} is FactorVAE's, whose critic has no optimizer; set optimizer_critic="
-            "{name: adam, lr: 1e-4, betas: [0.5, 0.9]} or gamma=0"
-        ]
-    if c.optimizer_critic is not None and not c.gamma:
-        return ["optimizer_critic: a critic without FactorVAE (gamma is 0); set gamma=10 or optimizer_critic=null"]
-    return []
+            "{name: adam, lr: 1e-4, betas: [0.5, 0.9]} or gamma=0",
+        ),
+        (
+            c.optimizer_critic is not None and not c.gamma,
+            "optimizer_critic: a critic without FactorVAE (gamma is 0); set gamma=10 or optimizer_critic=null",
+        ),
+        _number_format(c),
+    ]
+    return [problem for wrong, problem in rules if wrong]
 
 
 def _gan_contradictions(c: GanConfig) -> list[str]:
     """Check that settings agree and that each has an effect."""
-    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c)]
+    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c), _number_format(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
 Rule = tuple[bool, str]  # (whether it is broken, the problem with its remedy)
+
+
+def _number_format(c: VaeConfig | GanConfig) -> Rule:
+    return (
+        c.autocast != "none" and c.precision == "float64",
+        "autocast: bfloat16 and precision: float64 contradict each other; set autocast=none",
+    )
 
 
 def _code(c: GanConfig) -> list[Rule]:
@@ -135,7 +147,6 @@ def _shape(c: GanConfig) -> list[str]:
             (c.bottleneck is not None, "bottleneck: network conv (Table A.3) has none; set bottleneck=null"),
             (c.growth is not None, "growth: network conv (Table A.3) does not grow; set growth=null"),
             (c.checkpointing is not None, "checkpointing: network conv (Table A.3) has no ResBlocks; set it to null"),
-            (c.autocast != "none", "autocast: network conv (Table A.3) is too small to gain; set autocast=none"),
         ]
         return [f"{problem} or network={{name: resnet}}" for wrong, problem in rules if wrong]
     try:
@@ -155,8 +166,6 @@ def _shape(c: GanConfig) -> list[str]:
             f"checkpointing.from_resolution: {c.checkpointing.from_resolution} is above resolution {c.resolution}, so "
             "nothing is checkpointed; set it lower, or checkpointing=null"
         )
-    if c.autocast != "none" and c.precision == "float64":
-        problems.append("autocast: bfloat16 and precision: float64 contradict each other; set autocast=none")
     return problems + ([] if c.growth is None else _growth(c.growth, resolutions))
 
 

@@ -59,6 +59,11 @@ class RunConfig(Settings):
     precision: Literal["float32", "float64"] = Field(
         "float32", description="number format of weights and training; float64 is for exact comparisons"
     )
+    autocast: Literal["none", "bfloat16"] = Field(
+        "none",
+        description="bfloat16 for the passes through the networks, except R1's and those of the frozen encoder; "
+        "losses, weights and optimizers keep the number format of precision",
+    )
     data: DataConfig
     schedule: ScheduleConfig
     inception: InceptionConfig = InceptionConfig()
@@ -78,7 +83,7 @@ class VaeConfig(RunConfig):
     gamma: NonNegative = Field(0, description="weight of FactorVAE's total correlation; 0 is no FactorVAE")
     optimizer: AdamConfig = AdamConfig()
     optimizer_critic: AdamConfig | None = Field(None, description="optimizer of FactorVAE's critic; null is no critic")
-    linked: ClassVar = frozenset({"gamma", "optimizer_critic"})
+    linked: ClassVar = frozenset({"gamma", "optimizer_critic", "autocast", "precision"})
 
     @property
     def system(self) -> str:
@@ -123,9 +128,6 @@ class GanConfig(RunConfig):
     strategy: Strategy = may_change(
         "ddp",
         description="what the processes split of G and D: nothing (ddp), all (fsdp2), or as ZeRO's stages 1 to 3 do",
-    )
-    autocast: Literal["none", "bfloat16"] = Field(
-        "none", description="bfloat16 for all passes except R1's and those of q"
     )
     r1: NonNegative = Field(
         10, description="weight of R1, mean ||grad||^2 (no 1/2: the literature's gamma is twice this)"

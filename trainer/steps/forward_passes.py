@@ -15,6 +15,7 @@ from models import DiscriminatorOutput, sample_posterior
 from trainer.config.schema import GanConfig
 
 from . import losses
+from .autocast import autocast
 from .batches import Reals
 
 
@@ -43,14 +44,14 @@ class ForwardPasses:
         purpose: which random numbers make s.
         """
         z = torch.cat((self._normal(purpose, reals, (self.config.s_dim,)), c), dim=1)
-        with self._autocast(z):
+        with autocast(self.config, z):
             return self.g(z, reals.images.shape[-1], reals.alpha)
 
     def discriminate(
         self, x: Tensor, purpose: Purpose, reals: Reals, c: Tensor, tangent: Tensor | None = None
     ) -> DiscriminatorOutput:
         """Return D of images, their code and the bottleneck's noise. With a tangent it computes in full precision."""
-        with self._autocast(x, tangent is None):
+        with autocast(self.config, x, tangent is None):
             return self.d(x, tangent=tangent, **self._discriminator_inputs(purpose, reals, c))
 
     def image_gradient(self, reals: Reals, c: Tensor) -> Tensor:
@@ -69,10 +70,6 @@ class ForwardPasses:
         if bottleneck and (bottleneck.sample_in_g_step or purpose != Purpose.BOTTLENECK_G):
             noise = self._normal(purpose, reals, cast(tuple[int, ...], self.d.noise_shape))
         return {"noise": noise, "c": c if self.config.d_sees_code else None, "alpha": reals.alpha}
-
-    def _autocast(self, like: Tensor, wanted: bool = True) -> torch.autocast:
-        enabled = wanted and self.config.autocast == "bfloat16"
-        return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
 
     def _normal(self, purpose: Purpose, reals: Reals, shape: tuple[int, ...]) -> Tensor:
         return normal(self.config.seed, purpose, reals.positions, shape).to(reals.images.dtype)

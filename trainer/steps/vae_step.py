@@ -15,6 +15,7 @@ from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
 
 from . import losses, schedule
+from .autocast import autocast
 from .batches import VaeBatch
 from .running_means import Terms
 
@@ -59,12 +60,13 @@ class VaeStep:
         codes: list[Tensor] = []
         divergence = torch.zeros(self.config.c_dim, device=batches[0].x.device, dtype=batches[0].x.dtype)
         for batch in batches:
-            logits, c, mean, logvar = self.vae(batch.x, self._eps(batch))
+            with autocast(self.config, batch.x):
+                logits, c, mean, logvar = self.vae(batch.x, self._eps(batch))
             reconstruction = RECONSTRUCTION[self.config.likelihood](logits, batch.x)
             kl = losses.kl_per_latent(mean, logvar)
             loss = reconstruction + beta * kl.sum()
             if self.critic is not None:
-                correlation = losses.total_correlation(self.critic.network(c))
+                correlation = losses.total_correlation(self._judge(self.critic, c))
                 loss = loss + self.config.gamma * correlation
                 terms.add(share, total_correlation=correlation)
             self.engine.backward(loss * share)
@@ -78,14 +80,19 @@ class VaeStep:
 
     def _critic_pass(self, critic: Replicated, codes: Tensor, second: Sequence[VaeBatch], terms: Terms) -> None:
         """Add the critic's gradients: codes of the first batch against permuted dims of the second, by the new q."""
-        with torch.no_grad():
+        with torch.no_grad(), autocast(self.config, codes):
             drawn = torch.cat([self.vae.draw(b.x, self._eps(b)) for b in second])
         permuted = self._permuted(drawn, torch.cat([b.positions for b in second]), critic.world)
         critic.unfreeze()
-        loss = losses.critic(critic.network(codes), critic.network(permuted))
+        loss = losses.critic(self._judge(critic, codes), self._judge(critic, permuted))
         critic.backward(loss)
         critic.freeze()
         terms.add(1, loss_critic=loss)
+
+    def _judge(self, critic: Replicated, c: Tensor) -> Tensor:
+        with autocast(self.config, c):
+            logits: Tensor = critic.network(c)
+        return logits.to(c.dtype)  # under autocast they come in bf16
 
     def _permuted(self, c: Tensor, positions: Tensor, world: World) -> Tensor:
         """Permute the dims of the global batch, by keys that depend on position, and return this process's rows."""

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from models import Discriminator, Generator
 from models.resnet import ResBlock, set_checkpointing
 from tests.reference import plain
-from trainer.config.schema import GanConfig
 from trainer.steps import losses
 
 
@@ -97,54 +96,6 @@ def test_a_config_asks_for_it() -> None:
         found = {name: m.checkpointed for name, m in network.named_modules() if isinstance(m, ResBlock)}
         assert [name for name in found if not found[name]] == ["blocks.4"]
         assert len(found) == 3
-
-
-Dtypes = dict[str, set[torch.dtype]]
-
-
-def one_step(config: GanConfig, precision: torch.dtype) -> tuple[Dtypes, plain.Gan, dict[str, Tensor]]:
-    """An iteration; what came out of D's 16 px block, with a tangent and without; the networks; the terms."""
-    gan = plain.grown_networks(config)
-    for network in (gan.G, gan.D, gan.q, gan.average):
-        network.to(precision)
-    seen: dict[str, set[torch.dtype]] = {"tangent": set(), "plain": set()}
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor | None]) -> None:
-        seen["plain" if output[1] is None else "tangent"].add(output[0].dtype)
-
-    gan.D.blocks["16"].register_forward_hook(look)
-    step = plain.gan_step(config, gan, plain.ALONE)
-    (batch,) = list(plain.gan_batches(size=16))[:1]
-    batch = batch._replace(images=batch.images.to(precision), encoder_images=batch.encoder_images.to(precision))
-    return seen, gan, step([batch], 10, 0, plain.BATCH)
-
-
-def test_autocast_computes_blocks_in_bf16_and_r1_in_full_precision() -> None:
-    seen, gan, terms = one_step(plain.grown_config("ID-GAN", autocast="bfloat16"), torch.float32)
-    assert seen["tangent"] == {torch.float32}
-    assert seen["plain"] == {torch.float32, torch.bfloat16}, "R1's first pass, and the passes of the fakes"
-    exact, _, reference = one_step(plain.grown_config("ID-GAN"), torch.float32)
-    assert exact["plain"] == {torch.float32}
-    assert float(terms["r1"]) == pytest.approx(float(reference["r1"]), rel=1e-6)
-    assert {p.dtype for network in (gan.G, gan.D) for p in network.parameters()} == {torch.float32}
-    for name in ("loss_d_real", "loss_d_fake", "loss_g", "code_nll", "kl"):
-        assert float(terms[name]) == pytest.approx(float(reference[name]), rel=0.02), name
-
-
-def test_bf16_gradients_point_where_fp32_gradients_do() -> None:
-    torch.manual_seed(0)
-    G, D = Generator(32, 8, 32, 5), Discriminator(32, 8, 32, bottleneck=True)
-    z = torch.randn(8, 5)
-    found = []
-    for enabled in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            images = G(z)
-            out = D(images)
-        assert images.dtype == out.logits.dtype == out.kl.dtype == torch.float32
-        (losses.generator(out.logits) + 0.1 * out.kl.mean()).backward()
-        found.append([torch.cat([g.flatten() for g in gradients(network)]) for network in (G, D)])
-    for exact, reduced in zip(*found, strict=True):
-        assert float(torch.cosine_similarity(exact, reduced, dim=0)) > 0.99
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
