@@ -10,12 +10,17 @@ Growth: with a start_resolution all blocks exist from the start, and each resolu
 its own. While r is the active resolution, G stops after its ResBlock at r px and D begins there. A fade into r blends
 what the networks would do at r / 2 with what they do at r, alpha rising from 0 to 1: in G the images, in D the features
 that enter its ResBlock at r / 2 px.
+
+Growth with skips (not the authors'): what is new adds to what was there, and is 0 until it is trained, so that growing
+changes neither a picture nor a logit. G's image is tanh of the sum of what the image layers at all resolutions give,
+each enlarged (StyleGAN2's output skips); D adds to what leaves a ResBlock what the image layer below makes of the
+halved image. In a fade the new share has the weight alpha.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -111,15 +116,15 @@ def set_checkpointing(network: nn.Module, from_resolution: int | None) -> None:
 
 
 class ToRGB(nn.Module):
-    """Features [B, fin, r, r] -> image [B, channels, r, r] in (-1, 1): lrelu, conv 3x3, tanh."""
+    """Features [B, fin, r, r] -> [B, channels, r, r], whose tanh is an image: lrelu, conv 3x3."""
 
     def __init__(self, fin: int, channels: int) -> None:
         super().__init__()
         self.conv, self.activation = nn.Conv2d(fin, channels, 3, padding=1), LeakyReLU(SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features to an image."""
-        return self.conv(self.activation(x)[0]).tanh()
+        """Map features to what tanh makes an image of."""
+        return self.conv(self.activation(x)[0])
 
 
 class Generator(nn.Module):
@@ -137,9 +142,10 @@ class Generator(nn.Module):
         z_dim: int,
         channels: int = 3,
         start_resolution: int | None = None,
+        skips: bool = False,
     ) -> None:
         super().__init__()
-        self.resolution, self.start = resolution, start_resolution or resolution
+        self.resolution, self.start, self.skips = resolution, start_resolution or resolution, skips
         self.block_resolutions = sides = block_resolutions(resolution)
         inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in sides}  # leaves the block at r
         outer = {r: width(resolution, r, nf, nf_max) for r in sides}  # enters it
@@ -149,6 +155,9 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleDict({str(r): ResBlock(outer[r], inner[r], up[r]) for r in sides})
         with_images = [r for r in sides if r >= self.start]
         self.to_rgb = nn.ModuleDict({str(r): ToRGB(inner[r], channels) for r in reversed(with_images)})
+        if skips:
+            for r in (r for r in with_images if r > self.start):
+                _zero_(self.to_rgb[str(r)].parameters())
 
     def forward(self, z: Tensor, resolution: int | None = None, alpha: Tensor | None = None) -> Tensor:
         """Generate images. resolution: the active one in px, None is the full one.
@@ -160,16 +169,31 @@ class Generator(nn.Module):
         below: Tensor | None = None
         for r in (r for r in self.block_resolutions if r < active):
             x, _ = self.blocks[str(r)](x)
-            if alpha is not None and 2 * r == active:
-                below = self.to_rgb[str(r)](x)
+            if self.skips and r >= self.start:
+                below = _added(below, self.to_rgb[str(r)](x).to(z.dtype))
+            elif not self.skips and alpha is not None and 2 * r == active:
+                below = self.to_rgb[str(r)](x).to(z.dtype)
         image, _ = self.blocks[str(active)](x, then=self.to_rgb[str(active)])
         image = image.to(z.dtype)  # under autocast it comes in bf16
-        return image if below is None or alpha is None else torch.lerp(_enlarge(below).to(z.dtype), image, alpha)
+        if self.skips:
+            return _added(below, image if alpha is None else alpha * image).tanh()
+        image = image.tanh()
+        return image if below is None or alpha is None else torch.lerp(_enlarge(below.tanh()), image, alpha)
+
+
+def _added(below: Tensor | None, x: Tensor) -> Tensor:
+    """Add what half the resolution gave, enlarged; None is nothing."""
+    return x if below is None else _enlarge(below) + x
 
 
 def _enlarge(x: Tensor) -> Tensor:
     """Double the side of x, nearest."""
     return F.interpolate(x, scale_factor=2)
+
+
+def _zero_(parameters: Iterable[nn.Parameter]) -> None:
+    for parameter in parameters:
+        nn.init.zeros_(parameter)
 
 
 class Discriminator(nn.Module):
@@ -188,9 +212,10 @@ class Discriminator(nn.Module):
         bottleneck: bool = False,
         c_dim: int = 0,
         start_resolution: int | None = None,
+        skips: bool = False,
     ) -> None:
         super().__init__()
-        self.resolution, self.start = resolution, start_resolution or resolution
+        self.resolution, self.start, self.skips = resolution, start_resolution or resolution, skips
         self.block_resolutions = sides = block_resolutions(resolution)[::-1]
         inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in sides}  # enters the block at r
         outer = {r: width(resolution, r, nf, nf_max) for r in sides}  # leaves it
@@ -203,6 +228,14 @@ class Discriminator(nn.Module):
         self.noise_shape = (trunk, MIN_RESOLUTION, MIN_RESOLUTION) if bottleneck else (0,)
         self.activation, self.flatten = LeakyReLU(SLOPE), Flatten()
         self.judge = LogitHead(trunk * MIN_RESOLUTION**2, c_dim)  # named so in checkpoints
+        if skips:
+            self._silence()
+
+    def _silence(self) -> None:
+        """Make what is new at each resolution above the first one give 0, whatever the image is."""
+        for r in (r for r in self.block_resolutions if r > self.start):
+            _zero_(self.from_rgb[str(r)].parameters())
+            _zero_(p for name, p in self.blocks[str(r)].named_parameters() if name.endswith("bias"))
 
     def forward(
         self,
@@ -229,17 +262,22 @@ class Discriminator(nn.Module):
         """Map an image to features [B, trunk, 4, 4]."""
         active = x.shape[-1]
         h, t = self.from_rgb[str(active)](x, tangent)
-        for r in self.block_resolutions:
-            if r > active:
-                continue
+        for r in (r for r in self.block_resolutions if r <= active):
             h, t = self.blocks[str(r)](h, t)
-            if r == active and alpha is not None:
-                h, t = self._blend(x, tangent, h, t, alpha)
+            fade = alpha if r == active else None
+            if fade is not None or (self.skips and r > self.start):
+                x, tangent = F.avg_pool2d(x, 2), None if tangent is None else F.avg_pool2d(tangent, 2)
+                h, t = self._joined(self.from_rgb[str(r // 2)](x, tangent), (h, t), fade)
         return h, t
 
-    def _blend(self, x: Tensor, tangent: Tensor | None, h: Tensor, t: Tensor | None, alpha: Tensor) -> Pair:
-        """Blend what enters the block below the active one: alpha of the active path, the rest of the halved image."""
-        halved = F.avg_pool2d(x, 2), None if tangent is None else F.avg_pool2d(tangent, 2)
-        low, t_low = self.from_rgb[str(x.shape[-1] // 2)](*halved)
-        alpha = alpha.to(h.dtype)
-        return torch.lerp(low, h, alpha), None if t is None or t_low is None else torch.lerp(t_low, t, alpha)
+    def _joined(self, low: Pair, high: Pair, alpha: Tensor | None) -> Pair:
+        """Join what comes from the halved image and from the block above: their sum, or a blend. alpha: of a fade."""
+        if alpha is None:
+            return _combined(torch.add, low, high)
+        alpha = alpha.to(high[0].dtype)
+        return _combined(lambda a, b: a + alpha * b if self.skips else torch.lerp(a, b, alpha), low, high)
+
+
+def _combined(rule: Callable[[Tensor, Tensor], Tensor], a: Pair, b: Pair) -> Pair:
+    """Apply a linear rule to two tensors and to their tangents."""
+    return rule(a[0], b[0]), None if a[1] is None or b[1] is None else rule(a[1], b[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from models.resnet import ResBlock, block_resolutions
 from trainer.steps import losses
 
 Weights = dict[str, Tensor]
+N = TypeVar("N", bound=nn.Module)
 
 
 @pytest.fixture(autouse=True)
@@ -131,12 +133,28 @@ def test_without_a_bottleneck_there_is_no_kl_and_no_noise() -> None:
     assert D.noise_shape == (0,)
 
 
-CASES = [(False, 0, None), (True, 0, None), (True, 3, None), (True, 0, 0.3), (False, 2, 0.7)]
+CASES = [  # bottleneck, size of the code, alpha, skips
+    (False, 0, None, False),
+    (True, 0, None, False),
+    (True, 3, None, False),
+    (True, 0, 0.3, False),
+    (False, 2, 0.7, False),
+    (True, 3, None, True),
+    (False, 0, 0.3, True),
+]
 
 
-@pytest.mark.parametrize(("bottleneck", "c_dim", "alpha"), CASES)
-def test_the_tangent_equals_forward_mode(bottleneck: bool, c_dim: int, alpha: float | None) -> None:
-    D = Discriminator(16, 3, 8, bottleneck=bottleneck, c_dim=c_dim, start_resolution=4).double()
+def trained(network: N) -> N:
+    """As if trained: growth with skips begins with zeros."""
+    for p in network.parameters():
+        if not p.any():
+            nn.init.normal_(p, std=0.3)
+    return network
+
+
+@pytest.mark.parametrize(("bottleneck", "c_dim", "alpha", "skips"), CASES)
+def test_the_tangent_equals_forward_mode(bottleneck: bool, c_dim: int, alpha: float | None, skips: bool) -> None:
+    D = trained(Discriminator(16, 3, 8, 3, bottleneck, c_dim, 4, skips)).double()
     x, t = doubles(3, 3, 16, 16), doubles(3, 3, 16, 16)
     more = {
         "noise": doubles(3, *D.noise_shape) if bottleneck else None,
@@ -147,10 +165,12 @@ def test_the_tangent_equals_forward_mode(bottleneck: bool, c_dim: int, alpha: fl
     torch.testing.assert_close(D(x, tangent=t, **more).tangent, along, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize(("bottleneck", "c_dim", "alpha"), CASES)
-def test_r1_is_exact_through_bottleneck_code_and_fade(bottleneck: bool, c_dim: int, alpha: float | None) -> None:
+@pytest.mark.parametrize(("bottleneck", "c_dim", "alpha", "skips"), CASES)
+def test_r1_is_exact_through_bottleneck_code_and_fade(
+    bottleneck: bool, c_dim: int, alpha: float | None, skips: bool
+) -> None:
     """Against double backward with the same noise, parameter by parameter."""
-    D = Discriminator(16, 4, 16, bottleneck=bottleneck, c_dim=c_dim, start_resolution=4).double()
+    D = trained(Discriminator(16, 4, 16, 3, bottleneck, c_dim, 4, skips)).double()
     x = doubles(3, 3, 16, 16)
     more = {
         "noise": doubles(3, *D.noise_shape) if bottleneck else None,
@@ -233,6 +253,52 @@ def test_parameters_of_resolutions_to_come_get_no_gradient() -> None:
         active = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert not [name for name in active if ".32." in name]
         assert {name for name, _ in network.named_parameters() if ".32." not in name} == active
+
+
+def enlarged(x: Tensor) -> Tensor:
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.0, 0.4, 1.0])
+def test_growth_with_skips_changes_neither_picture_nor_logit_before_it_is_trained(alpha: float | None) -> None:
+    """From 4 to 8 px and, when 8 px have been trained, from 8 to 16 px."""
+    G, D = Generator(16, 3, 8, 5, 3, 4, skips=True), Discriminator(16, 3, 8, start_resolution=4, skips=True)
+    z, x, fade = torch.randn(4, 5), torch.randn(4, 3, 16, 16), None if alpha is None else torch.tensor(alpha)
+    for r in (8, 16):
+        assert torch.equal(G(z, resolution=r, alpha=fade), enlarged(G(z, resolution=r // 2)))
+        now = x if r == 16 else F.avg_pool2d(x, 2)
+        torch.testing.assert_close(D(now, alpha=fade).logits, D(F.avg_pool2d(now, 2)).logits, rtol=1e-5, atol=1e-6)
+        for network in (G, D):
+            for name, p in network.named_parameters():
+                if ".8." in name:
+                    nn.init.normal_(p, std=0.3)
+
+
+def test_growth_with_skips_written_out() -> None:
+    """From 4 px to 8 px; at 8 px with alpha 0.3, and without a fade."""
+    G, D = (
+        trained(Generator(8, 3, 8, 5, 3, 4, True)).double(),
+        trained(Discriminator(8, 3, 8, 3, False, 0, 4, True)).double(),
+    )
+    w, z = G.state_dict(), doubles(2, 5)
+    at_4 = plain_block(w, "blocks.4", F.linear(z, w["fc.weight"], w["fc.bias"]).reshape(2, -1, 4, 4))
+    at_8 = plain_block(w, "blocks.8", enlarged(at_4))
+    low, high = (
+        F.conv2d(F.leaky_relu(x, 0.2), w[f"to_rgb.{r}.conv.weight"], w[f"to_rgb.{r}.conv.bias"], padding=1)
+        for r, x in ((4, at_4), (8, at_8))
+    )
+    torch.testing.assert_close(G(z, resolution=4), torch.tanh(low))
+    for alpha, share in ((None, 1.0), (torch.tensor(0.3, dtype=torch.float64), 0.3)):
+        torch.testing.assert_close(G(z, resolution=8, alpha=alpha), torch.tanh(enlarged(low) + share * high))
+
+    w, x = D.state_dict(), doubles(2, 3, 8, 8)
+    h = plain_block(w, "blocks.8", F.conv2d(x, w["from_rgb.8.weight"], w["from_rgb.8.bias"], padding=1))
+    h = F.conv2d(h, torch.full((h.shape[1], 1, 3, 3), 1 / 9).to(h), stride=2, padding=1, groups=h.shape[1])
+    low = F.conv2d(F.avg_pool2d(x, 2), w["from_rgb.4.weight"], w["from_rgb.4.bias"], padding=1)
+    for alpha, share in ((None, 1.0), (torch.tensor(0.3, dtype=torch.float64), 0.3)):
+        features = F.leaky_relu(plain_block(w, "blocks.4", low + share * h), 0.2).reshape(2, -1)
+        expected = F.linear(features, w["judge.linear.weight"], w["judge.linear.bias"])[:, 0]
+        torch.testing.assert_close(D(x, alpha=alpha).logits, expected)
 
 
 @pytest.mark.parametrize("resolution", [4, 48, 100, 0, -64])

@@ -33,7 +33,7 @@ RENAMED = (  # in 0.2.0
     Renamed("beta", "course", "schedule"),
 )
 # By the stage of the config, key.path: the value that it has in runs from before it existed.
-ADDED: dict[type[Settings], dict[str, Any]] = {VaeConfig: {"autocast": "none"}, GanConfig: {}}
+ADDED: dict[type[Settings], dict[str, Any]] = {VaeConfig: {"autocast": "none"}, GanConfig: {"growth.warm_start": False}}
 
 
 def new_name(key: str) -> str | None:

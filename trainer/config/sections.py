@@ -209,6 +209,11 @@ class GrowthConfig(Settings):
     batch_size: dict[int, Count] = Field(
         {}, description="global batch size at single resolutions, where it is not the run's batch_size"
     )
+    warm_start: bool = Field(
+        False,
+        description="what a phase adds is 0 until it is trained, and adds to the image layers of smaller resolutions, "
+        "which stay: no picture and no logit jumps when the resolution grows",
+    )
 
 
 class DecayAverage(Settings):

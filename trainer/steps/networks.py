@@ -43,7 +43,7 @@ def generator_arguments(config: GanConfig, channels: int) -> dict[str, Any]:
     if not isinstance(network, ResNetConfig):
         return inputs
     sizes = {"resolution": config.resolution, "nf": network.generator_nf or network.nf, "nf_max": network.nf_max}
-    return {**sizes, **inputs, "start_resolution": _start(config)}
+    return {**sizes, **inputs, "start_resolution": _start(config), "skips": _skips(config)}
 
 
 def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discriminator:
@@ -54,7 +54,7 @@ def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discr
         return ConvDiscriminator(channels, c_dim)
     bottleneck = config.bottleneck is not None
     size = (config.resolution, shape.nf, shape.nf_max)
-    return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, _start(config)))
+    return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, _start(config), _skips(config)))
 
 
 def _checkpointed(config: GanConfig, network: N) -> N:
@@ -65,6 +65,10 @@ def _checkpointed(config: GanConfig, network: N) -> N:
 
 def _start(config: GanConfig) -> int | None:
     return config.growth.start_resolution if config.growth else None
+
+
+def _skips(config: GanConfig) -> bool:
+    return config.growth is not None and config.growth.warm_start
 
 
 def joint_q(config: GanConfig, channels: int) -> CodeEncoder:

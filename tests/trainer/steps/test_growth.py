@@ -14,7 +14,7 @@ import torch
 from data_shards.read.loader import Batch
 from tests.support import processes
 from tests.support.data_sets import make_dsprites
-from tests.support.training import differences, finish, largest_gap, newest, overrides, train
+from tests.support.training import differences, finish, largest_gap, newest, overrides, tensors, train
 from tests.trainer.config.test_config import refusal
 from trainer.checkpoints import published
 from trainer.config.load import load_config
@@ -24,6 +24,7 @@ from trainer.distributed.world import World
 from trainer.stages.data import open_data
 from trainer.steps import schedule
 from trainer.steps.batches import reals
+from trainer.steps.networks import discriminator, generator
 from trainer.steps.schedule import Now
 
 ALONE = World(0, 1, torch.device("cpu"), None)
@@ -159,9 +160,39 @@ def test_a_resume_anywhere_in_the_growth_is_bit_for_bit(sprites: Path, vae: Path
     }  # fmt: skip
 
 
-def test_two_processes_grow_as_one(sprites: Path, vae: Path, tmp_path: Path) -> None:
+WARM = {"growth.warm_start": "true"}
+
+
+def test_a_warm_start_resumes_anywhere_and_no_picture_jumps(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """Where a fade begins (at 48 images) and, with its layers untrained, at its end, for G and both averages."""
+    more = SHAPE | WARM | {"vae": vae, "ema.averages": "[{decay: 0.9}, {half_life_kimg: 0.02}]"}
+    finish(train("gan", sprites, tmp_path / "straight", 22, **more))
+    for steps in (3, 5, 22):
+        finish(train("gan", sprites, tmp_path / "run", steps, schedule__keep_last=9, **more))
+    assert not differences(newest(tmp_path / "straight"), newest(tmp_path / "run"))
+    state = tensors(tmp_path / "run" / "checkpoints" / published.name_of(48))
+    config = load_config(GanConfig, tmp_path / "run" / "config.yaml")
+    z = torch.randn(256, config.s_dim + config.c_dim)
+    for kind in ("generator", "ema.decay_0.9", "ema.half_life_0.02kimg"):
+        G = generator(config, 1)
+        G.load_state_dict(
+            {name.removeprefix(f"{kind}."): t for name, t in state.items() if name.startswith(f"{kind}.")}
+        )
+        enlarged = G(z, 16).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        assert float(enlarged.std()) > 0.05, "it shows something"
+        for alpha in (torch.tensor(0.0), torch.tensor(1.0), None):
+            assert float((G(z, 32, alpha) - enlarged).abs().max()) < 1e-5, "far above 30 dB"
+    D = discriminator(config, 1)
+    D.load_state_dict({n.removeprefix("discriminator."): t for n, t in state.items() if n.startswith("discriminator.")})
+    x = torch.rand(64, 1, 32, 32) * 2 - 1
+    before = D(x.reshape(64, 1, 16, 2, 16, 2).mean((3, 5)), noise=None).logits
+    torch.testing.assert_close(D(x, noise=None).logits, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("warm", [{}, WARM], ids=["blended", "warm start"])
+def test_two_processes_grow_as_one(warm: dict[str, str], sprites: Path, vae: Path, tmp_path: Path) -> None:
     """Takes more than ten seconds: sixteen iterations in float64, by one process and by two."""
-    more = SHAPE | {"vae": vae, "precision": "float64"}
+    more = SHAPE | {"vae": vae, "precision": "float64"} | warm
     finish(train("gan", sprites, tmp_path / "one", 16, **more))
     argv = ["gan", "configs/dsprites/idgan.yaml", *overrides(sprites, tmp_path / "two", 16, processes=2, **more)]
     for rank in processes.ranks(2, "trainer", argv, tmp_path / "logs"):
