@@ -36,11 +36,11 @@ GROWN = [  # two images at 64 px, then two in each fade and one in each hold: 13
     "r1_interval=4", "schedule.total_kimg=0.014", "schedule.tick_kimg=0.001",
 ]  # fmt: skip
 CODE = STAGE_2 | {"code_nll"}
-TO_128 = ["resolution=128", "schedule.total_kimg=0.005"]  # of celeba_hq/1024; hd_dsprites/1024 goes on to 1024 px
-ESTIMATED = (
-    "celeba/64",
-    "hd_dsprites/1024",
-)  # start as for a user, with the estimate of memory: of one size, of growth
+TO_128 = [  # of celeba_hq/1024; hd_dsprites/1024 goes on to 1024 px
+    "resolution=128", "checkpointing.from_resolution=128", "schedule.total_kimg=0.005",
+]  # fmt: skip
+# These start with the estimate of memory, as they do for a user: one of one size, one that grows.
+ESTIMATED = ("celeba/64", "hd_dsprites/1024")
 
 
 def start(place: Path, module: str, argv: list[str], estimate: bool = False) -> processes.Running:
