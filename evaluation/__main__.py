@@ -14,7 +14,7 @@ import typer
 
 from common.cli import run as run_app
 from evaluation.inputs.choices import FvmProtocolName
-from evaluation.inputs.options import CodesOption, EmaOption, RunFolder, Seed, Step
+from evaluation.inputs.options import CodesOption, DataOption, EmaOption, RunFolder, Seed, Step
 
 # A command imports what it needs when it runs: `--help` would wait seconds for torch.
 from . import fid_commands
@@ -36,13 +36,14 @@ def disentanglement_command(
     protocol: Annotated[FvmProtocolName | None, typer.Option(help=f"{PROTOCOL_HELP} [default: the full one]")] = None,
     seed: Seed = 0,
     step: Step = None,
+    data: DataOption = None,
 ) -> None:
     """Measure FactorVAE metric, MIG, SAP, modularity and DCI of the encoder: its VAE, frozen q, or InfoGAN's own q."""
     from evaluation.inputs.run import open_run
 
     from . import measure
 
-    opened = open_run(run, step)
+    opened = open_run(run, step, None, data)
     record = measure.disentanglement(opened, measure.fvm_protocol(opened, protocol, short=False), seed)
     title = f"encoder: {record['encoder']}"
     rows = measure.disentanglement_rows(record)
@@ -56,6 +57,7 @@ def alignment_command(
     ema: EmaOption = None,
     seed: Seed = 0,
     step: Step = None,
+    data: DataOption = None,
 ) -> None:
     """Measure how well the factors of an image are found in what is generated from its code (R^2, accuracy)."""
     from evaluation.factors.choose import extractor_of
@@ -63,7 +65,7 @@ def alignment_command(
 
     from . import measure
 
-    opened = open_run(run, step, ema)
+    opened = open_run(run, step, ema, data)
     extractor = extractor_of(opened)
     record = measure.alignment(opened, extractor, samples, seed)
     rows = [[kind, *measure.alignment_row(scores)] for kind, scores in record["kinds"].items()]
@@ -72,7 +74,9 @@ def alignment_command(
 
 
 @app.command("latents")
-def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step: Step = None) -> None:
+def latents_command(
+    run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step: Step = None, data: DataOption = None
+) -> None:
     """Measure how far each latent moves each factor in the image, as the network of the data set sees it."""
     from evaluation.factors.choose import extractor_of
     from evaluation.inputs.run import open_run
@@ -81,7 +85,7 @@ def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step:
     from . import measure
     from .factors import latents
 
-    opened = open_run(run, step, ema)
+    opened = open_run(run, step, ema, data)
     extractor = extractor_of(opened)
     record = measure.latents(opened, extractor, seed)
     title = f"share of its full range, over linspace(-3, 3, {TRAVERSAL_STEPS}), mean of {latents.BASES} codes"
@@ -90,7 +94,12 @@ def latents_command(run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step:
 
 @app.command("control")
 def control_command(
-    run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
+    run: RunFolder,
+    codes: CodesOption = None,
+    ema: EmaOption = None,
+    seed: Seed = 0,
+    step: Step = None,
+    data: DataOption = None,
 ) -> None:
     """Measure the share of the variance of each factor, and of the colour, that c and s each control."""
     from evaluation.factors.choose import extractor_of
@@ -99,7 +108,7 @@ def control_command(
     from . import measure
     from .factors import control
 
-    opened = open_run(run, step, ema)
+    opened = open_run(run, step, ema, data)
     extractor = extractor_of(opened)
     record = measure.control(opened, extractor, codes, seed)
     title = f"share of the variance over {control.GRID} codes x {control.GRID} s (codes: {record['codes']})"
@@ -108,7 +117,12 @@ def control_command(
 
 @app.command("figures")
 def figures_command(
-    run: RunFolder, codes: CodesOption = None, ema: EmaOption = None, seed: Seed = 0, step: Step = None
+    run: RunFolder,
+    codes: CodesOption = None,
+    ema: EmaOption = None,
+    seed: Seed = 0,
+    step: Step = None,
+    data: DataOption = None,
 ) -> None:
     """Draw samples, latent traversals and, where s_dim > 0, c against s, in RUN/evaluation/figures[-EMA]."""
     from evaluation.inputs.images import code_source
@@ -117,7 +131,7 @@ def figures_command(
 
     from .pages import figures
 
-    opened = open_run(run, step, ema)
+    opened = open_run(run, step, ema, data)
     source = code_source(opened, codes)
     folder = measurements.figures_folder(run, None if step is None else opened.step, _average_suffix(opened))
     paths = [str(path) for path in figures.draw(opened, folder, source, seed)]
@@ -154,24 +168,26 @@ def ema_command(
 def report_command(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/report]")] = None,
+    data: DataOption = None,
 ) -> None:
     """Write one self-contained page from what was measured so far."""
     from evaluation.inputs.run import open_run
 
     from .pages import report
 
-    opened = open_run(run)
+    opened = open_run(run, data_path=data)
     page = report.write(opened, out or run / "report")
     _print_and_record(opened, "report", {"page": str(page)}, "report", ["file"], [[str(page)]])
 
 
 @app.command("compare")
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(help="run folders of either stage", metavar="RUN RUN ...")],
+    runs: Annotated[list[Path], typer.Argument(help="run folders of either stage, or exports", metavar="RUN RUN ...")],
     out: Annotated[Path, typer.Option(help="folder of the table, the picture and the page")] = Path("runs/compare"),
     samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
     protocol: Annotated[FvmProtocolName | None, typer.Option(help=f"{PROTOCOL_HELP} [default: a short one]")] = None,
     seed: Seed = 0,
+    data: DataOption = None,
 ) -> None:
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
     from evaluation.factors.choose import extractor_of
@@ -182,7 +198,7 @@ def compare_command(
     from . import measure
     from .pages import comparison, comparison_page
 
-    opened = comparison.open_all(runs)
+    opened = comparison.open_all(runs, data)
     extractor = extractor_of(opened[0])
     fvm = measure.fvm_protocol(opened[0], protocol, short=True)
     plan = comparison.ComparisonPlan(extractor, shipped(extractor), samples, fvm, seed)

@@ -9,7 +9,10 @@ import typer
 
 from .choices import RequestedCodes
 
-RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage", metavar="RUN")]
+RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="the set that it was trained on, where it lies elsewhere [default: its data.path]")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are used")]
 Step = Annotated[
     str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")

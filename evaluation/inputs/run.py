@@ -1,4 +1,4 @@
-"""A run folder of either stage, opened for evaluation: the networks of one checkpoint, and the data."""
+"""A run folder of either stage, or an export, opened for evaluation: the networks of one checkpoint, and the data."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from data_shards.read.loader import CODE_RESOLUTION
 from models import VAE, CodeEncoder, freeze
 from trainer.checkpoints import published
 from trainer.config.changes import changes
+from trainer.config.file_names import METADATA, OWN_FILE, VAE_FILE
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig, kind_of
 from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
 from trainer.encoders.frozen import weights_sha256 as weights
 from trainer.encoders.own_encoder import Exported
-from trainer.export import run_networks
+from trainer.export import exported_model, run_networks
 from trainer.stages.data import Data, open_data
 from trainer.steps import networks
 
@@ -159,19 +160,28 @@ def at_least_64_px(images: Tensor) -> Tensor:
     return F.interpolate(images, (CODE_RESOLUTION, CODE_RESOLUTION), mode="bilinear")
 
 
-def open_run(path: Path, step: str | None = None, average: str | None = None) -> Run:
-    """Open a run folder at its newest checkpoint, or at a step by its name or by images seen.
+def open_run(path: Path, step: str | None = None, average: str | None = None, data_path: Path | None = None) -> Run:
+    """Open an export, or a run folder at its newest checkpoint or at a step by its name or by images seen.
 
-    average: a name in the config, or a file of averaged weights; None for the config's first. Raises UserError where
-    there is no run, no usable checkpoint, no such step or average, or where data or encoder are not those of the
-    training.
+    average: a name in the config, or a file of averaged weights; None for the config's first. data_path: the folder of
+    its shards, None for that of its config. Raises UserError where there is no run, no usable checkpoint, no such step
+    or average, where an export is given either, or where data or encoder are not those of the training.
     """
-    config_path = path / "config.yaml"
-    if not config_path.is_file():
-        raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
-    config = load_config(kind_of(read_yaml(config_path)), config_path)
+    config, is_export = _read_config(path), (path / METADATA).is_file()
+    if is_export:
+        refuse_choice(path, step, average)
+    if data_path is not None:
+        moved = config.data.model_copy(update={"path": data_path, "local": None})
+        config = config.model_copy(update={"data": moved})
+    if is_export and not config.data.path.is_dir():
+        raise UserError(
+            f"{path}: {config.data.path}: the set that it was trained on is not here; name its folder with --data, or "
+            "make it again"
+        )
     data = open_data(config.data, config.seed)
-    if isinstance(config, VaeConfig):
+    if is_export:
+        run = _export(path, config, data)
+    elif isinstance(config, VaeConfig):
         if average is not None:
             raise UserError(f"--ema: {average}: {path} is a run of stage 1, which averages nothing; leave --ema out")
         run = _vae_run(path, config, data, step)
@@ -179,6 +189,45 @@ def open_run(path: Path, step: str | None = None, average: str | None = None) ->
         run = _gan_run(path, config, data, step, average)
     _check_inputs(run)
     return run
+
+
+def _read_config(path: Path) -> VaeConfig | GanConfig:
+    file = path / "config.yaml"
+    if file.is_file():
+        return load_config(kind_of(read_yaml(file)), file)
+    if (path / METADATA).is_file():
+        raise UserError(
+            f"{path}: an export of version 0.1 or 0.2.0, which has no config.yaml; export the run again, or measure it "
+            "with `python -m evaluation fid`"
+        )
+    raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
+
+
+def refuse_choice(path: Path, step: str | None, average: str | None) -> None:
+    """Raise a UserError where a checkpoint or an average of an export is named."""
+    for option, value in (("--step", step), ("--ema", average)):
+        if value is not None:
+            raise UserError(f"{option}: {value}: {path} is an export, which holds one generator; leave {option} out")
+
+
+def _export(path: Path, config: VaeConfig | GanConfig, data: Data) -> Run:
+    model = exported_model.load(path)
+    metadata, origin = model.metadata, model.metadata.origin
+    manifest = {name: origin[name] for name in ("images_seen", "iteration", "versions")}
+    manifest |= {"resolution": metadata.resolution, "facts": origin["inputs"], "world_size": 1}
+    manifest |= {} if metadata.alpha is None else {"alpha": metadata.alpha}
+    generator = untrained = None
+    if isinstance(config, GanConfig) and model.generator is not None:
+        generator = GrownGenerator(model.generator, manifest)
+        untrained = GrownGenerator(networks.generator(config, data.channels), manifest)
+    inputs, q, encoder = data.identity, model.encoder, None if model.encoder is None else "the encoder of this export"
+    if metadata.encoder in ("vae", "own"):
+        frozen_encoder = frozen.load(path)
+        q = CodeEncoder(frozen_encoder.encoder)
+        inputs = inputs if generator is None else inputs | {"vae": frozen_encoder.sha256}
+    average: dict[str, str] = {name: origin[name] for name in ("ema", "ema_sha256") if name in origin}
+    step = path / origin["step"]
+    return Run(path, step, manifest, config, data, generator, untrained, q, model.vae, encoder, inputs, average)
 
 
 def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
@@ -210,7 +259,7 @@ def _frozen_file(path: Path) -> Path:
     file = frozen.saved_path(path)
     if file is None:
         raise UserError(
-            f"{path}: the frozen encoder of this run ({frozen.VAE_FILE} or {frozen.OWN_FILE}) is gone; run its "
+            f"{path}: the frozen encoder of this run ({VAE_FILE} or {OWN_FILE}) is gone; run its "
             "training command again, which puts it back"
         )
     return file
@@ -223,5 +272,5 @@ def _check_inputs(run: Run) -> None:
         listed = "; ".join(map(str, differs))
         raise UserError(
             f"{run.path}: {listed}: not what it was trained on; correct data.path or data.painting in "
-            f"{run.path / 'config.yaml'}, or restore its {frozen.VAE_FILE} or {frozen.OWN_FILE}"
+            f"{run.path / 'config.yaml'}, or restore its {VAE_FILE} or {OWN_FILE}"
         )

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from common.errors import UserError
 from data_shards.read.loader import CODE_RESOLUTION
+from trainer.config.file_names import METADATA
 from trainer.config.sections import InceptionConfig
 from trainer.export import exported_model
 
 from .choices import Codes, Kind, RequestedCodes
 from .images import Maker, code_source, maker, own_kind, to_uint8
 from .reals import Reals
-from .run import Run, at_least_64_px, open_run
+from .run import Run, at_least_64_px, open_run, refuse_choice
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,9 @@ def open_target(path: Path, step: str | None, average: str | None, device: torch
     step: a checkpoint, by name, by images seen or `best`; average: a name of the config's averages or a file. Raises
     UserError where an export is given either, and as `open_run` does.
     """
-    if not (path / exported_model.METADATA).is_file():
+    if not (path / METADATA).is_file():
         return of_run(open_run(path, step, average).to(device))
-    for option, value in (("--step", step), ("--ema", average)):
-        if value is not None:
-            raise UserError(f"{option}: {value}: {path} is an export, which holds one generator; leave {option} out")
+    refuse_choice(path, step, average)
     return of_export(path, exported_model.load(path), device)
 
 
@@ -89,6 +88,19 @@ def of_run(run: Run) -> EvaluationTarget:
     )
 
 
+def _kinds(model: exported_model.Model) -> tuple[Kind, ...]:
+    """The images that an export makes, those that it was trained for first."""
+    kinds: list[Kind] = [] if model.generator is None else ["gan"]
+    return (*kinds, "vae") if model.vae is not None else tuple(kinds)
+
+
+def _described(path: Path, model: exported_model.Model) -> dict[str, Any]:
+    """What every record says of an export."""
+    origin, stage = model.metadata.origin, "vae" if model.generator is None else "gan"
+    described = {"run": str(path), "stage": stage, "system": "export", "step": origin["step"], "origin": origin}
+    return described | {name: origin[name] for name in ("images_seen", "ema") if name in origin}
+
+
 def of_export(path: Path, model: exported_model.Model, device: torch.device) -> EvaluationTarget:
     """Return the target of an export. It has no reals; its codes are drawn from its bank."""
     origin = model.metadata.origin
@@ -115,13 +127,12 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
             raise UserError(f"--codes: posterior: {path} has no codes of images; leave --codes out")
         return requested or model.metadata.codes
 
-    described = {"run": str(path), "stage": "gan", "system": "export", "step": origin["step"], "origin": origin}
     return EvaluationTarget(
         path,
-        described | {name: origin[name] for name in ("images_seen", "ema") if name in origin},
+        _described(path, model),
         {name: origin[name] for name in ("data_set", "variant", "painting_sha256") if name in origin}
         | {"data": origin["inputs"]["data"]},
-        ("gan", "vae") if model.vae is not None else ("gan",),
+        _kinds(model),
         None,
         max(CODE_RESOLUTION, model.metadata.resolution),
         InceptionConfig(),

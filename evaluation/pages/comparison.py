@@ -42,12 +42,15 @@ class Measured:
     alignment: dict[str, Any] | None
 
 
-def open_all(paths: list[Path]) -> list[Run]:
-    """Open the runs. Raises one UserError that lists everything that keeps them from being compared."""
+def open_all(paths: list[Path], data_path: Path | None = None) -> list[Run]:
+    """Open the runs. data_path: of the set of all of them, None for that of their configs.
+
+    Raises one UserError that lists everything that keeps them from being compared.
+    """
     problems, runs = [], []
     for path in paths:
         try:
-            runs.append(open_run(path))
+            runs.append(open_run(path, data_path=data_path))
         except UserError as error:
             problems.append(str(error))
     for run in runs[1:]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from common.errors import UserError
 
+from .file_names import METADATA
 from .schema import GanConfig, VaeConfig, kind_of
 from .settings import Settings
 
@@ -71,9 +72,11 @@ def as_first_written(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_run_folder(config: Path) -> bool:
-    """Return whether a file is the config.yaml of a run that has trained: beside its checkpoints or its ticks."""
+    """Return whether a file is the config.yaml of a run that has trained: beside checkpoints, ticks or an export."""
     folder = config.parent
-    has_trained = (folder / "checkpoints").is_dir() or (folder / "stats.jsonl").is_file()
+    has_trained = (folder / "checkpoints").is_dir() or any(
+        (folder / name).is_file() for name in ("stats.jsonl", METADATA)
+    )
     return config.name == "config.yaml" and has_trained
 
 

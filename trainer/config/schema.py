@@ -101,7 +101,7 @@ class GanConfig(RunConfig):
 
     data: GanDataConfig
     vae: Path | None = may_change(
-        None, description="frozen encoder q: a run folder of stage 1, a vae.safetensors, or your own encoder.pt2"
+        None, description="frozen encoder q: a run of stage 1, an export, a vae.safetensors, or your own encoder.pt2"
     )
     code_source: Literal["none", "prior", "posterior"] = Field(
         "posterior", description="no c, c ~ N(0, I) (prior), or c ~ q(c|x) of the batch's reals by the frozen q"

@@ -22,11 +22,10 @@ from common.errors import UserError, first_line
 from models import VAE, freeze
 from trainer.checkpoints import published
 from trainer.checkpoints.load import read_newest
+from trainer.config.file_names import ENCODER, METADATA, OWN_ENCODER, OWN_FILE, VAE_FILE
 from trainer.config.schema import VaeConfig, kind_of
 
 from . import own_encoder
-
-VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,18 @@ class FrozenEncoder:
 
 
 def load(path: Path) -> FrozenEncoder:
-    """Load q from a stage 1 run folder (its newest checkpoint), a vae.safetensors or an exported encoder.pt2.
+    """Load q from a stage 1 run folder (its newest checkpoint), an export, a vae.safetensors or an encoder.pt2.
 
     Raises a UserError that names the path where there is none.
     """
+    if (path / METADATA).is_file():
+        path = _exported_file(path)
     if path.suffix == ".safetensors":
-        return _of_vae(*_from_file(path))
+        return of_vae(*_from_file(path))
     if path.suffix == ".pt2":
         encoder, channels, c_dim, content = own_encoder.load(path)
         return FrozenEncoder(encoder, None, channels, c_dim, hashlib.sha256(content).hexdigest(), OWN_FILE, content)
-    return _of_vae(*_from_run(path))
+    return of_vae(*_from_run(path))
 
 
 def saved_path(run: Path) -> Path | None:
@@ -75,8 +76,22 @@ def saved_path(run: Path) -> Path | None:
     return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)
 
 
-def _of_vae(vae: VAE, data_notes: list[str]) -> FrozenEncoder:
-    """Return the encoder of a VAE, with the file that a run keeps. data_notes: of the set that it was trained on."""
+def _exported_file(folder: Path) -> Path:
+    """Return the file of an export's encoder. Raises a UserError where it has none that sees codes in images."""
+    try:
+        kind = json.loads((folder / METADATA).read_bytes())["encoder"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"vae: {folder / METADATA}: is damaged ({first_line(error)}); export the run again") from None
+    if kind not in ("vae", "own"):
+        owner = "whose q was learnt with its generator" if kind == "joint" else "which has no code"
+        raise UserError(
+            f"vae: {folder}: is the export of a GAN {owner}; name an export or a run of `python -m trainer vae`"
+        )
+    return folder / (OWN_ENCODER if kind == "own" else ENCODER)
+
+
+def of_vae(vae: VAE, data_notes: list[str]) -> FrozenEncoder:
+    """Return the encoder of a VAE, with the file that a run and an export keep. data_notes: of its training set."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in vae.state_dict().items()}
     notes = {"data_notes": json.dumps(data_notes)} if data_notes else {}
     content = save(tensors, {"channels": str(vae.channels), "c_dim": str(vae.c_dim), **notes})

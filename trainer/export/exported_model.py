@@ -1,9 +1,10 @@
-"""Open an export: a trained generator as a folder of safetensors and JSON, without its run, its data or any pickle.
+"""Open an export: trained networks as a folder of safetensors, JSON and YAML, without their run, its data or a pickle.
 
 export.json            what the networks are, and where they come from
-generator.safetensors  the averaged G
+config.yaml            the config of the run
+generator.safetensors  the averaged G; none in stage 1
 encoder.safetensors    the VAE, or InfoGAN's q; encoder.pt2 for an encoder of your own; none without a code
-bank.safetensors       mean and logvar [N, c_dim] of q for every training image, where c is a posterior sample
+bank.safetensors       mean and logvar [N, c_dim] of q for training images, where c is a posterior sample
 """
 
 from __future__ import annotations
@@ -22,15 +23,10 @@ from torch import Tensor, nn
 from common.errors import UserError, first_line
 from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
+from trainer.config.file_names import ENCODER, METADATA, OWN_ENCODER
 
 FORMAT = 1
-METADATA, GENERATOR, ENCODER, OWN_ENCODER, BANK = (
-    "export.json",
-    "generator.safetensors",
-    "encoder.safetensors",
-    "encoder.pt2",
-    "bank.safetensors",
-)
+CONFIG, GENERATOR, BANK = "config.yaml", "generator.safetensors", "bank.safetensors"
 EncoderKind = Literal["none", "vae", "own", "joint"]
 
 
@@ -38,12 +34,13 @@ EncoderKind = Literal["none", "vae", "own", "joint"]
 class ExportMetadata:
     """The content of export.json.
 
-    network: the generator's class; generator: its arguments; resolution: in px; alpha: of the fade that the run was in,
-    None outside one; codes: where c comes from; encoder: the kind of q; origin: run, step, hashes of the inputs.
+    network: the generator's class, None in stage 1; generator: its arguments, None in stage 1; resolution: in px;
+    alpha: of the fade that the run was in, None outside one; codes: where c comes from; encoder: the kind of q;
+    origin: run, step, hashes of the inputs.
     """
 
-    network: Literal["conv", "resnet"]
-    generator: dict[str, Any]
+    network: Literal["conv", "resnet"] | None
+    generator: dict[str, Any] | None
     resolution: int
     alpha: float | None
     channels: int
@@ -59,23 +56,27 @@ class ExportMetadata:
 
 
 class Model:
-    """An exported generator and encoder. All images are float32 in [0, 1], [B, channels, R, R].
+    """An exported generator and encoder, or a VAE. All images are float32 in [0, 1], [B, channels, R, R].
 
-    metadata: the content of export.json; bank: mean and logvar [N, c_dim] of q for every training image, or None.
+    metadata: the content of export.json; generator: None in stage 1; bank: mean and logvar [N, c_dim] of q for training
+    images, or None.
     """
 
     def __init__(
-        self, metadata: ExportMetadata, generator: nn.Module, encoder: CodeEncoder | None, vae: VAE | None
+        self, metadata: ExportMetadata, generator: nn.Module | None, encoder: CodeEncoder | None, vae: VAE | None
     ) -> None:
         self.metadata, self.generator, self.encoder, self.vae = metadata, generator, encoder, vae
         self.bank: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def generate(self, s: Tensor, c: Tensor) -> Tensor:
-        """Return the images G(s, c). s: [B, s_dim]; c: [B, c_dim]."""
+        """Return the images G(s, c); of a VAE the decodings of c. s: [B, s_dim]; c: [B, c_dim]."""
+        if self.generator is None:
+            return self.decode(c)
+        generator = self.generator
         alpha = None if self.metadata.alpha is None else torch.tensor(self.metadata.alpha, device=s.device)
         chunks = in_chunks(torch.cat((s, c), 1), self.metadata.resolution)
-        return (torch.cat([self.generator(z, self.metadata.resolution, alpha) for z in chunks]) + 1) / 2
+        return (torch.cat([generator(z, self.metadata.resolution, alpha) for z in chunks]) + 1) / 2
 
     def nuisance(self, count: int | Tensor, seed: int = 0) -> Tensor:
         """Draw s ~ N(0, I): [count, s_dim]. count: a number, from position 0 on, or the positions, int64 [b]."""
@@ -95,7 +96,7 @@ class Model:
         return sample_posterior(mean[chosen], logvar[chosen], eps)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """Generate random images. The first k of them do not depend on count."""
+        """Generate random images; those of a VAE are decodings. The first k of them do not depend on count."""
         return self.generate(self.nuisance(count, seed), self.codes(count, seed))
 
     @torch.no_grad()
@@ -122,6 +123,7 @@ def _positions(count: int | Tensor) -> Tensor:
 
 def build_generator(metadata: ExportMetadata) -> nn.Module:
     """Build the generator that the metadata describe, without its weights."""
+    assert metadata.generator is not None, "a VAE has no generator"
     return (ConvGenerator if metadata.network == "conv" else Generator)(**metadata.generator)
 
 
@@ -132,9 +134,12 @@ def load(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     metadata = _read_metadata(folder)
-    generator = build_generator(metadata)
-    _fill(generator, folder / GENERATOR)
-    model = Model(metadata, freeze(generator), *_load_encoder(metadata, folder))
+    generator = None
+    if metadata.network is not None:
+        generator = build_generator(metadata)
+        _fill(generator, folder / GENERATOR)
+        freeze(generator)
+    model = Model(metadata, generator, *_load_encoder(metadata, folder))
     if metadata.codes == "posterior":
         bank = _tensors(folder / BANK)
         model.bank = bank["mean"], bank["logvar"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from common.atomic_writes import publish, sync_folder
 from common.errors import UserError
 from common.progress import progress_bar
 from common.provenance import versions
+from data_shards.read.loader import CODE_RESOLUTION
 from models import CodeEncoder
 from trainer.checkpoints import published
+from trainer.config import file_names
 from trainer.config.changes import changes
 from trainer.config.load import load_config
-from trainer.config.schema import GanConfig, kind_of
+from trainer.config.schema import GanConfig, VaeConfig, kind_of
 from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
 from trainer.stages.data import Data, open_data
@@ -30,43 +33,52 @@ from .exported_model import EncoderKind, ExportMetadata
 
 BATCH = 512  # images that q encodes in one pass
 
+BANK_IMAGES = 10_000  # whose posteriors an export holds, at most
+BANK_ORDER = 2**31  # seed of the order that they are taken in: none that an evaluation's reference comes from
+
 ExportedEncoder = tuple[EncoderKind, CodeEncoder | None, bytes]
 
 
-def export_run(run: Path, out: Path, step: str | None = None, average: str | None = None) -> ExportMetadata:
-    """Write the averaged G of a checkpoint, q, and q's means and logvars of every training image, to a new folder.
+@dataclass(frozen=True)
+class Parts:
+    """What is exported of one checkpoint. generator: None in stage 1; average: which average of G it is."""
 
-    step: a checkpoint's name, images seen or `best`; None is the newest. average: a name or a file; None is the first.
-    Raises a UserError where RUN is no run of stage 2 or has no such checkpoint, its data are missing or others, or OUT
-    exists. OUT appears complete or not at all.
+    step: str
+    manifest: dict[str, Any]
+    generator: nn.Module | None
+    average: dict[str, str]
+    encoder: ExportedEncoder
+
+
+def export_run(run: Path, out: Path, step: str | None = None, average: str | None = None) -> ExportMetadata:
+    """Write the networks of a checkpoint, and q's means and logvars of training images, to a new folder.
+
+    In stage 2 these are the averaged G and q, in stage 1 the VAE. step: a checkpoint's name, images seen or `best`;
+    None is the newest. average: a name or a file; None is the first. Raises a UserError where RUN is no run or has no
+    such checkpoint or average, its data are missing or others, or OUT exists. OUT appears complete or not at all.
     """
     config = _read_config(run)
     if out.exists():
         raise UserError(f"{out}: is there already; name a folder that is not, or remove it")
-    data = open_data(config.data, config.seed) if config.code_source == "posterior" else None
+    has_bank = isinstance(config, VaeConfig) or config.code_source == "posterior"
+    data = open_data(config.data, config.seed) if has_bank else None
     channels = data.channels if data else _trained_channels(run)
-    checkpoint, manifest, generator, average_record = run_networks.averaged_generator(
-        run, step, config, channels, average
-    )
-    encoder = _encoder(run, config, channels, checkpoint.name, manifest)
+    if isinstance(config, VaeConfig):
+        parts = _vae_parts(run, config, channels, step, average)
+    else:
+        parts = _gan_parts(run, config, channels, step, average)
     if data:
-        _refuse_other_data(run, manifest, data)
-    origin = {"run": str(run), "step": checkpoint.name, "images_seen": manifest["images_seen"], **average_record}
-    origin |= _inputs_record(config, manifest, data)
-    metadata = _metadata(config, manifest, channels, encoder[0], origin)
-    _publish(out, _files(metadata, generator, encoder, data))
+        _refuse_other_data(run, parts.manifest, data)
+    metadata = _metadata(run, config, parts, channels, data)
+    _publish(out, _files(metadata, parts, data) | {exported_model.CONFIG: (run / "config.yaml").read_bytes()})
     return metadata
 
 
-def _read_config(run: Path) -> GanConfig:
-    """Read the config of a run of stage 2."""
+def _read_config(run: Path) -> VaeConfig | GanConfig:
     path = run / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{run}: no run here (no config.yaml); name a folder that `python -m trainer gan` made")
-    kind = kind_of(read_yaml(path))
-    if kind is not GanConfig:
-        raise UserError(f"{run}: is a run of stage 1, which has no generator; name one of `python -m trainer gan`")
-    return load_config(GanConfig, path)
+        raise UserError(f"{run}: no run here (no config.yaml); name a folder that `python -m trainer` made")
+    return load_config(kind_of(read_yaml(path)), path)
 
 
 def _trained_channels(run: Path) -> int:
@@ -75,6 +87,21 @@ def _trained_channels(run: Path) -> int:
     if newest is None:
         raise UserError(f"{run}: holds no usable checkpoint; train the run further, or name another run folder")
     return int(published.read_manifest(newest)["facts"]["channels"])
+
+
+def _vae_parts(run: Path, config: VaeConfig, channels: int, step: str | None, average: str | None) -> Parts:
+    if average is not None:
+        raise UserError(f"--ema: {average}: {run} is a run of stage 1, which averages nothing; leave --ema out")
+    checkpoint, vae = run_networks.load_network(run, step, "vae", networks.vae(config, channels))
+    manifest = published.read_manifest(checkpoint)
+    content = frozen.of_vae(vae, manifest.get("data_notes", [])).content
+    return Parts(checkpoint.name, manifest, None, {}, ("vae", CodeEncoder(vae.encoder), content))
+
+
+def _gan_parts(run: Path, config: GanConfig, channels: int, step: str | None, average: str | None) -> Parts:
+    checkpoint, manifest, generator, record = run_networks.averaged_generator(run, step, config, channels, average)
+    encoder = _encoder(run, config, channels, checkpoint.name, manifest)
+    return Parts(checkpoint.name, manifest, generator, record, encoder)
 
 
 def _encoder(run: Path, config: GanConfig, channels: int, step: str, manifest: dict[str, Any]) -> ExportedEncoder:
@@ -101,44 +128,47 @@ def _refuse_other_data(run: Path, manifest: dict[str, Any], data: Data) -> None:
         raise UserError(f"{run}: {listed}: not what it was trained on; correct {run / 'config.yaml'}")
 
 
-def _inputs_record(config: GanConfig, manifest: dict[str, Any], data: Data | None) -> dict[str, Any]:
+def _metadata(
+    run: Path, config: VaeConfig | GanConfig, parts: Parts, channels: int, data: Data | None
+) -> ExportMetadata:
+    """Return the content of export.json."""
+    is_gan, manifest = isinstance(config, GanConfig), parts.manifest
+    origin = {"run": str(run), "step": parts.step, "images_seen": manifest["images_seen"], **parts.average}
+    return ExportMetadata(
+        network=config.network.name if isinstance(config, GanConfig) else None,
+        generator=networks.generator_arguments(config, channels) if isinstance(config, GanConfig) else None,
+        resolution=manifest["resolution"] if is_gan else CODE_RESOLUTION,
+        alpha=manifest.get("alpha"),
+        channels=channels,
+        s_dim=config.s_dim if isinstance(config, GanConfig) else 0,
+        c_dim=config.c_dim,
+        codes=config.code_source if isinstance(config, GanConfig) else "posterior",
+        encoder=parts.encoder[0],
+        origin=origin | _inputs_record(config, manifest, data),
+    )
+
+
+def _inputs_record(config: VaeConfig | GanConfig, manifest: dict[str, Any], data: Data | None) -> dict[str, Any]:
     """Return what identifies seed, inputs and versions in export.json, with the notes of the data set, if any."""
-    record = {"seed": config.seed, "inputs": manifest["facts"], "variant": config.data.variant, "versions": versions()}
+    record = {"system": config.system, "iteration": manifest["iteration"], "seed": config.seed}
+    record |= {"inputs": manifest["facts"], "variant": config.data.variant, "versions": versions()}
     if manifest.get("data_notes"):
         record["data_notes"] = manifest["data_notes"]
     if data:
-        record["data_set"] = data.main.manifest.data_set
+        record |= {"data_set": data.main.manifest.data_set, "images": data.main.count}
         if data.painting is not None:
             record["painting_sha256"] = data.painting.sha256
     return record
 
 
-def _metadata(
-    config: GanConfig, manifest: dict[str, Any], channels: int, encoder_kind: EncoderKind, origin: dict[str, Any]
-) -> ExportMetadata:
-    """Return the content of export.json."""
-    return ExportMetadata(
-        network=config.network.name,
-        generator=networks.generator_arguments(config, channels),
-        resolution=manifest["resolution"],
-        alpha=manifest.get("alpha"),
-        channels=channels,
-        s_dim=config.s_dim,
-        c_dim=config.c_dim,
-        codes=config.code_source,
-        encoder=encoder_kind,
-        origin=origin,
-    )
-
-
-def _files(
-    metadata: ExportMetadata, generator: nn.Module, encoder: ExportedEncoder, data: Data | None
-) -> dict[str, bytes]:
+def _files(metadata: ExportMetadata, parts: Parts, data: Data | None) -> dict[str, bytes]:
     """Return the files of an export by name."""
-    kind, q, content = encoder
-    files = {exported_model.METADATA: metadata.to_json(), exported_model.GENERATOR: _safetensors(generator)}
+    kind, q, content = parts.encoder
+    files = {file_names.METADATA: metadata.to_json()}
+    if parts.generator is not None:
+        files[exported_model.GENERATOR] = _safetensors(parts.generator)
     if content:
-        files[exported_model.OWN_ENCODER if kind == "own" else exported_model.ENCODER] = content
+        files[file_names.OWN_ENCODER if kind == "own" else file_names.ENCODER] = content
     if data:
         assert q is not None
         mean, logvar = bank(data, q)
@@ -148,15 +178,26 @@ def _files(
 
 @torch.no_grad()
 def bank(data: Data, q: CodeEncoder) -> tuple[Tensor, Tensor]:
-    """Return q's (mean, logvar), each [N, c_dim], of every training image at 64 px; variants as drawn in epoch 0."""
-    count, codes = data.main.count, []
+    """Return q's (mean, logvar), each [N, c_dim], of at most BANK_IMAGES training images at 64 px.
+
+    Images of a larger set are chosen by their position in an order of their own; variants are drawn as in epoch 0.
+    """
+    chosen, codes = bank_images(data), []
     with progress_bar() as bar:
-        task = bar.add_task("encode the training set", total=count)
-        for ids in torch.arange(count).split(BATCH):
+        task = bar.add_task("encode images of the training set", total=len(chosen))
+        for ids in chosen.split(BATCH):
             codes.append(q(data.at(ids, data.seed).float() / 127.5 - 1))
             bar.advance(task, len(ids))
     means, logvars = zip(*codes, strict=True)
     return torch.cat(means).contiguous(), torch.cat(logvars).contiguous()
+
+
+def bank_images(data: Data) -> Tensor:
+    """Return the numbers of the images whose posteriors an export holds, ascending: int64 [N]."""
+    count = data.main.count
+    if count <= BANK_IMAGES:
+        return torch.arange(count)
+    return data.mixed(BANK_ORDER, torch.arange(BANK_IMAGES)).sort().values
 
 
 def _safetensors(network: nn.Module) -> bytes:

@@ -104,7 +104,7 @@ def test_it_needs_neither_run_nor_data(idgan: Path, sprites: Path, vae: Path, tm
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, check=True, timeout=120)
     assert torch.equal(torch.load(tmp_path / "found.pt"), before)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "export.json", "generator.safetensors", "encoder.safetensors", "bank.safetensors",
+        "export.json", "config.yaml", "generator.safetensors", "encoder.safetensors", "bank.safetensors",
     }  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_exported_is_refused(idgan: Path, vae: Path, tmp_path: Pa
     (tmp_path / "there").mkdir()
     for argv, words in (
         ((idgan, tmp_path / "there"), "is there already; name a folder that is not, or remove it"),
-        ((vae, tmp_path / "out"), "is a run of stage 1, which has no generator"),
+        ((vae, tmp_path / "out", "--ema", "decay_0.999"), "is a run of stage 1, which averages nothing"),
         ((tmp_path / "none", tmp_path / "out"), "no run here (no config.yaml)"),
         ((idgan, tmp_path / "out", "--step", "7"), "checkpoint step-000000000007 is not there; choose one of"),
         ((idgan, tmp_path / "out", "--ema", "x"), "--ema: x:"),

@@ -1,0 +1,140 @@
+"""An export of stage 1, what stage 2 takes of an export, and what evaluation says of one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import trainer
+from common.errors import UserError
+from evaluation.inputs.run import open_run
+from tests.support import processes
+from tests.support.evaluating import answer, quickly, refused
+from tests.support.training import differences, finish, newest, train, train_system
+from trainer.checkpoints import published
+from trainer.export import write
+
+
+def export(run: Path, out: Path, *more: str) -> processes.Running:
+    return processes.command("trainer", ["export", run, out, *more], out.parent / "logs")
+
+
+@pytest.fixture(scope="module")
+def exported(vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of a beta-VAE."""
+    out = tmp_path_factory.mktemp("exported") / "out"
+    finish(export(vae, out))
+    return out
+
+
+def test_it_encodes_decodes_and_samples(exported: Path, vae: Path) -> None:
+    model, run = trainer.load(exported), open_run(vae)
+    assert (model.metadata.network, model.metadata.codes, model.metadata.resolution) == (None, "posterior", 64)
+    assert model.generator is None
+    assert run.vae is not None
+    c = torch.randn(3, run.c_dim)
+    assert torch.equal(model.decode(c), run.vae.decode(c))
+    images = run.data.at(torch.arange(run.data.main.count), run.data.seed).float() / 255
+    mean, logvar = run.vae.encoder(images)
+    torch.testing.assert_close(model.encode(images), (mean, logvar), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.bank, (mean, logvar), rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.sample(4, seed=2), run.vae.decode(model.codes(4, seed=2)))
+    assert model.nuisance(4).shape == (4, 0)
+
+
+def test_stage_2_takes_it_as_it_takes_the_run(exported: Path, vae: Path, sprites: Path, tmp_path: Path) -> None:
+    """So it does the export of a GAN on the same VAE, and that of an encoder of one's own."""
+    finish(train("gan", sprites, tmp_path / "of_run", 2, vae=vae))
+    finish(export(tmp_path / "of_run", tmp_path / "of_gan"))
+    for taken in (exported, tmp_path / "of_gan"):
+        run = tmp_path / f"on_{taken.name}"
+        finish(train("gan", sprites, run, 2, vae=taken))
+        assert not differences(newest(tmp_path / "of_run"), newest(run))
+        step = published.newest(run)
+        assert step is not None
+        assert published.read_manifest(step)["facts"]["vae"] == open_run(tmp_path / "of_run").inputs["vae"]
+
+
+def test_an_export_without_such_an_encoder_is_refused(exported: Path, sprites: Path, tmp_path: Path) -> None:
+    for system, words in (("gan", "the export of a GAN which has no code"), ("infogan", "learnt with its generator")):
+        finish(train_system(system, sprites, tmp_path / system, 2))
+        finish(export(tmp_path / system, tmp_path / f"{system}-out"))
+        running = finish(train("gan", sprites, tmp_path / "run", 2, vae=tmp_path / f"{system}-out"), 2)
+        assert words in running.err
+        assert "python -m trainer vae" in running.err
+    running = finish(train("gan", sprites, tmp_path / "run", 2, vae=exported, c_dim=3), 2)
+    assert "c_dim: the config has 3, the encoder of" in running.err
+    damaged = tmp_path / "damaged"
+    shutil.copytree(exported, damaged)
+    (damaged / "export.json").write_text("{")
+    running = finish(train("gan", sprites, tmp_path / "run", 2, vae=damaged), 2)
+    assert "export.json: is damaged" in running.err
+
+
+def test_the_bank_of_a_large_set_is_a_part_chosen_by_position(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_run(vae).data
+    assert write.bank_images(data).tolist() == list(range(data.main.count))
+    monkeypatch.setattr(write, "BANK_IMAGES", 20)
+    chosen = write.bank_images(data).tolist()
+    assert len(set(chosen)) == 20
+    assert chosen == sorted(chosen) == write.bank_images(data).tolist()
+    assert chosen != list(range(20))
+
+
+def test_every_command_measures_an_export_as_its_run(vae: Path, sprites: Path, tmp_path: Path) -> None:
+    """With the data elsewhere than at training. Takes more than ten seconds: ten commands."""
+    moved, run, out = tmp_path / "moved", tmp_path / "run", tmp_path / "out"
+    shutil.copytree(sprites, moved)
+    finish(train("gan", sprites, run, 2, vae=vae, s_dim=3))
+    finish(export(run, out))
+    config = out / "config.yaml"
+    config.write_text(config.read_text().replace(str(sprites), "data/gone"))
+    for command, key in (
+        ("alignment", "kinds"),
+        ("latents", "share_of_range"),
+        ("control", "factors"),
+        ("disentanglement", "mig"),
+    ):
+        more = ("--samples", 48) if command == "alignment" else ()
+        more = ("--protocol", "short") if command == "disentanglement" else more
+        of_run = answer(finish(quickly(tmp_path, command, run, *more)))
+        of_export = answer(finish(quickly(tmp_path, command, out, "--data", moved, *more)))
+        assert of_export[key] == of_run[key], command
+        assert (of_export["system"], of_export["images_seen"]) == (of_run["system"], of_run["images_seen"])
+    finish(quickly(tmp_path, "figures", out, "--data", moved))
+    page = Path(answer(finish(quickly(tmp_path, "report", out, "--data", moved)))["page"]).read_text()
+    assert "alignment" in page
+    refused(
+        quickly(tmp_path, "alignment", out, "--samples", 48),
+        "data/gone: the set that it was trained on is not here",
+        "--data",
+    )
+    refused(quickly(tmp_path, "alignment", out, "--step", "2"), "which holds one generator; leave --step out")
+    config.unlink()
+    refused(quickly(tmp_path, "alignment", out, "--data", moved), "has no config.yaml; export the run again")
+
+
+def test_a_vaes_export_is_measured(exported: Path, vae: Path, sprites: Path, tmp_path: Path) -> None:
+    made = quickly(tmp_path, "reference", sprites, "--samples", 24, "--out", tmp_path / "reals")
+    reference = answer(finish(made))["file"]
+    fid = answer(finish(quickly(tmp_path, "fid", exported, "--samples", 24, "--reference", reference)))
+    assert list(fid["kinds"]) == ["vae"]
+    short = ("--protocol", "short")
+    of_run, of_export = (
+        answer(finish(quickly(tmp_path, "disentanglement", which, *short))) for which in (vae, exported)
+    )
+    assert of_export["mig"] == of_run["mig"]
+    assert of_export["encoder_sha256"] == of_run["encoder_sha256"]
+
+
+def test_a_damaged_encoder_is_named(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "out")
+    path = tmp_path / "out" / "encoder.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"encoder.safetensors: is missing or damaged"):
+        trainer.load(tmp_path / "out")
+    assert json.loads((exported / "export.json").read_text())["origin"]["system"] == "beta-VAE"

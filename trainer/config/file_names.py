@@ -1,0 +1,10 @@
+"""Names of the files that hold an encoder: beside a run's checkpoints, and in an export."""
+
+from __future__ import annotations
+
+# Of a run of stage 2: its copy of the encoder, a VAE of stage 1 or an encoder of your own.
+VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
+
+# Of an export; see trainer/export/exported_model.py.
+METADATA = "export.json"
+ENCODER, OWN_ENCODER = "encoder.safetensors", "encoder.pt2"
