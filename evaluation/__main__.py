@@ -80,7 +80,7 @@ def latents_command(
     """Measure how far each latent moves each factor in the image, as the network of the data set sees it."""
     from evaluation.factors.choose import extractor_of
     from evaluation.inputs.run import open_run
-    from trainer.export.walks import TRAVERSAL_STEPS
+    from trainer.pictures.walks import TRAVERSAL_STEPS
 
     from . import measure
     from .factors import latents

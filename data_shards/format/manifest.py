@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,6 +139,17 @@ class Manifest(_Part):
             stored = ", ".join(map(str, self.resolutions))
             raise UserError(f"resolution {resolution} is not stored (there are: {stored}); make the set again with it")
         return self.levels[resolution]
+
+
+def making_command(manifest: Manifest, folder: Path) -> str | None:
+    """Return the command that makes a set of a built-in kind again; None for sets whose images come from elsewhere."""
+    maker, _, style = manifest.data_set.partition("-")
+    if maker not in ("dsprites", "faces"):
+        return None
+    sizes = ",".join(map(str, manifest.resolutions))
+    command = ["python", "-m", "data_shards", "make", maker, "--out", str(folder)]
+    command += ["--count", str(manifest.count), "--resolutions", sizes]
+    return shlex.join([*command, "--style", style] if style else command)
 
 
 def to_bytes(manifest: Manifest) -> bytes:

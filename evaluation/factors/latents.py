@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluation.inputs.images import code_source, codes, nuisance, of_codes, own_kind, signed
 from evaluation.inputs.run import Run
-from trainer.export.walks import traversal_codes
+from trainer.pictures.walks import traversal_codes
 from trainer.steps.losses import kl_per_latent
 
 from .extractor import Extractor

@@ -18,9 +18,9 @@ from evaluation import measure
 from evaluation.factors.latents import traversal_rows
 from evaluation.inputs.images import code_source, maker, own_kind
 from evaluation.inputs.run import Run
-from trainer.export.image_grids import beside, grid, labelled, save
-from trainer.export.walks import TRAVERSAL_STEPS
 from trainer.jobs.exit_file import read_command
+from trainer.pictures.image_grids import beside, grid, labelled, save
+from trainer.pictures.walks import TRAVERSAL_STEPS
 
 from .comparison import ComparisonPlan, Measured
 from .page import bullets, heading, image, preformatted, publish_page, section, table, wide

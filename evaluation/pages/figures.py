@@ -12,8 +12,8 @@ from evaluation.factors.latents import decoded, traversal_rows
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, generate, maker, nuisance, own_kind
 from evaluation.inputs.run import Run
-from trainer.export.image_grids import TEXT, beside, grid, headed, labelled, save
-from trainer.export.walks import TRAVERSAL_STEPS
+from trainer.pictures.image_grids import TEXT, beside, grid, headed, labelled, save
+from trainer.pictures.walks import TRAVERSAL_STEPS
 
 from . import interpolation, pdf, zoom
 from .pdf import Panel

@@ -12,8 +12,8 @@ from data_shards.format.pyramid import at_most
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, nuisance, of_codes, own_kind
 from evaluation.inputs.run import Run
-from trainer.export.image_grids import grid
-from trainer.export.walks import slerp, write_video
+from trainer.pictures.image_grids import grid
+from trainer.pictures.walks import slerp, write_video
 
 KEYS, STEPS = 5, 12  # random codes on a walk; frames from one to the next
 WIDTH = 256  # px of the video: as many walks as fit stand beside each other; larger images are shrunk to it

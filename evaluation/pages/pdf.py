@@ -16,7 +16,7 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from data_shards.format.pyramid import at_most
-from trainer.export.image_grids import grid
+from trainer.pictures.image_grids import grid
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # at INFO it logs every glyph that it embeds
 

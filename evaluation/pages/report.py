@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from data_shards.format.manifest import making_command
 from evaluation import measure
 from evaluation.factors import control, latents
 from evaluation.factors.latents import BASES
@@ -15,8 +15,8 @@ from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.run import Run
 from evaluation.records import measurements
-from trainer.export.walks import TRAVERSAL_STEPS
 from trainer.jobs.exit_file import read_command
+from trainer.pictures.walks import TRAVERSAL_STEPS
 from trainer.reporting.stats_file import read_stats
 
 from . import history
@@ -280,14 +280,7 @@ def _curve(title: str, ticks: list[dict[str, Any]]) -> tuple[Markup, str]:
 
 
 def _commands(run: Run) -> Markup:
-    manifest = run.data.main.manifest
-    lines: list[str | None] = []
-    maker, _, style = manifest.data_set.partition("-")
-    if maker in ("dsprites", "faces"):
-        sizes = ",".join(map(str, manifest.resolutions))
-        make = ["python", "-m", "data_shards", "make", maker, "--out", str(run.config.data.path)]
-        made = [*make, "--count", str(manifest.count), "--resolutions", sizes]
-        lines.append(shlex.join([*made, "--style", style] if style else made))
+    lines = [making_command(run.data.main.manifest, run.config.data.path)]
     vae = getattr(run.config, "vae", None)
     lines += [read_command(Path(path)) for path in (vae, run.path) if path is not None]
     names = ("disentanglement", "alignment", "latents", "control")

@@ -116,7 +116,7 @@ def test_a_run_is_exported_as_it_was(tmp_path: Path) -> None:
     place = unpack_run(tmp_path, "idgan")
     command(place, "trainer", "export", "runs/idgan", "out")
     old, new = unpack(tmp_path / "old", "exports") / "exports/idgan", place / "out"
-    assert {path.name for path in new.iterdir()} == {path.name for path in old.iterdir()} | {"config.yaml"}
+    assert {path.name for path in new.iterdir()} == {path.name for path in old.iterdir()} | {"config.yaml", "README.md"}
     for name in ("generator", "encoder"):
         assert not differences(load_file(new / f"{name}.safetensors"), load_file(old / f"{name}.safetensors"))
     assert not apart(load_file(new / "bank.safetensors"), load_file(old / "bank.safetensors"), FLOAT32)

@@ -2,6 +2,7 @@
 
 export.json            what the networks are, and where they come from
 config.yaml            the config of the run
+README.md              a model card
 generator.safetensors  the averaged G; none in stage 1
 encoder.safetensors    the VAE, or InfoGAN's q; encoder.pt2 for an encoder of your own; none without a code
 bank.safetensors       mean and logvar [N, c_dim] of q for training images, where c is a posterior sample
@@ -26,7 +27,7 @@ from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, 
 from trainer.config.file_names import ENCODER, METADATA, OWN_ENCODER
 
 FORMAT = 1
-CONFIG, GENERATOR, BANK = "config.yaml", "generator.safetensors", "bank.safetensors"
+CONFIG, GENERATOR, BANK, CARD = "config.yaml", "generator.safetensors", "bank.safetensors", "README.md"
 EncoderKind = Literal["none", "vae", "own", "joint"]
 
 

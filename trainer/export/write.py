@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from common.atomic_writes import publish, sync_folder
 from common.errors import UserError
 from common.progress import progress_bar
 from common.provenance import versions
+from data_shards.format.manifest import making_command
 from data_shards.read.loader import CODE_RESOLUTION
 from models import CodeEncoder
 from trainer.checkpoints import published
@@ -25,10 +27,11 @@ from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig, kind_of
 from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
+from trainer.jobs.exit_file import read_command
 from trainer.stages.data import Data, open_data
 from trainer.steps import networks
 
-from . import exported_model, run_networks
+from . import exported_model, model_card, run_networks
 from .exported_model import EncoderKind, ExportMetadata
 
 BATCH = 512  # images that q encodes in one pass
@@ -70,8 +73,17 @@ def export_run(run: Path, out: Path, step: str | None = None, average: str | Non
     if data:
         _refuse_other_data(run, parts.manifest, data)
     metadata = _metadata(run, config, parts, channels, data)
-    _publish(out, _files(metadata, parts, data) | {exported_model.CONFIG: (run / "config.yaml").read_bytes()})
+    files = _files(metadata, parts, data) | {exported_model.CONFIG: (run / "config.yaml").read_bytes()}
+    _publish(out, files | {exported_model.CARD: _card(run, out, metadata, parts)})
     return metadata
+
+
+def _card(run: Path, out: Path, metadata: ExportMetadata, parts: Parts) -> bytes:
+    kind, q, _ = parts.encoder
+    networks = {"generator": parts.generator, "encoder" if kind != "vae" else "encoder of the VAE": q}
+    counts = {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items() if n is not None}
+    records = model_card.records_of(run, parts.step, parts.average.get("ema"))
+    return model_card.model_card(out.name, asdict(metadata), counts, records).encode()
 
 
 def _read_config(run: Path) -> VaeConfig | GanConfig:
@@ -134,6 +146,7 @@ def _metadata(
     """Return the content of export.json."""
     is_gan, manifest = isinstance(config, GanConfig), parts.manifest
     origin = {"run": str(run), "step": parts.step, "images_seen": manifest["images_seen"], **parts.average}
+    origin |= _training_record(run, config, manifest, data)
     return ExportMetadata(
         network=config.network.name if isinstance(config, GanConfig) else None,
         generator=networks.generator_arguments(config, channels) if isinstance(config, GanConfig) else None,
@@ -146,6 +159,32 @@ def _metadata(
         encoder=parts.encoder[0],
         origin=origin | _inputs_record(config, manifest, data),
     )
+
+
+def _training_record(
+    run: Path, config: VaeConfig | GanConfig, manifest: dict[str, Any], data: Data | None
+) -> dict[str, Any]:
+    """Return the commands that made the model, as they were typed, and what the last of them took."""
+    made = making_command(data.main.manifest, config.data.path) if data else None
+    commands = [made, *_commands_of_encoder(config), read_command(run)]
+    took = model_card.hours(run, manifest["images_seen"], manifest["world_size"])
+    return {
+        "commands": list(dict.fromkeys(command for command in commands if command)),
+        "processes": manifest["world_size"],
+        **({} if took is None else {"hours": round(took, 3)}),
+        **{name: manifest[name] for name in ("hardware",) if name in manifest},
+    }
+
+
+def _commands_of_encoder(config: VaeConfig | GanConfig) -> list[str | None]:
+    """Return the commands that trained the encoder of a run of stage 2, where its run or its export is still there."""
+    if isinstance(config, VaeConfig) or config.vae is None:
+        return []
+    exported = config.vae / file_names.METADATA
+    if exported.is_file():
+        commands: list[str | None] = json.loads(exported.read_bytes())["origin"].get("commands", [])
+        return commands
+    return [read_command(config.vae)]
 
 
 def _inputs_record(config: VaeConfig | GanConfig, manifest: dict[str, Any], data: Data | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.atomic_writes import publish
-from trainer.export.image_grids import grid, png
+from trainer.pictures.image_grids import grid, png
 
 COLUMNS = 16
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from evaluation.pages.charts import curves
-from evaluation.pages.history import spent
 from evaluation.pages.page import image
+from trainer.reporting.cost import spent
 
 TICKS = [
     {"images_seen": 1000, "seconds_per_kimg": 10.0, "processes": 8, "d": 1.0},

@@ -104,7 +104,7 @@ def test_it_needs_neither_run_nor_data(idgan: Path, sprites: Path, vae: Path, tm
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, check=True, timeout=120)
     assert torch.equal(torch.load(tmp_path / "found.pt"), before)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "export.json", "config.yaml", "generator.safetensors", "encoder.safetensors", "bank.safetensors",
+        "README.md", "export.json", "config.yaml", "generator.safetensors", "encoder.safetensors", "bank.safetensors",
     }  # fmt: skip
 
 

@@ -131,6 +131,38 @@ def test_a_vaes_export_is_measured(exported: Path, vae: Path, sprites: Path, tmp
     assert of_export["encoder_sha256"] == of_run["encoder_sha256"]
 
 
+def test_the_card_has_commands_cost_and_what_was_measured(vae: Path, sprites: Path, tmp_path: Path) -> None:
+    """Of this checkpoint and this average, nothing else; every figure is a record's."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(vae, run)
+    finish(export(run, tmp_path / "bare"))
+    assert "Nothing has been measured of this checkpoint." in (tmp_path / "bare" / "README.md").read_text()
+    score = answer(finish(quickly(tmp_path, "disentanglement", run, "--protocol", "short")))["mig"]["score"]
+    other = json.loads((run / "evaluation/disentanglement.jsonl").read_text())
+    with open(run / "evaluation/disentanglement.jsonl", "a") as stream:
+        stream.write(json.dumps(other | {"step": "step-7", "mig": {"protocol": "dlib", "score": 0.77777}}) + "\n")
+    finish(train("gan", sprites, tmp_path / "gan", 2, vae=run, s_dim=3))
+    fid = answer(finish(quickly(tmp_path, "fid", tmp_path / "gan", "--samples", 24, "--of", "reals,gan,vae")))
+    alignment = answer(finish(quickly(tmp_path, "alignment", tmp_path / "gan", "--samples", 48)))
+    finish(export(run, out))
+    card = (out / "README.md").read_text()
+    assert card.startswith("# out\n\nbeta-VAE on dsprites: 64 px; code c of 10 dimensions.")
+    assert f"| MIG | dlib | {score:.3f} |" in card
+    assert "0.778" not in card
+    assert "python -m trainer vae configs/dsprites/beta_vae.yaml" in card
+    assert f"python -m data_shards make dsprites --out {sprites}" in card
+    assert "hours" in card
+    finish(export(tmp_path / "gan", tmp_path / "of_gan"))
+    card = (tmp_path / "of_gan" / "README.md").read_text()
+    assert card.index("trainer vae") < card.index("trainer gan"), "the commands of both stages"
+    for kind, name in (("gan", "the generator"), ("vae", "decodings of its VAE")):
+        assert f"| {name} | {fid['kinds'][kind]['fid']:.3f} |" in card
+    assert f"network {fid['extractor'][:12]}" in card
+    scores = alignment["kinds"]
+    assert f"| R^2 of x | {scores['reals']['x']:.3f} | {scores['vae']['x']:.3f} | {scores['gan']['x']:.3f} |" in card
+    assert f"| accuracy of shape | {scores['reals']['accuracy']['shape']:.3f} |" in card
+
+
 def test_a_damaged_encoder_is_named(exported: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "out")
     path = tmp_path / "out" / "encoder.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.export.walks import slerp, traversal_codes
+from trainer.pictures.walks import slerp, traversal_codes
 
 
 def test_slerp_goes_along_the_arc() -> None:

@@ -1,0 +1,194 @@
+"""README.md of an export: what the model is, how it was trained, what was measured of it, and what its licence asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.json_lines import read_lines
+from trainer.reporting.cost import spent
+from trainer.reporting.stats_file import read_stats
+
+Record = dict[str, Any]
+Rows = list[list[str]]
+FID_COLUMNS = {  # of a record: the head of the column, and how many decimals
+    "fid": ("FID", 3),
+    "kid": ("KID", 5),
+    "precision": ("precision", 3),
+    "recall": ("recall", 3),
+    "density": ("density", 3),
+    "coverage": ("coverage", 3),
+    "fidelity": ("faithful sprites", 3),
+    "spectrum": ("spectrum", 3),
+    "detail": ("detail", 3),
+}
+KINDS = {"gan": "the generator", "vae": "decodings of its VAE", "reals": "reals", "untrained": "untrained"}
+MEASURED = ("fid", "alignment", "control", "disentanglement")
+
+
+def records_of(run: Path, step: str, average: str | None) -> dict[str, Record]:
+    """Return the newest record of each command about a checkpoint and an average, by command."""
+    found = {}
+    for command in MEASURED:
+        for record in read_lines(run / "evaluation" / f"{command}.jsonl"):
+            if record["step"] == step and record.get("ema") == average:
+                found[command] = record
+    return found
+
+
+def hours(run: Path, images_seen: int, processes: int) -> float | None:
+    """Return the hours that the training took up to a checkpoint; None where its ticks are gone."""
+    ticks = [tick for tick in read_stats(run) if tick["images_seen"] <= images_seen]
+    return spent(ticks, processes).seconds / 3600 if ticks else None
+
+
+def model_card(name: str, metadata: Record, parameters: dict[str, int], records: dict[str, Record]) -> str:
+    """Return the card as Markdown.
+
+    name: of the export's folder; metadata: the content of export.json; parameters: counts by network; records: see
+    `records_of`.
+    """
+    origin = metadata["origin"]
+    sections = [
+        f"# {name}\n\n{_what(metadata)}",
+        f'## Use\n\n```python\nimport trainer\n\nmodel = trainer.load("{name}")  # this folder\n{_use(metadata)}\n```',
+        "## Training\n\n" + _table(["", ""], _facts(metadata, parameters)),
+        _commands(origin.get("commands", [])),
+        *(_measured(command, record) for command, record in records.items()),
+        "" if records else "## Measured\n\nNothing has been measured of this checkpoint.",
+        _licence(origin),
+        _limits(metadata),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _what(metadata: Record) -> str:
+    origin, generator = metadata["origin"], metadata["network"]
+    data = origin.get("data_set", "a data set that its config names")
+    variant = "" if origin["variant"] == "plain" else f" ({origin['variant']})"
+    made = f"{metadata['resolution']} px" + (f", network {generator}" if generator else "")
+    code = f"; code c of {metadata['c_dim']} dimensions" if metadata["c_dim"] else ""
+    nuisance = f", nuisance s of {metadata['s_dim']}" if metadata["s_dim"] else ""
+    return f"{origin['system']} on {data}{variant}: {made}{code}{nuisance}."
+
+
+def _use(metadata: Record) -> str:
+    side, channels = metadata["resolution"], metadata["channels"]
+    lines = [f"images = model.sample(16)  # float32 [16, {channels}, {side}, {side}] in [0, 1]"]
+    if metadata["encoder"] != "none":
+        lines.append("mean, logvar = model.encode(images)  # of q(c|x)")
+    if metadata["encoder"] == "vae":
+        lines.append("decoded = model.decode(mean)  # by the VAE, 64 px")
+    if metadata["network"] and metadata["c_dim"]:
+        lines.append("again = model.generate(model.nuisance(16), mean)  # G(s, c)")
+    return "\n".join(lines)
+
+
+def _facts(metadata: Record, parameters: dict[str, int]) -> Rows:
+    origin = metadata["origin"]
+    took, hardware = origin.get("hours"), origin.get("hardware", "hardware not recorded")
+    images = f"{origin['images']:,} images, " if "images" in origin else ""
+    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    return [
+        ["data", f"{origin.get('data_set', 'see the config')}, {images}hash {str(origin['inputs']['data'])[:12]}"],
+        ["images seen", f"{origin['images_seen']:,} ({origin['iteration']:,} iterations), seed {origin['seed']}"],
+        ["hours", "not recorded" if took is None else f"{took:.2f} ({hardware}, {origin['processes']} process(es))"],
+        ["average", origin.get("ema", "none")],
+        ["parameters", ", ".join(f"{network} {count:,}" for network, count in parameters.items())],
+        ["versions", versions],
+    ]
+
+
+def _commands(commands: list[str]) -> str:
+    if not commands:
+        return ""
+    return "The commands, with the whole config in `config.yaml`:\n\n```bash\n" + "\n".join(commands) + "\n```"
+
+
+def _measured(command: str, record: Record) -> str:
+    heads, rows = {"fid": _fid, "alignment": _alignment, "control": _control, "disentanglement": _disentanglement}[
+        command
+    ](record)
+    title = {"fid": "FID and sharpness", "alignment": "Code alignment", "control": "What c and s control"}
+    note = f"`{record['argv']}`{_conditions(record)}"
+    return f"## {title.get(command, 'Disentanglement')}\n\n{note}\n\n{_table(heads, rows)}"
+
+
+def _conditions(record: Record) -> str:
+    """Protocol, counts, seed and the hash of the network that measures."""
+    parts = [f"protocol {record['protocol']}"] if "protocol" in record else []
+    parts += [f"{record['samples']:,} images"] if "samples" in record else []
+    parts += [f"network {record['extractor'][:12]}"] if record.get("extractor") else []
+    parts += [f"codes: {record['codes']}"] if "codes" in record else []
+    return ": " + ", ".join([*parts, f"seed {record['seed']}"])
+
+
+def _fid(record: Record) -> tuple[list[str], Rows]:
+    kinds = {kind: numbers for kind, numbers in record["kinds"].items() if isinstance(numbers, dict)}
+    shown = [key for key in FID_COLUMNS if any(numbers.get(key) is not None for numbers in kinds.values())]
+    rows = [
+        [KINDS.get(kind, kind), *(_number(numbers.get(key), FID_COLUMNS[key][1]) for key in shown)]
+        for kind, numbers in kinds.items()
+    ]
+    return ["images", *(FID_COLUMNS[key][0] for key in shown)], rows
+
+
+def _alignment(record: Record) -> tuple[list[str], Rows]:
+    """A row a factor: R^2 of values, then accuracies of classes; a column a kind of images."""
+    kinds = record["kinds"]
+    first = next(iter(kinds.values()))
+    nested = {"R^2 of": "r2", "accuracy of": "accuracy"}
+    rows = [
+        [f"{word} {factor}", *(_number(scores[group][factor], 3) for scores in kinds.values())]
+        for word, group in nested.items()
+        for factor in first.get(group, {})
+    ]
+    of_sprites = [name for name in first if isinstance(first[name], float) and name != "shape"]  # beside its accuracies
+    rows += [[f"R^2 of {name}", *(_number(scores[name], 3) for scores in kinds.values())] for name in of_sprites]
+    return ["", *(KINDS.get(kind, kind) for kind in kinds)], rows
+
+
+def _control(record: Record) -> tuple[list[str], Rows]:
+    rows = [[name, _number(each["c"], 3), _number(each["s"], 3)] for name, each in record["factors"].items()]
+    return ["share of the variance of", "c", "s"], rows
+
+
+def _disentanglement(record: Record) -> tuple[list[str], Rows]:
+    rows = []
+    if "fvm" in record:
+        fvm = record["fvm"]
+        rows.append(["FactorVAE metric", fvm["protocol"], _number(fvm["train_accuracy"], 3)])
+    for key, name in (("mig", "MIG"), ("sap", "SAP"), ("modularity", "modularity")):
+        if key in record:
+            rows.append([name, record[key]["protocol"], _number(record[key]["score"], 3)])
+    for part in ("disentanglement", "completeness", "informativeness") if "dci" in record else ():
+        rows.append([f"DCI, {part}", record["dci"]["protocol"], _number(record["dci"][part], 3)])
+    return ["metric", "protocol", "value"], rows
+
+
+def _licence(origin: Record) -> str:
+    notes = "".join(f"\n\n{note}" for note in origin.get("data_notes", []))
+    named = " Whoever shows its images must name the artist." if notes else ""
+    return f"## Licence\n\nThe weights are under the licence of this project (MIT).{named}{notes}"
+
+
+def _limits(metadata: Record) -> str:
+    data = metadata["origin"].get("data_set", "its training set")
+    lines = [
+        f"It has seen {data} and nothing else: other images are encoded and drawn as if they were of that set.",
+        "Figures above hold for this protocol, these counts and this seed; others are not comparable with them.",
+    ]
+    if metadata["codes"] == "posterior":
+        lines.append(
+            "`model.codes` draws from the posteriors of training images in `bank.safetensors`, not of new images."
+        )
+    return "## Limits\n\n" + "\n".join(f"* {line}" for line in lines)
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def _table(heads: list[str], rows: Rows) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
