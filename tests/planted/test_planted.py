@@ -24,8 +24,8 @@ WITHOUT = {
 }
 
 
-def test_there_are_thirty_each_with_a_name_of_its_own() -> None:
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS) == 30
+def test_there_are_thirty_or_more_each_with_a_name_of_its_own() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 30
     assert all(fault.why and fault.tests for fault in FAULTS)
 
 

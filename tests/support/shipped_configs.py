@@ -1,6 +1,6 @@
 """The shipped configs beyond dSprites, and what their headers say.
 
-PATHS: those of the paper's data sets; FACES: those of drawn faces.
+PATHS: those of the paper's data sets; FACES: those of drawn faces; RESULTS: recipes of the shipped models.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def _paths(*folders: str) -> dict[str, Path]:
     return {f"{path.parent.name}/{path.stem}": path for f in folders for path in sorted((CONFIGS / f).glob("*.yaml"))}
 
 
-PATHS, FACES = _paths(*SETS), _paths("faces")
-ALL = PATHS | FACES
+PATHS, FACES, RESULTS = _paths(*SETS), _paths("faces"), _paths("results")
+ALL = PATHS | FACES | RESULTS
 GANS = [name for name in PATHS if not name.endswith("vae")]
 VAES = [name for name in PATHS if name.endswith("vae")]
 

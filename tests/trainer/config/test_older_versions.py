@@ -29,13 +29,16 @@ def test_flat_settings_get_the_names_of_today() -> None:
         "beta.value": 4.0,
         "beta.schedule": [],
         "optimizer.lr_schedule": [],
+        "autocast": "none",
     }
     assert older_versions.today(GAN) == {
         "s_dim": 8,
         "growth.phase_kimg": 3.0,
         "growth.phase_kimg_at": {"64": 1.0},
+        "growth.warm_start": False,
         "bottleneck": None,
     }
+    assert older_versions.today({"s_dim": 8, "growth": None}) == {"s_dim": 8, "growth": None}
 
 
 def test_no_other_key_is_renamed() -> None:
