@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from evaluation import measure
-from tests.support.evaluating import answer, evaluate, quickly, self_contained
+from tests.support.evaluating import answer, evaluate, quickly, self_contained, unmeasured
 from tests.support.training import finish, train
 
 
@@ -69,8 +69,7 @@ def test_disentanglement_names_the_encoder_it_measured(runs: dict[str, Path], tm
 
 
 def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> None:
-    run = tmp_path / "gan"
-    shutil.copytree(runs["gan"], run)
+    run = unmeasured(runs["gan"], tmp_path / "gan")
     share = np.array(answer(finish(quickly(tmp_path / "logs", "latents", run)))["share_of_range"])
     assert share.shape == (10, 3)
     assert ((share >= 0) & (share <= 1)).all()
@@ -117,11 +116,9 @@ def test_figures_of_every_kind_of_run(kind: str, runs: dict[str, Path], tmp_path
 
 
 def test_what_is_refused(runs: dict[str, Path], sprites: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    shutil.copytree(runs["vae"], empty)
+    empty = unmeasured(runs["vae"], tmp_path / "empty")
     shutil.rmtree(empty / "checkpoints")
-    moved = tmp_path / "moved"
-    shutil.copytree(runs["vae"], moved)
+    moved = unmeasured(runs["vae"], tmp_path / "moved")
     config = moved / "config.yaml"
     config.write_text(config.read_text().replace(str(sprites), str(tmp_path / "gone")))
     cases = [

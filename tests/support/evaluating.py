@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,12 @@ def pytorch_fid(images: Tensor, weights: Path) -> Tensor:
         network = reference.InceptionV3(output_blocks=[3], resize_input=False).eval()
         features: Tensor = network(torch.from_numpy(files).permute(0, 3, 1, 2) / 255)[0].flatten(1)
     return features
+
+
+def unmeasured(run: Path, to: Path) -> Path:
+    """Return a copy of a run without the records of evaluations; other tests leave some in a run that they share."""
+    shutil.copytree(run, to, ignore=shutil.ignore_patterns("evaluation", "logs"))
+    return to
 
 
 def lines(run: Path, command: str) -> list[str]:

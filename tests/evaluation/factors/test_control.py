@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from statistics import fmean, pvariance
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from evaluation.factors.control import Shares, control, shares
 from evaluation.factors.factor_network import load_factor_extractor, sprite_colour
 from evaluation.inputs.run import Run
 from tests.support import processes
-from tests.support.evaluating import answer, lines, quickly, refused, self_contained
+from tests.support.evaluating import answer, lines, quickly, refused, self_contained, unmeasured
 from tests.support.training import finish
 from trainer.config.schema import GanConfig
 
@@ -237,7 +236,7 @@ def test_the_command_prints_a_table_keeps_a_record_and_the_page_shows_it(
     systems: dict[str, Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "idgan"
-    shutil.copytree(systems["idgan"], run, ignore=shutil.ignore_patterns("evaluation"))
+    unmeasured(systems["idgan"], run)
     first, again, other, prior = (
         finish(quickly(tmp_path / "logs", "control", run, *argv))
         for argv in ((), (), ("--seed", 1), ("--codes", "prior"))

@@ -24,7 +24,7 @@ from evaluation.fid.kid import squared_distance
 from evaluation.inputs.run import open_run
 from tests.support import processes
 from tests.support.data_sets import make_dsprites
-from tests.support.evaluating import answer, clean_fid, evaluate, pytorch_fid, random_inception, refused
+from tests.support.evaluating import answer, clean_fid, evaluate, pytorch_fid, random_inception, refused, unmeasured
 from tests.support.training import finish, train
 from trainer.checkpoints import published
 
@@ -42,8 +42,7 @@ def run(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
     """The run without what earlier evaluations left."""
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation", "logs"))
-    return tmp_path / "run"
+    return unmeasured(run, tmp_path / "run")
 
 
 def factor_net() -> extractors.FeatureNet:
@@ -104,7 +103,7 @@ def test_any_number_of_processes_gives_the_same_numbers(run: Path, tmp_path: Pat
     found = []
     for size in (1, 2, 3):
         copied = tmp_path / f"{size}"
-        shutil.copytree(run, copied, ignore=shutil.ignore_patterns("evaluation", "logs"))
+        unmeasured(run, copied)
         argv = ("fid", copied, "--samples", 200, "--of", "gan,vae", "--device", "cpu")
         record = ranks(size, argv, tmp_path / "logs")
         assert record["world_size"] == size
@@ -204,7 +203,7 @@ def test_the_reference_is_made_once_and_ahead_of_time(sprites: Path, run: Path, 
     assert answer(evaluate(tmp_path / "logs", "reference", data, "--samples", 100)) == made
     assert file.stat().st_mtime_ns == stamp
     copied = tmp_path / "run"
-    shutil.copytree(run, copied, ignore=shutil.ignore_patterns("evaluation", "logs"))
+    unmeasured(run, copied)
     config = copied / "config.yaml"
     config.write_text(config.read_text().replace(str(sprites), str(data)))
     by_itself = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100))

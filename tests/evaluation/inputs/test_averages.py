@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from evaluation.inputs.run import open_run
-from tests.support.evaluating import answer, evaluate, quickly, refused
+from tests.support.evaluating import answer, evaluate, quickly, refused, unmeasured
 from tests.support.training import finish, newest, train
 from trainer.checkpoints import ema_snapshots
 
@@ -92,9 +92,7 @@ def test_a_file_is_of_the_stage_in_which_it_was_reached(
 
 
 def test_pages_and_comparisons_keep_to_the_first_average(grown: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(grown, run)
-    shutil.rmtree(run / "evaluation", ignore_errors=True)
+    run = unmeasured(grown, tmp_path / "run")
     first = answer(evaluate(tmp_path / "logs", "fid", run, "--samples", 48))
     evaluate(tmp_path / "logs", "fid", run, "--samples", 48, "--of", "gan,untrained", "--ema", "sigma_rel_0.1")
     page = Path(answer(evaluate(tmp_path / "logs", "report", run))["page"]).read_text()

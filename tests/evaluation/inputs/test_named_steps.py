@@ -12,7 +12,7 @@ import torch
 from evaluation.inputs.run import GrownGenerator, open_run
 from evaluation.inputs.target import of_run
 from tests.support import processes
-from tests.support.evaluating import answer, evaluate, quickly, refused
+from tests.support.evaluating import answer, evaluate, quickly, refused, unmeasured
 from tests.support.training import finish, tensors, train
 from trainer.checkpoints import published
 from trainer.export import run_networks
@@ -105,7 +105,7 @@ def test_figures_of_an_older_step_lie_apart_and_the_page_stays_with_the_newest(r
 def test_pictures_of_an_earlier_checkpoint_say_so(run: Path, tmp_path: Path) -> None:
     """Drawn when it was the newest."""
     copy, aside = tmp_path / "gan", tmp_path / "newest"
-    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation"))
+    unmeasured(run, copy)
     (published.folder(copy) / NEW).rename(aside)
     evaluate(tmp_path / "logs", "figures", copy)
     aside.rename(published.folder(copy) / NEW)
@@ -115,7 +115,7 @@ def test_pictures_of_an_earlier_checkpoint_say_so(run: Path, tmp_path: Path) -> 
 
 def test_a_record_of_another_step_is_shown_where_there_is_no_other_and_says_so(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "gan"
-    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation"))
+    unmeasured(run, copy)
     old = answer(evaluate(tmp_path / "logs", "fid", copy, "--samples", 48, "--step", OLD))
     text = Path(answer(evaluate(tmp_path / "logs", "report", copy))["page"]).read_text()
     assert f"<td>{old['kinds']['gan']['fid']:.3g}</td>" in text
@@ -130,7 +130,7 @@ def test_an_unknown_step_is_refused_with_those_that_are_there(name: str, run: Pa
 
 def test_a_broken_step_is_refused_and_not_replaced_by_another(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "gan"
-    shutil.copytree(run, copy)
+    unmeasured(run, copy)
     broken = published.folder(copy) / NEW
     data = next(path for path in broken.iterdir() if path.suffix == ".distcp")
     data.write_bytes(b"\0" * data.stat().st_size)

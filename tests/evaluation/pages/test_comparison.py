@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from PIL import Image
 from evaluation import measure
 from tests.support import processes
 from tests.support.data_sets import hashes
-from tests.support.evaluating import answer, lines, quickly, refused, self_contained
+from tests.support.evaluating import answer, lines, quickly, refused, self_contained, unmeasured
 from tests.support.training import finish, train_system
 
 NAMES = {"idgan": "ID-GAN", "gan": "GAN", "infogan": "InfoGAN", "cgan": "cGAN", "factor_vae": "FactorVAE"}
@@ -25,12 +23,8 @@ Records = dict[tuple[str, str], list[str]]
 
 
 def copies(systems: dict[str, Path], folder: Path, *names: str) -> dict[str, Path]:
-    """Runs without their records; a checkpoint's files are links."""
-    for name in names:
-        shutil.copytree(
-            systems[name], folder / name, copy_function=os.link, ignore=shutil.ignore_patterns("evaluation")
-        )
-    return {name: folder / name for name in names}
+    """Runs without their records."""
+    return {name: unmeasured(systems[name], folder / name) for name in names}
 
 
 def compare(runs: dict[str, Path], out: Path, *more: object) -> processes.Running:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from evaluation.pages import charts, page
-from tests.support.evaluating import quickly
+from tests.support.evaluating import quickly, unmeasured
 from tests.support.training import finish
 
 NAME, ESCAPED = '<b>&"', "&lt;b&gt;&amp;&#34;"
@@ -38,7 +37,7 @@ class Parsed(HTMLParser):
 def run(systems: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A measured run in a folder of this name, which its exit file has as well."""
     folder = tmp_path_factory.mktemp("runs") / NAME
-    shutil.copytree(systems["gan"], folder, ignore=shutil.ignore_patterns("evaluation"))
+    unmeasured(systems["gan"], folder)
     exit_file = folder / "exit.json"
     exit_file.write_text(json.dumps(json.loads(exit_file.read_text()) | {"command": f"train run={NAME}"}))
     return folder

@@ -13,7 +13,7 @@ import trainer
 from common.errors import UserError
 from evaluation.inputs.run import open_run
 from tests.support import processes
-from tests.support.evaluating import answer, quickly, refused
+from tests.support.evaluating import answer, quickly, refused, unmeasured
 from tests.support.training import differences, finish, newest, train, train_system
 from trainer.checkpoints import published
 from trainer.export import write
@@ -123,9 +123,9 @@ def test_a_vaes_export_is_measured(exported: Path, vae: Path, sprites: Path, tmp
     reference = answer(finish(made))["file"]
     fid = answer(finish(quickly(tmp_path, "fid", exported, "--samples", 24, "--reference", reference)))
     assert [kind for kind, numbers in fid["kinds"].items() if isinstance(numbers, dict)] == ["vae"]
-    short = ("--protocol", "short")
+    short, run = ("--protocol", "short"), unmeasured(vae, tmp_path / "vae")
     of_run, of_export = (
-        answer(finish(quickly(tmp_path, "disentanglement", which, *short))) for which in (vae, exported)
+        answer(finish(quickly(tmp_path, "disentanglement", which, *short))) for which in (run, exported)
     )
     assert of_export["mig"] == of_run["mig"]
     assert of_export["encoder_sha256"] == of_run["encoder_sha256"]
@@ -133,8 +133,7 @@ def test_a_vaes_export_is_measured(exported: Path, vae: Path, sprites: Path, tmp
 
 def test_the_card_has_commands_cost_and_what_was_measured(vae: Path, sprites: Path, tmp_path: Path) -> None:
     """Of this checkpoint and this average, nothing else; every figure is a record's."""
-    run, out = tmp_path / "run", tmp_path / "out"
-    shutil.copytree(vae, run)
+    run, out = unmeasured(vae, tmp_path / "run"), tmp_path / "out"
     finish(export(run, tmp_path / "bare"))
     assert "Nothing has been measured of this checkpoint." in (tmp_path / "bare" / "README.md").read_text()
     score = answer(finish(quickly(tmp_path, "disentanglement", run, "--protocol", "short")))["mig"]["score"]
