@@ -247,7 +247,7 @@ def _make(source: Source, out: Path, settings: Settings, workers: int, on_bad: O
     from .output_folder import already_complete
     from .recipe import recipe_of
 
-    if already_complete(out, recipe_of(source, settings), source.listing_sha256):
+    if already_complete(out, recipe_of(source, settings), source):
         print_summary(out, manifest.load(out), "already complete")
     else:
         print_summary(out, make_set(source, settings, out, workers, skip_offenders=on_bad == "skip"), "wrote")

@@ -36,7 +36,7 @@ def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, sk
     offenders = _scan(source, workers)
     usable = _without_offenders(source, offenders, skip_offenders)
     recipe = recipe_of(usable, settings)
-    with claimed(out, recipe, usable.listing_sha256):
+    with claimed(out, recipe, usable):
         written = _write_shards(usable, settings, out, hash_recipe(recipe, usable), workers)
         top_labels = index.labels_of(index.join([shard.tables[settings.levels[0]] for shard in written]))
         made = Manifest(

@@ -14,14 +14,16 @@ from common.atomic_writes import publish
 from common.errors import UserError
 from data_shards.format import index, manifest
 from data_shards.format.manifest import UNFINISHED
+from data_shards.sources.base import Source
 
 
-def already_complete(out: Path, recipe: dict[str, Any], source_sha256: str) -> bool:
+def already_complete(out: Path, recipe: dict[str, Any], source: Source) -> bool:
     """Return whether DIR holds exactly this set. Raises UserError where it holds another, or this one with damage."""
     if not (out / manifest.FILE).exists():
         return False
     stored = manifest.load(out)
-    _refuse_other_recipe(out, stored.recipe | {"files": stored.source_sha256}, recipe | {"files": source_sha256})
+    found = {"files": stored.source_sha256, "count": stored.count + len(stored.skipped)}
+    _refuse_other_recipe(out, stored.recipe | found, recipe | _content(source))
     for resolution in stored.resolutions:
         index.load(out, stored.level(resolution))
         index.check_shards(out, stored.level(resolution))
@@ -30,7 +32,7 @@ def already_complete(out: Path, recipe: dict[str, Any], source_sha256: str) -> b
 
 
 @contextlib.contextmanager
-def claimed(out: Path, recipe: dict[str, Any], source_sha256: str) -> Iterator[None]:
+def claimed(out: Path, recipe: dict[str, Any], source: Source) -> Iterator[None]:
     """Hold DIR for one `make`: a new folder, or what an earlier run with the same recipe left unfinished.
 
     A second run at the same time is refused, because both would write into the same files. The system releases the lock
@@ -47,7 +49,7 @@ def claimed(out: Path, recipe: dict[str, Any], source_sha256: str) -> Iterator[N
             raise UserError(
                 f"--out is {out}: another `make` writes there; let it end, or choose another folder"
             ) from None
-        _begin_or_continue(out, stored_recipe, recipe | {"files": source_sha256})
+        _begin_or_continue(out, stored_recipe, recipe | _content(source))
         yield
 
 
@@ -61,10 +63,18 @@ def _begin_or_continue(out: Path, stored_recipe: Path, wanted: dict[str, Any]) -
         stale.unlink()
 
 
+def _content(source: Source) -> dict[str, Any]:
+    return {"files": source.listing_sha256, "count": len(source.names)}
+
+
 def _refuse_other_recipe(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    changed = [f"{k}: {old.get(k)} there, {new.get(k)} now" for k in sorted(old | new) if old.get(k) != new.get(k)]
+    old = {"count": new["count"]} | old  # an older version left no count in an unfinished set
+    changed = {key for key in old | new if old.get(key) != new.get(key)}
+    if "count" in changed:
+        changed.discard("files")  # a hash that says the same in fewer words
     if changed:
+        told = "; ".join(f"{key}: {old.get(key)} there, {new.get(key)} now" for key in sorted(changed))
         raise UserError(
-            f"--out is {out}: it holds a set made with another recipe ({'; '.join(changed)}); "
+            f"--out is {out}: it holds a set made with another recipe ({told}); "
             "give the same options, choose another folder, or delete it"
         )

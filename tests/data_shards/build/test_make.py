@@ -116,7 +116,7 @@ def test_a_second_make_in_one_folder_is_refused_while_the_first_writes(tmp_path:
     args = ["make", "dsprites", "--count", 48, "--samples-per-shard", 16, "--workers", 1, "--out", tmp_path / "set"]
     source = dsprites(48, 64)
     settings = Settings((64,), Codec(), 16)
-    with claimed(tmp_path / "set", recipe_of(source, settings), source.listing_sha256):
+    with claimed(tmp_path / "set", recipe_of(source, settings), source):
         (tmp_path / "set/64").mkdir()
         live = tmp_path / "set/64/00000.tar.tmp"
         live.write_bytes(b"in progress")
@@ -140,6 +140,22 @@ def test_the_manifest_is_the_last_file(tmp_path: Path, monkeypatch: pytest.Monke
     make_dsprites(tmp_path / "set")
     assert published[-2:] == ["index.npz", "manifest.json"]
     assert published.count("manifest.json") == 1
+
+
+def test_a_set_of_another_size_is_refused_with_both_counts(tmp_path: Path) -> None:
+    """A complete one, an unfinished one, and one begun before the count was kept: only the listing's hash is told."""
+    out, source = make_dsprites(tmp_path / "set"), dsprites(48, 64)
+    more = ("--count", 64, "--samples-per-shard", 16, "--workers", 1)
+    refused(run("make", "dsprites", "--out", out, *more), f"--out is {out}", "(count: 48 there, 64 now)")
+    half = tmp_path / "half"
+    with claimed(half, recipe_of(source, Settings((64,), Codec(), 16)), source):
+        pass
+    refused(run("make", "dsprites", "--out", half, *more), f"--out is {half}", "(count: 48 there, 64 now)")
+    begun = json.loads((half / ".parts/recipe.json").read_text())
+    del begun["count"]
+    (half / ".parts/recipe.json").write_text(json.dumps(begun))
+    refused(run("make", "dsprites", "--out", half, *more), f"(files: {source.listing_sha256} there, ")
+    assert run("make", "dsprites", "--out", half, "--count", 48, *more[2:]).code == 0
 
 
 def test_a_complete_set_is_left_alone(tmp_path: Path) -> None:
