@@ -62,7 +62,7 @@ except `python -m trainer settle`, which is for job scripts.
 UNITS = {
     **dict.fromkeys(("resolution", "start_resolution", "from_resolution"), "px"),
     **dict.fromkeys(("batch_size", "micro_batch"), "images"),
-    **dict.fromkeys(("nf", "nf_max", "generator_nf"), "channels"),
+    **dict.fromkeys(("nf", "nf_max", "nf_min", "generator_nf"), "channels"),
     **dict.fromkeys(("c_dim", "s_dim"), "dimensions"),
     **dict.fromkeys(("processes", "workers"), "processes"),
     "information": "nats",

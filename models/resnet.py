@@ -44,9 +44,12 @@ def block_resolutions(resolution: int) -> list[int]:
     return [MIN_RESOLUTION * 2**k for k in range(int(levels) + 1)]
 
 
-def width(resolution: int, at: int, nf: int, nf_max: int) -> int:
-    """Return the channels that enter G's ResBlock, and leave D's, at `at` px: min(nf * resolution / at, nf_max)."""
-    return min(nf * resolution // at, nf_max)
+def width(resolution: int, at: int, nf: int, nf_max: int, nf_min: int = 1) -> int:
+    """Return the channels that enter G's ResBlock, and leave D's, at `at` px.
+
+    nf * resolution / at, from nf_min (not the authors'; for small networks of many resolutions) to nf_max.
+    """
+    return min(max(nf * resolution // at, nf_min), nf_max)
 
 
 Resample = Literal["none", "up", "down"]
@@ -143,12 +146,15 @@ class Generator(nn.Module):
         channels: int = 3,
         start_resolution: int | None = None,
         skips: bool = False,
+        nf_min: int = 1,
     ) -> None:
         super().__init__()
         self.resolution, self.start, self.skips = resolution, start_resolution or resolution, skips
         self.block_resolutions = sides = block_resolutions(resolution)
-        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in sides}  # leaves the block at r
-        outer = {r: width(resolution, r, nf, nf_max) for r in sides}  # enters it
+        inner = {
+            r: width(resolution, min(2 * r, resolution), nf, nf_max, nf_min) for r in sides
+        }  # leaves the block at r
+        outer = {r: width(resolution, r, nf, nf_max, nf_min) for r in sides}  # enters block r
         self.first = (outer[MIN_RESOLUTION], MIN_RESOLUTION, MIN_RESOLUTION)
         self.fc = nn.Linear(z_dim, math.prod(self.first))
         up: dict[int, Resample] = {r: "up" if r > MIN_RESOLUTION else "none" for r in sides}
@@ -213,12 +219,15 @@ class Discriminator(nn.Module):
         c_dim: int = 0,
         start_resolution: int | None = None,
         skips: bool = False,
+        nf_min: int = 1,
     ) -> None:
         super().__init__()
         self.resolution, self.start, self.skips = resolution, start_resolution or resolution, skips
         self.block_resolutions = sides = block_resolutions(resolution)[::-1]
-        inner = {r: width(resolution, min(2 * r, resolution), nf, nf_max) for r in sides}  # enters the block at r
-        outer = {r: width(resolution, r, nf, nf_max) for r in sides}  # leaves it
+        inner = {
+            r: width(resolution, min(2 * r, resolution), nf, nf_max, nf_min) for r in sides
+        }  # enters the block at r
+        outer = {r: width(resolution, r, nf, nf_max, nf_min) for r in sides}  # leaves block r
         with_images = [r for r in sides if r >= self.start]
         self.from_rgb = nn.ModuleDict({str(r): Conv2d(channels, inner[r], 3, padding=1) for r in with_images})
         down: dict[int, Resample] = {r: "down" if r > MIN_RESOLUTION else "none" for r in sides}

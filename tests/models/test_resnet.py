@@ -59,6 +59,18 @@ def test_the_widths_at_1024_px() -> None:
     assert entering == [512, 512, 512, 512, 256, 128, 64, 32, 16]
 
 
+def test_no_block_is_narrower_than_nf_min() -> None:
+    """A small network that grows to 1024 px: its widths up to 64 px are those of one of 64 px with nf 16."""
+    with torch.device("meta"):
+        G, D = Generator(1024, 1, 128, 5, nf_min=8), Discriminator(1024, 1, 128, nf_min=8)
+        small = Generator(64, 16, 128, 5)
+    entering = [block.conv_0.in_channels for block in G.blocks.values() if isinstance(block, ResBlock)]
+    assert entering == [128, 128, 64, 32, 16, 8, 8, 8, 8]
+    leaving = [block.conv_1.out_channels for block in D.blocks.values() if isinstance(block, ResBlock)]
+    assert leaving == entering[::-1]
+    assert entering[:5] == [block.conv_0.in_channels for block in small.blocks.values() if isinstance(block, ResBlock)]
+
+
 def plain_block(w: Weights, name: str, x: Tensor) -> Tensor:
     """A ResBlock written out."""
     h = F.conv2d(F.leaky_relu(x, 0.2), w[f"{name}.conv_0.weight"], w[f"{name}.conv_0.bias"], padding=1)

@@ -34,7 +34,11 @@ RENAMED = (  # in 0.2.0
     Renamed("beta", "course", "schedule"),
 )
 # By the stage of the config, key.path: the value that it has in runs from before it existed.
-ADDED: dict[type[Settings], dict[str, Any]] = {VaeConfig: {"autocast": "none"}, GanConfig: {"growth.warm_start": False}}
+ADDED: dict[type[Settings], dict[str, Any]] = {
+    VaeConfig: {"autocast": "none"},
+    GanConfig: {"growth.warm_start": False, "network.nf_min": 1},
+}
+OF_KIND = {"network.nf_min": "resnet"}  # an added setting that a group has where its `name` is this
 
 
 def new_name(key: str) -> str | None:
@@ -97,14 +101,18 @@ def _replaced(key: str, group: str, old: str, new: str) -> str | None:
 
 
 def _is_settled(key: str, flat: Mapping[str, Any]) -> bool:
-    """Return whether flat settings have a key, or have null for one of its groups, which then has no keys."""
+    """Return whether flat settings have a key, or a group that cannot: it is null, or of another kind."""
     parts = key.split(".")
+    if flat.get(f"{parts[0]}.name") != OF_KIND.get(key, flat.get(f"{parts[0]}.name")):
+        return True
     return any(".".join(parts[:length]) in flat for length in range(1, len(parts) + 1))
 
 
 def _add(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a key of nested settings, unless it is there or one of its groups is null."""
+    """Set a key of nested settings, unless it is there or one of its groups is null or of another kind."""
     *groups, last = key.split(".")
+    if key in OF_KIND and (values.get(groups[0]) or {}).get("name") != OF_KIND[key]:
+        return
     for group in groups:
         values = values.setdefault(group, {})
         if not isinstance(values, dict):

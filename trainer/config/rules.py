@@ -161,6 +161,10 @@ def _shape(c: GanConfig) -> list[str]:
             f"network.generator_nf: {c.network.generator_nf} is above nf_max {c.network.nf_max}; set nf_max higher or "
             "generator_nf lower"
         )
+    if c.network.nf_min > c.network.nf_max:
+        problems.append(
+            f"network.nf_min: {c.network.nf_min} is above nf_max {c.network.nf_max}; set nf_max higher or nf_min lower"
+        )
     if c.checkpointing and c.checkpointing.from_resolution > c.resolution:
         problems.append(
             f"checkpointing.from_resolution: {c.checkpointing.from_resolution} is above resolution {c.resolution}, so "

@@ -162,6 +162,7 @@ class ResNetConfig(Settings):
     name: Literal["resnet"] = "resnet"
     nf: Count = Field(64, description="channels at full resolution; they double with every halving of the resolution")
     nf_max: Count = Field(512, description="most channels of any layer")
+    nf_min: Count = Field(1, description="fewest channels of any ResBlock, for small networks of many resolutions")
     generator_nf: Count | None = Field(None, description="nf of the generator alone (Table A.5: 128); null is nf")
 
 

@@ -53,7 +53,7 @@ def _remedy(estimator: Estimator, config: GanConfig, need: Need, free: int) -> s
 def _narrower(network: ResNetConfig) -> Iterator[ResNetConfig]:
     """Yield networks of half the width, again and again, down to nf = 1."""
     while network.nf > 1:
-        halves = {"nf": network.nf // 2, "nf_max": max(network.nf_max // 2, 1)}
+        halves = {"nf": network.nf // 2, "nf_max": max(network.nf_max // 2, 1), "nf_min": 1}
         if network.generator_nf:
             halves["generator_nf"] = max(network.generator_nf // 2, 1)
         network = network.model_copy(update=halves)

@@ -43,7 +43,8 @@ def generator_arguments(config: GanConfig, channels: int) -> dict[str, Any]:
     if not isinstance(network, ResNetConfig):
         return inputs
     sizes = {"resolution": config.resolution, "nf": network.generator_nf or network.nf, "nf_max": network.nf_max}
-    return {**sizes, **inputs, "start_resolution": _start(config), "skips": _skips(config)}
+    grows = {"start_resolution": _start(config), "skips": _skips(config)}
+    return {**sizes, **inputs, **grows, "nf_min": network.nf_min}
 
 
 def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discriminator:
@@ -54,7 +55,8 @@ def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discr
         return ConvDiscriminator(channels, c_dim)
     bottleneck = config.bottleneck is not None
     size = (config.resolution, shape.nf, shape.nf_max)
-    return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, _start(config), _skips(config)))
+    grows = (_start(config), _skips(config))
+    return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, *grows, shape.nf_min))
 
 
 def _checkpointed(config: GanConfig, network: N) -> N:

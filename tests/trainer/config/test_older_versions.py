@@ -41,6 +41,15 @@ def test_flat_settings_get_the_names_of_today() -> None:
     assert older_versions.today({"s_dim": 8, "growth": None}) == {"s_dim": 8, "growth": None}
 
 
+def test_a_setting_of_one_kind_of_network_is_given_to_that_kind_alone() -> None:
+    conv, resnet = {"network.name": "conv", "growth": None}, {"network.name": "resnet", "growth": None}
+    assert older_versions.today(conv) == conv
+    assert older_versions.today(resnet) == resnet | {"network.nf_min": 1}
+    for name, more in (("conv", {}), ("resnet", {"nf_min": 1})):
+        told = older_versions.today_nested({"s_dim": 8, "network": {"name": name}, "growth": None}, FILE)
+        assert told["network"] == {"name": name} | more
+
+
 def test_no_other_key_is_renamed() -> None:
     for key in ("schedule.total_kimg", "growth.fade_kimg", "lr_course", "beta.course_of", "q.beta.course", "beta"):
         assert older_versions.new_name(key) is None

@@ -244,6 +244,7 @@ IMPOSSIBLE = [
     (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 is 0; set r1_interval=1"),
     (["network.nf=16"], "network.nf: 16 is above nf_max 8"),
     (["network.generator_nf=16"], "network.generator_nf: 16 is above nf_max 8"),
+    (["network.nf_min=16"], "network.nf_min: 16 is above nf_max 8"),
     (["autocast=bfloat16", "precision=float64"], "autocast: bfloat16 and precision: float64 contradict each other"),
     (["ema.averages=[{decay: 2}]"], "ema.averages.0.decay: found 2"),
     (["network.nff=8"], "network.nff: unknown key (value 8); did you mean network.nf?"),
