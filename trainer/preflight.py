@@ -28,10 +28,12 @@ from trainer.stages.gan import GanInputs, GanStage, GanTraining
 from trainer.stages.vae import VaeStage, vae_phases
 from trainer.steps.schedule import Phase
 
+from .checkpoints import initial_networks, published
+from .checkpoints.initial_networks import InitialNetworks
 from .encoders import frozen
 from .memory import estimate, fit, free_memory
 from .resume import FROM_SCRATCH, ResumePoint
-from .steps import compilation, schedule
+from .steps import compilation, networks, schedule
 from .steps.autocast import warn_if_emulated
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,9 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     encoder = None if vae is None else problems.collect(lambda: _load_encoder(vae, start))
     if encoder:
         problems.messages += _encoder_problems(config, encoder, data)
+    initial = problems.collect(lambda: _initial_networks(config, start))
+    if data and initial:
+        problems.messages += _start_from(initial, config, data.channels, world)
     if data and not problems.messages:  # else the step cannot be tried
         problems.messages += _memory_problems(config, data.channels, encoder, world, start)
     if data:
@@ -88,7 +93,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
         problems.messages += _useless_settings(config, data)
     problems.raise_any()
     assert data is not None
-    return GanInputs(data, encoder, phases[0].first)
+    return GanInputs(data, encoder, phases[0].first, initial)
 
 
 def split_problems(config: RunConfig, phases: Sequence[Phase], world: World) -> list[str]:
@@ -167,6 +172,35 @@ def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Da
             f"vae: {config.vae} sees {encoder.channels} channels, the data {data.channels}; train stage 1 on the same "
             "data.path and data.variant"
         )
+    return problems
+
+
+def _initial_networks(config: GanConfig, start: ResumePoint) -> InitialNetworks | None:
+    """Read the networks that a run starts from; where it resumes, only what is recorded of them."""
+    if config.init_from is None:
+        return None
+    if not start.images_seen or start.run is None:
+        return initial_networks.load(config.init_from)
+    step = published.newest(start.run)
+    sha256 = published.read_manifest(step)["facts"].get("init_from") if step else None
+    return InitialNetworks(config.init_from, sha256, {}, "") if sha256 else None
+
+
+def _start_from(initial: InitialNetworks, config: GanConfig, channels: int, world: World) -> list[str]:
+    """Log what a new run takes of other networks, and list what does not fit."""
+    if not initial.tensors:
+        return []
+    with torch.device("meta"):
+        made: dict[str, nn.Module] = {
+            "generator": networks.generator(config, channels),
+            "discriminator": networks.discriminator(config, channels),
+        }
+        if config.optimizer_q is not None:
+            made["q"] = networks.joint_q(config, channels)
+    wanted = {f"{which}.{name}": t.shape for which, network in made.items() for name, t in network.state_dict().items()}
+    problems = initial_networks.problems(initial, wanted)
+    if world.is_main and not problems:
+        log.info(initial_networks.report(initial, wanted))
     return problems
 
 

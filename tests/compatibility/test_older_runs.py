@@ -56,7 +56,11 @@ class Meaning(NamedTuple):
 # A change that adds a setting adds it here, by the command that has it.
 ADDED_KEYS: dict[str, dict[str, Meaning]] = {
     "vae": {"autocast": Meaning("none", "bfloat16", ("precision=float32",))},
-    "gan": {"growth.warm_start": Meaning(False, True), "network.nf_min": Meaning(1, 2)},
+    "gan": {
+        "init_from": Meaning(None, "runs/vae"),
+        "growth.warm_start": Meaning(False, True),
+        "network.nf_min": Meaning(1, 2),
+    },
 }
 # A setting that v0.1 had, which is tested alike: whatever ADDED_KEYS holds.
 HAD_KEYS = {"vae": {"likelihood": Meaning("bernoulli", "gaussian")}, "gan": {}}

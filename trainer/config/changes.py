@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# Settings that the tensors of a checkpoint depend on: they fit no other value.
-_SHAPES = frozenset(
+# Settings that the tensors of a checkpoint depend on: they fit no other value, or mean something else with one.
+_TENSORS = frozenset(
     {"c_dim", "s_dim", "resolution", "code_loss", "d_sees_code", "precision", "ema.averages", "growth.start_resolution"}
-    | {"bottleneck", "growth"}
+    | {"bottleneck", "growth", "growth.warm_start", "init_from"}
 )
 
 
@@ -31,7 +31,7 @@ class Change(NamedTuple):
             return name in ("", "name")
         if group in ("bottleneck", "growth") and name and (self.old is None or self.new is None):
             return True
-        return group == "network" or self.key in _SHAPES or self.key == "bottleneck.beta"
+        return group == "network" or self.key in _TENSORS or self.key == "bottleneck.beta"
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:

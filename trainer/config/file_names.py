@@ -1,4 +1,4 @@
-"""Names of the files that hold an encoder: beside a run's checkpoints, and in an export."""
+"""Names of the files that hold networks: beside a run's checkpoints, and in an export."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from __future__ import annotations
 VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
 
 # Of an export; see trainer/export/exported_model.py.
-METADATA = "export.json"
+METADATA, GENERATOR = "export.json", "generator.safetensors"
 ENCODER, OWN_ENCODER = "encoder.safetensors", "encoder.pt2"

@@ -103,6 +103,9 @@ class GanConfig(RunConfig):
     vae: Path | None = may_change(
         None, description="frozen encoder q: a run of stage 1, an export, a vae.safetensors, or your own encoder.pt2"
     )
+    init_from: Path | None = Field(
+        None, description="networks that the run starts from: a run of stage 2, or an export (whose D starts fresh)"
+    )
     code_source: Literal["none", "prior", "posterior"] = Field(
         "posterior", description="no c, c ~ N(0, I) (prior), or c ~ q(c|x) of the batch's reals by the frozen q"
     )

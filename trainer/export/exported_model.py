@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from common.errors import UserError, first_line
 from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
-from trainer.config.file_names import ENCODER, METADATA, OWN_ENCODER
+from trainer.config.file_names import ENCODER, GENERATOR, METADATA, OWN_ENCODER
 
 FORMAT = 1
-CONFIG, GENERATOR, BANK, CARD = "config.yaml", "generator.safetensors", "bank.safetensors", "README.md"
+CONFIG, BANK, CARD = "config.yaml", "bank.safetensors", "README.md"
 EncoderKind = Literal["none", "vae", "own", "joint"]
 
 

@@ -205,7 +205,7 @@ def _files(metadata: ExportMetadata, parts: Parts, data: Data | None) -> dict[st
     kind, q, content = parts.encoder
     files = {file_names.METADATA: metadata.to_json()}
     if parts.generator is not None:
-        files[exported_model.GENERATOR] = _safetensors(parts.generator)
+        files[file_names.GENERATOR] = _safetensors(parts.generator)
     if content:
         files[file_names.OWN_ENCODER if kind == "own" else file_names.ENCODER] = content
     if data:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from common.random_numbers import Purpose, normal
 from data_shards.read.loader import Batch
 from models import CodeEncoder, in_chunks, sample_posterior
+from trainer.checkpoints import initial_networks
 from trainer.checkpoints.ema_snapshots import Snapshots
+from trainer.checkpoints.initial_networks import InitialNetworks
 from trainer.checkpoints.state import State
 from trainer.config.schema import GanConfig
 from trainer.distributed.engines.choice import engine
@@ -35,19 +37,22 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class GanInputs(NamedTuple):
-    """The inputs of stage 2: the reals, and the encoder that gives the code, or None where no code is a posterior's.
+    """The inputs of stage 2.
 
-    checked_from: the clock from which on the inputs were checked; what earlier phases need was not.
+    frozen_encoder: gives the code, or None where no code is a posterior's; checked_from: the clock from which on the
+    inputs were checked; what earlier phases need was not; initial: the networks that the run starts from, or None.
     """
 
     data: Data
     frozen_encoder: FrozenEncoder | None
     checked_from: int
+    initial: InitialNetworks | None
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What a resume must find unchanged: hashes of the data and of the encoder."""
-        return self.data.identity | ({"vae": self.frozen_encoder.sha256} if self.frozen_encoder else {})
+        """What a resume must find unchanged: hashes of the data, the encoder and the networks that it started from."""
+        vae = {"vae": self.frozen_encoder.sha256} if self.frozen_encoder else {}
+        return self.data.identity | vae | ({"init_from": self.initial.sha256} if self.initial else {})
 
 
 class GanTraining:
@@ -128,12 +133,14 @@ class GanStage(GanTraining):
     """
 
     def __init__(self, config: GanConfig, world: World, inputs: GanInputs) -> None:
-        self.data, self.frozen_encoder, self.checked_from = inputs
+        self.data, self.frozen_encoder, self.checked_from, initial = inputs
         self.input_identity = inputs.identity
         encoder = None
         if self.frozen_encoder:
             encoder = self.frozen_encoder.to(world.device, DTYPES[config.precision])
         super().__init__(config, world, self.data.channels, encoder)
+        if initial:
+            initial_networks.fill(self.state, initial)
 
     @torch.no_grad()
     def samples(self, now: Now) -> Tensor:

@@ -1,0 +1,150 @@
+"""A run that starts from the networks of another run or of an export: what is taken, what is fresh, what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+import trainer
+from tests.reference import plain
+from tests.support import processes
+from tests.support.evaluating import refused
+from tests.support.training import differences, finish, newest, tensors, train
+from tests.trainer.distributed import contract
+from trainer.checkpoints import initial_networks, published
+from trainer.checkpoints.initial_networks import InitialNetworks
+from trainer.checkpoints.state import State
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
+from trainer.distributed.world import connect, disconnect
+from trainer.steps.networks import generator
+
+SMALL: dict[str, Any] = {"resolution": 16, "network": "{name: resnet, nf: 4, nf_max: 8}", "s_dim": 3, "code_weight": 1}
+LARGE = SMALL | {  # its widths up to 16 px are the same
+    "resolution": 32,
+    "network": "{name: resnet, nf: 2, nf_max: 8, nf_min: 4}",
+    "growth": "{start_resolution: 16, phase_kimg: 0.016, fade_kimg: 0.032, warm_start: true}",
+    "ema.averages": "[{decay: 0.999999}, {sigma_rel: 0.1}]",
+}
+NETWORKS = ("generator", "discriminator")
+
+
+@pytest.fixture(scope="module")
+def source(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GAN of 16 px after three iterations, with two averages, and a bottleneck-less D."""
+    run = tmp_path_factory.mktemp("source") / "run"
+    finish(train("gan", sprites, run, 3, vae=vae, **SMALL, **{"ema.averages": "[{decay: 0.9}, {decay: 0.999999}]"}))
+    return run
+
+
+def at(run: Path, images_seen: int) -> dict[str, Tensor]:
+    return tensors(published.folder(run) / published.name_of(images_seen))
+
+
+def drawn(run: Path, state: dict[str, Tensor], kind: str, side: int) -> Tensor:
+    G = generator(load_config(GanConfig, run / "config.yaml"), 1)
+    G.load_state_dict({n.removeprefix(f"{kind}."): t for n, t in state.items() if n.startswith(f"{kind}.")})
+    z = torch.randn(8, 13, generator=torch.Generator().manual_seed(0))
+    return G(z, side)
+
+
+def test_a_larger_network_goes_on_from_a_smaller_one(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """With a rate of 0 it still draws what the source draws, by its own averages; what it adds is untrained.
+
+    Clock and optimizers are fresh, and a resume, for which the source may be gone, is that of an undisturbed run.
+    """
+    still = {"optimizer_g.lr": 1e-30, "optimizer_d.lr": 1e-30, "bottleneck": "{}", "vae": vae}
+    first = finish(train("gan", sprites, tmp_path / "still", 1, init_from=source, **LARGE, **still))
+    for words in (f"init_from: {source}: ", "generator.blocks.32", "discriminator.bottleneck start fresh"):
+        assert words in first.err
+    before, after = newest(source), at(tmp_path / "still", 16)
+    for kind, of in (
+        ("generator", "generator"),
+        ("ema.decay_0.999999", "ema.decay_0.999999"),
+        ("ema.sigma_rel_0.1", None),
+    ):
+        expected = drawn(source, before, of or "generator", 16)  # the first iteration of a power average copies G
+        torch.testing.assert_close(drawn(tmp_path / "still", after, kind, 16), expected, rtol=0, atol=1e-5)
+    assert not torch.equal(before["ema.decay_0.999999.fc.weight"], before["ema.decay_0.9.fc.weight"])
+    assert int(after["images_seen"]) == 16
+    assert not any(after[name].any() for name in after if ".square_avg." in name and ".blocks.32." in name)
+
+
+def test_it_resumes_without_its_source(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "source"
+    shutil.copytree(source, moved)
+    more = LARGE | {"vae": vae, "init_from": moved}
+    finish(train("gan", sprites, tmp_path / "straight", 6, **more))
+    finish(train("gan", sprites, tmp_path / "run", 2, **more))
+    moved.rename(tmp_path / "gone")
+    finish(train("gan", sprites, tmp_path / "run", 6, **more))
+    assert not differences(newest(tmp_path / "straight"), newest(tmp_path / "run"))
+    step = published.newest(tmp_path / "run")
+    assert step is not None
+    assert published.read_manifest(step)["facts"]["init_from"] == initial_networks.load(source).sha256
+    for other in ("null", source):
+        refused(train("gan", sprites, tmp_path / "run", 7, **more | {"init_from": other}), "init_from: was ")
+
+
+def test_an_export_gives_its_generator_to_all(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    finish(processes.command("trainer", ["export", source, tmp_path / "export"], tmp_path / "logs"))
+    still = {"optimizer_g.lr": 1e-30, "optimizer_d.lr": 1e-30, "vae": vae, "init_from": tmp_path / "export"}
+    told = finish(train("gan", sprites, tmp_path / "run", 1, **SMALL, **still)).err
+    assert "discriminator start fresh" in told
+    weights = trainer.load(tmp_path / "export").generator.state_dict()
+    for name, tensor in weights.items():
+        for kind in ("generator", "ema.decay_0.999"):
+            torch.testing.assert_close(at(tmp_path / "run", 16)[f"{kind}.{name}"], tensor, rtol=1e-6, atol=1e-7)
+
+
+def test_what_does_not_fit_is_listed_whole(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    def start(**more: Any) -> processes.Running:
+        return train("gan", sprites, tmp_path / "run", 1, **SMALL | {"init_from": source, "vae": vae} | more)
+
+    wide = "generator.blocks.4.conv_0.weight is 8 x 8 x 3 x 3 there, 8 x 9 x 3 x 3 in this config"
+    refused(start(network="{name: resnet, nf: 4, nf_max: 9}", s_dim=4), wide, "generator.fc.weight is", "judge.linear")
+    refused(start(network="{name: conv}", resolution=64), "has no generator.layers.0.weight", "discriminator.layers")
+    refused(start(init_from=vae), "init_from", "has no generator; name a run of `python -m trainer gan`")
+    refused(start(init_from=tmp_path), f"init_from: {tmp_path}: is no export and holds no usable checkpoint")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def child(strategy: str, folder: str) -> None:
+    """Start a step from given tensors; leave what it then holds."""
+    world = connect("cpu", 2)
+    step = contract.step_of(contract.config_of(strategy), False, torch.float32, world)
+    state = State()
+    for part in (step.g, step.d, step.averages):
+        state.add(part)
+    given = torch.load(f"{folder}/given.pt")
+    initial_networks.fill(state, InitialNetworks(Path("given"), "", given, "other"))
+    held = {n: (t.full_tensor() if isinstance(t, DTensor) else t) for n, t in state.state_dict().items()}
+    if world.rank == 0:
+        torch.save({name: t.clone() for name, t in held.items()}, f"{folder}/held.pt")
+    disconnect()
+
+
+@pytest.mark.parametrize("strategy", contract.STRATEGIES)
+def test_every_strategy_takes_whole_tensors(strategy: str, tmp_path: Path) -> None:
+    """Those of G, D and an average of another name; the optimizers keep their zeros."""
+    alone = contract.step_of(contract.config_of("ddp"), False, torch.float32, plain.ALONE)
+    state = alone.g.state_dict() | alone.d.state_dict() | alone.averages.state_dict()
+    (average,) = {name.rpartition(".fc.weight")[0] for name in state if name.startswith("ema.") and ".fc.w" in name}
+    given = {n: torch.randn_like(t) for n, t in state.items() if n.partition(".")[0] in NETWORKS}
+    ema = {n.replace(average, "ema.other"): torch.randn_like(t) for n, t in state.items() if n.startswith("ema.")}
+    torch.save(given | ema, tmp_path / "given.pt")
+    contract.run(child, tmp_path, strategy)
+    held = torch.load(tmp_path / "held.pt")
+    assert held.keys() == state.keys()
+    for name, tensor in held.items():
+        if name.startswith("optimizer."):
+            assert not tensor.any(), name
+        else:
+            expected = given[name] if name in given else ema[name.replace(average, "ema.other")]
+            assert torch.equal(tensor, expected), name

@@ -1,0 +1,139 @@
+"""Networks that a new run starts from (`init_from`): those of another run's newest checkpoint, or of an export.
+
+What both have is taken; blocks of higher resolutions, image layers and D's bottleneck may be new. Clock, optimizers and
+D of an export, which has none, start fresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from common.errors import UserError, first_line
+from trainer.config.file_names import GENERATOR, METADATA
+from trainer.config.sections import EmaConfig
+
+from . import published
+from .load import load_tensors
+from .state import State
+
+NETWORKS = ("generator", "discriminator", "q", "ema")
+AVERAGE = re.compile(r"ema\.(?P<name>.+?)\.(?P<parameter>(?:fc|blocks|to_rgb|layers)\..+)")
+MAY_BE_NEW = re.compile(
+    r"generator\.(?:blocks|to_rgb)\.\d+|discriminator\.(?:(?:blocks|from_rgb)\.\d+|bottleneck|judge\.projection)"
+)
+
+
+@dataclass(frozen=True)
+class InitialNetworks:
+    """Trained networks by the names that a checkpoint gives their tensors.
+
+    source: the folder that they come from; sha256: of names and values; tensors: whole, on the CPU, none where a run
+    resumes, which has taken them; average: of the source, what averages that it has not start as.
+    """
+
+    source: Path
+    sha256: str
+    tensors: dict[str, Tensor]
+    average: str
+
+    def tensor(self, name: str) -> Tensor | None:
+        """Return what a tensor of a checkpoint starts as, None where it starts fresh."""
+        match = AVERAGE.fullmatch(name)
+        if name in self.tensors or match is None:
+            return self.tensors.get(name)
+        return self.tensors.get(f"ema.{self.average}.{match['parameter']}")
+
+
+def load(path: Path) -> InitialNetworks:
+    """Read the networks of a run's newest checkpoint, or of an export. Raises a UserError where there are none."""
+    tensors, average = _of_export(path) if (path / METADATA).is_file() else _of_run(path)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.contiguous().numpy().tobytes())
+    return InitialNetworks(path, digest.hexdigest(), tensors, average)
+
+
+def problems(initial: InitialNetworks, wanted: Mapping[str, torch.Size]) -> list[str]:
+    """List what of the source does not fit. wanted: shapes of G, D and q by the names of a checkpoint."""
+    found, have = [], {name.partition(".")[0] for name in initial.tensors}
+    for name, shape in wanted.items():
+        tensor = initial.tensor(name)
+        if tensor is not None and tensor.shape != shape:
+            there, here = (" x ".join(map(str, s)) for s in (tensor.shape, shape))
+            found.append(f"init_from: {initial.source}: {name} is {there} there, {here} in this config")
+        if tensor is None and name.partition(".")[0] in have and not MAY_BE_NEW.match(name):
+            found.append(f"init_from: {initial.source}: has no {name}, which this config's network has")
+    return found
+
+
+def fill(state: State, initial: InitialNetworks) -> None:
+    """Write the source's networks into a fresh state. All processes call it together."""
+    tensors = state.state_dict()
+    for name, like in tensors.items():
+        value = initial.tensor(name)
+        if value is not None:
+            tensors[name] = _laid_out(value, like)
+    state.load_state_dict(tensors)
+
+
+def report(initial: InitialNetworks, wanted: Mapping[str, torch.Size]) -> str:
+    """Say how many tensors a run takes, and which modules start fresh."""
+    fresh = dict.fromkeys(_module(name) for name in wanted if initial.tensor(name) is None)
+    taken = sum(initial.tensor(name) is not None for name in wanted)
+    what = f"init_from: {initial.source}: {taken} of {len(wanted)} tensors of the networks are taken"
+    return what + (f"; {', '.join(fresh)} start fresh" if fresh else "")
+
+
+def _module(name: str) -> str:
+    """Return a block or layer that a tensor belongs to, or its network where that has no such names."""
+    match = MAY_BE_NEW.match(name)
+    return match[0] if match else name.partition(".")[0]
+
+
+def _of_run(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return (tensors, the name of the first average)."""
+    step = published.newest(path)
+    if step is None:
+        raise UserError(f"init_from: {path}: is no export and holds no usable checkpoint; name a run of stage 2")
+    stored = FileSystemReader(step).read_metadata().state_dict_metadata
+    shapes = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype, device="cpu")
+        for name, entry in stored.items()
+        if isinstance(entry, TensorStorageMetadata) and name.partition(".")[0] in NETWORKS
+    }
+    if not any(name.startswith("generator.") for name in shapes):
+        raise UserError(f"init_from: {path}: has no generator; name a run of `python -m trainer gan`")
+    averages = EmaConfig(averages=published.read_manifest(step)["config"]["ema.averages"]).averages
+    try:
+        return load_tensors(step, shapes), averages[0].name
+    except UserError as error:
+        raise UserError(f"init_from: {path}: checkpoint {step.name} {error}; remove it, or name another run") from None
+
+
+def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
+    if not (path / GENERATOR).is_file():
+        raise UserError(f"init_from: {path}: is an export of stage 1, which has no generator; name one of stage 2")
+    try:
+        generator = load_file(path / GENERATOR)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"init_from: {path / GENERATOR}: is damaged ({first_line(error)}); export the run again"
+        ) from None
+    return {f"{as_}.{name}": t for as_ in ("generator", "ema.export") for name, t in generator.items()}, "export"
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    value = value.to(like.device, like.dtype)
+    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
