@@ -166,7 +166,8 @@ def _training_record(
 ) -> dict[str, Any]:
     """Return the commands that made the model, as they were typed, and what the last of them took."""
     made = making_command(data.main.manifest, config.data.path) if data else None
-    commands = [made, *_commands_of_encoder(config), read_command(run)]
+    sources = (config.vae, config.init_from) if isinstance(config, GanConfig) else ()
+    commands = [made, *(command for source in sources for command in _commands_of(source)), read_command(run)]
     took = model_card.hours(run, manifest["images_seen"], manifest["world_size"])
     return {
         "commands": list(dict.fromkeys(command for command in commands if command)),
@@ -176,15 +177,15 @@ def _training_record(
     }
 
 
-def _commands_of_encoder(config: VaeConfig | GanConfig) -> list[str | None]:
-    """Return the commands that trained the encoder of a run of stage 2, where its run or its export is still there."""
-    if isinstance(config, VaeConfig) or config.vae is None:
+def _commands_of(source: Path | None) -> list[str | None]:
+    """Return the commands that trained what a run starts with, where its run or its export is still there."""
+    if source is None:
         return []
-    exported = config.vae / file_names.METADATA
+    exported = source / file_names.METADATA
     if exported.is_file():
         commands: list[str | None] = json.loads(exported.read_bytes())["origin"].get("commands", [])
         return commands
-    return [read_command(config.vae)]
+    return [read_command(source)]
 
 
 def _inputs_record(config: VaeConfig | GanConfig, manifest: dict[str, Any], data: Data | None) -> dict[str, Any]:

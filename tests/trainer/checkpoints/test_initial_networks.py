@@ -88,6 +88,10 @@ def test_it_resumes_without_its_source(source: Path, sprites: Path, vae: Path, t
     step = published.newest(tmp_path / "run")
     assert step is not None
     assert published.read_manifest(step)["facts"]["init_from"] == initial_networks.load(source).sha256
+    (tmp_path / "gone").rename(moved)
+    finish(processes.command("trainer", ["export", tmp_path / "run", tmp_path / "out"], tmp_path / "logs"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.count("-m trainer gan") == 2, "the command of the source too"
     for other in ("null", source):
         refused(train("gan", sprites, tmp_path / "run", 7, **more | {"init_from": other}), "init_from: was ")
 
