@@ -15,10 +15,9 @@ import typer
 from common.errors import UserError
 from data_shards.read.variant_names import Variant
 from evaluation.inputs.choices import KINDS, FidCodes, FidProtocol
-from evaluation.inputs.options import EmaOption, Seed, Step
+from evaluation.inputs.options import EmaOption, RunFolder, Seed, Step
 from trainer.config.feature_networks import FILES, Inception
 
-RunOrExport = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
 ProtocolOption = Annotated[
     FidProtocol | None,
     typer.Option(help="network of the features [default: factor-net for dSprites, clean for all else]"),
@@ -46,7 +45,7 @@ Release = Annotated[
 
 
 def fid_command(
-    run: RunOrExport,
+    run: RunFolder,
     samples: Annotated[int, typer.Option(help="generated images, and at most as many reals")] = 50_000,
     protocol: ProtocolOption = None,
     of: Of = "",

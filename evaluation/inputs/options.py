@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from common import shipped
+
 from .choices import RequestedCodes
 
-RunFolder = Annotated[Path, typer.Argument(help="a run folder of either stage, or an export", metavar="RUN")]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(help="a run folder of either stage, or an export", metavar="RUN", callback=shipped.found),
+]
 DataOption = Annotated[
     Path | None, typer.Option(help="the set that it was trained on, where it lies elsewhere [default: its data.path]")
 ]

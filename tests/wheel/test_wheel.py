@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("common", "data_shards", "models", "trainer", "evaluation")
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES)
+SHIPPED = ("configs", "slurm", "pretrained")
+SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", *PACKAGES, *SHIPPED)
 TINY_CONFIG = ROOT / "configs/celeba_hq/1024.yaml"
 TINY = ["vae=unread", "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
 
@@ -98,6 +99,19 @@ def test_every_file_of_the_packages_is_there(environment: Path) -> None:
         for path in (ROOT / package).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 assert (installed / path.relative_to(ROOT)).is_file(), path.relative_to(ROOT)
+
+
+def test_every_shipped_file_is_there_and_nothing_else(environment: Path) -> None:
+    (installed,) = environment.glob("lib/python*/site-packages/trainer/shipped")
+    listed = subprocess.run(["git", "ls-files", *SHIPPED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()} == set(
+        listed.stdout.split()
+    )
+
+
+def test_a_shipped_model_opens_in_any_folder(python: Callable[..., str]) -> None:
+    images = "import trainer; print(trainer.load('pretrained/dsprites-beta_vae').sample(2).shape)"
+    assert "torch.Size([2, 1, 64, 64])" in python("-c", images)
 
 
 def test_a_plan_finds_the_shipped_rates_and_the_settings_of_deepspeed(python: Callable[..., str]) -> None:

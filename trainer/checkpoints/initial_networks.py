@@ -20,7 +20,9 @@ from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from common.errors import UserError, first_line
+from common import shipped
+from common.errors import UserError
+from trainer.config import exported_files
 from trainer.config.file_names import GENERATOR, METADATA
 from trainer.config.sections import EmaConfig
 
@@ -58,6 +60,7 @@ class InitialNetworks:
 
 def load(path: Path) -> InitialNetworks:
     """Read the networks of a run's newest checkpoint, or of an export. Raises a UserError where there are none."""
+    path = shipped.found(path)
     tensors, average = _of_export(path) if (path / METADATA).is_file() else _of_run(path)
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -125,12 +128,11 @@ def _of_run(path: Path) -> tuple[dict[str, Tensor], str]:
 def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
     if not (path / GENERATOR).is_file():
         raise UserError(f"init_from: {path}: is an export of stage 1, which has no generator; name one of stage 2")
+    exported_files.check(path, GENERATOR)
     try:
         generator = load_file(path / GENERATOR)
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"init_from: {path / GENERATOR}: is damaged ({first_line(error)}); export the run again"
-        ) from None
+        raise exported_files.broken(path / GENERATOR, error) from None
     return {f"{as_}.{name}": t for as_ in ("generator", "ema.export") for name, t in generator.items()}, "export"
 
 

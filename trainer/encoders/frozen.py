@@ -17,11 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from common import shipped
 from common.atomic_writes import publish
 from common.errors import UserError, first_line
 from models import VAE, freeze
 from trainer.checkpoints import published
 from trainer.checkpoints.load import read_newest
+from trainer.config import exported_files
 from trainer.config.file_names import ENCODER, METADATA, OWN_ENCODER, OWN_FILE, VAE_FILE
 from trainer.config.schema import VaeConfig, kind_of
 
@@ -61,6 +63,7 @@ def load(path: Path) -> FrozenEncoder:
 
     Raises a UserError that names the path where there is none.
     """
+    path = shipped.found(path)
     if (path / METADATA).is_file():
         path = _exported_file(path)
     if path.suffix == ".safetensors":
@@ -87,7 +90,9 @@ def _exported_file(folder: Path) -> Path:
         raise UserError(
             f"vae: {folder}: is the export of a GAN {owner}; name an export or a run of `python -m trainer vae`"
         )
-    return folder / (OWN_ENCODER if kind == "own" else ENCODER)
+    name = OWN_ENCODER if kind == "own" else ENCODER
+    exported_files.check(folder, name)
+    return folder / name
 
 
 def of_vae(vae: VAE, data_notes: list[str]) -> FrozenEncoder:

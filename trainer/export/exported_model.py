@@ -21,9 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.errors import UserError, first_line
+from common import shipped
+from common.errors import UserError
 from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
+from trainer.config import exported_files
 from trainer.config.file_names import ENCODER, GENERATOR, METADATA, OWN_ENCODER
 
 FORMAT = 1
@@ -131,10 +133,13 @@ def build_generator(metadata: ExportMetadata) -> nn.Module:
 def load(folder: str | Path) -> Model:
     """Open a folder that `python -m trainer export` wrote. The model is on the CPU; move its parts where you like.
 
-    Raises a UserError where the folder is no export, of another format, or damaged.
+    pretrained/NAME is a model that came with this program, whatever the working directory is. Raises a UserError where
+    the folder is no export, of another format, or damaged.
     """
-    folder = Path(folder)
+    folder = shipped.found(Path(folder))
     metadata = _read_metadata(folder)
+    for name in exported_files.recorded(folder):
+        exported_files.check(folder, name)
     generator = None
     if metadata.network is not None:
         generator = build_generator(metadata)
@@ -166,7 +171,7 @@ def _read_metadata(folder: Path) -> ExportMetadata:
             raise UserError(f"{path}: has format {version}, this program reads {FORMAT}; export the run again")
         return ExportMetadata(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _broken(path, error) from None
+        raise exported_files.broken(path, error) from None
 
 
 def _load_encoder(metadata: ExportMetadata, folder: Path) -> tuple[CodeEncoder | None, VAE | None]:
@@ -193,7 +198,7 @@ def _fill(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(_tensors(path))
     except RuntimeError as error:
-        raise _broken(path, error) from None
+        raise exported_files.broken(path, error) from None
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -201,11 +206,4 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise _broken(path, error) from None
-
-
-def _broken(path: Path, error: Exception) -> UserError:
-    """Return the error for a file that cannot be read."""
-    return UserError(
-        f"{path}: is missing or damaged ({first_line(error)}); export the run again with `python -m trainer export`"
-    )
+        raise exported_files.broken(path, error) from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ def export_run(run: Path, out: Path, step: str | None = None, average: str | Non
     if data:
         _refuse_other_data(run, parts.manifest, data)
     metadata = _metadata(run, config, parts, channels, data)
-    files = _files(metadata, parts, data) | {exported_model.CONFIG: (run / "config.yaml").read_bytes()}
+    files = _files(parts, data)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    metadata = replace(metadata, origin=metadata.origin | {"files": hashes})
+    files |= {file_names.METADATA: metadata.to_json(), exported_model.CONFIG: (run / "config.yaml").read_bytes()}
     _publish(out, files | {exported_model.CARD: _card(run, out, metadata, parts)})
     return metadata
 
@@ -201,10 +205,10 @@ def _inputs_record(config: VaeConfig | GanConfig, manifest: dict[str, Any], data
     return record
 
 
-def _files(metadata: ExportMetadata, parts: Parts, data: Data | None) -> dict[str, bytes]:
-    """Return the files of an export by name."""
+def _files(parts: Parts, data: Data | None) -> dict[str, bytes]:
+    """Return the files of an export that hold tensors, by name."""
     kind, q, content = parts.encoder
-    files = {file_names.METADATA: metadata.to_json()}
+    files: dict[str, bytes] = {}
     if parts.generator is not None:
         files[file_names.GENERATOR] = _safetensors(parts.generator)
     if content:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import trainer
+from common import shipped
 from common.errors import UserError
 from evaluation.inputs.run import open_run
 from tests.support import processes
@@ -162,10 +163,38 @@ def test_the_card_has_commands_cost_and_what_was_measured(vae: Path, sprites: Pa
     assert f"| accuracy of shape | {scores['reals']['accuracy']['shape']:.3f} |" in card
 
 
-def test_a_damaged_encoder_is_named(exported: Path, tmp_path: Path) -> None:
+def test_a_damaged_encoder_is_named(exported: Path, sprites: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "out")
     path = tmp_path / "out" / "encoder.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"encoder.safetensors: is missing or damaged"):
-        trainer.load(tmp_path / "out")
+    whole = path.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])  # a weight that is another number is a weight all the same
+    for content, words in ((whole[:1000], "its sha256 is not"), (flipped, "its sha256 is not"), (None, "No such file")):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"encoder.safetensors: is missing or damaged .*{words}.*export the run"):
+            trainer.load(tmp_path / "out")
+        if content is not None:
+            running = train("gan", sprites, tmp_path / "run", 2, vae=tmp_path / "out")
+            refused(running, path, "is missing or damaged", words)
+
+
+def test_a_shipped_file_says_how_to_restore_it(monkeypatch: pytest.MonkeyPatch, exported: Path, tmp_path: Path) -> None:
+    """In any folder: what was shipped is found by its name."""
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
+    shutil.copytree(exported, tmp_path / "pretrained" / "some")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    name = "pretrained/some"
+    assert trainer.load(name).metadata == trainer.load(exported).metadata
+    path = tmp_path / name / "bank.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=rf"{path}: .*; restore it with `git checkout -- {path}`, or install the"):
+        trainer.load(name)
+
+
+def test_an_export_of_0_2_0_has_no_hashes(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "out")
+    metadata = json.loads((tmp_path / "out/export.json").read_text())
+    assert set(metadata["origin"].pop("files")) == {"encoder.safetensors", "bank.safetensors"}
+    (tmp_path / "out/export.json").write_text(json.dumps(metadata))
+    assert trainer.load(tmp_path / "out").metadata.c_dim == 10
     assert json.loads((exported / "export.json").read_text())["origin"]["system"] == "beta-VAE"
