@@ -8,7 +8,7 @@ RUN := $(BIN)/python -m
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 DEMO := runs/demo/gan
 
-.PHONY: demo compare test test-fast test-wheel test-faults test-cluster test-planted test-gpu lint setup
+.PHONY: demo results compare test test-fast test-wheel test-faults test-cluster test-planted test-gpu lint setup
 .PHONY: clean-demo clean-compare
 
 setup: .venv/installed
@@ -34,6 +34,10 @@ demo: setup
 	$(RUN) evaluation figures $(DEMO)
 	$(RUN) evaluation report $(DEMO) --out runs/demo/report
 	@echo "open runs/demo/report/index.html"
+
+# All models of pretrained/, trained and measured again: days. `python -m trainer experiments list results` says how long.
+results: setup
+	$(RUN) trainer experiments run results
 
 # The same 6,000 iterations of 16 for each (FactorVAE's take 2 x 16 images) and otherwise configs/dsprites/, except what
 # a short run needs: see docs/systems.md.

@@ -33,6 +33,7 @@ ROOMS = (
     "trainer.reporting",
     "trainer.jobs",
     "trainer.export",
+    "trainer.experiments",
     "trainer",
     "evaluation.inputs",
     "evaluation.records",

@@ -10,14 +10,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from common import shipped
 from common.cli import run as run_app
+from trainer.experiments.commands import app as experiments_app
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint resumes. List, export, plan runs.",
 )
-Config = Annotated[Path, typer.Argument(help="a YAML file of settings, as in configs/")]
+app.add_typer(experiments_app, name="experiments")
+Config = Annotated[Path, typer.Argument(help="a YAML file of settings, as in configs/", callback=shipped.found)]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="other values of settings: key.path=value, as in batch_size=32")
 ]

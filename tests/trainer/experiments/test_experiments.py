@@ -1,0 +1,196 @@
+"""Experiments: what a file may say, in which order it runs, what is skipped, what failures and signals leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.errors import UserError
+from tests.support import processes
+from tests.support.training import finish
+from trainer.experiments import experiment_file, jobs, runner
+from trainer.experiments.experiment_file import Experiment
+
+ROOT = Path(__file__).parents[3]
+TINY: dict[str, Any] = {
+    "runs": "runs",
+    "budgets": {"full": {}, "tiny": {"hours": 0.5, "overrides": ["batch_size=2"], "stage_2": ["r1=1"]}},
+    "sets": {"sprites": "dsprites --count 8"},
+    "cells": {
+        "vae": {"stage": "vae", "config": "configs/dsprites/vae.yaml", "set": "sprites", "seeds": 2, "hours": 2},
+        "other": {"stage": "vae", "config": "configs/dsprites/vae.yaml", "set": "sprites", "hours": 1},
+        "gan": {
+            "stage": "gan",
+            "config": "configs/dsprites/idgan.yaml",
+            "set": "sprites",
+            "vae": "vae",
+            "hours": 1,
+            "measure": ["fid --samples 100"],
+        },
+    },
+}
+
+
+def experiment(**changes: Any) -> Experiment:
+    return Experiment.model_validate(TINY | changes)
+
+
+def of(name: str, **changes: Any) -> dict[str, Any]:
+    """TINY with one cell changed."""
+    return TINY | {"cells": TINY["cells"] | {name: TINY["cells"][name] | changes}}
+
+
+def listed(budget: str = "full", **more: Any) -> list[jobs.Job]:
+    found = experiment()
+    return jobs.jobs(found, budget, found.budgets[budget], **more)
+
+
+def test_jobs_are_command_lines_in_the_order_of_their_needs() -> None:
+    assert [job.name for job in listed()] == ["vae", "vae-1", "other", "gan"]
+    gan = listed("tiny")[-1]
+    assert gan.data == ["data_shards", "make", "dsprites", "--count", "8", "--out", "data/sprites"]
+    assert gan.training == [
+        *("trainer", "gan", "configs/dsprites/idgan.yaml", "run=runs/tiny/gan", "seed=0", "data.path=data/sprites"),
+        *("vae=runs/tiny/vae", "batch_size=2", "r1=1"),
+    ]
+    assert gan.measurements == [["evaluation", "fid", "runs/tiny/gan", "--samples", "100"]]
+    assert [job.hours for job in listed("tiny")] == [1, 1, 0.5, 0.5]
+
+
+def test_what_a_chosen_cell_needs_comes_along_once() -> None:
+    assert [job.name for job in listed(only="g*")] == ["vae", "gan"]
+    assert [job.name for job in listed(only="*", seeds=1)] == ["vae", "other", "gan"]
+    with pytest.raises(UserError, match=r"--only: x fits no cell; choose from vae, other, gan"):
+        listed(only="x")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    (of("gan", vae="vaee"), "cells.gan.vae: vaee is no cell; choose from vae, other, gan"),
+    (of("vae", init_from="gan"), "cells.vae.init_from: gan comes after it; put it before"),
+    (of("gan", config="configs/nope.yaml"), "cells.gan.config: configs/nope.yaml: no such file"),
+    (of("gan", set="spirits"), "cells.gan.set: spirits is no set; choose from sprites"),
+    (of("gan", seedz=3), r"cells.gan.seedz: Extra inputs are not permitted \(value 3\)"),
+    (of("gan", seeds=0), "cells.gan.seeds: Input should be greater than or equal to 1"),
+    (TINY | {"cells": {}}, "cells: Dictionary should have at least 1 item"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), WRONG, ids=range(len(WRONG)))
+def test_a_wrong_file_is_refused(content: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(UserError, match=words) as error:
+        experiment_file.load(str(path))
+    assert str(error.value).startswith(str(path))
+
+
+def test_names_with_a_typo_are_refused_with_those_that_are_there() -> None:
+    with pytest.raises(UserError, match=r"experiment rsults: no such file .*; choose from .*results"):
+        experiment_file.load("rsults")
+    with pytest.raises(UserError, match=r"--budget: tny: the experiment has full, tiny; choose one of them"):
+        experiment_file.chosen(experiment(), "tny")
+    assert experiment_file.chosen(experiment(), None)[0] == "full"
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The programs that would be started; training of what is called vae-1 fails, and so does what needs no run."""
+    started: list[list[str]] = []
+
+    def program(argv: list[str]) -> str:
+        started.append(argv)
+        if "run=runs/full/vae-1" in argv:
+            raise runner.Failed("exit code 2")
+        return 'some table\n{"fid": 1.5}'
+
+    monkeypatch.setattr(runner, "_program", program)
+    monkeypatch.setattr(runner, "read_stats", lambda _: [{"images_seen": 1000, "seconds_per_kimg": 7200.0}])
+    return started
+
+
+def test_a_failed_job_stops_no_other_and_a_complete_one_is_skipped(programs: list[list[str]], tmp_path: Path) -> None:
+    assert runner.run_jobs(listed(), tmp_path) == ["vae-1"]
+    result = json.loads((tmp_path / "gan.json").read_text())
+    assert (result["hours"], result["records"]) == (2.0, [{"fid": 1.5}])
+    assert result["job"]["training"] == listed()[-1].training
+    assert not (tmp_path / "vae-1.json").exists()
+    count = len(programs)
+    assert runner.run_jobs(listed(), tmp_path) == ["vae-1"]
+    assert [argv[0] for argv in programs[count:]] == ["data_shards", "trainer"], "that of vae-1"
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_result_of_other_settings_or_a_damaged_one_is_neither_taken_nor_overwritten(tmp_path: Path) -> None:
+    runner.run_jobs(listed(only="other"), tmp_path)
+    before = (tmp_path / "other.json").read_bytes()
+    changed = experiment(**of("other", overrides=["beta.value=2"]))
+    with pytest.raises(UserError, match=r"other.json: is the result of another training; move it away"):
+        runner.run_jobs(jobs.jobs(changed, "full", changed.budgets["full"]), tmp_path)
+    assert (tmp_path / "other.json").read_bytes() == before
+    (tmp_path / "other.json").write_text("{")
+    with pytest.raises(UserError, match=r"other.json: is damaged; remove it"):
+        runner.run_jobs(listed(only="other"), tmp_path)
+
+
+@pytest.mark.usefixtures("programs")
+def test_output_that_is_no_record_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runner, "_program", lambda argv: "no object")
+    assert runner.run_jobs(listed(only="gan"), tmp_path) == ["gan"], "vae measures nothing"
+
+
+def test_the_shipped_models_at_a_tiny_size_and_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Takes more than ten seconds: every job is four programs or five. They are forks here, to spare imports."""
+
+    def program(argv: list[str]) -> str:
+        return finish(processes.start(processes.module_in, (str(tmp_path), *_split(argv)), tmp_path / "logs")).out
+
+    monkeypatch.setattr(runner, "_program", program)
+    monkeypatch.chdir(tmp_path)
+    experiment = experiment_file.load("results")
+    found = jobs.jobs(experiment, "tiny", experiment.budgets["tiny"], seeds=1)
+    assert runner.run_jobs(found, tmp_path / "results") == []
+    assert [job.cell for job in found] == list(experiment.cells)
+    for job in found:
+        result = json.loads((tmp_path / f"results/{job.name}.json").read_text())
+        assert len(result["records"]) == len(experiment.cells[job.cell].measure)
+        assert all("command" in record for record in result["records"]), job.name
+        assert result["last_tick"]["images_seen"] == 32
+        assert str(ROOT) not in json.dumps(result["job"]), "it is the same on another machine"
+    capsys.readouterr()
+    monkeypatch.delattr(runner, "_program")
+    assert runner.run_jobs(found, tmp_path / "results") == []
+    assert len(re.findall(r": complete, see ", capsys.readouterr().err)) == len(found)
+
+
+def _split(argv: list[str]) -> tuple[str, list[str]]:
+    return argv[0], argv[1:]
+
+
+def test_a_signal_reaches_the_training_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """Takes more than ten seconds: a training in a program of a program, stopped and resumed."""
+    content = of("other", overrides=["schedule.total_kimg=0.4", "schedule.tick_kimg=0.002", "batch_size=2"])
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    command = [sys.executable, "-m", "trainer", "experiments", "run", "mine.yaml", "--only", "other"]
+    run = tmp_path / "runs/full/other"
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        while not (run / "stats.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 75, told.decode()
+    assert json.loads((run / "exit.json").read_text())["reason"].startswith("SIGTERM at ")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming {run.relative_to(tmp_path)} at " in done.stderr

@@ -1,0 +1,1 @@
+"""Lists of trainings and measurements, and what runs them."""
