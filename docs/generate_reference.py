@@ -25,6 +25,7 @@ import data_shards.__main__
 import evaluation.__main__
 import trainer.__main__
 from trainer.config.schema import GanConfig, VaeConfig
+from trainer.experiments.experiment_file import Experiment
 from trainer.machine_rates import Rates
 
 FOLDER = Path(__file__).parent / "reference"
@@ -35,6 +36,7 @@ CONFIGS = (
     (VaeConfig, "Stage 1: `python -m trainer vae CONFIG`"),
     (GanConfig, "Stage 2: `python -m trainer gan CONFIG`"),
     (Rates, "Measured rates: `python -m trainer plan CONFIG --rates FILE`"),
+    (Experiment, "Experiments: `python -m trainer experiments run EXPERIMENT`"),
 )
 PROGRAMS = {
     "python -m data_shards": data_shards.__main__.app,
@@ -74,6 +76,9 @@ UNITS = {
     "schedule": "[kimg, beta]",
     "flops_per_second": "px: FLOP/s",
     "save_bytes_per_second": "byte/s",
+    "hours": "h",
+    "hours_factor": "",
+    "seeds": "runs",
     **dict.fromkeys(("seed", "lr", "betas", "eps", "alpha", "value", "gamma", "beta", "beta_step"), ""),
     **dict.fromkeys(("code_weight", "r1", "decay", "sigma_rel"), ""),
 }
@@ -136,19 +141,22 @@ def nullable(annotation: Any) -> bool:
 
 
 def groups_of(annotation: Any) -> list[type[BaseModel]]:
-    """The groups of settings that a value of the type can be, or a list of it can hold."""
+    """The groups of settings that a value of the type can be, or that a list or mapping of it can hold."""
     found = []
     for member in members(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
             found.append(member)
         elif typing.get_origin(member) is tuple:
             found += groups_of(typing.get_args(member)[0])
+        elif typing.get_origin(member) is dict:
+            found += groups_of(typing.get_args(member)[1])
     return found
 
 
 def inner_path(annotation: Any) -> str:
-    """What stands between the key and those of its group: [] where the value is a list of groups."""
-    return "[]" if any(typing.get_origin(member) is tuple for member in members(annotation)) else ""
+    """What stands between the key and those of its group: [] where the value is a list of groups, or their names."""
+    kinds = {typing.get_origin(member) for member in members(annotation)}
+    return "[]" if tuple in kinds else ".NAME" if dict in kinds else ""
 
 
 def typed(annotation: Any, metadata: Sequence[Any] = ()) -> str:

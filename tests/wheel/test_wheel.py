@@ -103,7 +103,13 @@ def test_every_file_of_the_packages_is_there(environment: Path) -> None:
 
 def test_every_shipped_file_is_there_and_nothing_else(environment: Path) -> None:
     (installed,) = environment.glob("lib/python*/site-packages/trainer/shipped")
-    listed = subprocess.run(["git", "ls-files", *SHIPPED], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *SHIPPED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()} == set(
         listed.stdout.split()
     )

@@ -30,11 +30,11 @@ class Cell(Settings):
 
 
 class Budget(Settings):
-    """How much of it is run. overrides: of every cell, after its own; stage_2: after these, of cells of that stage."""
+    """How much of it is run."""
 
-    hours: float = Field(1, gt=0, description="factor of the cells' hours")
-    overrides: tuple[str, ...] = ()
-    stage_2: tuple[str, ...] = ()
+    hours_factor: float = Field(1, gt=0, description="by which the cells' hours are multiplied")
+    overrides: tuple[str, ...] = Field((), description="other values of settings of every cell, after its own")
+    stage_2: tuple[str, ...] = Field((), description="the same for cells of stage 2, after these")
     sets: str = Field("", description="more options of the commands that make data sets")
     folder: Path = Field(Path("data"), description="the folder of the data sets")
     measure: dict[str, str] = Field({}, description="more options of a command of evaluation, by its name")

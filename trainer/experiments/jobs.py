@@ -84,7 +84,7 @@ def _job(experiment: Experiment, name: str, seed: int, budget: Budget, folder: P
         cell=name,
         seed=seed,
         run=run,
-        hours=cell.hours * budget.hours,
+        hours=cell.hours * budget.hours_factor,
         config_sha256=hashlib.sha256(shipped.found(cell.config).read_bytes()).hexdigest(),
         data=data,
         training=["trainer", cell.stage, str(cell.config), *settings],

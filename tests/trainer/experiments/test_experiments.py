@@ -23,7 +23,7 @@ from trainer.experiments.experiment_file import Experiment
 ROOT = Path(__file__).parents[3]
 TINY: dict[str, Any] = {
     "runs": "runs",
-    "budgets": {"full": {}, "tiny": {"hours": 0.5, "overrides": ["batch_size=2"], "stage_2": ["r1=1"]}},
+    "budgets": {"full": {}, "tiny": {"hours_factor": 0.5, "overrides": ["batch_size=2"], "stage_2": ["r1=1"]}},
     "sets": {"sprites": "dsprites --count 8"},
     "cells": {
         "vae": {"stage": "vae", "config": "configs/dsprites/vae.yaml", "set": "sprites", "seeds": 2, "hours": 2},
