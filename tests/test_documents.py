@@ -72,7 +72,7 @@ def tiny_set(args: list[str]) -> list[str]:
         count = "16" if any(a.startswith("1024,") for a in args) else "128"
         return [*without([a for a in args if a != "--all"], "--count"), "--count", count, "--workers", "1"]
     if "make" in args and "faces" in args:
-        count = "4" if any(a.startswith("1024,") for a in args) else "16"
+        count = "4" if any(a.startswith("1024,") for a in args) else "128"
         return [*without(args, "--count"), "--count", count, "--workers", "1"]
     return [*args, "--count", "8", "--workers", "1"] if {"shapes3d", "mpi3d", "cars3d"} & set(args) else args
 

@@ -17,7 +17,7 @@ from trainer.config.yaml_file import read_yaml
 from trainer.steps import schedule
 
 CONFIGS = Path("configs")
-OTHERS = {"accelerate"}  # no training configs
+OTHERS = {"accelerate", "experiments"}  # no training configs
 
 
 def needed(path: Path) -> list[str]:
