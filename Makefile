@@ -77,7 +77,7 @@ test: setup
 # workers as cores: each imports torch, and few of these tests wait.
 LEFT_OUT := zero1 or zero2 or zero3 or checkpointed or real_iterations or every_kind_of_run or sharding_pays \
 	or killed_run or while_the_run_saves or other_systems or a_step_and_an_average \
-	or images_and_days or a_checkpoint_has
+	or images_and_days or a_checkpoint_has or shipped_models_at or a_signal_reaches
 test-fast: WORKERS := $(shell nproc)
 test-fast: setup
 	rm -f .coverage .coverage.*
