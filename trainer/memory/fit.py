@@ -43,9 +43,10 @@ def _remedy(estimator: Estimator, config: GanConfig, need: Need, free: int) -> s
             return "set micro_batch=1 and checkpointing='{from_resolution: 32}', which fit"
         for network in _narrower(config.network):
             if _fits(estimator, single.model_copy(update={"network": network}), free):
+                least = "" if config.network.nf_min == 1 else " network.nf_min=1"
                 return (
                     "no micro_batch fits; with micro_batch=1, checkpointing='{from_resolution: 32}' and "
-                    f"network.nf={network.nf} network.nf_max={network.nf_max} it does"
+                    f"network.nf={network.nf} network.nf_max={network.nf_max}{least} it does"
                 )
     return "no micro_batch fits; choose a smaller network or another machine"
 
