@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from common import shipped
 from common.atomic_writes import publish, sync_folder
 from common.errors import UserError
 from common.progress import progress_bar
@@ -185,7 +186,7 @@ def _commands_of(source: Path | None) -> list[str | None]:
     """Return the commands that trained what a run starts with, where its run or its export is still there."""
     if source is None:
         return []
-    exported = source / file_names.METADATA
+    exported = shipped.found(source) / file_names.METADATA
     if exported.is_file():
         commands: list[str | None] = json.loads(exported.read_bytes())["origin"].get("commands", [])
         return commands
