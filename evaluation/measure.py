@@ -18,7 +18,17 @@ from evaluation.inputs.target import EvaluationTarget
 from trainer.distributed.world import World
 
 from .disentanglement import alignment as alignments
-from .disentanglement import dci, encoding, factor_vae, labelled_codes, mig, modularity, sap, sprite_alignment
+from .disentanglement import (
+    dci,
+    encoding,
+    factor_vae,
+    labelled_codes,
+    linear_r2,
+    mig,
+    modularity,
+    sap,
+    sprite_alignment,
+)
 from .factors import control as controls
 from .factors import latents as movements
 from .fid import compute
@@ -85,6 +95,10 @@ def disentanglement(run: Run, protocol: FvmProtocolName, seed: int = 0) -> dict[
             "accuracies": accuracies.round(4).tolist(),
         },
         "modularity": {"protocol": family, "score": modularity.modularity(data)},
+        "linear_r2": {
+            "protocol": protocol if space.continuous else name,
+            "factors": dict(zip(space.names, linear_r2.linear_r2(train, test, space.sizes, space.kinds), strict=True)),
+        },
     }
 
 
@@ -101,6 +115,8 @@ def disentanglement_rows(record: dict[str, Any]) -> list[list[str]]:
             rows.append([name, record[key]["protocol"], f"{record[key]['score']:.3f}"])
     for part in Dci._fields if "dci" in record else ():
         rows.append([f"DCI, {part}", record["dci"]["protocol"], f"{record['dci'][part]:.3f}"])
+    r2 = record.get("linear_r2", {"factors": {}})
+    rows += [[f"linear R2 of {name}", r2["protocol"], f"{v:.3f}"] for name, v in r2["factors"].items() if v is not None]
     return rows
 
 

@@ -16,6 +16,7 @@ from common.arrays import Float64, Int64, UInt8
 from common.errors import UserError
 from common.process_pool import ordered_map
 from common.progress import progress_bar
+from data_shards.format.manifest import Factor
 from data_shards.read.dsprites_variants import draw
 from data_shards.read.loader import CODE_RESOLUTION
 from data_shards.sources.faces.factors import centres
@@ -25,8 +26,11 @@ from data_shards.sources.sprites.renderer import FACTOR_NAMES, FACTOR_SIZES, ren
 from evaluation.inputs.images import signed
 from evaluation.inputs.run import Run
 
+from .linear_r2 import FactorKind
+
 BATCH = 512
 FACES_AT_ONCE = 64  # that one process draws
+KINDS_OF_SPRITES: tuple[FactorKind, ...] = ("classes", "ordered", "circular", "ordered", "ordered")
 Represent = Callable[[Int64], Float64]
 """places [N] in the grid of factors -> codes [N, c]."""
 
@@ -36,11 +40,13 @@ class Space:
     """The grid of all combinations of a data set's known factors.
 
     names, sizes: of the factors, the last one varies the fastest; images: places int64 [N] -> their images uint8
-    [n, C, 64, 64], in order, BATCH or fewer at a time; continuous: whether some of the factors are.
+    [n, C, 64, 64], in order, BATCH or fewer at a time; continuous: whether some of the factors are; kinds: what the
+    numbers of each factor's classes mean.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    kinds: tuple[FactorKind, ...]
     images: Callable[[Int64], Iterator[Tensor]]
     continuous: bool = False
 
@@ -57,12 +63,14 @@ def space_of(run: Run, seed: int) -> Space:
     """
     manifest, data = run.data.main.manifest, run.data
     if manifest.data_set == "dsprites":
-        return Space(FACTOR_NAMES, FACTOR_SIZES, lambda index: (sprites_at(run, part, seed) for part in batches(index)))
+        drawn = partial(sprites_at, run, seed=seed)
+        return Space(FACTOR_NAMES, FACTOR_SIZES, KINDS_OF_SPRITES, lambda index: map(drawn, batches(index)))
     names = tuple(factor.name for factor in manifest.factors)
     sizes = tuple(factor.size for factor in manifest.factors)
+    kinds = tuple(_kind(factor) for factor in manifest.factors)
     if "style" in manifest.recipe:
-        return Space(names, sizes, partial(faces_at, open_style_of(manifest.recipe)), True)
-    space = Space(names, sizes, lambda index: (data.at(torch.from_numpy(part), seed) for part in batches(index)))
+        return Space(names, sizes, kinds, partial(faces_at, open_style_of(manifest.recipe)), True)
+    space = Space(names, sizes, kinds, lambda index: (data.at(torch.from_numpy(part), seed) for part in batches(index)))
     if not space.names:
         raise UserError(f"{run.path}: trained on {manifest.data_set}, which has no known factors")
     if manifest.count != space.count:
@@ -71,6 +79,13 @@ def space_of(run: Run, seed: int) -> Space:
             "factors; make the set without --count, and train on that"
         )
     return space
+
+
+def _kind(factor: Factor) -> FactorKind:
+    """Return what the classes of a factor are. Manifests say nothing of an order where there is no range."""
+    if factor.range is None:
+        return "classes"
+    return "circular" if factor.circular else "ordered"
 
 
 def sprites_at(run: Run, index: Int64, seed: int) -> Tensor:

@@ -163,6 +163,8 @@ def _disentanglement(record: Record) -> tuple[list[str], Rows]:
             rows.append([name, record[key]["protocol"], _number(record[key]["score"], 3)])
     for part in ("disentanglement", "completeness", "informativeness") if "dci" in record else ():
         rows.append([f"DCI, {part}", record["dci"]["protocol"], _number(record["dci"][part], 3)])
+    r2 = record.get("linear_r2", {"factors": {}})
+    rows += [[f"linear R^2 of {n}", r2["protocol"], _number(v, 3)] for n, v in r2["factors"].items() if v is not None]
     return ["metric", "protocol", "value"], rows
 
 

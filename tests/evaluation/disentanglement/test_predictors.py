@@ -10,6 +10,7 @@ import pytest
 
 from evaluation.disentanglement.dci import dci, spread
 from evaluation.disentanglement.labelled_codes import LabelledCodes
+from evaluation.disentanglement.linear_r2 import linear_r2
 from evaluation.disentanglement.modularity import modularity, modularity_of
 from evaluation.disentanglement.sap import sap
 
@@ -47,6 +48,26 @@ def test_dci_of_the_factors_themselves_of_noise_and_of_a_rotation() -> None:
     found = dci(rotated(600, 0), rotated(300, 1), trees=10)
     assert found.disentanglement < 0.7
     assert found.informativeness > 0.6
+
+
+def test_linear_r2_of_ordered_and_circular_factors() -> None:
+    """A turn of all factors is linear; of an angle the cosine and sine are, the angle itself is not."""
+    ordered = ("ordered",) * 3
+    assert linear_r2(rotated(600, 0), rotated(300, 1), SIZES, ordered) == pytest.approx([1, 1, 1], abs=1e-9)
+    assert max(linear_r2(noise(600, 0), noise(300, 1), SIZES, ordered)) < 0.05
+    rng = np.random.default_rng(0)
+    angles = rng.integers(12, size=(900, 1))
+    circle = 2 * np.pi * angles / 12
+    codes = np.concatenate((3 * np.cos(circle) - 1, np.sin(circle) + 2 * np.cos(circle)), 1)
+    train, test = LabelledCodes(codes[:600], angles[:600]), LabelledCodes(codes[600:], angles[600:])
+    assert linear_r2(train, test, (12,), ("circular",)) == pytest.approx([1], abs=1e-9)
+    (as_ordered,) = linear_r2(train, test, (12,), ("ordered",))
+    assert as_ordered < 0.7
+    half = codes.copy()
+    half[:, 1] = rng.normal(size=900)  # the cosine alone is left
+    train, test = LabelledCodes(half[:600], angles[:600]), LabelledCodes(half[600:], angles[600:])
+    assert linear_r2(train, test, (12,), ("circular",)) == pytest.approx([0.5], abs=0.02)
+    assert linear_r2(rotated(60, 0), rotated(30, 1), SIZES, ("classes", "ordered", "classes"))[0::2] == [None, None]
 
 
 def test_the_spread_of_importances_is_that_of_the_definition() -> None:
