@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,10 +27,9 @@ from data_shards.sources.sprites.renderer import FACTOR_NAMES, FACTOR_SIZES, ren
 from evaluation.inputs.images import signed
 from evaluation.inputs.run import Run
 
-from .linear_r2 import FactorKind
-
 BATCH = 512
 FACES_AT_ONCE = 64  # that one process draws
+FactorKind = Literal["classes", "ordered", "circular"]
 KINDS_OF_SPRITES: tuple[FactorKind, ...] = ("classes", "ordered", "circular", "ordered", "ordered")
 Represent = Callable[[Int64], Float64]
 """places [N] in the grid of factors -> codes [N, c]."""

@@ -6,16 +6,14 @@ Ordered factors only: a circular one is regressed as its cosine and sine, and it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from common.arrays import Float64, Int64
 
 from .alignment_sources import r_squared
+from .encoding import FactorKind
 from .labelled_codes import LabelledCodes
-
-FactorKind = Literal["classes", "ordered", "circular"]
 
 
 def linear_r2(
