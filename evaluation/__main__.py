@@ -17,7 +17,7 @@ from evaluation.inputs.choices import FvmProtocolName
 from evaluation.inputs.options import CodesOption, DataOption, EmaOption, RunFolder, Seed, Step
 
 # A command imports what it needs when it runs: `--help` would wait seconds for torch.
-from . import fid_commands
+from . import export_commands, fid_commands
 
 if TYPE_CHECKING:
     from evaluation.inputs.run import Run
@@ -28,6 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 app.command("fid")(fid_commands.fid_command)
 app.command("reference")(fid_commands.reference_command)
 app.command("weights")(fid_commands.weights_command)
+app.command("check")(export_commands.check_command)
 
 
 @app.command("disentanglement")

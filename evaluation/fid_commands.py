@@ -27,7 +27,10 @@ Weights = Annotated[
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where networks run")]
 ReferenceOption = Annotated[
-    Path | None, typer.Option(help="file of `evaluation reference` to compare with [default: that of the data]")
+    Path | None,
+    typer.Option(
+        help="file of `evaluation reference` to compare with [default: that of the data, of an export its own]"
+    ),
 ]
 KeepFeatures = Annotated[
     bool, typer.Option("--keep-features", help="keep the features of all images in RUN/evaluation/features")
@@ -74,6 +77,7 @@ def fid_command(
     held = step if release else None
     with steps.processes(device) as world, trajectory.release_when_done(run, held, world), ExitStack() as measured:
         target = steps.open_everywhere(run, step, ema, world)
+        reference = reference or steps.own_reference(target)
         net = world.on_all(lambda: steps.network(target, protocol, weights, reference, world))
         kinds = steps.requested_kinds(target, of)
         for source in steps.code_sources(target, codes):

@@ -22,12 +22,15 @@ from evaluation.inputs.target import EvaluationTarget, open_target
 from evaluation.records.file_lock import hold_lock
 from evaluation.records.printed_output import print_and_record
 from trainer.config.feature_networks import default_protocol
+from trainer.config.file_names import REFERENCE
 from trainer.config.sections import DataConfig, InceptionConfig
 from trainer.distributed.world import ALONE, World, connect, disconnect
 from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.data import open_data
 
 from .fid import extractors, partial_sums, references, trajectory
+
+REFERENCE_IMAGES = 50_000  # behind statistics of reals that ship, where the set has as many
 
 
 @contextmanager
@@ -60,6 +63,12 @@ def open_everywhere(path: Path, step: str | None, average: str | None, world: Wo
     name = world.broadcast(first.description["step"] if first else None)
     is_export = world.broadcast(first is not None and first.reals is None)
     return world.on_all(lambda: first or open_target(path, None if is_export else name, average, world.device))
+
+
+def own_reference(target: EvaluationTarget) -> Path | None:
+    """Return the file of statistics that came with an export; None where there is none, and for a run."""
+    path = target.path / REFERENCE
+    return path if target.reals is None and path.is_file() else None
 
 
 def network(

@@ -40,6 +40,7 @@ ROOMS = (
     "evaluation.factors",
     "evaluation.disentanglement",
     "evaluation.fid",
+    "evaluation.exports",
     "evaluation.measure",
     "evaluation.pages",
     "evaluation",

@@ -25,6 +25,7 @@ SCHEMA_VERSION = 1
 FILE = "manifest.json"
 UNFINISHED = ".parts"  # the folder that `make` keeps beside the levels until the set is complete
 ImageFormat = Literal["png", "webp", "jpeg"]
+_NOT_OF_THE_DRAWING = ("codec", "levels", "pyramid", "samples_per_shard")  # of a recipe
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
 
 
@@ -127,6 +128,19 @@ class Manifest(_Part):
     def hash(self) -> str:
         """The sha256 of the file's bytes: two sets with the same hash hold the same images in the same order."""
         return self._hash
+
+    @property
+    def drawn_by(self) -> str | None:
+        """Identity of what draws a built-in set: a hash that sets of other counts, seeds and levels share; else None.
+
+        It changes with the style of faces, its version, and the factors that vary.
+        """
+        if self.data_set.partition("-")[0] not in ("dsprites", "faces"):
+            return None
+        how = {name: value for name, value in self.recipe.items() if name not in _NOT_OF_THE_DRAWING}
+        factors = [factor.model_dump() for factor in self.factors]
+        drawn = {"data_set": self.data_set, "channels": self.channels, "recipe": how, "factors": factors}
+        return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
     @property
     def resolutions(self) -> tuple[int, ...]:

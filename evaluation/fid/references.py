@@ -135,7 +135,7 @@ def _make_all(plan: ReferencePlan, world: World, advance: Callable[[int], None])
         def publish_all() -> None:
             """Write the statistics under their final name and remove the sums."""
             features = store.load_features(min(count, KEPT))
-            _write(plan.path, Reference(dict(plan.identity), sums.moments, features, sums.sharpness))
+            write(plan.path, Reference(dict(plan.identity), sums.moments, features, sums.sharpness))
             store.remove()
 
         world.on_main(publish_all)
@@ -217,7 +217,7 @@ def read(path: Path) -> Reference:
         ) from None
     moments = Moments(identity["count"], tensors["total"].numpy(), tensors["outer"].numpy())
     sharpness = {size: SharpnessSums(size, numbers) for size, numbers in sorted(sizes.items())}
-    return Reference(identity, moments, tensors["features"].numpy(), sharpness)
+    return Reference(identity, moments, tensors["features"].float().numpy(), sharpness)
 
 
 def check(path: Path, reference: Reference, wanted: Identity) -> None:
@@ -241,17 +241,22 @@ def _add_to_file(plan: ReferencePlan, sharpness: dict[int, SharpnessSums]) -> No
     lock = path.with_suffix(".lock")
     with hold_lock(lock, ALONE, "the same statistics of reals"):
         newest = read(path if path.exists() else plan.path)
-        _write(path, replace(newest, sharpness=newest.sharpness | sharpness))
+        write(path, replace(newest, sharpness=newest.sharpness | sharpness))
         lock.unlink()
 
 
-def _write(path: Path, reference: Reference) -> None:
-    """Write a reference under its final name."""
+def write_small(path: Path, reference: Reference, count: int) -> None:
+    """Write a reference with the features of its first `count` images alone, in half precision."""
+    write(path, replace(reference, features=reference.features[:count]), torch.float16)
+
+
+def write(path: Path, reference: Reference, dtype: torch.dtype = torch.float32) -> None:
+    """Write a reference under its final name. dtype: of the features."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         "total": torch.from_numpy(reference.moments.total),
         "outer": torch.from_numpy(reference.moments.outer),
-        "features": torch.from_numpy(reference.features),
+        "features": torch.from_numpy(reference.features).to(dtype),
         **{f"{SHARPNESS}{size}": torch.from_numpy(one.numbers) for size, one in reference.sharpness.items()},
     }
     own = path.with_name(f"{path.name}.{os.getpid()}")  # another run's job may be making the same

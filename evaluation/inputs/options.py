@@ -15,6 +15,14 @@ RunFolder = Annotated[
     Path,
     typer.Argument(help="a run folder of either stage, or an export", metavar="RUN", callback=shipped.found),
 ]
+Exports = Annotated[
+    list[Path],
+    typer.Argument(
+        help="folders that `trainer export` wrote",
+        metavar="EXPORT EXPORT ...",
+        callback=lambda paths: [shipped.found(path) for path in paths],
+    ),
+]
 DataOption = Annotated[
     Path | None, typer.Option(help="the set that it was trained on, where it lies elsewhere [default: its data.path]")
 ]

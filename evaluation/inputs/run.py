@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ from trainer.steps import networks
 from .reals import Reals
 
 CPU = torch.device("cpu")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,9 @@ def open_run(path: Path, step: str | None = None, average: str | None = None, da
     """Open an export, or a run folder at its newest checkpoint or at a step by its name or by images seen.
 
     average: a name in the config, or a file of averaged weights; None for the config's first. data_path: the folder of
-    its shards, None for that of its config. Raises UserError where there is no run, no usable checkpoint, no such step
-    or average, where an export is given either, or where data or encoder are not those of the training.
+    its shards, None for that of its config; an export may be measured on another set that was drawn alike. Raises
+    UserError where there is no run, no usable checkpoint, no such step or average, where an export is given either, or
+    where data or encoder are not those of the training.
     """
     config, is_export = _read_config(path), (path / METADATA).is_file()
     if is_export:
@@ -187,7 +190,7 @@ def open_run(path: Path, step: str | None = None, average: str | None = None, da
         run = _vae_run(path, config, data, step)
     else:
         run = _gan_run(path, config, data, step, average)
-    _check_inputs(run)
+    _check_inputs(run, is_export and data_path is not None)
     return run
 
 
@@ -213,7 +216,8 @@ def refuse_choice(path: Path, step: str | None, average: str | None) -> None:
 def _export(path: Path, config: VaeConfig | GanConfig, data: Data) -> Run:
     model = exported_model.load(path)
     metadata, origin = model.metadata, model.metadata.origin
-    manifest = {name: origin[name] for name in ("images_seen", "iteration", "versions")}
+    names = "images_seen", "iteration", "versions", "drawn_by"
+    manifest: dict[str, Any] = {name: origin[name] for name in names if name in origin}
     manifest |= {"resolution": metadata.resolution, "facts": origin["inputs"], "world_size": 1}
     manifest |= {} if metadata.alpha is None else {"alpha": metadata.alpha}
     generator = untrained = None
@@ -265,10 +269,21 @@ def _frozen_file(path: Path) -> Path:
     return file
 
 
-def _check_inputs(run: Run) -> None:
-    """Raise a UserError where data, painting or encoder are not those of the training."""
+def _check_inputs(run: Run, may_be_another_set: bool) -> None:
+    """Raise a UserError where data, painting or encoder are not those of the training.
+
+    may_be_another_set: warn only where the images are others, drawn alike.
+    """
     differs = changes(run.manifest["facts"], dict(run.inputs))
-    if differs:
+    drawn_by = run.manifest.get("drawn_by")
+    drawn_alike = drawn_by is not None and drawn_by == run.data.main.manifest.drawn_by
+    if may_be_another_set and drawn_alike and [change.key for change in differs] == ["data"]:
+        log.warning(
+            "warning: --data: %s is another set than the one that %s was trained on, drawn alike",
+            run.config.data.path,
+            run.path,
+        )
+    elif differs:
         listed = "; ".join(map(str, differs))
         raise UserError(
             f"{run.path}: {listed}: not what it was trained on; correct data.path or data.painting in "

@@ -14,9 +14,17 @@ from .file_names import METADATA
 
 def check(folder: Path, name: str) -> None:
     """Raise a UserError where a file of an export that is there has another hash than export.json says."""
-    path, digest = folder / name, recorded(folder).get(name)
-    if digest and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-        raise broken(path, ValueError(f"its sha256 is not {digest[:12]}..., as {METADATA} says"))
+    digest = recorded(folder).get(name)
+    if digest and (folder / name).is_file():
+        check_file(folder / name, digest)
+
+
+def check_file(path: Path, digest: str) -> None:
+    """Raise a UserError where a file of an export is missing or has another sha256 than was recorded."""
+    if not path.is_file():
+        raise broken(path, FileNotFoundError("no such file"))
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise broken(path, ValueError(f"its sha256 is not {digest[:12]}..., which is recorded"))
 
 
 def recorded(folder: Path) -> dict[str, str]:

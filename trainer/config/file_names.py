@@ -8,3 +8,6 @@ VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
 # Of an export; see trainer/export/exported_model.py.
 METADATA, GENERATOR = "export.json", "generator.safetensors"
 ENCODER, OWN_ENCODER = "encoder.safetensors", "encoder.pt2"
+
+# Beside an export that was measured; see evaluation/exports/check.py.
+REFERENCE, CHECK = "reference.safetensors", "check.json"

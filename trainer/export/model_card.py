@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,36 @@ def model_card(name: str, metadata: Record, parameters: dict[str, int], records:
         _limits(metadata),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+CHECK_TITLE = "## Check"
+
+
+def with_check(card: str, name: str, record: Record) -> str:
+    """Return a card with the section on what its first images measure, in place of one that it has, before the licence.
+
+    record: the content of check.json, see evaluation/exports/check.py.
+    """
+    sections = [part for part in re.split(r"\n\n(?=## )", card.rstrip("\n")) if not part.startswith(CHECK_TITLE)]
+    at = next((k for k, part in enumerate(sections) if part.startswith("## Licence")), len(sections))
+    return "\n\n".join([*sections[:at], _check(name, record), *sections[at:]]) + "\n"
+
+
+def _check(name: str, record: Record) -> str:
+    """Figures of few images, to compare with those of another machine."""
+    rows = []
+    for kind, figures in record["kinds"].items():
+        rows.append([KINDS[kind], "FID", _number(figures["fid"], 3)])
+        if "fidelity" in figures:
+            rows.append([KINDS[kind], "faithful sprites", _number(figures["fidelity"], 3)])
+        shares = figures.get("follows", {}).items()
+        rows += [[KINDS[kind], f"R^2 of {n} to that of the decodings", _number(v, 3)] for n, v in shares]
+    note = (
+        f"`python -m evaluation check pretrained/{name}` measures the first {record['images']} images again (seed "
+        f"{record['seed']}, network {record['extractor'][:12]}, {record['reference_count']:,} reals) and compares. So "
+        "few images give another FID than many: for no other use."
+    )
+    return f"{CHECK_TITLE}\n\n{note}\n\n{_table(['images', 'figure', 'value'], rows)}"
 
 
 def _what(metadata: Record) -> str:

@@ -201,6 +201,8 @@ def _inputs_record(config: VaeConfig | GanConfig, manifest: dict[str, Any], data
         record["data_notes"] = manifest["data_notes"]
     if data:
         record |= {"data_set": data.main.manifest.data_set, "images": data.main.count}
+        if data.main.manifest.drawn_by is not None:
+            record["drawn_by"] = data.main.manifest.drawn_by
         if data.painting is not None:
             record["painting_sha256"] = data.painting.sha256
     return record

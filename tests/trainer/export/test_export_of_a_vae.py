@@ -12,8 +12,10 @@ import torch
 import trainer
 from common import shipped
 from common.errors import UserError
+from data_shards.format import manifest
 from evaluation.inputs.run import open_run
 from tests.support import processes
+from tests.support.data_sets import make_dsprites
 from tests.support.evaluating import answer, quickly, refused, unmeasured
 from tests.support.training import differences, finish, newest, train, train_system
 from trainer.checkpoints import published
@@ -198,3 +200,13 @@ def test_an_export_of_0_2_0_has_no_hashes(exported: Path, tmp_path: Path) -> Non
     (tmp_path / "out/export.json").write_text(json.dumps(metadata))
     assert trainer.load(tmp_path / "out").metadata.c_dim == 10
     assert json.loads((exported / "export.json").read_text())["origin"]["system"] == "beta-VAE"
+
+
+def test_an_export_is_measured_on_another_set_that_is_drawn_alike(exported: Path, tmp_path: Path) -> None:
+    """A warning says so. Sprites that were drawn larger and shrunk are refused."""
+    others = make_dsprites(tmp_path / "others", count=96)
+    shrunk = make_dsprites(tmp_path / "shrunk", count=96, resolutions="128,64")
+    measured = finish(quickly(tmp_path, "alignment", exported, "--data", others, "--samples", 48))
+    assert "others is another set than the one that" in measured.err
+    assert answer(measured)["data"] == manifest.load(others).hash
+    refused(quickly(tmp_path, "alignment", exported, "--data", shrunk, "--samples", 48), "data: was")

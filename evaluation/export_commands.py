@@ -1,0 +1,93 @@
+"""The command check: its arguments, and what it does in order.
+
+It imports what it needs when it runs: `--help` would wait seconds for torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from common.errors import UserError
+from evaluation.inputs.options import Exports
+
+
+def check_command(
+    exports: Exports,
+    record: Annotated[
+        bool, typer.Option("--record", help="record the figures beside the export and on its card")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="with --record: the set that it was trained on [default: its data.path]")
+    ] = None,
+) -> None:
+    """Measure the first 256 images of exports: are the figures those that were recorded when they were shipped?"""
+    for folder in exports:
+        _refuse_no_export(folder)
+    for folder in exports:
+        print(json.dumps({"command": "check", **(_record(folder, data) if record else _check(folder))}))
+
+
+def _refuse_no_export(folder: Path) -> None:
+    from trainer.config.file_names import METADATA
+
+    if not (folder / METADATA).is_file():
+        raise UserError(f"{folder}: is no export (no {METADATA}); name a folder that `python -m trainer export` wrote")
+
+
+def _check(folder: Path) -> dict[str, Any]:
+    """Compare the figures of an export with those recorded. Raises a UserError where one differs."""
+    from evaluation.records.printed_output import show
+
+    from .exports import check
+
+    recorded, reference = check.read(folder), check.reference_of(folder)
+    target, extractor = _open(folder)
+    compared = check.differences(recorded, check.measure(target, extractor, reference))
+    rows = [
+        [d.kind, d.figure, f"{d.recorded:.4g}", f"{d.measured:.4g}", f"{d.allowed:.2g}", "yes" if d.holds else "no"]
+        for d in compared
+    ]
+    title = f"{folder}: {recorded['images']} images, network {extractor.sha256[:12]}"
+    show(title, ["images", "figure", "recorded", "here", "may differ by", "holds"], rows)
+    wrong = [d for d in compared if not d.holds]
+    if wrong:
+        listed = "; ".join(f"{d.figure} of {d.kind}: {d.recorded:.4g} recorded, {d.measured:.4g} here" for d in wrong)
+        raise UserError(
+            f"{folder}: {len(wrong)} of {len(compared)} figures are not those recorded ({listed}): its files or this "
+            f"program are others than when it was shipped; restore both with git, or install the package again"
+        )
+    return {"export": str(folder), "figures": len(compared), "holds": True}
+
+
+def _record(folder: Path, data: Path | None) -> dict[str, Any]:
+    """Measure an export and record the figures beside it."""
+    from trainer.config.load import load_config
+    from trainer.config.schema import kind_of
+    from trainer.config.yaml_file import read_yaml
+    from trainer.distributed.world import ALONE
+
+    from . import fid_steps as steps
+    from .exports import record
+
+    target, extractor = _open(folder)
+    config = load_config(kind_of(read_yaml(folder / "config.yaml")), folder / "config.yaml")
+    of_set = config.data if data is None else config.data.model_copy(update={"path": data, "local": None})
+    reals = steps.open_reals(of_set, config.seed)
+    net = steps.network_of_reals(reals, extractor.protocol, None, ALONE)
+    path, _ = steps.make_reference(reals, net, target.resolution, steps.REFERENCE_IMAGES, 0, None, ALONE)
+    return {"export": str(folder)} | record.record(target, extractor, path)
+
+
+def _open(folder: Path) -> tuple[Any, Any]:
+    """Open an export and the network that reads its images."""
+    import torch
+
+    from evaluation.factors.choose import extractor_for
+    from evaluation.inputs.target import open_target
+
+    target = open_target(folder, None, None, torch.device("cpu"))
+    return target, extractor_for(folder, target.data.get("data_set", "dsprites"))
