@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from common import shipped
 from common.cli import run as run_app
 from evaluation.inputs.choices import FvmProtocolName
 from evaluation.inputs.options import CodesOption, DataOption, EmaOption, RunFolder, Seed, Step
@@ -29,6 +30,7 @@ app.command("fid")(fid_commands.fid_command)
 app.command("reference")(fid_commands.reference_command)
 app.command("weights")(fid_commands.weights_command)
 app.command("check")(export_commands.check_command)
+app.command("showcase")(export_commands.showcase_command)
 
 
 @app.command("disentanglement")
@@ -191,23 +193,43 @@ def compare_command(
     data: DataOption = None,
 ) -> None:
     """Measure several runs alike: a table (CSV, Markdown), a picture, a page. What is measured already is kept."""
-    from evaluation.factors.choose import extractor_of
-    from evaluation.fid.extractors import shipped
     from evaluation.records.measurements import argv
     from evaluation.records.printed_output import show
 
-    from . import measure
     from .pages import comparison, comparison_page
 
     opened = comparison.open_all(runs, data)
-    extractor = extractor_of(opened[0])
-    fvm = measure.fvm_protocol(opened[0], protocol, short=True)
-    plan = comparison.ComparisonPlan(extractor, shipped(extractor), samples, fvm, seed)
+    plan = comparison.plan(opened[0], samples, seed, protocol)
     measured = comparison.measure_all(opened, plan)
     written = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), measured)
     columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
     show(written.title, columns, [row[:SHOWN_COLUMNS] for row in written.rows])
     print(json.dumps({"command": "compare", "argv": argv(), "files": [str(path) for path in written.files]}))
+
+
+@app.command("beside")
+def beside_command(
+    run: RunFolder,
+    shipped_model: Annotated[
+        Path | None,
+        typer.Argument(help="an export of the same kind", metavar="EXPORT", callback=lambda p: p and shipped.found(p)),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/beside]")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
+    seed: Seed = 0,
+    data: DataOption = None,
+) -> None:
+    """Write one page of a generator that was just trained beside a shipped one: pictures, numbers, settings."""
+    from evaluation.records.measurements import argv
+    from evaluation.records.printed_output import show
+
+    from .pages import comparison, side_by_side
+
+    opened = comparison.open_all([run] if shipped_model is None else [run, shipped_model], data)
+    written = side_by_side.write(opened, comparison.plan(opened[0], samples, seed), out or run / "beside")
+    for title, head, rows in written.tables:
+        show(title, head, rows)
+    print(json.dumps({"command": "beside", "argv": argv(), "page": str(written.page)}))
 
 
 def _average_suffix(run: Run) -> str:

@@ -1,6 +1,6 @@
-"""The command check: its arguments, and what it does in order.
+"""The commands check and showcase: their arguments, and what each does in order.
 
-It imports what it needs when it runs: `--help` would wait seconds for torch.
+They import what they need when they run: `--help` would wait seconds for torch.
 """
 
 from __future__ import annotations
@@ -29,6 +29,18 @@ def check_command(
         _refuse_no_export(folder)
     for folder in exports:
         print(json.dumps({"command": "check", **(_record(folder, data) if record else _check(folder))}))
+
+
+def showcase_command(
+    exports: Exports, out: Annotated[Path, typer.Option(help="folder of the page")] = Path("runs/showcase")
+) -> None:
+    """Write one page of what exports make: random images, traversals, growth. Needs neither runs nor data."""
+    for folder in exports:
+        _refuse_no_export(folder)
+    from .pages import showcase
+
+    page = showcase.write(exports, out)
+    print(json.dumps({"command": "showcase", "page": str(page)}))
 
 
 def _refuse_no_export(folder: Path) -> None:

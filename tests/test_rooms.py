@@ -34,6 +34,7 @@ ROOMS = (
     "trainer.jobs",
     "trainer.export",
     "trainer.experiments",
+    "trainer.demo",
     "trainer",
     "evaluation.inputs",
     "evaluation.records",

@@ -1,10 +1,11 @@
-"""python -m trainer vae | gan CONFIG [key.path=value ...], checkpoints RUN, export RUN OUT, plan CONFIG, settle RUN
+"""python -m trainer vae | gan CONFIG [key.path=value ...], checkpoints, export, plan, demo, experiments, settle
 
 A command imports what it needs when it runs: --help imports no torch.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,7 @@ Pinned = Annotated[bool, typer.Option("--pinned", help="refuse code or settings 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="print config and phases, check inputs and memory; train and write nothing")
 ]
+DemoName = Literal["sprites", "faces", "growth"]
 RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN")]
 
 
@@ -104,6 +106,26 @@ def plan(
     from .plan_table import print_plan
 
     print_plan(config, overrides or [], nodes, gpus_per_node, images_per_second, rates)
+
+
+@app.command("demo")
+def demo_command(
+    name: Annotated[DemoName, typer.Argument(help="what it trains", metavar="NAME")] = "sprites",
+    vae: Annotated[
+        Literal["shipped", "own"], typer.Option(help="train on a shipped encoder, or on one that it trains itself")
+    ] = "shipped",
+    minutes: Annotated[
+        float, typer.Option(min=0, help="that it may take; the training is as long as that allows")
+    ] = 10,
+    started: Annotated[
+        float | None, typer.Option(help="when the minutes began, in seconds since 1970", show_default="now")
+    ] = None,
+) -> None:
+    """Show what the shipped models do, train a GAN from its first image, and put both on one page."""
+    from .demo.run import run as run_demo
+
+    page = run_demo(name, vae == "own", minutes, time.time() if started is None else started)
+    print(f"open {page}")
 
 
 @app.command()

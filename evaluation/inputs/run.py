@@ -216,7 +216,7 @@ def refuse_choice(path: Path, step: str | None, average: str | None) -> None:
 def _export(path: Path, config: VaeConfig | GanConfig, data: Data) -> Run:
     model = exported_model.load(path)
     metadata, origin = model.metadata, model.metadata.origin
-    names = "images_seen", "iteration", "versions", "drawn_by"
+    names = "images_seen", "iteration", "versions", "hours", "drawn_by"
     manifest: dict[str, Any] = {name: origin[name] for name in names if name in origin}
     manifest |= {"resolution": metadata.resolution, "facts": origin["inputs"], "world_size": 1}
     manifest |= {} if metadata.alpha is None else {"alpha": metadata.alpha}

@@ -9,9 +9,10 @@ from typing import Any
 
 from common.errors import UserError, joined
 from evaluation import measure
+from evaluation.factors.choose import extractor_of
 from evaluation.factors.extractor import Extractor
 from evaluation.fid import trajectory
-from evaluation.fid.extractors import FeatureNet
+from evaluation.fid.extractors import FeatureNet, shipped
 from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import FvmProtocolName, Kind
 from evaluation.inputs.images import code_source
@@ -30,6 +31,13 @@ class ComparisonPlan:
     samples: int
     protocol: FvmProtocolName
     seed: int
+
+
+def plan(run: Run, samples: int, seed: int, protocol: FvmProtocolName | None = None) -> ComparisonPlan:
+    """Return the plan for runs on a run's data set. protocol: of FVM, None for a short one."""
+    extractor = extractor_of(run)
+    fvm = measure.fvm_protocol(run, protocol, short=True)
+    return ComparisonPlan(extractor, shipped(extractor), samples, fvm, seed)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def measure_all(runs: list[Run], plan: ComparisonPlan) -> list[Measured]:
 
 def _measure(run: Run, plan: ComparisonPlan, metrics: dict[str, dict[str, Any]]) -> Measured:
     kinds: tuple[Kind, ...] = ("vae",) if run.generator is None else ("gan", "untrained")
-    fid = _fid(run, plan, kinds, plan.samples)
+    fid = fid_of(run, plan, kinds, plan.samples)
     if run.q is None:
         return Measured(run, fid, None, None)
     encoder = run.encoder_sha256 or ""
@@ -84,17 +92,18 @@ def _measure(run: Run, plan: ComparisonPlan, metrics: dict[str, dict[str, Any]])
         lambda: known | {"encoder": run.encoder} if known else measure.disentanglement(run, plan.protocol, plan.seed),
     )
     metrics[encoder] = {"encoder_sha256": encoder} | {n: disentanglement[n] for n in ("seed", *measure.SCORES)}
-    return Measured(run, fid, disentanglement, _alignment(run, plan))
+    return Measured(run, fid, disentanglement, alignment_of(run, plan))
 
 
 def measure_reals(runs: list[Run], plan: ComparisonPlan) -> Measured:
     """Measure the runs' reals alike: the floor of FID and the ceiling of the rest."""
     run = next((run for run in runs if run.q is not None), runs[0])
-    fid = _fid(run, plan, ("reals",), min(plan.samples, run.data.main.count // 2))
-    return Measured(run, fid, None, _alignment(run, plan) if run.q is not None else None)
+    fid = fid_of(run, plan, ("reals",), min(plan.samples, run.data.main.count // 2))
+    return Measured(run, fid, None, alignment_of(run, plan) if run.q is not None else None)
 
 
-def _fid(run: Run, plan: ComparisonPlan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
+def fid_of(run: Run, plan: ComparisonPlan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
+    """Return the FID record of kinds of images of a run, an old one where it fits the plan."""
     codes = code_source(run, None)
     wanted = {"extractor": plan.extractor.sha256, "samples": samples, "seed": plan.seed, "codes": codes}
     fid_plan = FidPlan(plan.net, kinds, samples, codes, plan.seed)
@@ -115,7 +124,8 @@ def _fid(run: Run, plan: ComparisonPlan, kinds: tuple[Kind, ...], samples: int) 
     return record
 
 
-def _alignment(run: Run, plan: ComparisonPlan) -> dict[str, Any]:
+def alignment_of(run: Run, plan: ComparisonPlan) -> dict[str, Any]:
+    """Return the alignment record of a run, an old one where it fits the plan."""
     wanted = {"extractor": plan.extractor.sha256, "samples": plan.samples, "seed": plan.seed}
     return _once(
         run,

@@ -32,7 +32,7 @@ def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
     panels = {"reals": _sheet_of("Reals", reals), "samples": _sheet_of("Random samples", samples)}
     panels["traversals"] = traversals(run, seed)
     pictures = {"reals": grid(reals, ACROSS), "samples": grid(samples, ACROSS)}
-    pictures["traversals"] = _two_columns(panels["traversals"], 2 if _has_both(run) else 1)
+    pictures["traversals"] = two_columns(panels["traversals"], 2 if _has_both(run) else 1)
     if run.generator is not None and run.s_dim and run.c_dim:
         panels["code_and_nuisance"] = code_and_nuisance(run, source, seed)
         pictures["code_and_nuisance"] = pane(panels["code_and_nuisance"])
@@ -67,7 +67,7 @@ def _has_both(run: Run) -> bool:
     return run.generator is not None and run.vae is not None
 
 
-def _two_columns(panel: Panel, rows_a_latent: int) -> Image.Image:
+def two_columns(panel: Panel, rows_a_latent: int) -> Image.Image:
     """Draw traversals as a picture. rows_a_latent: rows of images of each latent."""
     whole = panel.rows
     latents = [whole[at : at + rows_a_latent] for at in range(0, len(whole), rows_a_latent)]

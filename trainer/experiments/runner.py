@@ -7,10 +7,6 @@ measurements. It is skipped from then on, also where its run folder is gone.
 from __future__ import annotations
 
 import json
-import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -18,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from common.atomic_writes import publish
-from common.cli import EXIT_RESUME
 from common.errors import UserError
 from trainer.reporting.cost import spent
 from trainer.reporting.stats_file import read_stats
 
 from .jobs import Job
+from .programs import Failed, run_program, say
 
 RESULTS = Path("results")
-
-
-class Failed(Exception):
-    """A program of a job ended with an error, which it has printed."""
 
 
 def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
@@ -39,15 +31,15 @@ def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
     """
     left = [job for job in jobs if not is_complete(job, results)]
     for job in (job for job in jobs if job not in left):
-        _say(f"{job.name}: complete, see {result_file(job, results)}")
+        say(f"{job.name}: complete, see {result_file(job, results)}")
     failed: list[str] = []
     for at, job in enumerate(left):
         rest = sum(job.hours for job in left[at:])
-        _say(f"{job.name}: {at + 1} of {len(left)}, about {_time(job.hours)}; all that is left: {_time(rest)}")
+        say(f"{job.name}: {at + 1} of {len(left)}, about {_time(job.hours)}; all that is left: {_time(rest)}")
         try:
             publish_result(job, results, _run(job))
         except Failed as error:
-            _say(f"{job.name}: failed: {error}")
+            say(f"{job.name}: failed: {error}")
             failed.append(job.name)
     return failed
 
@@ -90,9 +82,9 @@ def _described(job: Job) -> dict[str, Any]:
 
 def _run(job: Job) -> dict[str, Any]:
     """Make the data, train, measure; return the hours of training, its last tick, and the records."""
-    _program(job.data)
-    _program(job.training)
-    records = [_record(_program(argv)) for argv in job.measurements]
+    run_program(job.data)
+    run_program(job.training)
+    records = [_record(run_program(argv)) for argv in job.measurements]
     ticks = read_stats(job.run)
     last = ticks[-1] if ticks else None
     return {"hours": round(spent(ticks, 1).seconds / 3600, 3), "last_tick": last, "records": records}
@@ -107,38 +99,5 @@ def _record(output: str) -> dict[str, Any]:
     return record
 
 
-def _program(argv: Sequence[str]) -> str:
-    """Run `python -m` with arguments to its end; return what it printed on standard output.
-
-    A signal that stops this program reaches it first.
-    """
-    command = [sys.executable, "-m", *argv]
-    _say(f"$ python -m {shlex.join(argv)}")
-    passed_on: list[int] = []
-    # in a group of its own: a Ctrl-C in the terminal would reach it twice, and the second one ends it at once
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as process:
-
-        def pass_on(number: int, _: object) -> None:
-            passed_on.append(number)
-            process.send_signal(number)
-
-        previous = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-        try:
-            output, _ = process.communicate()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-    if process.returncode == EXIT_RESUME or (passed_on and process.returncode):
-        _say("stopped; the same command goes on from here")
-        raise SystemExit(EXIT_RESUME)
-    if process.returncode:
-        raise Failed(f"exit code {process.returncode} of python -m {shlex.join(argv)}")
-    return output
-
-
 def _time(hours: float) -> str:
     return str(timedelta(seconds=round(hours * 3600)))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ from tests.support import processes
 from tests.support.training import finish
 from trainer.experiments import experiment_file, jobs, runner
 from trainer.experiments.experiment_file import Experiment
+from trainer.experiments.programs import Failed
 
 ROOT = Path(__file__).parents[3]
 TINY: dict[str, Any] = {
@@ -109,10 +110,10 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def program(argv: list[str]) -> str:
         started.append(argv)
         if "run=runs/full/vae-1" in argv:
-            raise runner.Failed("exit code 2")
+            raise Failed("exit code 2")
         return 'some table\n{"fid": 1.5}'
 
-    monkeypatch.setattr(runner, "_program", program)
+    monkeypatch.setattr(runner, "run_program", program)
     monkeypatch.setattr(runner, "read_stats", lambda _: [{"images_seen": 1000, "seconds_per_kimg": 7200.0}])
     return started
 
@@ -143,7 +144,7 @@ def test_a_result_of_other_settings_or_a_damaged_one_is_neither_taken_nor_overwr
 
 @pytest.mark.usefixtures("programs")
 def test_output_that_is_no_record_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(runner, "_program", lambda argv: "no object")
+    monkeypatch.setattr(runner, "run_program", lambda argv: "no object")
     assert runner.run_jobs(listed(only="gan"), tmp_path) == ["gan"], "vae measures nothing"
 
 
@@ -155,7 +156,7 @@ def test_the_shipped_models_at_a_tiny_size_and_again(
     def program(argv: list[str]) -> str:
         return finish(processes.start(processes.module_in, (str(tmp_path), *_split(argv)), tmp_path / "logs")).out
 
-    monkeypatch.setattr(runner, "_program", program)
+    monkeypatch.setattr(runner, "run_program", program)
     monkeypatch.chdir(tmp_path)
     experiment = experiment_file.load("results")
     found = jobs.jobs(experiment, "tiny", experiment.budgets["tiny"], seeds=1)
@@ -168,7 +169,7 @@ def test_the_shipped_models_at_a_tiny_size_and_again(
         assert result["last_tick"]["images_seen"] == 32
         assert str(ROOT) not in json.dumps(result["job"]), "it is the same on another machine"
     capsys.readouterr()
-    monkeypatch.delattr(runner, "_program")
+    monkeypatch.delattr(runner, "run_program")
     assert runner.run_jobs(found, tmp_path / "results") == []
     assert len(re.findall(r": complete, see ", capsys.readouterr().err)) == len(found)
 
