@@ -21,6 +21,8 @@ from tests.support.evaluating import quickly
 from tests.support.training import finish
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
+from trainer.demo import demos
+from trainer.demo import run as demo_run
 
 from .support import processes, replicas
 from .support.launchers import launched
@@ -93,7 +95,7 @@ def tiny_training(args: list[str]) -> list[str]:
 def tiny_evaluation(args: list[str]) -> list[str]:
     """Few samples, of the first step of a tiny run."""
     args = at_first_step(args)
-    if {"fid", "alignment", "compare", "reference"} & set(args):
+    if {"fid", "alignment", "compare", "beside", "reference"} & set(args):
         return [*without(args, "--samples"), "--samples", "48"]
     if "disentanglement" in args and "--protocol" not in args:
         return [*args, "--protocol", "short"]
@@ -226,23 +228,26 @@ def commands_of(target: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_demo_at_a_tiny_size_and_again(workplace: Path) -> None:
-    """Takes more than ten seconds: nine commands, twice."""
-    steps = commands_of("demo")
-    assert [shlex.split(s)[2] for s in steps] == ["data_shards", "trainer", "trainer", *["evaluation"] * 6]
-    for command in (*steps, *steps):  # the second time everything is there already
-        run_in(workplace, command)
-    page = (workplace / "runs/demo/report/index.html").read_text()
-    for word in (
-        "Targets",
-        "Quality",
-        "Traversals",
-        "What each latent moves",
-        "What c controls",
-        "c controls at least 80 %",
-        "Training",
-    ):
+@pytest.mark.parametrize(
+    ("name", "own_vae"), [("sprites", True), ("sprites", False), ("faces", False), ("growth", False)]
+)
+def test_every_command_of_the_demos_runs(
+    name: demos.Name, own_vae: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Takes more than ten seconds: up to eight commands, of which one draws pictures of every shipped model."""
+    monkeypatch.chdir(workplace)
+    target = "demo" if name == "sprites" else f"demo-{name}"
+    ((_, _, package, command, started, *_),) = map(shlex.split, commands_of(target))
+    assert (package, command, started) == ("trainer", "demo", name)
+    chosen = demos.demo(name, own_vae)
+    demo_run.copy_exports()
+    for argv in demo_run.commands(chosen, [0.032] * len(chosen.trainings)):
+        run_in(workplace, shlex.join(["python", "-m", *argv]))
+    page = (workplace / chosen.page).read_text()
+    words = ("Quality", "Traversals") if name == "growth" else ("Real images", "seconds here", "reached", "Settings")
+    for word in words:
         assert word in page
+    assert "What trained models make" in (workplace / demos.SHIPPED / "page" / "index.html").read_text()
 
 
 @pytest.mark.slow

@@ -28,11 +28,11 @@ def run(name: Name, own_vae: bool, minutes: float, started: float) -> Path:
     minutes: that it may take, from `started` (seconds since 1970) on. Raises a UserError where a step fails.
     """
     begun, chosen, plan_file = time.time(), demo(name, own_vae), _plan_file(name, own_vae)
-    _copy_exports()
+    copy_exports()
     try:
         plan = _read_plan(plan_file) or _make_plan(chosen, minutes * 60 - (begun - started), plan_file)
         _announce(chosen, plan, begun - started)
-        for argv in _commands(chosen, plan["kimg"]):
+        for argv in commands(chosen, plan["kimg"]):
             _print_tables(run_program(argv))
     except Failed as error:
         raise UserError(f"the demo stopped: {error}; see above, then run the same command again") from None
@@ -45,7 +45,7 @@ def _plan_file(name: Name, own_vae: bool) -> Path:
     return RUNS / f"{name}{'-own-vae' if own_vae else ''}.json"
 
 
-def _copy_exports() -> None:
+def copy_exports() -> None:
     """Copy the shipped models to runs/demo/shipped/, those that are not there as they are now."""
     for name in exports():
         source, copy = shipped.found(Path("pretrained") / name), SHIPPED / name
@@ -98,7 +98,7 @@ def _announce(chosen: Demo, plan: dict[str, Any], before: float) -> None:
     say(f"  {_clock(plan['seconds']):>6}  in all, and {_clock(before)} until now\n")
 
 
-def _commands(chosen: Demo, kimg: Sequence[float]) -> list[list[str]]:
+def commands(chosen: Demo, kimg: Sequence[float]) -> list[list[str]]:
     """Return the demo's command lines in order."""
     before = [list(step.argv) for step in (chosen.data, *chosen.before)]
     trainings = [
