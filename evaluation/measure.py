@@ -134,14 +134,16 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> di
 
 
 def alignment_columns(record: dict[str, Any]) -> list[str]:
-    """Return the titles of a record's columns: R^2 of values, then accuracies of classes."""
+    """Return the titles of a record's columns: R^2 of values, accuracies of classes, faithful sprites by shape."""
     scores = next(iter(record["kinds"].values()))
-    return [*(f"R2 of {name}" for name in r2_of(scores)), *accuracy_of(scores)]
+    faithful = [f"faithful {shape}s" for shape in scores.get("faithful", {})]
+    return [*(f"R2 of {name}" for name in r2_of(scores)), *accuracy_of(scores), *faithful]
 
 
 def alignment_row(scores: dict[str, Any]) -> list[str]:
     """Format the scores of one kind of images as cells under `alignment_columns`."""
-    return [f"{value:.3f}" for value in r2_of(scores).values()] + [f"{v:.1%}" for v in accuracy_of(scores).values()]
+    shares = [*accuracy_of(scores).values(), *scores.get("faithful", {}).values()]
+    return [f"{value:.3f}" for value in r2_of(scores).values()] + [f"{share:.1%}" for share in shares]
 
 
 def r2_of(scores: dict[str, Any]) -> dict[str, float]:

@@ -8,11 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.arrays import Float64, Int64
+from common.arrays import Bool, Float64, Int64
 from common.random_numbers import Purpose, integers
-from data_shards.sources.sprites.renderer import COUNT, THETAS, Factors, classes, factors_of
+from data_shards.sources.sprites.renderer import COUNT, SHAPES, THETAS, Factors, classes, factors_of
 from evaluation.factors.extractor import Extractor
-from evaluation.factors.factor_network import FULL_RANGE, to_factors
+from evaluation.factors.factor_network import (
+    FAITHFUL_IOU,
+    FULL_RANGE,
+    VARIANTS_WITH_FIDELITY,
+    sprite_iou,
+    to_factors,
+)
 from evaluation.inputs.run import Run
 from models.factor_net import SYMMETRY
 
@@ -36,12 +42,22 @@ class SpriteSources:
         return sprites_at(self.run, self.index[positions.numpy()], self.seed)
 
     def read(self, images: Tensor) -> Readings:
-        """Read the factors of images uint8 [b, C, R, R]."""
-        return to_factors(self.extractor.extract(images)[1], within=False)._asdict()
+        """Read the factors of images uint8 [b, C, R, R], and whether each is a faithful sprite."""
+        prediction = self.extractor.extract(images)[1]
+        readings: Readings = to_factors(prediction, within=False)._asdict()
+        if self.run.data.variant in VARIANTS_WITH_FIDELITY:
+            readings["faithful"] = sprite_iou(images, prediction) >= FAITHFUL_IOU
+        return readings
 
     def score(self, predicted: Readings) -> dict[str, Any]:
-        """Return R^2 of x, y and scale, the accuracy of the shape, and `accuracy`, of the class of every factor."""
-        return score(factors_of(classes(self.index)), Factors(**predicted))
+        """Return R^2 of x, y and scale, the accuracy of the shape, and `accuracy`, of the class of every factor.
+
+        Where fidelity is defined, also `faithful`, the share of faithful sprites by the shape of the source, and
+        `shapes`, the share of the images that are read as each shape.
+        """
+        truth, faithful = factors_of(classes(self.index)), predicted.pop("faithful", None)
+        found = score(truth, Factors(**predicted))
+        return found if faithful is None else found | by_shape(truth.shape, predicted["shape"], faithful)
 
 
 def sources(samples: int, seed: int) -> Int64:
@@ -54,6 +70,16 @@ def score(truth: Factors, predicted: Factors) -> dict[str, Any]:
     values = {name: r_squared(_double(truth, name), _double(predicted, name)) for name in VALUES}
     accuracy = accuracies(truth, predicted)
     return {**values, "shape": accuracy["shape"], "accuracy": accuracy}
+
+
+def by_shape(truth: Int64, predicted: Int64, faithful: Bool) -> dict[str, dict[str, float]]:
+    """Return the share of faithful sprites by the shape of the source, and of the images that are read as each shape.
+
+    truth, predicted: shapes of sources and images; faithful: of the images; each [N].
+    """
+    named = list(enumerate(SHAPES))
+    shares = {name: float(faithful[truth == k].mean()) for k, name in named if (truth == k).any()}
+    return {"faithful": shares, "shapes": {name: float((predicted == k).mean()) for k, name in named}}
 
 
 def accuracies(truth: Factors, predicted: Factors) -> dict[str, float]:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from common.errors import UserError, first_line
 from evaluation.factors.extractor import Extractor
-from evaluation.fid import extractors, plan, references
+from evaluation.factors.factor_network import VARIANTS_WITH_FIDELITY
+from evaluation.fid import extractors, references
 from evaluation.fid.frechet import Moments, distance
 from evaluation.fid.references import Reference
 from evaluation.inputs.choices import Kind
@@ -81,7 +82,7 @@ def _images(target: EvaluationTarget, kind: Kind) -> Tensor:
 
 def _figures(target: EvaluationTarget, extractor: Extractor, images: Tensor, reference: Reference) -> dict[str, Any]:
     """Return FID and, for sprites, fidelity."""
-    faithful = extractor.protocol == "factor-net" and target.data["variant"] in plan.SPRITES
+    faithful = extractor.protocol == "factor-net" and target.data["variant"] in VARIANTS_WITH_FIDELITY
     extracted, moments = extractors.shipped(extractor).extract(images, faithful), Moments.empty(extractor.dim)
     moments.add(extracted.features)
     figures: dict[str, Any] = {"fid": distance(moments, reference.moments)}

@@ -19,6 +19,8 @@ from models.factor_net import FEATURES, SYMMETRY
 from .extractor import Extractor, at_64_px, read_weights, ready
 
 WEIGHTS = Path(__file__).parent / "weights" / "factor_net.safetensors"
+FAITHFUL_IOU = 0.8  # overlap with the predicted sprite, from which on an image is a faithful sprite
+VARIANTS_WITH_FIDELITY = ("plain", "color")  # those whose background is black
 FULL_RANGE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "scale": (0.5, 1.0)}
 
 

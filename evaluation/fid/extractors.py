@@ -15,7 +15,7 @@ from common.errors import UserError
 from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.factors.extractor import Extractor, at_64_px
 from evaluation.factors.face_network import load_face_extractor
-from evaluation.factors.factor_network import load_factor_extractor, sprite_iou
+from evaluation.factors.factor_network import FAITHFUL_IOU, load_factor_extractor, sprite_iou
 from evaluation.inputs.choices import FidProtocol
 from trainer.config.feature_networks import FILES, SHIPPED_NETWORKS, default_protocol, verified_sha256
 from trainer.config.sections import InceptionConfig
@@ -23,7 +23,6 @@ from trainer.config.sections import InceptionConfig
 from . import inception
 from .partial_sums import Extracted
 
-FIDELITY_IOU = 0.8
 RECORDED = "extractors.json"
 
 
@@ -63,7 +62,7 @@ def shipped(extractor: Extractor, device: torch.device = inception.CPU) -> Featu
         features, prediction = extractor.extract(small)
         if not faithful:
             return Extracted(features)
-        return Extracted(features, torch.from_numpy(sprite_iou(small, prediction) >= FIDELITY_IOU))
+        return Extracted(features, torch.from_numpy(sprite_iou(small, prediction) >= FAITHFUL_IOU))
 
     return FeatureNet(extractor.protocol, extractor.sha256, extractor.dim, CODE_RESOLUTION, device, extract)
 

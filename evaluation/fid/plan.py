@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
+from evaluation.factors.factor_network import VARIANTS_WITH_FIDELITY
 from evaluation.inputs.choices import Codes, Kind
 from evaluation.inputs.target import EvaluationTarget
 
 from . import references
 from .extractors import FeatureNet, refuse_unknown
-
-SPRITES = ("plain", "color")  # the variants of which sprite fidelity is defined
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class FidPlan:
 
 def has_fidelity(target: EvaluationTarget, plan: FidPlan) -> bool:
     """True if sprite fidelity is defined for these images and this network."""
-    return plan.net.protocol == "factor-net" and target.data.get("variant") in SPRITES
+    return plan.net.protocol == "factor-net" and target.data.get("variant") in VARIANTS_WITH_FIDELITY
 
 
 def check(target: EvaluationTarget, plan: FidPlan, reference_count: int) -> None:

@@ -168,7 +168,7 @@ def _alignment(record: Record) -> tuple[list[str], Rows]:
     """A row a factor: R^2 of values, then accuracies of classes; a column a kind of images."""
     kinds = record["kinds"]
     first = next(iter(kinds.values()))
-    nested = {"R^2 of": "r2", "accuracy of": "accuracy"}
+    nested = {"R^2 of": "r2", "accuracy of": "accuracy", "faithful sprites of a": "faithful", "read as a": "shapes"}
     rows = [
         [f"{word} {factor}", *(_number(scores[group][factor], 3) for scores in kinds.values())]
         for word, group in nested.items()

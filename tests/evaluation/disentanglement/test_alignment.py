@@ -16,7 +16,7 @@ from common.errors import UserError
 from data_shards.sources.sprites.renderer import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
 from evaluation.disentanglement.alignment import alignment
 from evaluation.disentanglement.alignment_sources import r_squared
-from evaluation.disentanglement.sprite_alignment import FACTORS, VALUES, accuracies, sources
+from evaluation.disentanglement.sprite_alignment import FACTORS, VALUES, accuracies, by_shape, sources
 from evaluation.factors.factor_network import load_factor_extractor
 from evaluation.inputs.run import Run
 from trainer.config.schema import GanConfig
@@ -126,7 +126,9 @@ def test_a_perfect_generator_scores_what_the_reals_score() -> None:
     found = measured(Painter(), Decoder())
     assert list(found) == ["reals", "vae", "gan"]
     assert found["gan"] == found["reals"] == found["vae"]
-    assert list(found["reals"]) == [*VALUES, "shape", "accuracy"]
+    assert list(found["reals"]) == [*VALUES, "shape", "accuracy", "faithful", "shapes"]
+    assert min(found["reals"]["faithful"].values()) > 0.95
+    assert found["reals"]["shapes"] == pytest.approx({"square": 1 / 3, "ellipse": 1 / 3, "heart": 1 / 3}, abs=0.06)
     assert list(found["reals"]["accuracy"]) == [*FACTORS]
     assert found["reals"]["accuracy"]["scale"] > 0.9
     assert min(found["reals"][name] for name in VALUES) > 0.9
@@ -180,3 +182,11 @@ def test_a_generator_that_ignores_the_code_scores_nothing(what: str) -> None:
 def test_images_without_known_factors_are_refused() -> None:
     with pytest.raises(UserError, match="trained on photos, whose factors the factor network does not know"):
         alignment(run_of(Painter(), data_set="photos"), EXTRACTOR, 8, SEED)
+
+
+def test_fidelity_is_counted_by_the_shape_of_the_source() -> None:
+    truth, read = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 0, 0, 1, 1, 0])
+    faithful = np.array([True, False, True, True, True, False])
+    found = by_shape(truth, read, faithful)
+    assert found["faithful"] == {"square": 0.5, "ellipse": 1.0, "heart": 0.0}
+    assert found["shapes"] == pytest.approx({"square": 4 / 6, "ellipse": 2 / 6, "heart": 0})
