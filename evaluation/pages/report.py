@@ -124,8 +124,8 @@ def _targets(fid: Record, moved: Record, shares: Record) -> Markup:
         of_c = [shares["factors"][name]["c"] or 0.0 for name in ("x", "y")]
         both = " and ".join(f"{share:.1%}" for share in of_c)
         targets.append(("c controls at least 80 % of x and of y", both, min(of_c) >= 0.8))
-    rows = [(target, measured, "yes" if reached else "NO") for target, measured, reached in targets]
-    return section("Targets", table(("target", "measured here", "holds"), rows)) if rows else NOTHING
+    rows = [(target, measured, "yes" if reached else "not yet") for target, measured, reached in targets]
+    return section("Targets", table(("target", "measured here", "reached"), rows)) if rows else NOTHING
 
 
 def _fid_targets(kinds: dict[str, Any]) -> list[Target]:

@@ -165,6 +165,16 @@ def test_the_card_has_commands_cost_and_what_was_measured(vae: Path, sprites: Pa
     assert f"| accuracy of shape | {scores['reals']['accuracy']['shape']:.3f} |" in card
 
 
+def test_the_commands_of_a_shipped_encoder_are_found_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = Path("pretrained/dsprites-beta_vae")
+    metadata = json.loads((shipped.ROOT / name / "export.json").read_bytes())
+    assert len(metadata["origin"]["commands"]) > 1
+    assert write._commands_of(name) == metadata["origin"]["commands"]
+
+
 def test_a_damaged_encoder_is_named(exported: Path, sprites: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "out")
     path = tmp_path / "out" / "encoder.safetensors"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from trainer.config.schema import GanConfig
+from trainer.config.sections import ResNetConfig
 from trainer.memory import estimate, fit
 
 from . import test_estimate as settings
@@ -45,3 +51,26 @@ def test_where_no_micro_batch_fits_narrower_networks_are_named() -> None:
     more = {"micro_batch": 1, "checkpointing": settings.CHECKPOINTING, "network": network}
     assert fits(settings.config_of(resolution=64, batch_size=2, **more), 5_000_000)
     assert "choose a smaller network" in str(fit.problem(one, config, one.need(config), 1000))
+
+
+@pytest.mark.parametrize("fewest", [1, 4])
+def test_the_remedy_names_the_fewest_channels_that_it_counted_with(fewest: int) -> None:
+    """Here a network needs as many bytes as it has channels in all its blocks: nf of the last, nf_min at least."""
+    network = {"name": "resnet", "nf": 8, "nf_max": 8, "nf_min": fewest}
+    config = settings.config_of(resolution=64, batch_size=1, network=network)
+
+    class Counting:
+        world = settings.estimator(config).world
+
+        def need(self, config: GanConfig) -> SimpleNamespace:
+            assert isinstance(config.network, ResNetConfig)
+            return SimpleNamespace(bytes=max(config.network.nf, config.network.nf_min), images=1, resolution=64)
+
+        def phases(self, config: GanConfig) -> list[SimpleNamespace]:
+            return [SimpleNamespace(batch_size=1)]
+
+    one: Any = Counting()
+    message = fit.problem(one, config, one.need(config), math.ceil(2 * fit.MARGIN["cpu"]))
+    assert message is not None
+    assert "network.nf=2 network.nf_max=2" in message
+    assert ("network.nf_min=1 it does" in message) == (fewest > 1)
