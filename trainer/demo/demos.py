@@ -13,7 +13,10 @@ Name = Literal["sprites", "faces", "growth"]
 RUNS = Path("runs/demo")
 SHIPPED = RUNS / "shipped"  # copies of pretrained/: the records of what is measured lie beside an export
 SPRITES, FACES = "data/demo", "data/demo-faces"
-ENCODER, GENERATOR = "dsprites-beta_vae", "dsprites-idgan"  # of pretrained/: what the demo trains on, and compares with
+ENCODER, GENERATOR = (
+    "dsprites-beta_vae-coarse",
+    "dsprites-idgan",
+)  # of pretrained/: what the demo trains on, and compares with
 FACES_ENCODER, FACES_GENERATOR = "faces-beta_vae", "faces-64-idgan"
 
 
@@ -34,6 +37,17 @@ class Training:
     most: float
     phases: tuple[tuple[int, float], ...] = ()
     encoder: str = ""
+
+    def argv(self, kimg: float) -> list[str]:
+        """Return what follows `python -m` for a training of this length.
+
+        Learning rates of one that follows the time fall to a tenth over its last two fifths: images get steady.
+        """
+        length = [f"schedule.total_kimg={kimg:g}"]
+        if self.fewest < self.most:
+            points = f"[[0, 1], [{0.6 * kimg:g}, 1], [{kimg:g}, 0.1]]"
+            length += [f"optimizer_{network}.lr_schedule={points}" for network in "gd"]
+        return ["trainer", self.stage, *self.settings, *length]
 
 
 @dataclass(frozen=True)

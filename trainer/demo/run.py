@@ -101,10 +101,7 @@ def _announce(chosen: Demo, plan: dict[str, Any], before: float) -> None:
 def commands(chosen: Demo, kimg: Sequence[float]) -> list[list[str]]:
     """Return the demo's command lines in order."""
     before = [list(step.argv) for step in (chosen.data, *chosen.before)]
-    trainings = [
-        ["trainer", training.stage, *training.settings, f"schedule.total_kimg={length:g}"]
-        for training, length in zip(chosen.trainings, kimg, strict=True)
-    ]
+    trainings = [training.argv(length) for training, length in zip(chosen.trainings, kimg, strict=True)]
     return [*before, *trainings, *(list(step.argv) for step in chosen.after)]
 
 

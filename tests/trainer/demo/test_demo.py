@@ -69,7 +69,8 @@ def test_what_comes_is_announced_and_runs_and_what_it_took_is_told(
     assert f"from its first image: {kimg[0]},000 images" in err
     assert "1:40 until now" in err
     assert [argv[1] for argv in ran] == ["make", *(s.argv[1] for s in chosen.before), "gan", "beside"]
-    assert ran[-2][-1] == f"schedule.total_kimg={kimg[0]}"
+    assert f"schedule.total_kimg={kimg[0]}" in ran[-2]
+    assert ran[-2][-1] == f"optimizer_d.lr_schedule=[[0, 1], [{0.6 * kimg[0]:g}, 1], [{kimg[0]}, 0.1]]"
     assert "took 0:00 (expected " in err
     assert "1:40 with the environment" in err
     assert out.count("a table") == len(ran)
@@ -85,7 +86,7 @@ def test_a_later_call_keeps_the_lengths_and_a_damaged_plan_is_made_again(ran: li
     assert ran[len(first) :] == first
     Path("runs/demo/sprites.json").write_text("{")
     run.run("sprites", False, 0, time.time())
-    assert ran[-2][-1] == f"schedule.total_kimg={demo('sprites').trainings[-1].fewest}"
+    assert f"schedule.total_kimg={demo('sprites').trainings[-1].fewest}" in ran[-2]
 
 
 def test_a_step_that_fails_is_named_without_a_traceback(ran: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
