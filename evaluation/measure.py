@@ -167,6 +167,8 @@ def control(run: Run, extractor: Extractor, requested: RequestedCodes = None, se
         "codes": source,
         "seed": seed,
         "grid": [controls.GRID, controls.GRID],
+        "collapsed": [f"c{latent + 1}" for latent in controls.collapsed(run, seed)],
+        "means_r2": controls.means_r2(run, extractor, seed),
         "units": {name: extractor.units(name) for name in shares},
         "factors": {name: each._asdict() for name, each in shares.items()},
     }

@@ -11,19 +11,22 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from common.arrays import Float64
 from common.errors import UserError
 from common.progress import progress_bar
 from evaluation.inputs.choices import Codes
-from evaluation.inputs.images import codes, generate, nuisance
+from evaluation.inputs.images import BLOCK, codes, generate, nuisance, signed
 from evaluation.inputs.run import Run
 
 from .extractor import Extractor
+from .latents import COLLAPSED, kl
 
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image
 CONSTANT = 1e-4  # a smaller standard deviation counts as none: 1/300 px of a position, 1/40 of a grey level
-COLUMNS = ("factor", "share of c", "share of s", "total std", "of a range")
+COLUMNS = ("factor", "R2 of q's means", "share of c", "share of s", "total std", "of a range")
+MEANS = 4096  # reals behind R^2 of the encoder's means, half of which the regression is fitted to
 OLDER_UNITS = {"scale": "0.5 to 1", "shape": "3 probabilities"}  # of records without units; all others: 0 to 1
 
 
@@ -62,20 +65,58 @@ def shares(values: Float64) -> Shares:
 def control(run: Run, extractor: Extractor, source: Codes, seed: int) -> dict[str, Shares]:
     """Measure the shares by factor over GRID x GRID pairs; the first ones are those of the figure of c against s.
 
-    What is read from an image is the extractor's `readings`.
+    What is read from an image is the extractor's `readings`. Collapsed latents of c, which say nothing of the image
+    that was encoded, are drawn with s.
     """
     check(run)
     assert run.generator is not None
     at = torch.arange(GRID)
-    s = nuisance(run, seed, at)
+    s, drawn, noise = nuisance(run, seed, at), codes(run, seed, at, source, 0), collapsed(run, seed)
     rows: list[dict[str, Tensor]] = []
     with progress_bar() as bar:
         task = bar.add_task("control", total=GRID**2)
-        for code in codes(run, seed, at, source, 0):
-            images = generate(run.generator, s, code.expand(GRID, -1))
+        for code in drawn:
+            c = code.repeat(GRID, 1)
+            c[:, noise] = drawn[:, noise]
+            images = generate(run.generator, s, c)
             rows.append(extractor.readings(images, run.data.variant))
             bar.advance(task, GRID)
     return {name: shares(torch.stack([row[name] for row in rows]).double().numpy()) for name in rows[0]}
+
+
+def collapsed(run: Run, seed: int) -> list[int]:
+    """Return the latents of c whose posteriors are the prior's; none where there is no encoder."""
+    if run.q is None:
+        return []
+    return [j for j, nats in enumerate(kl(run, seed).tolist()) if nats < COLLAPSED]
+
+
+@torch.no_grad()
+def means_r2(run: Run, extractor: Extractor, seed: int) -> dict[str, float]:
+    """Return R^2 of each reading of reals by a linear regression on q's means: what c holds of it. {} without q.
+
+    Half of MEANS reals are fitted, the other half predicted; variances of a reading's components are summed.
+    """
+    if run.q is None:
+        return {}
+    means, readings = [], []
+    for positions in torch.arange(MEANS).split(BLOCK):
+        reals = run.reals.at(seed, positions)
+        means.append(run.q(signed(reals.to(run.device)))[0].cpu())
+        readings.append(extractor.readings(reals, run.data.variant))
+    codes_and_one = torch.cat([F.pad(part, (0, 1), value=1) for part in means]).double()
+    return {
+        name: predicted_share(codes_and_one, torch.cat([part[name] for part in readings]).double())
+        for name in readings[0]
+    }
+
+
+def predicted_share(x: Tensor, y: Tensor) -> float:
+    """Return R^2 of y [N, K] on the second half of the rows, by a linear map of x [N, D] fitted to the first half."""
+    half = len(x) // 2
+    predicted = x[half:] @ torch.linalg.lstsq(x[:half], y[:half], driver="gelsd").solution
+    spread = (y[half:] - y[half:].mean(0)).square().sum()
+    return float(1 - (y[half:] - predicted).square().sum() / spread) if spread > 0 else 0.0
 
 
 def check(run: Run) -> None:
@@ -99,5 +140,8 @@ def table_rows(record: dict[str, Any]) -> list[list[str]]:
     rows, units = [], record.get("units", OLDER_UNITS)
     for name, factor in record["factors"].items():
         both = ["constant", "constant"] if factor["c"] is None else [f"{factor[by]:.1%}" for by in ("c", "s")]
-        rows.append([name, *both, f"{factor['std']:.3f}", units.get(name, "0 to 1")])
+        held = record.get("means_r2", {}).get(name)
+        rows.append(
+            [name, "" if held is None else f"{held:.3f}", *both, f"{factor['std']:.3f}", units.get(name, "0 to 1")]
+        )
     return rows

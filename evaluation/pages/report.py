@@ -220,10 +220,18 @@ def _control(run: Run, record: dict[str, Any] | None) -> Markup:
     codes, vectors = record["grid"]
     note = (
         f"The share of each factor's variance, over {codes} codes x {vectors} nuisance vectors, that c and s control, "
-        f"each alone; the rest they decide together. A factor that neither controls has about {1 / codes:.1%} in both. "
+        f"each alone; the rest they decide together. {_with_s(record)}"
+        f"A factor that neither controls has about {1 / codes:.1%} in both. R2 of q's means is that of a linear "
+        "regression on reals: what c holds of the factor. "
         f"Codes: {record['codes']}. {_origin(run, record)}"
     )
     return section("What c controls, and what s", table(control.COLUMNS, control.table_rows(record)), note)
+
+
+def _with_s(record: dict[str, Any]) -> str:
+    """Say which latents of c count as s."""
+    names = record.get("collapsed", [])
+    return f"{', '.join(names)} of c are collapsed and count as s. " if names else ""
 
 
 def _disentanglement(run: Run, record: dict[str, Any] | None) -> Markup:

@@ -49,6 +49,7 @@ def _quick(argv: list[str], place: str | None) -> None:
     labelled_codes.PREDICTOR_PROTOCOLS["short"] = labelled_codes.PredictorProtocol(100, 50, 1)
     latents.BASES = 4
     control.GRID = 8
+    control.MEANS = 256
     if place is not None:
         os.chdir(place)
     processes.module("evaluation", argv)

@@ -180,8 +180,13 @@ def _alignment(record: Record) -> tuple[list[str], Rows]:
 
 
 def _control(record: Record) -> tuple[list[str], Rows]:
-    rows = [[name, _number(each["c"], 3), _number(each["s"], 3)] for name, each in record["factors"].items()]
-    return ["share of the variance of", "c", "s"], rows
+    held, names = record.get("means_r2", {}), record.get("collapsed", [])
+    rows = [
+        [name, _number(held.get(name), 3), _number(each["c"], 3), _number(each["s"], 3)]
+        for name, each in record["factors"].items()
+    ]
+    counted = f" (with the collapsed {', '.join(names)})" if names else ""
+    return ["share of the variance of", "R^2 of q's means", "c", f"s{counted}"], rows
 
 
 def _disentanglement(record: Record) -> tuple[list[str], Rows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pvariance
 from types import SimpleNamespace
@@ -204,6 +205,31 @@ def test_every_code_meets_every_s_once() -> None:
     assert sorted(pairs) == sorted((*one.tolist(), *code.tolist()) for code in c for one in s)
 
 
+def test_collapsed_latents_of_c_count_as_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here x comes from a latent that is collapsed, y from one that is not."""
+    monkeypatch.setattr(module, "collapsed", lambda run, seed: [0])
+    found = measured(Painter())
+    assert (found["x"].s or 0) > 0.99
+    assert (found["y"].c or 0) > 0.99
+
+
+def test_a_latent_is_collapsed_where_its_posterior_is_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(Painter())
+    assert module.collapsed(run, 0) == []
+    monkeypatch.setattr(module, "kl", lambda run, seed: torch.tensor([0.0, 0.5, 0.009, 0.011]))
+    assert module.collapsed(replace(run, q=Any), 0) == [0, 2]
+
+
+def test_what_the_means_hold_is_a_regression_on_held_out_reals() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat((torch.randn(4000, 3, generator=generator), torch.ones(4000, 1)), 1).double()
+    noise = torch.randn(4000, 2, generator=generator).double()
+    y = x[:, :2] * torch.tensor([2.0, 1.0]) + noise * torch.tensor([0.0, 1.0])
+    assert module.predicted_share(x, y) == pytest.approx(5 / 6, abs=0.02)  # variances 4 and 1 of 4 and 2
+    assert module.predicted_share(x, noise) == pytest.approx(0, abs=0.01)
+    assert module.predicted_share(x, torch.ones(4000, 1).double()) == 0.0
+
+
 def test_grey_sprites_have_a_brightness_and_other_backgrounds_no_colour() -> None:
     grey = measured(Painter(channels=1), "plain", grid=8)
     assert list(grey)[3:] == ["shape", "brightness"]
@@ -265,11 +291,14 @@ def test_the_command_prints_a_table_keeps_a_record_and_the_page_shows_it(
 
 
 def test_a_factor_that_does_not_vary_is_called_constant() -> None:
-    record = {"factors": {"x": Shares(None, None, 0.00002)._asdict(), "scale": Shares(0.25, 0.5, 0.1)._asdict()}}
-    assert module.table_rows(record) == [
-        ["x", "constant", "constant", "0.000", "0 to 1"],
-        ["scale", "25.0%", "50.0%", "0.100", "0.5 to 1"],
+    record: dict[str, Any] = {
+        "factors": {"x": Shares(None, None, 0.00002)._asdict(), "scale": Shares(0.25, 0.5, 0.1)._asdict()}
+    }
+    assert module.table_rows(record) == [  # as of version 0.2.0, without R^2 of the means
+        ["x", "", "constant", "constant", "0.000", "0 to 1"],
+        ["scale", "", "25.0%", "50.0%", "0.100", "0.5 to 1"],
     ]
+    assert module.table_rows(record | {"means_r2": {"x": 0.8125}})[0][1] == "0.812"
 
 
 @pytest.mark.parametrize(
