@@ -14,7 +14,7 @@ RUNS = Path("runs/demo")
 SHIPPED = RUNS / "shipped"  # copies of pretrained/: the records of what is measured lie beside an export
 SPRITES, FACES = "data/demo", "data/demo-faces"
 ENCODER, GENERATOR = (
-    "dsprites-beta_vae-coarse",
+    "dsprites-beta_vae",
     "dsprites-idgan",
 )  # of pretrained/: what the demo trains on, and compares with
 FACES_ENCODER, FACES_GENERATOR = "faces-beta_vae", "faces-64-idgan"

@@ -24,6 +24,7 @@ def test_what_is_trained_and_measured_lies_where_the_next_step_looks(name: Name)
         chosen = demo(name, own_vae)
         folder = chosen.data.argv[chosen.data.argv.index("--out") + 1]
         gan = chosen.trainings[-1]
+        assert gan.encoder in demos.exports()
         assert f"run={gan.run}" in gan.settings
         measured = [argv for step in chosen.after for argv in step.argv]
         assert str(gan.run) in measured
