@@ -116,7 +116,7 @@ def demo_command(
     ] = "shipped",
     minutes: Annotated[
         float, typer.Option(min=0, help="that it may take; the training is as long as that allows")
-    ] = 10,
+    ] = 9.5,
     started: Annotated[
         float | None, typer.Option(help="when the minutes began, in seconds since 1970", show_default="now")
     ] = None,

@@ -106,7 +106,7 @@ def _sprites(own_vae: bool) -> Demo:
         before=(*_measured(GENERATOR, SPRITES), _shown()),
         trainings=(vae, gan) if own_vae else (gan,),
         after=(_compared(run, GENERATOR, SPRITES),),
-        seconds_per_kimg=3,
+        seconds_per_kimg=3.2,
         page=RUNS / "page" / "index.html",
     )
 
@@ -176,11 +176,12 @@ def _measured(name: str, data: str) -> tuple[Step, ...]:
 def _shown() -> Step:
     """Draw what the shipped models make."""
     copies = [str(SHIPPED / name) for name in exports()]
-    return Step("what shipped models make", ("evaluation", "showcase", *copies, "--out", str(SHIPPED / "page")), 25)
+    return Step("what shipped models make", ("evaluation", "showcase", *copies, "--out", str(SHIPPED / "page")), 30)
 
 
 def _compared(run: Path, shipped_name: str, data: str) -> Step:
     """Measure a run beside the shipped model of its kind, where there is one, and write their page."""
     others = [str(SHIPPED / shipped_name)] if shipped_name in exports() else []
     out = RUNS / ("page" if shipped_name == GENERATOR else "page-faces")
-    return Step("both measured", ("evaluation", "beside", str(run), *others, "--data", data, "--out", str(out)), 90)
+    measured = ("evaluation", "beside", str(run), *others, "--data", data, "--out", str(out), "--samples", "5000")
+    return Step("both measured", measured, 55)

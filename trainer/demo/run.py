@@ -33,7 +33,7 @@ def run(name: Name, own_vae: bool, minutes: float, started: float) -> Path:
         plan = _read_plan(plan_file) or _make_plan(chosen, minutes * 60 - (begun - started), plan_file)
         _announce(chosen, plan, begun - started)
         for argv in commands(chosen, plan["kimg"]):
-            _print_tables(run_program(argv))
+            _step(argv)
     except Failed as error:
         raise UserError(f"the demo stopped: {error}; see above, then run the same command again") from None
     took, expected = time.time() - begun, plan["seconds"]
@@ -105,10 +105,12 @@ def commands(chosen: Demo, kimg: Sequence[float]) -> list[list[str]]:
     return [*before, *trainings, *(list(step.argv) for step in chosen.after)]
 
 
-def _print_tables(output: str) -> None:
-    """Print what a command printed, but for its record, which is kept in a file."""
-    lines = [line for line in output.splitlines() if not line.startswith('{"command"')]
-    print("\n".join(lines), flush=True)
+def _step(argv: list[str]) -> None:
+    """Run a command; print what it printed, but for its record, which is kept in a file, and how long it took."""
+    begun = time.time()
+    output = run_program(argv)
+    print("\n".join(line for line in output.splitlines() if not line.startswith('{"command"')), flush=True)
+    say(f"took {_clock(time.time() - begun)}")
 
 
 def _clock(seconds: float) -> str:

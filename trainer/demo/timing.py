@@ -15,7 +15,7 @@ from trainer.reporting.stats_file import read_stats
 from .demos import RUNS, Demo, Training
 
 FOLDER = RUNS / "timing"
-ITERATIONS, TICKS = 24, 3  # that are timed, and into how many ticks they are split: the last one is taken
+ITERATIONS, TICKS = 60, 3  # that are timed, and into how many ticks they are split: the last one is taken
 START_SECONDS = 6  # until a training has its first iteration
 
 
