@@ -93,7 +93,7 @@ test-faults: setup
 test-cluster: setup
 	$(RUN) pytest tests/cluster
 
-# Thirty-three mistakes of one line, planted one at a time: the tests named for each must fail.
+# Thirty-four mistakes of one line, planted one at a time: the tests named for each must fail.
 test-planted: setup
 	$(BIN)/python tests/planted/run.py
 
