@@ -106,7 +106,7 @@ def _sprites(own_vae: bool) -> Demo:
         before=(*_measured(GENERATOR, SPRITES), _shown()),
         trainings=(vae, gan) if own_vae else (gan,),
         after=(_compared(run, GENERATOR, SPRITES),),
-        seconds_per_kimg=3.2,
+        seconds_per_kimg=2.6,
         page=RUNS / "page" / "index.html",
     )
 
