@@ -25,10 +25,18 @@ def check_command(
     ] = None,
 ) -> None:
     """Measure the first 256 images of exports: are the figures those that were recorded when they were shipped?"""
+    if data is not None and not record:
+        raise UserError("--data: a check needs no data, --record does; leave --data out, or give --record too")
     for folder in exports:
         _refuse_no_export(folder)
+    problems = []
     for folder in exports:
-        print(json.dumps({"command": "check", **(_record(folder, data) if record else _check(folder))}))
+        try:
+            print(json.dumps({"command": "check", **(_record(folder, data) if record else _check(folder))}), flush=True)
+        except UserError as error:
+            problems.append(error)
+    if problems:
+        raise UserError("; ".join(map(str, problems)))
 
 
 def showcase_command(
@@ -89,9 +97,19 @@ def _record(folder: Path, data: Path | None) -> dict[str, Any]:
     config = load_config(kind_of(read_yaml(folder / "config.yaml")), folder / "config.yaml")
     of_set = config.data if data is None else config.data.model_copy(update={"path": data, "local": None})
     reals = steps.open_reals(of_set, config.seed)
+    differs = _differences(target.data, reals.identity())
+    if differs:
+        raise UserError(
+            f"{of_set.path}: is not the set that {folder} was trained on ({differs}); name its folder with --data"
+        )
     net = steps.network_of_reals(reals, extractor.protocol, None, ALONE)
     path, _ = steps.make_reference(reals, net, target.resolution, steps.REFERENCE_IMAGES, 0, None, ALONE)
     return {"export": str(folder)} | record.record(target, extractor, path)
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    names = [name for name in then | now if then.get(name) != now.get(name)]
+    return "; ".join(f"{name}: {str(then.get(name))[:12]} then, {str(now.get(name))[:12]} now" for name in names)
 
 
 def _open(folder: Path) -> tuple[Any, Any]:

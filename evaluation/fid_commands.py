@@ -77,7 +77,7 @@ def fid_command(
     held = step if release else None
     with steps.processes(device) as world, trajectory.release_when_done(run, held, world), ExitStack() as measured:
         target = steps.open_everywhere(run, step, ema, world)
-        reference = reference or steps.own_reference(target)
+        reference = reference or steps.own_reference(target, protocol)
         net = world.on_all(lambda: steps.network(target, protocol, weights, reference, world))
         kinds = steps.requested_kinds(target, of)
         for source in steps.code_sources(target, codes):

@@ -65,10 +65,12 @@ def open_everywhere(path: Path, step: str | None, average: str | None, world: Wo
     return world.on_all(lambda: first or open_target(path, None if is_export else name, average, world.device))
 
 
-def own_reference(target: EvaluationTarget) -> Path | None:
-    """Return the file of statistics that came with an export; None where there is none, and for a run."""
+def own_reference(target: EvaluationTarget, protocol: FidProtocol | None) -> Path | None:
+    """Return the file of statistics that came with an export; None for a run, and where it has none of a protocol."""
     path = target.path / REFERENCE
-    return path if target.reals is None and path.is_file() else None
+    if target.reals is not None or not path.is_file():
+        return None
+    return path if protocol in (None, references.read(path).identity["protocol"]) else None
 
 
 def network(

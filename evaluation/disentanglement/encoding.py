@@ -29,8 +29,9 @@ from evaluation.inputs.run import Run
 
 BATCH = 512
 FACES_AT_ONCE = 64  # that one process draws
-FactorKind = Literal["classes", "ordered", "circular"]
-KINDS_OF_SPRITES: tuple[FactorKind, ...] = ("classes", "ordered", "circular", "ordered", "ordered")
+FactorKind = Literal["classes", "ordered", "circular", "closed"]
+"""closed: circular, and the last class is the first one again."""
+KINDS_OF_SPRITES: tuple[FactorKind, ...] = ("classes", "ordered", "closed", "ordered", "ordered")
 Represent = Callable[[Int64], Float64]
 """places [N] in the grid of factors -> codes [N, c]."""
 

@@ -36,7 +36,7 @@ def _values(classes: Int64, size: int, kind: FactorKind) -> Float64:
     """Return what is regressed [N, 1 or 2]: the class, or the cosine and sine of its place on the circle."""
     if kind == "ordered":
         return classes[:, None].astype(np.float64)
-    angle = 2 * np.pi * classes / size
+    angle = 2 * np.pi * classes / (size - 1 if kind == "closed" else size)
     return np.stack((np.cos(angle), np.sin(angle)), 1)
 
 

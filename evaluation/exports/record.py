@@ -25,11 +25,10 @@ def record(target: EvaluationTarget, extractor: Extractor, statistics: Path) -> 
 
     statistics: a file of `python -m evaluation reference`, of the set that it was trained on.
     """
-    folder = target.path
-    references.write_small(folder / REFERENCE, references.read(statistics), KEPT)
-    reference = references.read(folder / REFERENCE)
-    digest = hashlib.sha256((folder / REFERENCE).read_bytes()).hexdigest()
-    measured = check.measure(target, extractor, reference) | {"reference_sha256": digest}
+    folder, reference = target.path, references.read(statistics)
+    measured = check.measure(target, extractor, reference)
+    references.write_small(folder / REFERENCE, reference, KEPT)
+    measured["reference_sha256"] = hashlib.sha256((folder / REFERENCE).read_bytes()).hexdigest()
     publish(folder / CHECK, (json.dumps(measured, indent=1) + "\n").encode())
     card = folder / CARD
     if card.is_file():

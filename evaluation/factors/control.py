@@ -63,7 +63,7 @@ def shares(values: Float64) -> Shares:
 
 @torch.no_grad()
 def control(run: Run, extractor: Extractor, source: Codes, seed: int) -> dict[str, Shares]:
-    """Measure the shares by factor over GRID x GRID pairs; the first ones are those of the figure of c against s.
+    """Measure the shares by factor over GRID x GRID pairs.
 
     What is read from an image is the extractor's `readings`. Collapsed latents of c, which say nothing of the image
     that was encoded, are drawn with s.
@@ -100,7 +100,7 @@ def means_r2(run: Run, extractor: Extractor, seed: int) -> dict[str, float]:
     if run.q is None:
         return {}
     means, readings = [], []
-    for positions in torch.arange(MEANS).split(BLOCK):
+    for positions in torch.arange(min(MEANS, run.reals.count)).split(BLOCK):  # more would repeat the first ones
         reals = run.reals.at(seed, positions)
         means.append(run.q(signed(reals.to(run.device)))[0].cpu())
         readings.append(extractor.readings(reals, run.data.variant))

@@ -147,7 +147,8 @@ def _numbers(one: Pass, sums: Sums, reference: Reference, fidelity: float | None
     distances = kid.kid(reals, images, np.random.default_rng(one.seed))
     numbers: Numbers = {"fid": distance(sums.moments, reference.moments), "fidelity": fidelity}
     numbers |= {"kid": float(np.mean(distances)), "kid_std": float(np.std(distances))}
-    if min(len(reals), len(images)) > K:
+    whole = len(reals) == min(reference.moments.count, KEPT)  # statistics that ship hold fewer, whose radii are larger
+    if whole and min(len(reals), len(images)) > K:
         numbers |= asdict(reach(torch.from_numpy(reals), torch.from_numpy(images)))
     return numbers | _sharpness(sums, reference)
 

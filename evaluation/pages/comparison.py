@@ -91,7 +91,9 @@ def _measure(run: Run, plan: ComparisonPlan, metrics: dict[str, dict[str, Any]])
         lambda r: r["seed"] == plan.seed and r["fvm"]["protocol"] == plan.protocol and set(measure.SCORES) <= set(r),
         lambda: known | {"encoder": run.encoder} if known else measure.disentanglement(run, plan.protocol, plan.seed),
     )
-    metrics[encoder] = {"encoder_sha256": encoder} | {n: disentanglement[n] for n in ("seed", *measure.SCORES)}
+    metrics[encoder] = {"encoder_sha256": encoder} | {
+        n: disentanglement[n] for n in ("seed", *measure.SCORES, "linear_r2") if n in disentanglement
+    }
     return Measured(run, fid, disentanglement, alignment_of(run, plan))
 
 

@@ -55,14 +55,16 @@ def trained(origin: dict[str, Any]) -> str:
     """Return what a training took, for a reader. origin: of an export."""
     hours = origin.get("hours")
     took = "" if hours is None else f" in {hours:.1f} hours on {origin.get('hardware', 'unknown hardware')}"
-    return f"{origin['images_seen'] / 1e6:.2f} million images{took}, {origin['processes']} process(es)"
+    processes = f", {origin['processes']} process(es)" if "processes" in origin else ""
+    return f"{origin['images_seen'] / 1e6:.2f} million images{took}{processes}"
 
 
 def _model(one: Exported, out: Path) -> list[Markup]:
     """The pictures of a model."""
     picture = _saved(pictures.samples(one.model, SAMPLES, ACROSS), out / f"{one.name}-samples.png")
     metadata = one.model.metadata
-    note = f"{metadata.origin['system']} at {metadata.resolution} px, trained on {trained(one.origin)}. Random images."
+    system = metadata.origin.get("system", "A model")
+    note = f"{system} at {metadata.resolution} px, trained on {trained(one.origin)}. Random images."
     parts = [section(one.name, wide(picture), note)]
     if metadata.resolution >= LARGE:
         (large,) = pictures.whole(one.model, 1)
@@ -85,9 +87,9 @@ def _on_one_encoder(shown: Sequence[Exported]) -> list[list[Exported]]:
     groups: dict[tuple[Any, ...], list[Exported]] = {}
     for one in shown:
         metadata = one.model.metadata
-        if metadata.network and metadata.c_dim:
-            key = metadata.origin["inputs"].get("vae"), metadata.s_dim
-            groups.setdefault(key, []).append(one)
+        encoder = metadata.origin.get("inputs", {}).get("vae")
+        if metadata.network and encoder is not None:
+            groups.setdefault((encoder, metadata.s_dim), []).append(one)
     by_size = [sorted(group, key=lambda one: one.model.metadata.resolution) for group in groups.values()]
     return [group for group in by_size if len(group) > 1]
 
@@ -110,7 +112,12 @@ def _figures(one: Exported) -> list[str]:
     from evaluation.exports import check
 
     kind = "gan" if one.model.generator is not None else "vae"
-    records = [record for record in measurements.every(one.path, "fid") if kind in record["kinds"]]
+    shipped = ("factor-net", "face-net")
+    records = [
+        record
+        for record in measurements.every(one.path, "fid")
+        if kind in record["kinds"] and record["protocol"] in shipped and record["codes"] == one.model.metadata.codes
+    ]
     if records:
         numbers, count = records[-1]["kinds"][kind], records[-1]["samples"]
     elif (one.path / CHECK).is_file():

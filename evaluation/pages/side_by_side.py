@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,8 @@ def write(runs: Sequence[Run], plan: ComparisonPlan, out: Path) -> Written:
     for run in runs:
         if run.generator is None or run.vae is None:
             raise UserError(f"{run.path}: is no generator on the code of a VAE; name an ID-GAN, or use `compare`")
+        if not os.access(run.path, os.W_OK):
+            raise UserError(f"{run.path}: cannot be written, and records of measurements lie there; copy it, name that")
     trained = runs[0]
     columns = [_column(trained, _here(trained), plan, ("reals", "vae", "gan", "untrained"))]
     columns += [_column(run, _shipped(run), plan, ("vae", "gan")) for run in runs[1:]]
@@ -105,7 +108,7 @@ def _about(run: Run) -> str:
 
 def _samples(columns: Sequence[Column], seed: int, out: Path) -> list[tuple[Markup, str]]:
     first, at = columns[0].run, torch.arange(SAMPLES)
-    shown = [("Real images", first.reals.at(seed, at, min(first.resolution, LARGEST)))]
+    shown = [("Real images", first.reals.at(seed, at, first.resolution))]
     shown.append(("Decodings of its VAE", maker(first, "vae", seed, "posterior", 0)(at)))
     for column in columns:
         shown.append((column.title.capitalize(), maker(column.run, "gan", seed, code_source(column.run, None), 0)(at)))

@@ -71,12 +71,12 @@ def once(
     fits: Callable[[dict[str, Any]], bool],
     make: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the newest record of the same weights that fits, or append a new one.
+    """Return the newest record of the same weights on the same data that fits, or append a new one.
 
     description: what the record says of the run, see `Run.describe`; make: measures the rest.
     """
     for record in reversed(every(run, command)):
-        same = all(record.get(name) == description.get(name) for name in ("weights_sha256", "ema"))
+        same = all(record.get(name) == description.get(name) for name in ("weights_sha256", "ema", "data", "variant"))
         if same and fits(record):
             return record
     return append(run, command, description | make())

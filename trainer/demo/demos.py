@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from common import shipped
+from common.errors import UserError
 from trainer.config.file_names import METADATA
 
 Name = Literal["sprites", "faces", "growth"]
@@ -25,8 +26,8 @@ class Training:
     """A training of a demo.
 
     what: for a reader; settings: what follows `python -m trainer STAGE`; run: its folder; fewest, most: kimg, between
-    which it is as long as the time allows; the same where its length is fixed; phases: (px, share of the images) of
-    each resolution, none in stage 1; encoder: of pretrained/, on which it is timed.
+    which it is as long as the time allows; the same where its length is fixed; phases: (px, weight) of each resolution,
+    by its share of the images, none in stage 1; encoder: of pretrained/, on which it is timed.
     """
 
     what: str
@@ -77,13 +78,20 @@ class Demo:
 
 
 def demo(name: Name, own_vae: bool = False) -> Demo:
-    """Return a demo. own_vae: train the encoder too, in place of a shipped one."""
-    return {"sprites": _sprites, "faces": _faces, "growth": _growth}[name](own_vae)
+    """Return a demo. own_vae: train the encoder too, in place of a shipped one.
+
+    Raises a UserError where that is asked of another demo than `sprites`.
+    """
+    if name == "sprites":
+        return _sprites(own_vae)
+    if own_vae:
+        raise UserError(f"--vae own: the demo {name} trains on a shipped encoder; leave --vae out, or name sprites")
+    return _faces() if name == "faces" else _growth()
 
 
 def exports() -> list[str]:
     """Return the names of the shipped models."""
-    return sorted(path.parent.name for path in shipped.found(Path("pretrained")).glob(f"*/{METADATA}"))
+    return sorted(path.parent.name for path in (shipped.ROOT / "pretrained").glob(f"*/{METADATA}"))
 
 
 def _sprites(own_vae: bool) -> Demo:
@@ -111,7 +119,7 @@ def _sprites(own_vae: bool) -> Demo:
     )
 
 
-def _faces(own_vae: bool) -> Demo:
+def _faces() -> Demo:
     faces, run = ("faces", "--resolutions", "64", "--count"), RUNS / "faces"
     gan = Training(
         "ID-GAN on drawn faces, from its first image",
@@ -134,10 +142,10 @@ def _faces(own_vae: bool) -> Demo:
     )
 
 
-def _growth(own_vae: bool) -> Demo:
+def _growth() -> Demo:
     sprites, run = ("dsprites", "--resolutions", "128,64", "--count"), RUNS / "growth"
     settings = ("configs/demo/growth.yaml", f"run={run}", f"vae=pretrained/{ENCODER}")
-    phases = ((32, 0.2), (64, 0.3), (128, 0.5))
+    phases = ((32, 15), (64, 19), (128, 26))  # kimg, the fades in the larger one
     gan = Training("ID-GAN on dSprites, growing from 32 to 128 px", "gan", settings, run, 60, 60, phases, ENCODER)
     return Demo(
         data=_made(f"{SPRITES}-128", "20,000 dSprites of 128 px", (*sprites, "20000"), 30),

@@ -30,7 +30,11 @@ def run(name: Name, own_vae: bool, minutes: float, started: float) -> Path:
     begun, chosen, plan_file = time.time(), demo(name, own_vae), _plan_file(name, own_vae)
     copy_exports()
     try:
-        plan = _read_plan(plan_file) or _make_plan(chosen, minutes * 60 - (begun - started), plan_file)
+        plan = _read_plan(plan_file)
+        if plan is None:
+            plan = _make_plan(chosen, minutes * 60 - (begun - started), plan_file)
+        else:
+            say(f"going on with the lengths of {plan_file}; remove it, and the runs beside it, to choose them again")
         _announce(chosen, plan, begun - started)
         for argv in commands(chosen, plan["kimg"]):
             _step(argv)
@@ -71,6 +75,7 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
 
 def _make_plan(chosen: Demo, left: float, path: Path) -> dict[str, Any]:
     """Time iterations, choose the lengths and keep them. left: seconds."""
+    shutil.rmtree(timing.FOLDER, ignore_errors=True)  # of a demo that was stopped here
     say("a few iterations are timed first, to say what the demo will take on this machine")
     begun = time.time()
     speeds = [timing.seconds_per_kimg(chosen, training) for training in chosen.trainings]

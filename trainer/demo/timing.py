@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import shipped
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.experiments.programs import run_program
@@ -31,9 +32,22 @@ def seconds_per_kimg(demo: Demo, training: Training) -> float:
     """Time a few iterations at the resolution of each phase; return the mean over the images of the phases."""
     if not training.phases:
         return _timed(demo, training, [])
-    return sum(
-        share * _timed(demo, training, [f"resolution={px}", "growth=null"]) for px, share in training.phases
-    ) / sum(share for _, share in training.phases)
+    timed = [share * _timed(demo, training, _only(training, px)) for px, share in training.phases]
+    return sum(timed) / sum(share for _, share in training.phases)
+
+
+def _only(training: Training, px: int) -> list[str]:
+    """Return settings under which nothing but the phase of these px is trained, by the whole network's widths."""
+    config = _config(training)
+    assert isinstance(config, GanConfig)
+    if px == config.resolution:
+        return ["growth=null"]
+    return [f"growth.start_resolution={px}", "growth.phase_kimg=1000"]
+
+
+def _config(training: Training) -> VaeConfig | GanConfig:
+    path = shipped.found(Path(training.settings[0]))
+    return load_config(VaeConfig, path) if training.stage == "vae" else load_config(GanConfig, path)
 
 
 def _timed(demo: Demo, training: Training, size: list[str]) -> float:
@@ -42,8 +56,7 @@ def _timed(demo: Demo, training: Training, size: list[str]) -> float:
     shutil.rmtree(run, ignore_errors=True)
     if not data.exists():
         run_program(["data_shards", "make", *demo.few, "--out", str(data)])
-    config = load_config(VaeConfig if training.stage == "vae" else GanConfig, Path(training.settings[0]))
-    kimg = ITERATIONS * config.batch_size / 1000
+    kimg = ITERATIONS * _config(training).batch_size / 1000
     schedule = [f"schedule.total_kimg={kimg}", f"schedule.tick_kimg={kimg / TICKS}", "schedule.sample_kimg=1000"]
     encoder = [f"vae=pretrained/{training.encoder}"] if training.encoder else []
     more = [f"run={run}", f"data.path={data}", *encoder, *schedule, *size]

@@ -12,6 +12,7 @@ import torch
 
 from evaluation.exports import check
 from tests.support import processes
+from tests.support.data_sets import make_dsprites
 from tests.support.evaluating import answer, evaluate, refused
 from tests.support.training import finish
 from trainer.export import exported_model, model_card
@@ -63,6 +64,16 @@ def test_other_weights_are_found_out(copy: Path, tmp_path: Path) -> None:
     running = evaluate(tmp_path, "check", copy, code=2)
     assert "figures are not those recorded" in running.err
     assert "Traceback" not in running.err
+
+
+def test_another_set_is_not_recorded(copy: Path, tmp_path: Path) -> None:
+    before = (copy / "check.json").read_bytes()
+    others = make_dsprites(tmp_path / "others", count=96)
+    refused(
+        evaluate(tmp_path, "check", copy, "--record", "--data", others, code=2), "others: is not the set that", "data:"
+    )
+    refused(evaluate(tmp_path, "check", copy, "--data", others, code=2), "--data: a check needs no data")
+    assert (copy / "check.json").read_bytes() == before
 
 
 def test_damaged_records_are_named_with_a_remedy(copy: Path, tmp_path: Path) -> None:
