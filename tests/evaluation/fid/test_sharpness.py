@@ -250,7 +250,7 @@ def plan_of(reals: Reals, folder: Path, *sizes: int) -> ReferencePlan:
 def without_sharpness(plan: ReferencePlan) -> bytes:
     """Write a reference as version 0.2.0 did."""
     made = references.make(plan, ALONE, lambda n: None)
-    references._write(plan.path, dataclasses.replace(made, sharpness={}))
+    references.write(plan.path, dataclasses.replace(made, sharpness={}))
     return plan.path.read_bytes()
 
 
