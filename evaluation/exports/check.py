@@ -124,10 +124,9 @@ def _differences(recorded: dict[str, Any], measured: dict[str, Any]) -> Iterator
                 figure = f"mean of {name}" + (f", {k + 1} of {len(components)}" if len(components) > 1 else "")
                 yield Difference(kind, figure, mean, now["readings"][name][k][0], ERRORS * error + ROUNDING)
         for name, share in before.get("follows", {}).items():
-            if share is not None:
-                yield Difference(
-                    kind, f"R2 of {name} to decodings", share, now["follows"][name], _allowed(share, count)
-                )
+            if share is not None:  # one that cannot be measured here, since all decodings are alike, is none at all
+                here, allowed = now["follows"][name] or 0.0, _allowed(share, count)
+                yield Difference(kind, f"R2 of {name} to decodings", share, here, allowed)
 
 
 def _allowed(share: float, count: int) -> float:

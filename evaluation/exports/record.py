@@ -17,7 +17,7 @@ from trainer.export.exported_model import CARD
 
 from . import check
 
-KEPT = 1_000  # reals whose features are kept, for KID, precision, recall, density and coverage
+KEPT = 1_000  # reals whose features are kept, for KID
 
 
 def record(target: EvaluationTarget, extractor: Extractor, statistics: Path) -> dict[str, Any]:

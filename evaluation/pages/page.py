@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from common.atomic_writes import publish
+from trainer.pictures.image_grids import save
 
 WIDEST = 2400  # px of a picture
 NOTHING = Markup("")  # a part that a page leaves out
@@ -94,6 +95,12 @@ def image(path: Path, widest: int = WIDEST) -> Markup:
             picture.reduce(-(-picture.width // widest)).save(buffer, "PNG")
             content = buffer.getvalue()
     return inline_image(path.stem, kind, content, "pixels")
+
+
+def saved(picture: Image.Image, path: Path) -> Markup:
+    """Save a picture as a PNG file and return its <img>."""
+    save(picture, path)
+    return image(path)
 
 
 @contextmanager

@@ -9,17 +9,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluation.exports import pictures
+from evaluation.exports import check, pictures
 from evaluation.records import measurements
 from trainer.config.file_names import CHECK
 from trainer.export.exported_model import Model, load
-from trainer.pictures.image_grids import grid, save
+from trainer.pictures.image_grids import grid
 
-from .page import NOTHING, bullets, heading, image, publish_page, section, table, wide
+from .page import NOTHING, bullets, heading, publish_page, saved, section, table, wide
 
 SAMPLES, ACROSS, LATENTS, CODES = 32, 8, 6, 6
 LARGE = 512  # px from which a sample is shown at its full size
-FIGURES = {"fid": "FID", "fidelity": "faithful sprites"}
 
 
 @dataclass(frozen=True)
@@ -61,25 +60,20 @@ def trained(origin: dict[str, Any]) -> str:
 
 def _model(one: Exported, out: Path) -> list[Markup]:
     """The pictures of a model."""
-    picture = _saved(pictures.samples(one.model, SAMPLES, ACROSS), out / f"{one.name}-samples.png")
+    picture = saved(pictures.samples(one.model, SAMPLES, ACROSS), out / f"{one.name}-samples.png")
     metadata = one.model.metadata
     system = metadata.origin.get("system", "A model")
     note = f"{system} at {metadata.resolution} px, trained on {trained(one.origin)}. Random images."
     parts = [section(one.name, wide(picture), note)]
     if metadata.resolution >= LARGE:
         (large,) = pictures.whole(one.model, 1)
-        parts.append(section(f"{one.name}, one image", wide(_saved(grid(large[None], 1), out / f"{one.name}-one.png"))))
+        parts.append(section(f"{one.name}, one image", wide(saved(grid(large[None], 1), out / f"{one.name}-one.png"))))
     if metadata.c_dim:
         rows = "the VAE's decodings above the generator's images" if metadata.network and one.model.vae else ""
         note = "One latent of the code at a time, from -3 to 3, those first that carry most." + (rows and f" {rows}.")
-        walked = _saved(pictures.traversals(one.model, LATENTS), out / f"{one.name}-traversals.png")
+        walked = saved(pictures.traversals(one.model, LATENTS), out / f"{one.name}-traversals.png")
         parts.append(section(f"{one.name}: what each latent moves", wide(walked), note))
     return parts
-
-
-def _saved(picture: Any, path: Path) -> Markup:
-    save(picture, path)
-    return image(path)
 
 
 def _on_one_encoder(shown: Sequence[Exported]) -> list[list[Exported]]:
@@ -98,19 +92,17 @@ def _growth(group: Sequence[Exported], out: Path) -> Markup:
     drawn = pictures.same_codes([one.model for one in group], CODES)
     path = out / f"{group[0].name}-growth.png"
     note = "Each column has one code c and one nuisance vector s. Small images are enlarged, each pixel to a square."
-    return section("The same codes, as the network grows", wide(_saved(drawn, path)), note)
+    return section("The same codes, as the network grows", wide(saved(drawn, path)), note)
 
 
 def _numbers(shown: Sequence[Exported]) -> Markup:
     """What was measured of the models: the newest records beside them, else the figures of their check."""
     rows = [[one.name, trained(one.origin), *_figures(one)] for one in shown]
     note = "FID is that of the newest measurement beside the model, else that of its first 256 images."
-    return section("Measured", table(["model", "trained on", *FIGURES.values(), "images"], rows), note)
+    return section("Measured", table(["model", "trained on", "FID", "faithful sprites", "images"], rows), note)
 
 
 def _figures(one: Exported) -> list[str]:
-    from evaluation.exports import check
-
     kind = "gan" if one.model.generator is not None else "vae"
     shipped = ("factor-net", "face-net")
     records = [

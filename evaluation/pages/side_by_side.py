@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from markupsafe import Markup
-from PIL import Image
 
 from common.errors import UserError
 from data_shards.format.pyramid import at_most
@@ -19,14 +18,14 @@ from evaluation.inputs.choices import Kind
 from evaluation.inputs.images import code_source, maker
 from evaluation.inputs.run import Run
 from trainer.jobs.exit_file import read_command
-from trainer.pictures.image_grids import grid, save
+from trainer.pictures.image_grids import grid
 from trainer.reporting.cost import spent
 from trainer.reporting.stats_file import read_stats
 
 from . import comparison, figures
 from .comparison import ComparisonPlan
 from .page import figures as captioned
-from .page import folded, heading, image, preformatted, publish_page, section, table, wide
+from .page import folded, heading, preformatted, publish_page, saved, section, table, wide
 
 SAMPLES, ACROSS, LARGEST = 48, 8, 128  # images in a grid; px of an image in it
 TIMES_BELOW_UNTRAINED, FAITHFUL = 10, 0.6  # what a training of some minutes reaches
@@ -113,17 +112,12 @@ def _samples(columns: Sequence[Column], seed: int, out: Path) -> list[tuple[Mark
     for column in columns:
         shown.append((column.title.capitalize(), maker(column.run, "gan", seed, code_source(column.run, None), 0)(at)))
     named = [(title, grid(at_most(images, LARGEST), ACROSS)) for title, images in shown]
-    return [(_saved(picture, out / f"images-{k}.png"), title) for k, (title, picture) in enumerate(named)]
-
-
-def _saved(picture: Image.Image, path: Path) -> Markup:
-    save(picture, path)
-    return image(path)
+    return [(saved(picture, out / f"images-{k}.png"), title) for k, (title, picture) in enumerate(named)]
 
 
 def _traversals(column: Column, seed: int, out: Path) -> Markup:
     name = "here" if column.title.startswith("after") else "shipped"
-    return _saved(figures.two_columns(figures.traversals(column.run, seed), 2), out / f"traversals-{name}.png")
+    return saved(figures.two_columns(figures.traversals(column.run, seed), 2), out / f"traversals-{name}.png")
 
 
 def _numbers(columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
@@ -163,9 +157,8 @@ def _targets(column: Column) -> tuple[list[str], list[list[str]]]:
     if gan["fidelity"] is not None:
         measured = f"{gan['fidelity']:.1%}"
         targets.append((f"at least {FAITHFUL:.0%} faithful sprites", measured, gan["fidelity"] >= FAITHFUL))
-    return ["target", "measured here", "reached"], [
-        [t, m, "yes" if reached else "not yet"] for t, m, reached in targets
-    ]
+    rows = [[target, measured, "yes" if reached else "not yet"] for target, measured, reached in targets]
+    return ["target", "measured here", "reached"], rows
 
 
 def _protocol(run: Run, plan: ComparisonPlan) -> str:

@@ -14,10 +14,8 @@ Name = Literal["sprites", "faces", "growth"]
 RUNS = Path("runs/demo")
 SHIPPED = RUNS / "shipped"  # copies of pretrained/: the records of what is measured lie beside an export
 SPRITES, FACES = "data/demo", "data/demo-faces"
-ENCODER, GENERATOR = (
-    "dsprites-beta_vae",
-    "dsprites-idgan",
-)  # of pretrained/: what the demo trains on, and compares with
+# Of pretrained/: what a demo trains on, and what it compares with.
+ENCODER, GENERATOR = "dsprites-beta_vae", "dsprites-idgan"
 FACES_ENCODER, FACES_GENERATOR = "faces-beta_vae", "faces-64-idgan"
 
 
@@ -96,8 +94,9 @@ def exports() -> list[str]:
 
 def _sprites(own_vae: bool) -> Demo:
     sprites, run = ("dsprites", "--count"), RUNS / ("sprites-on-own-vae" if own_vae else "sprites")
-    vae = _training("beta-VAE on dSprites", "vae", "vae", RUNS / "sprites-vae", "", 120)
-    encoder = str(RUNS / "sprites-vae") if own_vae else f"pretrained/{ENCODER}"
+    vae_run = RUNS / "sprites-vae"
+    vae = Training("beta-VAE on dSprites", "vae", ("configs/demo/vae.yaml", f"run={vae_run}"), vae_run, 120, 120)
+    encoder = str(vae_run) if own_vae else f"pretrained/{ENCODER}"
     gan = Training(
         "ID-GAN on dSprites, from its first image",
         "gan",
@@ -164,11 +163,6 @@ def _growth() -> Demo:
 
 def _made(folder: str, what: str, settings: tuple[str, ...], seconds: float) -> Step:
     return Step(f"{what} drawn", ("data_shards", "make", *settings, "--out", folder), seconds)
-
-
-def _training(what: str, stage: Literal["vae", "gan"], config: str, run: Path, encoder: str, kimg: float) -> Training:
-    """A training of a fixed length."""
-    return Training(what, stage, (f"configs/demo/{config}.yaml", f"run={run}"), run, kimg, kimg, (), encoder)
 
 
 def _measured(name: str, data: str) -> tuple[Step, ...]:

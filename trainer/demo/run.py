@@ -52,7 +52,7 @@ def _plan_file(name: Name, own_vae: bool) -> Path:
 def copy_exports() -> None:
     """Copy the shipped models to runs/demo/shipped/, those that are not there as they are now."""
     for name in exports():
-        source, copy = shipped.found(Path("pretrained") / name), SHIPPED / name
+        source, copy = shipped.ROOT / "pretrained" / name, SHIPPED / name
         if not _same(source, copy):
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns("evaluation"))
