@@ -9,8 +9,8 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 STARTED := $(shell date +%s)
 VAE ?= shipped
 
-.PHONY: demo demo-faces demo-growth results compare test test-fast test-wheel test-faults test-cluster test-planted
-.PHONY: test-gpu lint setup clean-demo clean-compare
+.PHONY: demo demo-faces demo-growth results compare test test-fast test-use test-wheel test-faults test-cluster
+.PHONY: test-planted test-gpu lint setup clean-demo clean-compare
 
 setup: .venv/installed
 
@@ -80,6 +80,10 @@ test-fast: setup
 	MEASURE_LINES=pyproject.toml $(RUN) pytest $(SPREAD) --cov --cov-report= -m "not slow" -k "not ($(LEFT_OUT))" \
 		$$(cat tests/fast.txt)
 	$(RUN) tests.support.covered_rooms 60
+
+# Situations from public reports of what broke programs of this kind.
+test-use: setup
+	$(RUN) pytest -n $(WORKERS) --dist worksteal tests/use
 
 # The wheel in an environment of its own, run where the source is not.
 test-wheel: setup
