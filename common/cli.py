@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import UserError, disk_error
+from .errors import Fault, UserError, disk_error
 
 EXIT_OK = 0  # all that was asked for is done
-EXIT_FAULT = 1  # a fault of the program: the traceback is shown
+EXIT_FAULT = 1  # a fault of the program, whose traceback is shown, or of a machine
 EXIT_USER = 2  # the user can mend it: the message says how
 EXIT_RESUME = 75  # stopped early with everything saved: the same command resumes
 
@@ -29,7 +29,7 @@ def run(app: Any, args: Sequence[str] | None = None) -> None:
         if message is None:
             raise
         sys.stdout.flush()
-        print(f"error: {message}" if code == EXIT_USER else message, file=sys.stderr, flush=True)
+        print(message if code == EXIT_RESUME else f"error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(code) from None
 
 
@@ -51,6 +51,8 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     error = disk_error(error) or error
     if isinstance(error, UserError):
         return EXIT_USER, str(error)
+    if isinstance(error, Fault):
+        return EXIT_FAULT, str(error)
     if isinstance(error, KeyboardInterrupt):
         return EXIT_RESUME, "stopped at once; the same command resumes from what was saved"
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):

@@ -22,6 +22,13 @@ class UserError(Exception):
     problems: tuple[str, ...] = ()
 
 
+class Fault(Exception):
+    """A fault of a machine, a network or a file system, which another start may not meet: the message says where.
+
+    Every command prints it on standard error without a traceback and exits with 1.
+    """
+
+
 def joined(what: str, problems: Sequence[str]) -> UserError:
     """Return one error that lists all problems, so that the user can mend them in one go."""
     head = f"{what}: {len(problems)} problem{'s' if len(problems) != 1 else ''}"

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from .errors import UserError
+from .signals import stop_signals
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,8 +58,10 @@ def _module_of(function: Callable[..., object]) -> str:
 
 
 def _follow_parent() -> None:
-    """Set up a worker process: it leaves Ctrl-C to its parent, and ends when the parent does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Set up a worker process: it leaves Ctrl-C and the like to its parent, and ends when the parent does."""
+    for number in stop_signals():
+        if number != signal.SIGTERM:  # by which the parent ends it
+            signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

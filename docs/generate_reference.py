@@ -67,6 +67,7 @@ UNITS = {
     **dict.fromkeys(("nf", "nf_max", "nf_min", "generator_nf"), "channels"),
     **dict.fromkeys(("c_dim", "s_dim"), "dimensions"),
     **dict.fromkeys(("processes", "workers"), "processes"),
+    "timeout_minutes": "minutes",
     "information": "nats",
     "keep_last": "checkpoints",
     "compare_ticks": "ticks",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.progress import progress_bar
+from common.signals import handling
 from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.fid.extractors import FeatureNet
 from evaluation.fid.plan import FidPlan
@@ -37,7 +37,7 @@ REFERENCE_IMAGES = 50_000  # behind statistics of reals that ship, where the set
 def processes(device: str) -> Iterator[World]:
     """Connect the processes that the launcher started, or this one alone.
 
-    SIGTERM stops them as Ctrl-C does: what was saved stays.
+    SIGTERM and the like stop them as Ctrl-C does: what was saved stays.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -45,16 +45,14 @@ def processes(device: str) -> Iterator[World]:
         partial_sums.STOPPED.set()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        world = connect(device, None)
-        if world.device.type == "cpu":
-            keep_freed_memory()
-        yield world
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        disconnect()
+    with handling(stop):
+        try:
+            world = connect(device, None)
+            if world.device.type == "cpu":
+                keep_freed_memory()
+            yield world
+        finally:
+            disconnect()
 
 
 def open_everywhere(path: Path, step: str | None, average: str | None, world: World) -> EvaluationTarget:

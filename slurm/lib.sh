@@ -51,7 +51,7 @@ in_python() {
   ${CONTAINER:-} "$@"
 }
 
-# again_on_usr1 COMMAND...: Slurm's USR1 ends the command, and the job starts it again; it resumes by itself.
+# again_on_usr1 COMMAND...: Slurm's USR1, or the like, ends the command, and the job starts it again; it resumes by itself.
 again_on_usr1() {
   local child code=0 stopped=
   (
@@ -60,12 +60,12 @@ again_on_usr1() {
     exec ${CONTAINER:-} "$@"
   ) &
   child=$!
-  trap 'stopped=1; kill -TERM "$child" 2>/dev/null || true' USR1
+  trap 'stopped=1; kill -TERM "$child" 2>/dev/null || true' USR1 USR2 XCPU
   while kill -0 "$child" 2>/dev/null; do
     code=0
     wait "$child" || code=$? # a trapped signal ends the wait, not the command
   done
-  trap '' USR1 # a second one must not end this script before it has started the job again
+  trap '' USR1 USR2 XCPU # a second one must not end this script before it has started the job again
   if [ -n "$stopped" ] && [ "$code" -ne 0 ]; then requeue; fi
   return "$code"
 }
@@ -93,12 +93,12 @@ on_all_nodes() {
   srun --export=ALL ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
     --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 bash slurm/node.sh "$@" &
   step=$!
-  trap 'kill -USR1 "$step" 2>/dev/null || true' USR1 TERM
+  trap 'kill -USR1 "$step" 2>/dev/null || true' USR1 USR2 XCPU HUP INT QUIT TERM
   while kill -0 "$step" 2>/dev/null; do
     code=0
     wait "$step" || code=$? # a trapped signal ends the wait, not the step
   done
-  trap '' USR1 TERM # a second one must not end this script before `settle`
+  trap '' USR1 USR2 XCPU HUP INT QUIT TERM # a second one must not end this script before `settle`
   return "$code"
 }
 

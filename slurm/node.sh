@@ -36,8 +36,9 @@ fi
 if [ -n "${NETWORK:-}" ]; then export NCCL_SOCKET_IFNAME=$NETWORK GLOO_SOCKET_IFNAME=$NETWORK; fi
 per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 processes=$((per_node * SLURM_NNODES))
-export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 # torchelastic passes these on to the processes
-export PET_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-240}                   # and waits so long before it kills them
+# torchelastic passes these on to the processes, and waits so long before it kills them
+export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2,SIGXCPU,SIGALRM,SIGPWR,SIGIO
+export PET_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-240}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 echo "$(date +%FT%T) $SLURMD_NODENAME: job $SLURM_JOB_ID, restarts ${SLURM_RESTART_COUNT:-0}," \
   "$per_node of $processes processes"

@@ -86,7 +86,8 @@ def tiny_training(args: list[str]) -> list[str]:
         thin = (
             ["network.nf=1", "network.nf_max=8"] if any(a.endswith(("/256.yaml", "/1024.yaml")) for a in args) else []
         )
-        return [*args, *TINY, *stored, *thin]
+        back = ["--from-step=16"] if "--from-step" in args else []
+        return [*without(args, "--from-step"), *TINY, *stored, *thin, *back]
     if "plan" in args:
         return [*args, "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
     return at_first_step(args)

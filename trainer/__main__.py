@@ -29,6 +29,10 @@ Accept = Annotated[
     bool, typer.Option("--accept-changes", help="resume from a checkpoint although settings have changed")
 ]
 Pinned = Annotated[bool, typer.Option("--pinned", help="refuse code or settings other than those of the first start")]
+FromStep = Annotated[
+    str | None,
+    typer.Option(help="resume from this checkpoint, by name or images seen, and set the later ones aside by name"),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="print config and phases, check inputs and memory; train and write nothing")
 ]
@@ -42,10 +46,11 @@ def vae(
     overrides: Overrides = None,
     accept_changes: Accept = False,
     pinned: Pinned = False,
+    from_step: FromStep = None,
     dry_run: DryRun = False,
 ) -> None:
     """Stage 1: VAE, beta-VAE or FactorVAE at 64 px."""
-    _train("vae", config, overrides or [], accept_changes, pinned, dry_run)
+    _train("vae", config, overrides or [], accept_changes, pinned, from_step, dry_run)
 
 
 @app.command()
@@ -54,10 +59,11 @@ def gan(
     overrides: Overrides = None,
     accept_changes: Accept = False,
     pinned: Pinned = False,
+    from_step: FromStep = None,
     dry_run: DryRun = False,
 ) -> None:
     """Stage 2: GAN, InfoGAN, cGAN or ID-GAN; the last two on the code of a trained VAE (vae=RUN)."""
-    _train("gan", config, overrides or [], accept_changes, pinned, dry_run)
+    _train("gan", config, overrides or [], accept_changes, pinned, from_step, dry_run)
 
 
 @app.command()
@@ -146,7 +152,13 @@ def settle(
 
 
 def _train(
-    stage: Literal["vae", "gan"], path: Path, overrides: list[str], accept_changes: bool, pinned: bool, dry: bool
+    stage: Literal["vae", "gan"],
+    path: Path,
+    overrides: list[str],
+    accept_changes: bool,
+    pinned: bool,
+    from_step: str | None,
+    dry: bool,
 ) -> None:
     """Train a stage, or check only that it could start (dry)."""
     from trainer.config.schema import GanConfig, VaeConfig
@@ -155,11 +167,11 @@ def _train(
     if dry:
         from .dry_run import dry_run
 
-        dry_run(kind, path, overrides, accept_changes, pinned)
+        dry_run(kind, path, overrides, accept_changes, pinned, from_step)
     else:
         from .run import train
 
-        train(kind, path, overrides, accept_changes, pinned)
+        train(kind, path, overrides, accept_changes, pinned, from_step)
 
 
 if __name__ == "__main__":

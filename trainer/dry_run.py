@@ -14,29 +14,35 @@ from trainer.config.settings import to_yaml
 from trainer.distributed.world import World, connect, disconnect
 from trainer.stages.vae import vae_phases
 
-from .checkpoints import published
+from .checkpoints import go_back, published
 from .jobs import startup_agreement
 from .preflight import Problems, gan_inputs, vae_data
 from .resume import ResumePoint, refuse_changes
-from .run import resume_point, run_folder
+from .run import run_folder
 from .steps import schedule
 
 
 def dry_run(
-    kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool, pinned: bool
+    kind: type[VaeConfig | GanConfig],
+    path: Path,
+    overrides: Sequence[str],
+    accept_changes: bool,
+    pinned: bool,
+    from_step: str | None = None,
 ) -> None:
     """Print the resolved config and the phases, and check all that a run checks before its first step.
 
     Nothing is trained or written, and the run folder is not locked. Raises one UserError with everything that is wrong.
-    accept_changes, pinned: as in `trainer.run.train`.
+    accept_changes, pinned, from_step: as in `trainer.run.train`.
     """
     config = load_config(kind, path, overrides)
     run = run_folder(path, overrides)
-    world = connect(config.device, config.processes)
-    start = resume_point(run, world)
+    world = connect(config.device, config.processes, config.timeout_minutes)
+    step = published.newest(run) if from_step is None else go_back.find(run, from_step)
+    start = ResumePoint(run, world.broadcast(published.clock_of(step) if step else 0))
     if world.is_main:
         _print_plan(config, run, start)
-    identity = world.on_all(lambda: _check(config, run, world, start, accept_changes, pinned))
+    identity = world.on_all(lambda: _check(config, run, world, start, step, accept_changes, pinned))
     startup_agreement.agree(startup_agreement.description(config, identity), world)
     if world.is_main:
         print(f"the checks found no problem: {run} can {'resume' if start.images_seen else 'start'}")
@@ -48,7 +54,7 @@ def _print_plan(config: VaeConfig | GanConfig, run: Path, start: ResumePoint) ->
     print(to_yaml(config))
     Console(width=130).print(_phases_table(config))
     if start.images_seen:
-        print(f"{run} resumes from its newest checkpoint, at {start.images_seen:,} images")
+        print(f"{run} resumes from its checkpoint at {start.images_seen:,} images")
 
 
 def _phases_table(config: VaeConfig | GanConfig) -> Table:
@@ -65,15 +71,20 @@ def _phases_table(config: VaeConfig | GanConfig) -> Table:
 
 
 def _check(
-    config: VaeConfig | GanConfig, run: Path, world: World, start: ResumePoint, accept_changes: bool, pinned: bool
+    config: VaeConfig | GanConfig,
+    run: Path,
+    world: World,
+    start: ResumePoint,
+    step: Path | None,
+    accept_changes: bool,
+    pinned: bool,
 ) -> dict[str, str | int]:
     """Run the checks of a start and, where there was one before, of a resume. Raise everything that is wrong.
 
-    Returns the identity of the inputs.
+    step: the checkpoint that it would resume from. Returns the identity of the inputs.
     """
     problems = Problems([])
-    newest = published.newest(run)
-    manifest = None if newest is None else published.read_manifest(newest)
+    manifest = None if step is None else published.read_manifest(step)
     identity = problems.collect(lambda: _input_identity(config, world, start))
     if manifest:
         inputs = manifest["facts"] if identity is None else identity  # unknown: compare the settings alone

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from common.errors import UserError
+from common.errors import Fault, UserError
 from common.provenance import hardware, versions
-from data_shards.read.loader import Batch
+from data_shards.read.loader import CODE_RESOLUTION, Batch
 from trainer.checkpoints.load import restore_newest
 from trainer.checkpoints.retention import Retention
 from trainer.checkpoints.save import save_checkpoint
@@ -29,14 +29,13 @@ from trainer.steps.batches import micro
 from trainer.steps.running_means import NonFinite, RunningMeans
 from trainer.steps.schedule import Now
 
+from .batch_stream import BatchStream, end_workers
 from .checkpoints import ema_snapshots, published
 from .distributed import divergence
 from .resume import EarlierPhase, refuse_changes
 from .steps import schedule
 
 log = logging.getLogger(__name__)
-
-CONTINUE, LEAVE, FAIL = range(3)  # votes of the processes before an iteration
 
 
 class Loop:
@@ -125,12 +124,14 @@ class Loop:
         try:
             return self._iterate(stop, status)
         except NonFinite as error:
-            hint = self._recovery_hint("lower the learning rate or r1", " with --accept-changes")
-            raise UserError(f"{error}; {hint}") from None
+            raise UserError(f"{error}; {self._way_back()}") from None
+        except Fault as error:
+            raise Fault(f"{error}; {self._kept()}") from None
         except Diverged as error:
-            hint = self._recovery_hint("test memory and network of the machines")
-            raise UserError(f"{error}; {hint}") from None
+            remedy = "test memory and network of the machines, then run the same command again"
+            raise UserError(f"{error}; {self._kept()}; {remedy}") from None
         finally:
+            end_workers()
             if status:
                 status.close()
             if self.submitter:
@@ -138,44 +139,39 @@ class Loop:
 
     def _iterate(self, stop: StopRequest, status: Status | None) -> str | None:
         """Run iteration after iteration to the end, or until a signal; then return its name."""
-        stream: Iterator[Batch] = iter(())
+        stream: BatchStream | None = None
         stream_key = None
         self.timer.restart(self.images_seen)
         while self.images_seen < self.total:
             now = schedule.now(self.stage.phases, self.images_seen)
-            if stream_key != (now.resolution, now.batch_size):  # another phase reads another resolution
-                stream = self.stage.data.batches(self.config, now, self.images_seen, self.world)
-                stream_key = now.resolution, now.batch_size
-            batches, leave = self._next_batches(stream, stop)
-            if leave:
+            if stream is None or stream_key != (now.resolution, now.batch_size):  # another phase, another resolution
+                stream, stream_key = self._open_stream(now, stream), (now.resolution, now.batch_size)
+            batches = self._next_batches(stream, stop)
+            if batches is None:
                 self._save()
                 return next(reason for reason in self.world.all_gather_object(stop.reason) if reason)
             self._step(batches, now)
             self._report_and_save(status, now)
         return None
 
-    def _next_batches(self, stream: Iterator[Batch], stop: StopRequest) -> tuple[list[Batch], bool]:
-        """Return the next iteration's batches, and whether to save and leave instead, because of a signal.
+    def _open_stream(self, now: Now, before: BatchStream | None) -> BatchStream:
+        """Open the batches of a phase from the clock on, and close those of the phase before."""
+        if before is not None:
+            before.close()
+        data = self.stage.data
+        batches = data.batches(self.config, now, self.images_seen, self.world)
+        source = f"{data.main.root} at {max(now.resolution, CODE_RESOLUTION)} px"
+        return BatchStream(batches, source, self.config.data.timeout_minutes, self.world)
 
-        All processes vote, once an iteration: where one cannot read its batches, all raise its error.
-        """
-        error: UserError | None = None
-        batches: list[Batch] = []
-        with self.timer.waiting():
-            try:
-                batches = [next(stream) for _ in range(self.stage.batches_per_step)]
-            except UserError as raised:
-                error = raised
-        vote = self.world.all_reduce_max(FAIL if error else LEAVE if stop.reason else CONTINUE)
-        if vote == FAIL:
-            messages = [message for message in self.world.all_gather_object(str(error) if error else None) if message]
-            raise error or UserError(messages[0])
-        return batches, vote == LEAVE
+    def _next_batches(self, stream: BatchStream, stop: StopRequest) -> list[Batch] | None:
+        """Return the next iteration's batches, or None to save and leave instead, because of a signal."""
+        return stream.take(self.stage.batches_per_step, stop, self.timer)
 
     def _step(self, batches: list[Batch], now: Now) -> None:
         """Train on the batches and advance the clock."""
         micro_batches = [micro(batch, self.config.micro_batch) for batch in batches]
-        terms = self.stage.step(micro_batches, now, self.images_seen)
+        with self.world.exchange("an iteration", timed_out_only=True):
+            terms = self.stage.step(micro_batches, now, self.images_seen)
         self.means.add(terms, self.iteration + 1)
         self.before = self.images_seen
         self.clock += now.batch_size * self.stage.batches_per_step
@@ -240,7 +236,8 @@ class Loop:
         divergence.check(self.stage.state.replicated(), self.world)
         self.means.sum_over_processes()
         keep = Retention(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
-        save_checkpoint(self.run, self.images_seen, self.stage.state, self._metadata(), self.world, keep)
+        with self.world.exchange("the writing of a checkpoint", timed_out_only=True):
+            save_checkpoint(self.run, self.images_seen, self.stage.state, self._metadata(), self.world, keep)
         self.means.keep_on_main()
         self.saved_at = self.images_seen
         if self.submitter:  # its job reads the manifest
@@ -270,10 +267,21 @@ class Loop:
         now = schedule.now(self.stage.phases, self.before)
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
-    def _recovery_hint(self, remedy: str, option: str = "") -> str:
-        """Say how to resume from the last good checkpoint. option: what to add to the command."""
+    def _kept(self) -> str:
+        """Say which checkpoint a resume starts from."""
         last = published.newest(self.run)
         if last is None:
+            return "no checkpoint was published"
+        return f"{last.name} is the last good checkpoint and nothing after it was kept"
+
+    def _way_back(self) -> str:
+        """Say how to go on after a loss, or a weight, that is not finite."""
+        usable = [step.name for step in published.steps(self.run) if published.problem(step) is None]
+        remedy = "lower the learning rate or r1"
+        if not usable:
             return f"no checkpoint was published; {remedy} and start again"
-        kept = f"{last.name} is the last good checkpoint and nothing after it was kept"
-        return f"{kept}; {remedy}, then resume from it{option}"
+        way = f"{self._kept()}; {remedy}, then resume from it with --accept-changes"
+        if len(usable) == 1:
+            return f"{way}; where that ends here again, start anew with run=..."
+        earlier = ", ".join(usable[1:])
+        return f"{way}; where that ends here again, go further back with --from-step STEP (there are {earlier})"

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 
 from common.errors import UserError, joined
+from data_shards.read import shared_memory
+from data_shards.read.loader import PREFETCH
 from trainer.config.feature_networks import FILES, default_protocol, verified_sha256
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.distributed.engines import zero
@@ -62,8 +64,11 @@ def gan_stage(config: GanConfig, world: World, start: ResumePoint = FROM_SCRATCH
 
 def vae_data(config: VaeConfig, world: World) -> Data:
     """Open the data of stage 1. Raises one UserError with everything that is wrong."""
-    problems = Problems(split_problems(config, vae_phases(config), world))
+    phases = vae_phases(config)
+    problems = Problems(split_problems(config, phases, world))
     data = problems.collect(lambda: open_data(config.data, config.seed))
+    if data:
+        problems.messages += _shared_memory_problems(config, phases, data, world)
     problems.raise_any()
     assert data is not None
     return data
@@ -84,6 +89,8 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     if encoder:
         problems.messages += _encoder_problems(config, encoder, data)
     initial = problems.collect(lambda: _initial_networks(config, start))
+    if data:
+        problems.messages += _shared_memory_problems(config, phases, data, world)
     if data and initial:
         problems.messages += _start_from(initial, config, data.channels, world)
     if data and not problems.messages:  # else the step cannot be tried
@@ -112,6 +119,17 @@ def split_problems(config: RunConfig, phases: Sequence[Phase], world: World) -> 
                 f"({key}: {batch}); choose a divisor"
             )
     return problems
+
+
+def _shared_memory_problems(config: RunConfig, phases: Sequence[Phase], data: Data, world: World) -> list[str]:
+    """List a /dev/shm that the batches of the loaders' workers do not fit in."""
+    workers = config.data.workers
+    if not workers:
+        return []
+    share = max(p.batch_size // world.size * data.batch_bytes_per_image(p.resolution) for p in phases)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    problem = shared_memory.problem(share * PREFETCH * workers * local, workers)
+    return [problem] if problem else []
 
 
 def _program_problems(config: GanConfig, world: World) -> list[str]:

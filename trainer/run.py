@@ -21,7 +21,7 @@ from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.base import Stage
 from trainer.stages.gan import GanStage
 
-from .checkpoints import published
+from .checkpoints import go_back, published
 from .jobs import startup_agreement
 from .loop import Loop
 from .preflight import build_stage
@@ -29,23 +29,31 @@ from .resume import EarlierPhase, ResumePoint
 
 
 def train(
-    kind: type[VaeConfig | GanConfig], path: Path, overrides: Sequence[str], accept_changes: bool, pinned: bool
+    kind: type[VaeConfig | GanConfig],
+    path: Path,
+    overrides: Sequence[str],
+    accept_changes: bool,
+    pinned: bool,
+    from_step: str | None = None,
 ) -> None:
     """Train a config in its run folder, from the newest checkpoint there. RUN/exit.json says how it ended.
 
     kind: of the config at `path`; accept_changes: resume from a checkpoint of other settings; pinned: refuse code or
-    settings other than those of the first start. Exits with 75 where a signal stopped the run, after a save.
+    settings other than those of the first start; from_step: resume from this checkpoint and set the later ones aside.
+    Exits with 75 where a signal stopped the run, after a save.
     """
     run, command = run_folder(path, overrides), typed_command()
     lock = Lock(run)
     record = ExitRecord(lock, command)
     with StopRequest().listening() as stop, record.recording():
         config = load_config(kind, path, overrides)
-        world = connect(config.device, config.processes)
+        world = connect(config.device, config.processes, config.timeout_minutes)
         if world.device.type == "cpu":
             keep_freed_memory()
         _take_folder(run, lock, world)
         record.write()
+        if from_step is not None:
+            world.on_main(lambda: go_back.go_back(run, from_step))
         loop = _prepare(config, run, world, lock, accept_changes, pinned)
         world.on_main(lambda: _save_inputs(run, config, loop.stage))
         signal = loop.train(stop)

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cached_property
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from common.arrays import Float64, Int64, UInt8
 from common.errors import UserError, first_line
+from common.signals import name_of
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
 from data_shards.format.manifest import Manifest
 from data_shards.format.pyramid import box_mean
 
+from . import shared_memory
 from .sample_order import samples_at
 from .worker_signals import follow_parent
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
+PREFETCH = 4  # batches that a worker keeps ready
 _MAX_OPEN = 128  # tars
 _THREADED_FROM = 256  # px: smaller images decode faster than a thread starts
 
@@ -164,22 +169,51 @@ def batches(
     """
     if batch_size % world_size:
         raise UserError(f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple")
-    reader = _Reader(main, encoder_level, seed, draw)
     loader = DataLoader(
-        reader,
+        _Reader(main, encoder_level, seed, draw),
         batch_size=None,
         sampler=_Positions(start, batch_size, rank, world_size),
         collate_fn=cast(Any, _unchanged),
         num_workers=workers,
         worker_init_fn=follow_parent,
         pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
     )
-    for item in loader:
+    same = encoder_level is not None and main.resolution == CODE_RESOLUTION
+    return _unwrapped(loader, same, torch.cuda.current_device() if pin_memory else None)
+
+
+def _unwrapped(loader: DataLoader[Batch | str], same: bool, gpu: int | None) -> Iterator[Batch]:
+    """Yield what the reader returned, or raise what it reports.
+
+    same: the encoder's images are the batch's own; gpu: whose memory is pinned for, as threads have a GPU each.
+    """
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    before = set(active_children())
+    items = iter(loader)
+    workers = set(active_children()) - before
+    while True:
+        try:
+            item = next(items)
+        except RuntimeError:
+            dead = [worker.exitcode for worker in workers if worker.exitcode]
+            if not dead:
+                raise
+            raise UserError(f"data.workers: a worker {_how_ended(dead[0])}") from None
         if isinstance(item, str):
             raise UserError(item)
-        same = encoder_level is not None and main.resolution == CODE_RESOLUTION
         yield item._replace(encoder_images=item.images) if same else item
+
+
+def _how_ended(code: int) -> str:
+    """Say how a worker ended, and what to do. code: its exit code, minus the number of the signal that killed it."""
+    remedies = {
+        -signal.SIGKILL: "was killed by SIGKILL: out of memory?; lower data.workers or batch_size",
+        -signal.SIGBUS: f"was killed by SIGBUS: is {shared_memory.FOLDER} full?; {shared_memory.REMEDY}",
+    }
+    ended = f"was killed by {name_of(-code)}" if code < 0 else f"ended with exit code {code}"
+    return remedies.get(code, f"{ended}; what it printed stands above; data.workers=0 reads without workers")
 
 
 class _Positions(Sampler[Int64]):
@@ -205,7 +239,10 @@ class _Reader(Dataset[Batch | str]):
 
     def __getitem__(self, positions: Int64) -> Batch | str:
         try:
-            return self._read(positions)
+            batch = self._read(positions)
+            if get_worker_info() is not None:
+                shared_memory.move_to(batch)
+            return batch
         except UserError as error:
             return str(error)
         except OSError as error:

@@ -6,15 +6,18 @@ import os
 import signal
 import threading
 
+from common.signals import stop_signals
+
 
 def follow_parent(worker: int = 0) -> None:
-    """Set up a worker: it ignores Ctrl-C and a cluster's preemption signals, and ends when its parent does.
+    """Set up a worker: it ignores the signals that ask a run to stop, and ends when its parent does.
 
     Slurm and the terminal signal every process at once; a worker that ended at once would fail the parent's last steps.
     So SIGTERM counts only when the parent sends it. worker: its number, which a DataLoader passes.
     """
-    for name in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(name, signal.SIG_IGN)
+    for number in stop_signals():
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 

@@ -23,6 +23,10 @@ from trainer.config import older_versions
 from trainer.config.sections import EmaConfig
 from trainer.distributed.world import World
 from trainer.steps import ema, schedule
+from trainer.steps.running_means import NonFinite
+
+from . import finite
+from .retention import free_name
 
 FORMAT = 1
 NAMES = "[0-9]" * 12 + "-sigma_rel_*.safetensors"
@@ -69,6 +73,13 @@ def files(run: Path) -> list[Path]:
     return sorted(folder(run).glob(NAMES))
 
 
+def set_later_aside(run: Path, images_seen: int) -> None:
+    """Rename the snapshots of a later clock: training goes another way from here."""
+    for path in files(run):
+        if int(path.name[:12]) > images_seen:
+            path.replace(free_name(path))
+
+
 def _sweep(run: Path) -> None:
     """Remove the incomplete files that kills left behind."""
     for path in folder(run).glob(f"{NAMES}.tmp"):
@@ -95,6 +106,8 @@ class Snapshots:
             metadata = SnapshotMetadata(images_seen, average.sigma_rel, gamma, phase["resolution"], alpha, settings)
             path = folder(run) / name_of(images_seen, average.name)
             tensors = self._averages.full_tensors(average.name)
+            if bad := finite.not_finite(tensors):
+                raise NonFinite(f"{average.name}.{finite.listed(bad)} is not finite")
             world.on_main(partial(write, path, tensors, metadata))
 
 

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from common.errors import UserError, first_line
 from trainer.distributed.world import World
 
-from . import published
+from . import finite, published
 from .state import State
 from .storage_errors import causes
 
@@ -142,4 +142,6 @@ def load_tensors(step: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if isinstance(cause, KeyboardInterrupt):
             raise cause from None
         raise UserError(f"cannot be read ({first_line(cause)})") from None
+    if bad := finite.not_finite(tensors):  # versions before 0.3 published such checkpoints
+        raise UserError(f"holds values that are not finite ({finite.listed(bad)})")
     return tensors

@@ -56,12 +56,16 @@ def delete(step: Path) -> None:
 
 
 def set_newer_aside(run: Path, step: Path) -> None:
-    """Rename steps newer than this one to step-N.skipped: they could not be loaded, so training went back."""
+    """Rename steps newer than this one to step-N.skipped: training went back past them."""
     for path in published.steps(run):
         if path.name > step.name:
-            aside = path.with_name(path.name + SKIPPED)
-            shutil.rmtree(aside, ignore_errors=True)
-            os.rename(path, aside)
+            os.rename(path, free_name(path))
+
+
+def free_name(path: Path) -> Path:
+    """Return the name under which a file or folder of a run is set aside; a number follows where there is one."""
+    names = [path.name + SKIPPED, *(f"{path.name}{SKIPPED}{number}" for number in range(2, 1000))]
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 
 
 def sweep(run: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from .sections import (
     AdamConfig,
@@ -52,6 +52,9 @@ class RunConfig(Settings):
     )
     processes: Count | None = may_change(
         None, description="the run refuses any other number of processes; null takes any"
+    )
+    timeout_minutes: PositiveFloat = may_change(
+        60.0, description="how long the processes wait for one of them before the run ends; a slow disk takes its time"
     )
     device: Literal["auto", "cpu", "cuda"] = may_change(
         "auto", description="auto is a GPU where torch finds one, else the CPU"

@@ -34,6 +34,9 @@ class DataConfig(Settings):
         strict=True,
         description="loader processes of each training process; 0 reads in the training process itself",
     )
+    timeout_minutes: PositiveFloat = may_change(
+        10.0, description="a batch that takes longer to read ends the run, with everything up to its last checkpoint"
+    )
 
 
 class GanDataConfig(DataConfig):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -14,33 +17,72 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from common.errors import UserError, disk_error
+from common.errors import Fault, UserError, disk_error, first_line
+
+from . import launch_environment
+from .heartbeat import Heartbeat
 
 T = TypeVar("T")
-TIMEOUT = timedelta(minutes=60)  # NCCL's own 10 minutes are too few for a slow disk
+TIMEOUT_MINUTES = 60.0  # NCCL's own 10 minutes are too few for a slow disk
 
 
 @dataclass(frozen=True)
 class World:
     """This process among `size`. device: where networks and batches are.
 
-    All processes must call a collective method together; with one process it communicates nothing.
+    All processes must call a collective method together; with one process it communicates nothing. Where the others do
+    not come within timeout_minutes, or are gone, it raises a Fault that names them.
     """
 
     rank: int
     size: int
     device: torch.device
     host_group: dist.ProcessGroup | None  # gloo, so that values on the CPU do not wait for the GPU
+    heartbeat: Heartbeat | None = None
+    timeout_minutes: float = TIMEOUT_MINUTES
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes the files and logs of the run."""
         return self.rank == 0
 
+    @contextmanager
+    def exchange(self, name: str, timed_out_only: bool = False) -> Iterator[None]:
+        """Take part in an exchange between the processes; an error of torch's in it becomes a Fault.
+
+        name: for messages. timed_out_only: other work is done inside too, so that only an error after timeout_minutes
+        is one of the exchange.
+        """
+        if self.heartbeat is None:
+            yield
+            return
+        start, outer = time.monotonic(), self.heartbeat.waiting
+        self.heartbeat.waiting = "" if timed_out_only else name
+        try:
+            yield
+        except (dist.DistError, RuntimeError) as error:
+            seconds = time.monotonic() - start
+            if timed_out_only and seconds < self.timeout_minutes * 60:
+                raise
+            raise self._fault(name, seconds, error) from None
+        finally:
+            self.heartbeat.waiting = outer
+
+    def _fault(self, name: str, seconds: float, error: Exception) -> Fault:
+        """Say which exchange failed, after how long, and who is to be looked at."""
+        assert self.heartbeat is not None
+        suspects = "; ".join(self.heartbeat.suspects()) or "every process answers: look at the network between them"
+        return Fault(
+            f"process {self.rank} on {socket.gethostname()} waited {seconds:.0f} s for the others in {name} "
+            f"(timeout_minutes: {self.timeout_minutes:g}): {suspects} ({first_line(error)}); look there, then run the "
+            "same command again"
+        )
+
     def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
         """Sum over the processes, in place."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with self.exchange("a sum over the processes"):
+                dist.all_reduce(tensor)
         return tensor
 
     def all_reduce_mean_(self, tensor: Tensor) -> Tensor:
@@ -51,8 +93,9 @@ class World:
         """Return the lowest and the highest value over the processes, elementwise."""
         lowest, highest = tensor.clone(), tensor.clone()
         if self.size > 1:
-            dist.all_reduce(lowest, dist.ReduceOp.MIN)
-            dist.all_reduce(highest, dist.ReduceOp.MAX)
+            with self.exchange("the comparison of what they hold alike"):
+                dist.all_reduce(lowest, dist.ReduceOp.MIN)
+                dist.all_reduce(highest, dist.ReduceOp.MAX)
         return lowest, highest
 
     def all_gather_rows(self, tensor: Tensor) -> Tensor:
@@ -60,7 +103,8 @@ class World:
         if self.size == 1:
             return tensor
         rows = [torch.empty_like(tensor) for _ in range(self.size)]
-        dist.all_gather(rows, tensor.contiguous())
+        with self.exchange("the gathering of rows"):
+            dist.all_gather(rows, tensor.contiguous())
         return torch.cat(rows)
 
     def all_reduce_max(self, value: int) -> int:
@@ -68,20 +112,23 @@ class World:
         if self.size == 1:
             return value
         highest = torch.tensor(value)
-        dist.all_reduce(highest, dist.ReduceOp.MAX, group=self.host_group)
+        with self.exchange("a vote"):
+            dist.all_reduce(highest, dist.ReduceOp.MAX, group=self.host_group)
         return int(highest)
 
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
-            dist.barrier(group=self.host_group)
+            with self.exchange("a barrier"):
+                dist.barrier(group=self.host_group)
 
     def broadcast(self, value: Any) -> Any:
         """Return the main process's value on every process."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.host_group)
+        with self.exchange("a message of process 0"):
+            dist.broadcast_object_list(box, src=0, group=self.host_group)
         return box[0]
 
     def on_all(self, function: Callable[[], T]) -> T:
@@ -112,57 +159,57 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.host_group)
+        with self.exchange("a report of each process"):
+            dist.all_gather_object(values, value, group=self.host_group)
         return values
 
 
 ALONE = World(0, 1, torch.device("cpu"), None)
 
 
-def connect(device: str, processes: int | None) -> World:
+def connect(device: str, processes: int | None, timeout_minutes: float = TIMEOUT_MINUTES) -> World:
     """Join the processes that the launcher started. device: auto, cpu or cuda; processes: the number wanted, or None.
 
-    Raises a UserError where there is no such device, the launcher was given a sharding option, the main process cannot
-    be reached, or the number of processes is another: `accelerate launch --cpu --num_processes 2` starts one.
+    Raises a UserError where there is no such device, the environment is no complete one of a launcher, the launcher was
+    given a setting of the run's, the main process cannot be reached, or the number of processes is another:
+    `accelerate launch --cpu --num_processes 2` starts one.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda is asked for, but torch finds no GPU; set device=cpu or repair the driver")
-    _refuse_sharding_options()
+    launch_environment.check(os.environ)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    state = _process_state(on_cpu)
-    size = int(state.num_processes)
+    state = _process_state(on_cpu, timeout_minutes)
+    rank, size = int(state.process_index), int(state.num_processes)
     if processes is not None and processes != size:
         raise UserError(
             f"processes: the config asks for {processes}, the launcher started {size}; start the right number "
             f"(on CPU: accelerate launch --multi_gpu --num_processes {processes}) or set processes={size}"
         )
-    group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(minutes=timeout_minutes)) if size > 1 else None
     if not on_cpu:
         make_repeatable()
-    return World(int(state.process_index), size, torch.device(state.device), group)
+    heartbeat = Heartbeat(rank, size) if size > 1 else None
+    return World(rank, size, torch.device(state.device), group, heartbeat, timeout_minutes)
 
 
-def _refuse_sharding_options() -> None:
-    """Raise a UserError where `accelerate launch` was told to split networks: the run's own setting does that."""
-    for name, strategy in (("FSDP", "fsdp2"), ("DEEPSPEED", "zero1")):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
-            raise UserError(
-                f"--use_{name.lower()}: the launcher only starts processes here, what they split is the run's own "
-                f"setting; leave it out (configs/accelerate has files without it) and set strategy={strategy}"
-            )
-
-
-def _process_state(on_cpu: bool) -> PartialState:
+def _process_state(on_cpu: bool, timeout_minutes: float) -> PartialState:
     """Connect through accelerate, which reads the launcher's environment variables."""
     logging.getLogger("accelerate").setLevel(logging.ERROR)
+    # on a GPU torch ends a process whose exchange took too long: the group of the host, which says who, comes first
+    timeout = timedelta(minutes=timeout_minutes if on_cpu else timeout_minutes + 1)
     try:
-        return PartialState(cpu=on_cpu, timeout=TIMEOUT)
+        return PartialState(cpu=on_cpu, timeout=timeout)
     except dist.DistNetworkError as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         # torch gives the errno in the message alone; it only chooses the words of ours
         reason = "in use" if "EADDRINUSE" in str(error) else "not to be reached"
         raise UserError(
             f"MASTER_PORT: {address} is {reason}; choose another with --main_process_port, or look at the main node"
+        ) from None
+    except dist.DistError as error:
+        raise Fault(
+            f"WORLD_SIZE: {os.environ.get('WORLD_SIZE')} processes did not all join within {timeout_minutes:g} minutes "
+            f"({first_line(error)}); look at the logs of the other nodes, then run the same command again"
         ) from None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 
 from common.cli import EXIT_RESUME
+from common.signals import handling
 
 
 class Failed(Exception):
@@ -35,12 +35,8 @@ def run_program(argv: Sequence[str]) -> str:
             passed_on.append(number)
             process.send_signal(number)
 
-        previous = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-        try:
+        with handling(pass_on):
             output, _ = process.communicate()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
     if process.returncode == EXIT_RESUME or (passed_on and process.returncode):
         say("stopped; the same command goes on from here")
         raise SystemExit(EXIT_RESUME)

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -68,7 +68,17 @@ class ExitRecord:
 def typed_command() -> str:
     """Return what the user typed, as far as this process can know it: not the launcher's part."""
     start = ["python"] if os.environ.get("WORLD_SIZE", "1") == "1" else ["(the same launcher)"]
-    return " ".join([*start, shlex.join(["-m", "trainer", *sys.argv[1:]])])
+    return " ".join([*start, shlex.join(["-m", "trainer", *_to_go_on(sys.argv[1:])])])
+
+
+def _to_go_on(arguments: Sequence[str]) -> list[str]:
+    """Leave out --from-step, which a command that goes on must not repeat."""
+    kept, after = [], ""
+    for argument in arguments:
+        if after != "--from-step" and argument.partition("=")[0] != "--from-step":
+            kept.append(argument)
+        after = argument
+    return kept
 
 
 def attempt_folder(run: Path, job: str, restarts: int | str) -> Path:

@@ -1,8 +1,8 @@
 """RUN/lock: one job at a time trains in a run folder.
 
-The file names its holder, which touches it every few seconds. Another job takes it over where the holder is the same
-Slurm job (requeued), or a process on this host that exited; else after SILENCE seconds without a touch. The age of a
-file is measured by the file system's clock, so hosts need not agree on the time.
+The file names its holder, which touches it every few seconds. Another process takes it over where the holder is the
+same Slurm job before it was requeued, or a process on this host that exited; else after SILENCE seconds without a
+touch. The age of a file is measured by the file system's clock, so hosts need not agree on the time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Lock:
         self.me = {
             "token": self.token,
             "job": env.get("SLURM_JOB_ID"),
+            "restarts": _restarts(env.get("SLURM_RESTART_COUNT")),
             "host": socket.gethostname(),
             "pids": _namespace(),
             "pid": os.getpid(),
@@ -113,10 +114,14 @@ class Lock:
             time.sleep(0.01)  # the process with the permit needs no longer
 
     def _may_take(self, holder: Mapping[str, Any], age: float) -> bool:
-        """True if the holder is dead or is this Slurm job. age: seconds since its last touch."""
+        """True if the holder is dead, or is this Slurm job before it was requeued. age: seconds since its last touch.
+
+        Two starts within one job (a bare `srun` of two tasks, a second command in an allocation) keep each other out.
+        """
         if age > SILENCE:
             return True
-        if holder["job"] is not None and holder["job"] == self.me["job"]:
+        same_job = holder["job"] is not None and holder["job"] == self.me["job"]
+        if same_job and holder.get("restarts", 0) < self.me["restarts"]:
             return True
         same_host = all(holder.get(name) == self.me[name] for name in ("host", "pids"))
         return same_host and _exited(holder["pid"], holder["started"])
@@ -169,6 +174,11 @@ def _namespace() -> str | None:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return None
+
+
+def _restarts(count: str | None) -> int:
+    """Return how often Slurm has requeued this job; it sets no variable before the first time."""
+    return int(count) if count and count.isdecimal() else 0
 
 
 def _exited(pid: int, started: str) -> bool:

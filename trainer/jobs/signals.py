@@ -1,17 +1,21 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 ask a run to stop at the next iteration."""
+"""Signals such as Ctrl-C, SIGTERM and SIGUSR1, and the end of the launcher, ask a run to save and stop."""
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+from common.signals import handling, name_of
+
+LOOK = 1.0  # seconds between two looks whether the launcher lives
 
 
 class StopRequest:
-    """A request to stop, made by a signal. `reason` is the signal's name, or None so far.
+    """A request to stop. `reason` is the signal's name, or what else asks for it; None so far.
 
     A second Ctrl-C stops at once.
     """
@@ -22,14 +26,27 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.reason is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.reason = signal.Signals(number).name
+        self.reason = name_of(number)
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Listen for the signals, and put the old handlers back afterwards."""
-        old_handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        """Listen for the signals of common/signals.py, and put the old handlers back afterwards.
+
+        A signal that torchrun and `accelerate launch` do not pass on ends them alone. Their processes then belong to
+        nobody who could stop them: that counts as a request too.
+        """
+        ended = threading.Event()
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            threading.Thread(target=self._watch_launcher, args=(os.getppid(), ended), daemon=True).start()
         try:
-            yield self
+            with handling(self._handle):
+                yield self
         finally:
-            for number, handler in old_handlers.items():
-                signal.signal(number, handler)
+            ended.set()
+
+    def _watch_launcher(self, launcher: int, ended: threading.Event) -> None:
+        """Ask for a stop when the parent process is gone. Runs in a thread."""
+        while not ended.wait(LOOK):
+            if os.getppid() != launcher:
+                self.reason = self.reason or "the end of the launcher"
+                return

@@ -66,6 +66,12 @@ class Data:
             pin_memory=world.device.type == "cuda",
         )
 
+    def batch_bytes_per_image(self, resolution: int) -> int:
+        """Return the bytes that an image of a batch takes in a phase at a resolution, px, with its copy at 64 px."""
+        read = max(resolution, CODE_RESOLUTION)
+        encoder = CODE_RESOLUTION if self.wants_encoder_images and read != CODE_RESOLUTION else 0
+        return self.channels * (read**2 + encoder**2)
+
     def _draw(self, sprites: Tensor, samples: Tensor, epochs: Tensor) -> Tensor:
         return draw(self.variant, sprites, samples, epochs, self.seed, self.painting)
 

@@ -49,15 +49,18 @@ def test_a_living_holder_keeps_others_out(tmp_path: Path) -> None:
     "why",
     [
         {"age": 61},
-        {"job": "5"},
+        {"job": "5"},  # written by a version that did not count restarts
         {"job": "5", "host": "elsewhere"},
+        {"job": "5", "restarts": 1},
         {"pid": 2**22 + 1},
         {"started": "1"},  # the number belongs to another process by now
     ],
 )
-def test_a_dead_holder_or_the_same_slurm_job_is_taken_over_at_once(why: dict[str, Any], tmp_path: Path) -> None:
+def test_a_dead_holder_or_the_same_slurm_job_before_its_requeue_is_taken_over_at_once(
+    why: dict[str, Any], tmp_path: Path
+) -> None:
     held_by(tmp_path, **why)
-    mine = Lock(tmp_path, {"SLURM_JOB_ID": "5"})
+    mine = Lock(tmp_path, {"SLURM_JOB_ID": "5", "SLURM_RESTART_COUNT": "2"})
     mine.acquire()
     assert json.loads((tmp_path / "lock").read_text()) == mine.me
     mine.check()
@@ -72,12 +75,15 @@ def test_a_dead_holder_or_the_same_slurm_job_is_taken_over_at_once(why: dict[str
         {"host": "elsewhere", "pid": 2**22 + 1},
         {"pids": "pid:[1]", "pid": 2**22 + 1},  # in a container, which counts processes by itself
         {"job": "6"},
+        {"job": "5", "restarts": 2},  # a second task of this job, or a second start in its allocation
+        {"job": "5", "restarts": 2, "host": "elsewhere"},
+        {"job": "5", "restarts": 3, "host": "elsewhere"},
     ],
 )
 def test_a_process_that_cannot_be_seen_is_believed_for_a_minute(why: dict[str, Any], tmp_path: Path) -> None:
     held_by(tmp_path, 59, **why)
     with pytest.raises(UserError, match="is in use by"):
-        Lock(tmp_path, {"SLURM_JOB_ID": "5"}).acquire()
+        Lock(tmp_path, {"SLURM_JOB_ID": "5", "SLURM_RESTART_COUNT": "2"}).acquire()
 
 
 def test_another_users_process_that_proc_hides_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
