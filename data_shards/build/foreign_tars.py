@@ -12,7 +12,7 @@ from PIL import Image
 
 from common.errors import UserError
 from data_shards.format import manifest
-from data_shards.format.tars import Entry, entries, read
+from data_shards.format.tars import Entry, entries, read, tars_in
 
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3}  # by Pillow's mode
 
@@ -53,7 +53,7 @@ def _folders(root: Path) -> dict[Path, list[Path]]:
     if (root / manifest.UNFINISHED).exists() and not (root / manifest.FILE).exists():
         raise UserError(f"{root}: holds an unfinished set; run the `make` command that began it again")
     candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name.isdigit())]
-    folders = {folder: sorted(folder.glob("*.tar")) for folder in candidates}
+    folders = {folder: tars_in(folder) for folder in candidates}
     folders = {folder: paths for folder, paths in folders.items() if paths}
     if not folders:
         raise UserError(f"{root}: holds no *.tar and no <resolution>/*.tar; name a folder of tars")

@@ -24,7 +24,7 @@ from common.errors import UserError, joined
 
 from . import npz
 from .manifest import Factor, Label, LevelInfo, Shard
-from .tars import Entry, read, sha256
+from .tars import Entry, read, sha256, tars_in
 
 FILE = "index.npz"
 Table = dict[str, NDArray[Any]]
@@ -205,7 +205,7 @@ def check_shards(root: Path, info: LevelInfo) -> None:
     known = {shard.name for shard in info.shards}
     problems = [
         f"{path}: is not in the manifest (a foreign shard); remove it, or run `python -m data_shards index {root}`"
-        for path in sorted(folder.glob("*.tar"))
+        for path in tars_in(folder)
         if path.name not in known
     ]
     indexed = (folder / info.index).stat().st_mtime_ns

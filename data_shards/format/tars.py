@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from common.errors import UserError
 
+from .litter import litter
+
 MAX_MEMBER = 64 * 2**20  # bytes
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")  # of images
 _END = b"\0" * 1024  # two zero blocks end every tar
@@ -120,6 +122,11 @@ def _entry(path: Path, key: str, parts: dict[str, Member]) -> Entry:
             f"({', '.join(EXTENSIONS)}); write the tar again"
         )
     return Entry(key, parts.pop(images[0]), parts)
+
+
+def tars_in(folder: Path) -> list[Path]:
+    """Return the tars in a folder, sorted. A hidden one is none: macOS leaves ._x.tar beside x.tar."""
+    return sorted(path for path in folder.glob("*.tar") if litter(path.name) is None)
 
 
 def read(handle: int, member: Member) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from data_shards.format.manifest import Label
 from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import images_of
+from data_shards.sources.containers.left_out import printable
 
 from .crop_and_resize import LargestSquare
 from .photo_source import Photos, photos_hash
@@ -25,7 +26,7 @@ def folder(src: Path, size: int) -> Photos:
     if len(classes) > 1:
         number = {name: i for i, name in enumerate(classes)}
         photos = [p._replace(labels=(number[parent],)) for p, parent in zip(photos, parents, strict=True)]
-        labels = (Label(name="class", classes=tuple(classes)),)
+        labels = (Label(name="class", classes=tuple(map(printable, classes))),)
     recipe = {"source": "folder", "crop": "centre square", "filter": "lanczos", "size": size, "colour": "RGB"}
     listing = photos_hash(store, photos)
     return Photos("folder", store, tuple(photos), LargestSquare(size), recipe, listing, labels)

@@ -1,0 +1,79 @@
+"""What stands beside the images of a folder or archive and is not taken: counted by reason and extension."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from data_shards.format.litter import Litter
+
+Reason = Literal[Litter, "no image"]
+_MANY = 12  # extensions that a note names
+_JPEG = (".jfif", ".jif", ".jpe", ".jpg_large", ".jpg!d")  # what browsers save, which is JPEG under another name
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files that are not taken, each with the reason."""
+
+    files: tuple[tuple[str, Reason], ...] = ()
+
+    @classmethod
+    def of(cls, files: Iterable[tuple[str, Reason]]) -> LeftOut:
+        """Return files with their reasons, sorted."""
+        return cls(tuple(sorted(files)))
+
+    def without(self, names: Collection[str]) -> LeftOut:
+        """Return the same without the files of these names, which were read for something else, such as labels."""
+        return LeftOut(tuple(file for file in self.files if PurePosixPath(file[0]).name not in names))
+
+    def notes(self) -> tuple[str, ...]:
+        """Return one sentence for each reason, which counts the files by extension."""
+        return tuple(filter(None, (self._no_images(), self._litter("hidden"), self._litter("of the system"))))
+
+    def _extensions(self, reason: Reason) -> Counter[str]:
+        return Counter(_extension(path) for path, why in self.files if why == reason)
+
+    def _no_images(self) -> str | None:
+        counts = self._extensions("no image")
+        if not counts:
+            return None
+        jpeg = sorted(set(counts) & set(_JPEG))
+        remedy = f"; {', '.join(jpeg)} is JPEG: rename the files to .jpg to have them taken" if jpeg else ""
+        return f"left out, {_files(counts.total())} with no extension of an image: {_table(counts)}{remedy}"
+
+    def _litter(self, reason: Litter) -> str | None:
+        counts = self._extensions(reason)
+        return f"left out, {_files(counts.total())} {_LITTER[reason]}: {_table(counts)}" if counts else None
+
+
+_LITTER: dict[Litter, str] = {
+    "hidden": "that are hidden, or in hidden folders",
+    "of the system": "that a system or a file server left there (@eaDir, Thumbs.db, ...)",
+}
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'s' if count != 1 else ''}"
+
+
+def _extension(path: str) -> str:
+    """The extension in lower case, or the name of a hidden file that is nothing else."""
+    name = PurePosixPath(path).name
+    return printable(PurePosixPath(name).suffix.lower() or (name if name.startswith(".") else "without one"))
+
+
+def printable(name: str) -> str:
+    """Return a file name whose bytes may be no UTF-8 as text: "caf\\xe9"."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _table(counts: Counter[str]) -> str:
+    """Return the extensions with their counts, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{name} {count:,}" for name, count in ordered[:_MANY])
+    rest = sum(count for _, count in ordered[_MANY:])
+    return shown + (f", others {rest:,}" if rest else "")
