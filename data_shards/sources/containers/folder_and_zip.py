@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 
 from common.errors import UserError
 from data_shards.format.index import FILE as INDEX
+from data_shards.format.left_out import LeftOut, Reason
 from data_shards.format.litter import litter, litter_on_path
 from data_shards.format.manifest import FILE as MANIFEST
 from data_shards.format.manifest import UNFINISHED
 from data_shards.format.tars import MAX_MEMBER
 
 from .image_store import Fault, Photo, Store, is_image_name
-from .left_out import LeftOut, Reason
 
 # What zipfile raises for a damaged member.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, LZMAError, OSError, EOFError, NotImplementedError, RuntimeError)

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from common.errors import UserError
-
-from .left_out import LeftOut
+from data_shards.format.left_out import LeftOut
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow has others, of which some start programs

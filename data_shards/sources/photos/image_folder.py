@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from data_shards.format.left_out import printable
 from data_shards.format.manifest import Label
 from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import images_of
-from data_shards.sources.containers.left_out import printable
 
 from .crop_and_resize import LargestSquare
 from .photo_source import Photos, photos_hash

@@ -199,7 +199,7 @@ def test_a_huge_member_is_refused_unread(tmp_path: Path) -> None:
         stream.write(info.tobuf())
         stream.truncate(2**27)
     refused(
-        run("index", path.parent),
+        run("index", path.parent, "--workers", 1),
         path,
         "000.png",
         tars.MAX_MEMBER + 1,

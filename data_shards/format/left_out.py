@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from data_shards.format.litter import Litter
+from .litter import Litter
 
 Reason = Literal[Litter, "no image"]
 _MANY = 12  # extensions that a note names
