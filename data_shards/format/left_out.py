@@ -27,8 +27,9 @@ class LeftOut:
         return cls(tuple(sorted(files)))
 
     def without(self, names: Collection[str]) -> LeftOut:
-        """Return the same without the files of these names, which were read for something else, such as labels."""
-        return LeftOut(tuple(file for file in self.files if PurePosixPath(file[0]).name not in names))
+        """Return the same without the files of these paths or names, which were read for something else."""
+        rest = (file for file in self.files if file[0] not in names and PurePosixPath(file[0]).name not in names)
+        return LeftOut(tuple(rest))
 
     def notes(self) -> tuple[str, ...]:
         """Return one sentence for each reason, which counts the files by extension."""
