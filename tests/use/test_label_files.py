@@ -117,7 +117,7 @@ def test_metadata_csv_labels_the_images(tmp_path: Path) -> None:
     folder = source(tmp_path / "src")
     (folder / "metadata.csv").write_text(CSV, encoding="utf-8")
     result = made(folder)
-    assert result.labels == {"age": [1, 2, 3, 4], "kind": [1, 1, 0, 0], "note/by": [0, 0, 0, 0]}
+    assert result.labels == {"age": [1, 2, 3, 4], "kind": [1, 1, 0, 0], "note/by": [0, 0, 0, 0], "class": [0, 0, 1, 1]}
     assert result.classes("kind") == ("pug", "tabby")
     assert "text (not in every sample)" in result.out
 
@@ -125,11 +125,13 @@ def test_metadata_csv_labels_the_images(tmp_path: Path) -> None:
 def test_metadata_jsonl_of_every_split_labels_its_images(tmp_path: Path) -> None:
     folder = source(tmp_path / "src")
     for name in ("cats", "dogs"):
-        rows = [{"file_name": path.name, "label": name, "n": 3} for path in sorted((folder / name).glob("*.png"))]
+        rows = [
+            {"file_name": path.name, "class": f"a {name}", "n": 3} for path in sorted((folder / name).glob("*.png"))
+        ]
         (folder / name / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     result = made(folder)
-    assert result.labels == {"label": [0, 0, 1, 1], "n": [3, 3, 3, 3]}
-    assert result.classes("label") == ("cats", "dogs")
+    assert result.labels == {"class": [0, 0, 1, 1], "n": [3, 3, 3, 3]}
+    assert result.classes("class") == ("a cats", "a dogs")
 
 
 def test_a_metadata_csv_without_file_names_is_no_label_file(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Labels of images of any kind: what files beside them, their container or their sub-folders say.
 
-The first of these that is there: StyleGAN's dataset.json, Hugging Face's metadata.csv or metadata.jsonl, the columns of
-parquet files, the sub-folders.
+Sub-folders are the label `class`. Hugging Face's metadata.csv or metadata.jsonl adds labels to it. StyleGAN's
+dataset.json takes its place: the tool that writes it spreads images over sub-folders by their number. Rows of parquet
+files have their other columns as labels.
 """
 
 from __future__ import annotations
@@ -46,12 +47,23 @@ def label_photos(store: Store, photos: Sequence[Photo]) -> Labelled:
     if isinstance(store, ParquetStore):
         return _by_values(photos, store.values(), store.classes())
     beside = [path for path, why in store.left_out().files if why == "no image"]
-    for names in ((_STYLEGAN,), (_CSV, _JSONL)):
-        paths = [path for path in beside if PurePosixPath(path).name in names]
-        labelled = _by_files(store, photos, paths)
-        if labelled is not None:
-            return labelled
-    return _by_folders(photos)
+    stylegan, hugging_face = (
+        _by_files(store, photos, [path for path in beside if PurePosixPath(path).name in names])
+        for names in ((_STYLEGAN,), (_CSV, _JSONL))
+    )
+    folders = _by_folders(photos)
+    if stylegan is not None or hugging_face is None:
+        return stylegan or folders
+    return _joined(hugging_face, folders)
+
+
+def _joined(files: Labelled, folders: Labelled) -> Labelled:
+    """The labels of both; what files say goes before the label of the same name that sub-folders are."""
+    if not folders.labels or folders.labels[0].name in {label.name for label in files.labels}:
+        return files
+    pairs = zip(files.photos, folders.photos, strict=True)
+    photos = [photo._replace(labels=photo.labels + by_folder.labels) for photo, by_folder in pairs]
+    return files._replace(photos=photos, labels=files.labels + folders.labels)
 
 
 def _by_folders(photos: Sequence[Photo]) -> Labelled:
