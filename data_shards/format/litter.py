@@ -12,7 +12,7 @@ _NAMES = frozenset(
     {
         "@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "~snapshot",
         "network trash folder", "temporary items", "__macosx", "icon\r",
-        "$recycle.bin", "recycler", "recycled", "system volume information", "found.000",
+        "$recycle.bin", "system volume information", "found.000",
         "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "lost+found",
     }
 )  # fmt: skip

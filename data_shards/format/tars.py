@@ -122,7 +122,7 @@ def contents(path: Path, image: str | None = None) -> Contents:
                 raise UserError(f"{path}: member {member.name}: the members of a sample must be adjacent; sort the tar")
             seen.add(member_key)
             key, parts = member_key, {}
-        parts[extension] = member
+        _add(path, parts, extension, member)
     samples += [_entry(path, key, parts, image)] if parts else []
     if not samples:
         raise UserError(f"{path}: holds no samples; remove it")
@@ -170,6 +170,13 @@ def refuse_mixed_images(path: Path, samples: Iterable[Entry]) -> None:
             f"{path}: sample {taken[extension]} has no other image than its {extension}, which other samples have "
             "beside their image; write the tar again, with the image of every sample"
         )
+
+
+def _add(path: Path, parts: dict[str, Member], extension: str, member: Member) -> None:
+    """Add a member to its sample. One that is there twice, as `tar -r` appends it, is refused."""
+    if extension in parts:
+        raise UserError(f"{path}: member {member.name} is there twice in its sample; write the tar again")
+    parts[extension] = member
 
 
 def _entry(path: Path, key: str, parts: dict[str, Member], image: str | None) -> Entry:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import replicas
 from tests.support.data_sets import Made, attempt, hashes, make_dsprites, photos, refused, run
 
 
@@ -114,3 +115,22 @@ def test_a_new_disk_is_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "set/lost+found").mkdir(parents=True)
     (tmp_path / "set/.DS_Store").write_bytes(b"x")
     make_dsprites(tmp_path / "set", 4)
+
+
+def test_hidden_copies_of_the_files_of_published_sets_are_not_read(tmp_path: Path) -> None:
+    """Jupyter copies what it shows, and macOS leaves files of the same extension beside all."""
+    for kind, source in (
+        ("cars", replicas.cars(tmp_path / "cars", 4)),
+        ("celeba", replicas.celeba(tmp_path / "celeba", 3)),
+        ("celeba_hq", replicas.celeba_hq(tmp_path / "records", 2, "tfrecords", size=64)),
+        ("celeba_hq", replicas.celeba_hq(tmp_path / "parquet", 2, "parquet", size=64)),
+    ):
+        clean = Made(tmp_path / f"{source.name} alone", kind, source, "--resolutions", "64")
+        for path in [path for path in source.rglob("*") if path.is_file()]:
+            (path.parent / f"._{path.name}").write_bytes(b"\0\5\26\7")
+            (path.parent / ".ipynb_checkpoints").mkdir(exist_ok=True)
+            (path.parent / ".ipynb_checkpoints" / path.name).write_bytes(b"x")
+        made = Made(tmp_path / f"{source.name} among copies", kind, source, "--resolutions", "64")
+        assert made.names == clean.names
+        assert made.labels == clean.labels
+        np.testing.assert_array_equal(made.pixels(), clean.pixels())

@@ -190,3 +190,9 @@ def test_captions_hidden_members_and_files_without_a_key_are_left_out_by_name(tm
     ):
         assert words in notes
         assert words in outcome.out
+
+
+def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """`tar -r` appends a newer file beside the older one."""
+    path = tar(tmp_path / "x.tar", [("0.png", encoded(photo(0))), ("1.png", b"old"), ("1.png", encoded(photo(1)))])
+    refused(run("index", tmp_path), path, "member 1.png is there twice", "write the tar again")

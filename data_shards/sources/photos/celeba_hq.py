@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.errors import UserError
+from data_shards.format.litter import litter
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
 from data_shards.sources.containers.folder_and_zip import open_store
@@ -90,7 +91,8 @@ def _store(src: Path) -> Store:
         return open_parquet([src])
     if not src.is_dir():
         return open_store(src)
-    records, tables = sorted(src.glob("*.tfrecords")), parquet_files(src)
+    records = sorted(path for path in src.glob("*.tfrecords") if litter(path.name) is None)
+    tables = parquet_files(src)
     if records and tables:
         raise UserError(f"{src}: holds {records[0].name} and {tables[0].name}; name the one to read")
     if records:
