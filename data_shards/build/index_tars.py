@@ -19,10 +19,11 @@ from common.atomic_writes import publish
 from common.errors import UserError
 from data_shards.format import index, manifest
 from data_shards.format.label_columns import LabelColumns, Numbering
-from data_shards.format.left_out import LeftOut
+from data_shards.format.left_out import REST, LeftOut
 from data_shards.format.manifest import Factor, Label, LevelInfo, Manifest, Shard
 from data_shards.format.tars import read
 from data_shards.sources.base import listing_hash
+from data_shards.sources.containers.folder_and_zip import FolderStore
 
 from .foreign_tars import ForeignTar, open_levels
 
@@ -61,10 +62,11 @@ def index_tars(
     levels = open_levels(root, advance, workers, image)
     top = levels[max(levels)]
     columns = _columns(top, old)
+    notes = (*columns.notes, *_notes_on_files(root, levels))
     contents = {r: _read_level(tars, columns if tars is top else None) for r, tars in levels.items()}
     # Nothing was written so far, and from here on no tar can be refused.
     infos = {r: _write_index(root, level, _recorded_hash(old, r)) for r, level in contents.items()}
-    made = _describe(top, infos, contents[max(contents)].table, columns, image)
+    made = _describe(top, infos, contents[max(contents)].table, columns._replace(notes=notes), image)
     if old is not None:
         made = _keep_from(old, made)
     publish(root / manifest.FILE, manifest.to_bytes(made))
@@ -118,7 +120,23 @@ def _notes_on_members(top: list[ForeignTar]) -> tuple[str, ...]:
     others = Counter(name for tar in top for entry in tar.entries for name in entry.others if name not in known)
     beside = ", ".join(f"{name} {count:,}" for name, count in sorted(others.items()))
     files = LeftOut(tuple(file for tar in top for file in tar.left_out.files))
-    return (*([f"left out, members beside the images: {beside}"] if beside else []), *files.notes())
+    return (
+        *([f"left out, members beside the images: {beside}"] if beside else []),
+        *files.notes("without a key or an extension"),
+    )
+
+
+def _notes_on_files(root: Path, levels: dict[int, list[ForeignTar]]) -> tuple[str, ...]:
+    """Notes on the files below the folder that are neither tars of a level nor written by us."""
+    ours = {manifest.FILE, index.FILE}
+    taken = {tar.path.relative_to(root).as_posix() for tars in levels.values() for tar in tars}
+    store = FolderStore(root)
+    try:
+        beside = store.left_out().without(taken | ours)
+        images = tuple((photo.path, REST) for photo in store.photos())
+    except UserError as error:  # about a folder that has no tars of the set
+        return (f"files beside the tars are not counted: {error}",)
+    return LeftOut((*images, *beside.files)).notes("beside the tars")
 
 
 def _names_under_factors(tar: ForeignTar) -> list[str]:

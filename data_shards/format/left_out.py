@@ -11,6 +11,7 @@ from typing import Literal
 from .litter import Litter
 
 Reason = Literal[Litter, "no image"]
+REST: Reason = "no image"
 _MANY = 12  # extensions that a note names
 _JPEG = (".jfif", ".jif", ".jpe", ".jpg_large", ".jpg!d")  # what browsers save, which is JPEG under another name
 
@@ -31,20 +32,20 @@ class LeftOut:
         rest = (file for file in self.files if file[0] not in names and PurePosixPath(file[0]).name not in names)
         return LeftOut(tuple(rest))
 
-    def notes(self) -> tuple[str, ...]:
-        """Return one sentence for each reason, which counts the files by extension."""
-        return tuple(filter(None, (self._no_images(), self._litter("hidden"), self._litter("of the system"))))
+    def notes(self, what: str = "with no extension of an image") -> tuple[str, ...]:
+        """Return one sentence for each reason, which counts the files by extension. what: those are that are no litter."""
+        return tuple(filter(None, (self._rest(what), self._litter("hidden"), self._litter("of the system"))))
 
     def _extensions(self, reason: Reason) -> Counter[str]:
         return Counter(_extension(path) for path, why in self.files if why == reason)
 
-    def _no_images(self) -> str | None:
+    def _rest(self, what: str) -> str | None:
         counts = self._extensions("no image")
         if not counts:
             return None
         jpeg = sorted(set(counts) & set(_JPEG))
         remedy = f"; {', '.join(jpeg)} is JPEG: rename the files to .jpg to have them taken" if jpeg else ""
-        return f"left out, {_files(counts.total())} with no extension of an image: {_table(counts)}{remedy}"
+        return f"left out, {_files(counts.total())} {what}: {_table(counts)}{remedy}"
 
     def _litter(self, reason: Litter) -> str | None:
         counts = self._extensions(reason)
@@ -52,7 +53,7 @@ class LeftOut:
 
 
 _LITTER: dict[Litter, str] = {
-    "hidden": "that are hidden, or in hidden folders",
+    "hidden": "hidden, or in hidden folders",
     "of the system": "that a system or a file server left there (@eaDir, Thumbs.db, ...)",
 }
 

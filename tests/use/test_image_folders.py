@@ -46,7 +46,7 @@ def test_hidden_folders_and_litter_are_no_images_and_all_else_is_counted_by_exte
     assert len(files) == 3
     assert "6 files with no extension of an image: .jfif 2, .heic 1, .mp4 1, .txt 1, without one 1" in files[0]
     assert "rename the files to .jpg" in files[0]
-    assert "5 files that are hidden, or in hidden folders: .png 4, .DS_Store 1" in files[1]
+    assert "5 files hidden, or in hidden folders: .png 4, .DS_Store 1" in files[1]
     assert "7 files that a system" in files[2]
     assert ".png 5, .db 1, without one 1" in files[2]
     for note in files:

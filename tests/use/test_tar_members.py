@@ -184,7 +184,7 @@ def test_captions_hidden_members_and_files_without_a_key_are_left_out_by_name(tm
     notes = "\n".join(level.manifest.notes)
     for words in (
         "members beside the images: txt 3",
-        "4 files that are hidden",
+        "4 files hidden",
         "1 file that a system",
         "without one 1",
     ):
@@ -196,3 +196,21 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     """`tar -r` appends a newer file beside the older one."""
     path = tar(tmp_path / "x.tar", [("0.png", encoded(photo(0))), ("1.png", b"old"), ("1.png", encoded(photo(1)))])
     refused(run("index", tmp_path), path, "member 1.png is there twice", "write the tar again")
+
+
+def test_files_beside_the_tars_are_counted(tmp_path: Path) -> None:
+    """As img2dataset leaves them, and tars of another split."""
+    for name in ("x.tar", "val/y.tar", "val/z.tar"):
+        tar(tmp_path / name, [("0.png", encoded(photo(0)))])
+    for name in ("x_stats.json", "x.parquet", "sample.png", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"x")
+    outcome = run("index", tmp_path)
+    assert outcome.code == 0, outcome.err
+    notes = open_dataset(tmp_path, SIZE).manifest.notes
+    assert notes == (
+        "left out, 5 files beside the tars: .tar 2, .json 1, .parquet 1, .png 1",
+        "left out, 1 file hidden, or in hidden folders: .DS_Store 1",
+    )
+    before = hashes(tmp_path)
+    assert run("index", tmp_path).code == 0
+    assert hashes(tmp_path) == before
