@@ -33,7 +33,7 @@ class LeftOut:
         return LeftOut(tuple(rest))
 
     def notes(self, what: str = "with no extension of an image") -> tuple[str, ...]:
-        """Return a sentence for each reason, which counts the files by extension. what: describes those that are no litter."""
+        """Return a sentence for each reason, with the files by extension. what: describes those that are no litter."""
         return tuple(filter(None, (self._rest(what), self._litter("hidden"), self._litter("of the system"))))
 
     def _extensions(self, reason: Reason) -> Counter[str]:

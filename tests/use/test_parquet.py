@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from tests.support.data_sets import Made, attempt, photos, refused
+from tests.support.data_sets import Made, attempt, photos, refused, run
 from tests.support.replicas import _encoded, picture
 
 SIZE = 64
@@ -114,3 +114,11 @@ def test_tables_without_images_and_damaged_files(tmp_path: Path) -> None:
     refused(attempt("folder", tmp_path / "src"), path, "no column image with bytes", "url (string)", "name files")
     path.write_bytes(path.read_bytes()[:-20])
     refused(attempt("folder", tmp_path / "src"), path, "not a readable parquet file", "copy it again")
+
+
+def test_other_labels_are_another_set(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", {"image": structs(range(2)), "label": [0, 1]})
+    make = ["make", "folder", path, "--out", made(path).root, "--resolutions", SIZE]
+    assert "already complete" in run(*make).out
+    write(path, {"image": structs(range(2)), "label": [1, 1]})
+    refused(run(*make), "labels: ", "choose another folder")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from data_shards.sources.base import listing_hash
 from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Store, images_of
-from data_shards.sources.containers.parquet import open_parquet, parquet_files
+from data_shards.sources.containers.parquet import ParquetStore, open_parquet, parquet_files
 
 from .crop_and_resize import LargestSquare
 from .folder_labels import label_photos
@@ -29,6 +30,8 @@ def folder(src: Path, size: int, image: str | None = None) -> Photos:
         "size": size,
         "colour": "RGB",
     } | ({"label_files": dict(labelled.files)} if labelled.files else {})
+    if isinstance(store, ParquetStore):
+        recipe["labels"] = listing_hash(f"{photo.name}\t{photo.labels}" for photo in labelled.photos)
     return Photos(
         data_set="folder",
         store=store,
