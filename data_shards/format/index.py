@@ -138,7 +138,7 @@ def _parsed(path: Path, name: str, data: bytes) -> Any:
 def _text_value(data: bytes) -> Value:
     """The value of a member that holds one label; None where it is no text."""
     try:
-        return from_text(data.decode())
+        return from_text(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return None
 

@@ -53,7 +53,7 @@ def as_json(*contents: Any) -> list[dict[str, bytes]]:
     [
         ([b"01", b"02", b"10", b"01"], [1, 2, 10, 1], None),
         ([b"3\n", b" 4 ", b"-1", b"+5\r\n"], [3, 4, -1, 5], None),
-        ([b"cat", b"dog\n", b"ant", b"dog"], [1, 2, 0, 2], ("ant", "cat", "dog")),
+        ([b"cat", b"dog\n", b"\xef\xbb\xbfant", b"dog"], [1, 2, 0, 2], ("ant", "cat", "dog")),
         ([b"cat", b"7", b"07", b"cat"], [1, 0, 0, 1], ("7", "cat")),
         ([b"n01440764", "caf\xe9".encode()], [1, 0], ("caf\xe9", "n01440764")),
         ([b"1.5", b"2.5"], [0, 1], ("1.5", "2.5")),
