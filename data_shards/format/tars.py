@@ -192,7 +192,7 @@ def _entry(path: Path, key: str, parts: dict[str, Member], image: str | None) ->
     choice = f"choose one with `python -m data_shards index DIR --image {images[0]}`, or " if images else ""
     raise UserError(
         f"{path}: sample {key} ({names}) has {len(images)} images, one is needed "
-        f"({', '.join(EXTENSIONS)}); {choice}write the tar again"
+        f"({', '.join(EXTENSIONS)}); {choice}write the tar again, or make a set with `make folder`"
     )
 
 
