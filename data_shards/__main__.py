@@ -21,15 +21,20 @@ app.add_typer(maker, name="make")
 @app.command("index")
 def index_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of tars that another webdataset tool wrote")],
+    image: Annotated[
+        str | None,
+        typer.Option(help="extension of the images, where samples have several: left.png [default: by name]"),
+    ] = None,
+    workers: Workers = CORES,
 ) -> None:
-    """Write index and manifest for tars of another tool: DIR/*.tar or DIR/<resolution>/*.tar."""
+    """Look at every image of another tool's tars, DIR/*.tar or DIR/<resolution>/*.tar; write index and manifest."""
     from common.progress import progress_bar
     from data_shards.build.index_tars import index_tars
 
     with progress_bar() as bar:
         total = len(list(folder.glob("*.tar")) + list(folder.glob("[0-9]*/*.tar")))
         task = bar.add_task("indexing shards", total=total)
-        made = index_tars(folder, lambda n: bar.advance(task, n))
+        made = index_tars(folder, lambda n: bar.advance(task, n), workers, image)
     print_summary(folder, made, "indexed")
 
 

@@ -20,6 +20,8 @@ from data_shards.format.manifest import Manifest
 from data_shards.format.pyramid import pyramid
 from data_shards.format.tars import Entry, entries, read, sha256
 
+from .foreign_tars import image_fault
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -76,7 +78,7 @@ def _check_shard(job: _Job) -> list[str]:
         path = job.root / info.folder / info.shards[job.number].name
         try:
             problems += _check_hash(path, info.shards[job.number], job.root)
-            tars.append(_Tar(path, resolution, entries(path)))
+            tars.append(_Tar(path, resolution, entries(path, job.stored.recipe.get("image"))))
         except UserError as error:
             problems.append(str(error))
         except FileNotFoundError:
@@ -112,17 +114,21 @@ def _check_images(stored: Manifest, tars: list[_Tar]) -> list[str]:
         for row in range(len(tars[0].entries)):
             images: list[Tensor] = []
             for tar, handle in zip(tars, handles, strict=True):
-                problems += _check_image(tar, handle, row, stored.channels, images)
+                problems += _check_image(tar, handle, row, stored, images)
             if lossless and not problems:
                 problems += _check_pyramid(images, tars, row)
     return problems
 
 
-def _check_image(tar: _Tar, handle: int, row: int, channels: int, images: list[Tensor]) -> list[str]:
+def _check_image(tar: _Tar, handle: int, row: int, stored: Manifest, images: list[Tensor]) -> list[str]:
     """Decode the image of sample `row` and append it to `images`. Returns what is wrong with it."""
     member = tar.entries[row].image
+    channels, data = stored.channels, read(handle, member)
+    fault = image_fault(data) if stored.codec is None else None  # an older version looked at less when it indexed
+    if fault is not None:
+        return [f"{tar.path}: member {member.name} {fault}; write the tar again"]
     try:
-        image = decode(read(handle, member), channels)
+        image = decode(data, channels)
     except (RuntimeError, ValueError) as error:
         return [f"{tar.path}: member {member.name} cannot be decoded ({first_line(error)}); make the set again"]
     images.append(image)

@@ -87,9 +87,15 @@ def make_faces(
 
 @maker.command("folder")
 def make_folder(
-    src: Annotated[Path, typer.Argument(help="folder or zip of images, in sub-folders that name their classes")],
+    src: Annotated[
+        Path,
+        typer.Argument(help="folder or zip of images, with label files or in sub-folders that name classes; parquet"),
+    ],
     out: Out,
     resolutions: Resolutions,
+    image: Annotated[
+        str | None, typer.Option(help="column of the images, where parquet files have several [default: by name]")
+    ] = None,
     on_bad: OnBad = "error",
     workers: Workers = CORES,
     codec: CodecName = "png",
@@ -100,7 +106,7 @@ def make_folder(
     from data_shards.sources.photos.image_folder import folder
 
     levels = parse_resolutions(resolutions)
-    source = folder(src, levels[0])
+    source = folder(src, levels[0], image)
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 

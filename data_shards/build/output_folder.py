@@ -13,6 +13,7 @@ from typing import Any
 from common.atomic_writes import publish
 from common.errors import UserError
 from data_shards.format import index, manifest
+from data_shards.format.litter import litter
 from data_shards.format.manifest import UNFINISHED
 from data_shards.sources.base import Source
 
@@ -39,7 +40,7 @@ def claimed(out: Path, recipe: dict[str, Any], source: Source) -> Iterator[None]
     when its process ends. Raises UserError where the folder is in use, not empty, or begun with another recipe.
     """
     stored_recipe = out / UNFINISHED / "recipe.json"
-    if not stored_recipe.exists() and out.exists() and any(path.name != UNFINISHED for path in out.iterdir()):
+    if not stored_recipe.exists() and out.exists() and _holds_something(out):
         raise UserError(f"--out is {out}: it is not empty and holds no unfinished set; choose another folder")
     stored_recipe.parent.mkdir(parents=True, exist_ok=True)
     with open(stored_recipe.parent / "lock", "a") as lock:
@@ -51,6 +52,11 @@ def claimed(out: Path, recipe: dict[str, Any], source: Source) -> Iterator[None]
             ) from None
         _begin_or_continue(out, stored_recipe, recipe | _content(source))
         yield
+
+
+def _holds_something(out: Path) -> bool:
+    """Return whether a folder holds more than litter, which a new disk (lost+found) or a file manager leaves there."""
+    return any(litter(path.name) is None for path in out.iterdir())
 
 
 def _begin_or_continue(out: Path, stored_recipe: Path, wanted: dict[str, Any]) -> None:

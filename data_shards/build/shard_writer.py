@@ -143,7 +143,7 @@ def _finished(job: ShardJob) -> WrittenShard | None:
             note = json.loads(str(arrays["note"]))
             tables: dict[int, index.Table] = {level: {} for level in job.settings.levels}
             for key in sorted(set(arrays.files) - {"note"}):
-                level, name = key.split("/")
+                level, name = key.split("/", 1)
                 tables[int(level)][name] = arrays[key]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing, or cut short by a crash
         return None

@@ -23,10 +23,16 @@ from common.atomic_writes import publish
 from common.errors import UserError, joined
 
 from . import npz
+from .label_columns import Numbering, Value, as_integer, from_text
 from .manifest import Factor, Label, LevelInfo, Shard
-from .tars import Entry, read, sha256
+from .tars import Entry, read, sha256, tars_in
 
 FILE = "index.npz"
+# Members that hold one label each, by extension, with the label's name: those that webdataset reads as integers.
+LABEL_MEMBERS = {
+    "cls": "class", "class": "class", "cls2": "cls2", "label": "label", "target": "target",
+    "id": "id", "index": "index", "inx": "inx", "count": "count",
+}  # fmt: skip
 Table = dict[str, NDArray[Any]]
 
 
@@ -48,16 +54,17 @@ def columns_of(factors: Sequence[Factor], labels: Sequence[Label]) -> Columns:
 
 
 class SampleValues(NamedTuple):
-    """What the members of a sample say: integers by name, and values of continuous factors by name."""
+    """What the members of a sample say: what may be labels or factors by name, and values of continuous factors."""
 
-    integers: dict[str, int]
+    labels: dict[str, Value]
     continuous: dict[str, float]
 
 
-def tabulate(path: Path, entries: Sequence[Entry], columns: Columns) -> Table:
+def tabulate(path: Path, entries: Sequence[Entry], columns: Columns, numbering: Numbering | None = None) -> Table:
     """Return the index of one tar, without its shard column.
 
-    columns: what to read from the members. Raises UserError where a sample lacks one.
+    columns: what to read from the members. numbering: of labels that are words. Raises UserError where a sample lacks
+    a column.
     """
     table: Table = {
         "offset": np.array([e.image.offset for e in entries], np.int64),
@@ -66,7 +73,7 @@ def tabulate(path: Path, entries: Sequence[Entry], columns: Columns) -> Table:
     if not any(columns):
         return table
     samples = member_values(path, entries)
-    integers = [sample.integers for sample in samples]
+    integers = [_integers(sample.labels) | dict(numbering(sample.labels) if numbering else ()) for sample in samples]
     if columns.factors:
         table["factors"] = _stacked(path, entries, integers, columns.factors, np.int64)
     if columns.values:
@@ -97,7 +104,7 @@ def _column(
 
 
 def member_values(path: Path, entries: Sequence[Entry]) -> list[SampleValues]:
-    """Return what the members of every sample say: the integers of its json, and "class" from its cls member.
+    """Return what the members of every sample say: its json, and members for one label such as cls.
 
     One level of nesting in the json is opened. Values of continuous factors stand under "values" there.
     """
@@ -109,22 +116,31 @@ def member_values(path: Path, entries: Sequence[Entry]) -> list[SampleValues]:
 
 
 def _sample_values(path: Path, handle: int, entry: Entry) -> SampleValues:
-    integers: dict[str, int] = {}
+    labels: dict[str, Value] = {}
     continuous: dict[str, float] = {}
-    for extension in ("json", "cls"):
-        member = entry.others.get(extension)
-        if member is not None:
-            content = _parsed(path, member.name, extension, read(handle, member))
-            integers |= _integers(extension, content)
-            continuous |= _continuous(content)
-    return SampleValues(integers, continuous)
+    if "json" in entry.others:
+        member = entry.others["json"]
+        content = _parsed(path, member.name, read(handle, member))
+        labels, continuous = _label_values(content), _continuous(content)
+    for extension, name in LABEL_MEMBERS.items():
+        if extension in entry.others:
+            labels[name] = _text_value(read(handle, entry.others[extension]))
+    return SampleValues(labels, continuous)
 
 
-def _parsed(path: Path, name: str, extension: str, data: bytes) -> Any:
+def _parsed(path: Path, name: str, data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise UserError(f"{path}: member {name} is not valid {extension} ({error}); write the tar again") from None
+        raise UserError(f"{path}: member {name} is not valid json ({error}); write the tar again") from None
+
+
+def _text_value(data: bytes) -> Value:
+    """The value of a member that holds one label; None where it is no text."""
+    try:
+        return from_text(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return None
 
 
 def _continuous(content: Any) -> dict[str, float]:
@@ -134,14 +150,21 @@ def _continuous(content: Any) -> dict[str, float]:
     return {name: float(value) for name, value in numbers.items() if type(value) in (int, float)}
 
 
-def _integers(extension: str, content: Any) -> dict[str, int]:
-    if extension == "cls":
-        return {"class": content} if type(content) is int else {}
+def _label_values(content: Any) -> dict[str, Value]:
+    """What may be a label in a json: its values by name, and those one level below where it has none of that name."""
     if not isinstance(content, dict):
         return {}
-    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
-    pairs = (pair for part in parts for pair in part.items())
-    return {name: value for name, value in pairs if name and type(value) is int and abs(value) < 2**63}
+    labels: dict[str, Value] = {}
+    for part in (part for part in content.values() if isinstance(part, dict)):
+        labels |= {name: value for name, value in part.items() if name not in labels or type(value) is int}
+    own = {name: value for name, value in content.items() if value is not None and not isinstance(value, dict)}
+    return {name: value for name, value in (labels | own).items() if name}
+
+
+def _integers(labels: Mapping[str, Value]) -> dict[str, int]:
+    """The integers among the values of a sample."""
+    numbers = ((name, as_integer(value)) for name, value in labels.items())
+    return {name: number for name, number in numbers if number is not None}
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -205,7 +228,7 @@ def check_shards(root: Path, info: LevelInfo) -> None:
     known = {shard.name for shard in info.shards}
     problems = [
         f"{path}: is not in the manifest (a foreign shard); remove it, or run `python -m data_shards index {root}`"
-        for path in sorted(folder.glob("*.tar"))
+        for path in tars_in(folder)
         if path.name not in known
     ]
     indexed = (folder / info.index).stat().st_mtime_ns

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from common.errors import UserError
 
+from .left_out import LeftOut, Reason
+from .litter import litter, litter_on_path
+
 MAX_MEMBER = 64 * 2**20  # bytes
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")  # of images
+_NAMES_OF_IMAGES = ("image", "img", "input", "photo", "picture", "rgb", "color", "colour", "original")
 _END = b"\0" * 1024  # two zero blocks end every tar
 
 
@@ -29,6 +34,13 @@ class Entry(NamedTuple):
     key: str
     image: Member
     others: dict[str, Member]
+
+
+class Contents(NamedTuple):
+    """The samples of a tar, and the members that belong to none of them."""
+
+    entries: list[Entry]
+    left_out: LeftOut
 
 
 def members(path: Path) -> list[Member]:
@@ -82,44 +94,111 @@ def _refuse(path: Path, info: tarfile.TarInfo) -> None:
         raise UserError(f"{path}: member {info.name} {rule}; shards hold plain files: write the tar again without it")
 
 
-def entries(path: Path) -> list[Entry]:
-    """Return the samples of a tar by webdataset's rule: all after the first dot of a file name is the extension.
+def entries(path: Path, image: str | None = None) -> list[Entry]:
+    """Return the samples of a tar; see `contents`."""
+    return contents(path, image).entries
 
-    Raises UserError where a sample has no image or several, or its members are not adjacent.
+
+def contents(path: Path, image: str | None = None) -> Contents:
+    """Read the samples of a tar by webdataset's rule: all after the first dot of a file name is the extension.
+
+    image: the extension of the members that are the images, such as "left.png", where a sample has several; else
+    `image_extension` chooses. Hidden members and litter are left out. Raises UserError where a sample has no image, or
+    several that nothing tells apart, or its members are not adjacent.
     """
     samples: list[Entry] = []
+    left_out: list[tuple[str, Reason]] = []
     key, parts = "", dict[str, Member]()
     seen: set[str] = set()
     for member in members(path):
-        folder, _, file = member.name.rpartition("/")
-        stem, dot, extension = file.partition(".")
-        if not stem or not dot:
-            continue  # as webdataset does: a file without a key or an extension is no member of a sample
-        member_key = f"{folder}/{stem}" if folder else stem
+        member_key, extension = split_name(member.name)
+        why = litter_on_path(member.name) or (None if member_key else "no image")
+        if why is not None:
+            left_out.append((member.name, why))
+            continue
         if member_key != key:
-            if parts:
-                samples.append(_entry(path, key, parts))
+            samples += [_entry(path, key, parts, image)] if parts else []
             if member_key in seen:
                 raise UserError(f"{path}: member {member.name}: the members of a sample must be adjacent; sort the tar")
             seen.add(member_key)
             key, parts = member_key, {}
-        parts[extension.lower()] = member
-    if parts:
-        samples.append(_entry(path, key, parts))
+        _add(path, parts, extension, member)
+    samples += [_entry(path, key, parts, image)] if parts else []
     if not samples:
         raise UserError(f"{path}: holds no samples; remove it")
-    return samples
+    refuse_mixed_images(path, samples)
+    return Contents(samples, LeftOut.of(left_out))
 
 
-def _entry(path: Path, key: str, parts: dict[str, Member]) -> Entry:
-    images = [extension for extension in parts if extension in EXTENSIONS]
-    if len(images) != 1:
-        names = ", ".join(m.name for m in parts.values())
+def split_name(name: str) -> tuple[str, str]:
+    """Split a member's name into the key of its sample and its extension in lower case.
+
+    The key is empty for a file that webdataset passes over, because it has no key or no extension.
+    """
+    folder, _, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    if not stem or not extension:
+        return "", extension.lower()
+    return (f"{folder}/{stem}" if folder else stem), extension.lower()
+
+
+def image_extension(extensions: Iterable[str]) -> str | None:
+    """Return which member of a sample is its image; None where it has none, or nothing tells several apart.
+
+    Of several, "png" goes before "mask.png", "jpg" before "png" (a mask is stored without loss), and "image.png" or
+    another name for an image before "mask.png".
+    """
+    images = [extension for extension in extensions if extension.rpartition(".")[2] in EXTENSIONS]
+    plain = [extension for extension in images if "." not in extension]
+    lossy = [extension for extension in plain if extension != "png"]
+    named = [extension for extension in images if extension.partition(".")[0] in _NAMES_OF_IMAGES]
+    return next((group[0] for group in (images, plain, lossy, named) if len(group) == 1), None)
+
+
+def refuse_mixed_images(path: Path, samples: Iterable[Entry]) -> None:
+    """Refuse samples whose image is of a kind that others hold beside theirs: a mask whose image is missing.
+
+    path: what the samples are of, for the message.
+    """
+    beside: set[str] = set()
+    taken: dict[str, str] = {}  # a key for each extension
+    for sample in samples:
+        taken.setdefault(split_name(sample.image.name)[1], sample.key)
+        beside.update(sample.others)
+    for extension in taken.keys() & beside:
         raise UserError(
-            f"{path}: sample {key} ({names}) has {len(images)} images, one is needed "
-            f"({', '.join(EXTENSIONS)}); write the tar again"
+            f"{path}: sample {taken[extension]} has no other image than its {extension}, which other samples have "
+            "beside their image; write the tar again, with the image of every sample"
         )
-    return Entry(key, parts.pop(images[0]), parts)
+
+
+def _add(path: Path, parts: dict[str, Member], extension: str, member: Member) -> None:
+    """Add a member to its sample. One that is there twice, as `tar -r` appends it, is refused."""
+    if extension in parts:
+        raise UserError(f"{path}: member {member.name} is there twice in its sample; write the tar again")
+    parts[extension] = member
+
+
+def _entry(path: Path, key: str, parts: dict[str, Member], image: str | None) -> Entry:
+    chosen = image if image in parts else None if image else image_extension(parts)
+    if chosen is not None:
+        return Entry(key, parts.pop(chosen), parts)
+    names = ", ".join(m.name for m in parts.values())
+    if image:
+        raise UserError(
+            f"{path}: sample {key} ({names}) has no member {image}; name the extension that all samples have"
+        )
+    images = [extension for extension in parts if extension.rpartition(".")[2] in EXTENSIONS]
+    choice = f"choose one with `python -m data_shards index DIR --image {images[0]}`, or " if images else ""
+    raise UserError(
+        f"{path}: sample {key} ({names}) has {len(images)} images, one is needed "
+        f"({', '.join(EXTENSIONS)}); {choice}write the tar again, or make a set with `make folder`"
+    )
+
+
+def tars_in(folder: Path) -> list[Path]:
+    """Return the tars in a folder, sorted. A hidden one is none: macOS leaves ._x.tar beside x.tar."""
+    return sorted(path for path in folder.glob("*.tar") if litter(path.name) is None)
 
 
 def read(handle: int, member: Member) -> bytes:

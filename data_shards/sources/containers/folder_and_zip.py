@@ -13,6 +13,11 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from common.errors import UserError
+from data_shards.format.index import FILE as INDEX
+from data_shards.format.left_out import LeftOut, Reason
+from data_shards.format.litter import litter, litter_on_path
+from data_shards.format.manifest import FILE as MANIFEST
+from data_shards.format.manifest import UNFINISHED
 from data_shards.format.tars import MAX_MEMBER
 
 from .image_store import Fault, Photo, Store, is_image_name
@@ -23,18 +28,26 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, LZMAError, OSError, EOFError, NotImp
 
 @dataclass(frozen=True)
 class FolderStore(Store):
-    """Image files at any depth below a folder."""
+    """Image files at any depth below a folder. Hidden entries and litter are left out."""
 
     root: Path
 
     def photos(self) -> list[Photo]:
         """Return all image files, sorted by path."""
-        return [Photo(path, path) for path in sorted(_below(self.root, self.root, frozenset()))]
+        found = _below(self.root, self.root, frozenset())
+        return [Photo(path, path) for path, why in sorted(found) if why is None]
+
+    def left_out(self) -> LeftOut:
+        """Return all other files, hidden ones and litter among them."""
+        return LeftOut.of((path, why) for path, why in _below(self.root, self.root, frozenset()) if why is not None)
 
     def read(self, photo: Photo) -> bytes:
         """Return the bytes of a file."""
+        path = self.root / photo.path
         try:
-            return (self.root / photo.path).read_bytes()
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise Fault("is no file", "remove it")
+            return path.read_bytes()
         except OSError as error:
             raise Fault(
                 f"cannot be read ({error.strerror})", "correct its permissions or the disk, or remove it"
@@ -54,14 +67,25 @@ class ZipStore(Store):
     def photos(self) -> list[Photo]:
         """Return all image members, sorted by path."""
         names: set[str] = set()
+        for name in self._members():
+            if _why_not(name) is not None:
+                continue
+            if name in names:
+                raise UserError(f"{self.path}: member {name} is there twice; write the zip again")
+            names.add(name)
+        return [Photo(name, name) for name in sorted(names)]
+
+    def left_out(self) -> LeftOut:
+        """Return all other members, hidden ones and litter among them."""
+        reasons = ((name, _why_not(name)) for name in self._members())
+        return LeftOut.of((name, why) for name, why in reasons if why is not None)
+
+    def _members(self) -> Iterator[str]:
+        """Yield the names of all members but folders."""
         for info in _archive(self.path).infolist():
             _refuse_outside(self.path, info.filename)
-            if info.is_dir() or not is_image_name(PurePosixPath(info.filename).name) or "__MACOSX/" in info.filename:
-                continue
-            if info.filename in names:
-                raise UserError(f"{self.path}: member {info.filename} is there twice; write the zip again")
-            names.add(info.filename)
-        return [Photo(name, name) for name in sorted(names)]
+            if not info.is_dir():
+                yield info.filename
 
     def read(self, photo: Photo) -> bytes:
         """Return the bytes of a member, at most 64 MiB, whose checksum is verified."""
@@ -83,23 +107,54 @@ class ZipStore(Store):
         return f"{self.path.name}: member {photo.path}"
 
 
-def _below(root: Path, folder: Path, above: frozenset[str]) -> Iterator[str]:
-    """Yield the images at any depth, also behind links. A link to a folder above it is skipped. above: real paths."""
+def _why_not(path: str) -> Reason | None:
+    """Return why a file at a path below a folder or in an archive is not taken; None for an image."""
+    return litter_on_path(path) or (None if is_image_name(PurePosixPath(path).name) else "no image")
+
+
+def _below(root: Path, folder: Path, above: frozenset[str]) -> Iterator[tuple[str, Reason | None]]:
+    """Yield the files at any depth, also behind links, with why one is not taken (None: an image).
+
+    Passed over: a link to a folder above it, and a set of shards, which --out may put among its images. above: real
+    paths. A broken link is no file, but the scan reports it.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return
     try:
         entries = list(os.scandir(folder))
+        if folder != root and _is_set(folder, {entry.name for entry in entries}):
+            return
         for entry in entries:
-            if entry.is_dir():
+            path = Path(entry.path).relative_to(root).as_posix()
+            why = litter(entry.name)
+            if why is not None:
+                yield from ((name, why) for name in _litter_files(root, Path(entry.path)))
+            elif entry.is_dir():
                 yield from _below(root, Path(entry.path), above | {real})
-            elif is_image_name(entry.name) and (entry.is_file() or entry.is_symlink()):
-                # A broken link is no file, but the scan reports it.
-                yield Path(entry.path).relative_to(root).as_posix()
+            else:
+                yield path, _why_not(path)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be read ({error.strerror}); correct its permissions, or move it away"
         ) from None
+
+
+def _is_set(folder: Path, names: set[str]) -> bool:
+    """Return whether a folder with these entries is a set of shards, or becomes one."""
+    return UNFINISHED in names or (MANIFEST in names and any(folder.glob(f"*/{INDEX}")))
+
+
+def _litter_files(root: Path, entry: Path) -> Iterator[str]:
+    """Yield a file that is litter, or the files below a folder that is, as far as they can be read.
+
+    A folder of snapshots counts as one file: it holds every other file, many times.
+    """
+    if entry.is_symlink() or not entry.is_dir() or "snapshot" in entry.name.lower() or entry.name == ".zfs":
+        yield entry.relative_to(root).as_posix()
+        return
+    for folder, _, files in os.walk(entry):
+        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in files)
 
 
 def _refuse_outside(archive: Path, name: str) -> None:

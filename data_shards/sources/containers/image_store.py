@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from common.errors import UserError
+from data_shards.format.left_out import LeftOut
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow has others, of which some start programs
@@ -56,18 +57,24 @@ class Store(ABC):
         """Open the bytes that `read` returned as an image, not decoded yet."""
         return Image.open(io.BytesIO(data), formats=FORMATS)
 
+    def left_out(self) -> LeftOut:
+        """Return what lies beside the images and is none of them. A container of records holds nothing else."""
+        return LeftOut()
+
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file name is that of an image. macOS leaves others beside them that begin with "._"."""
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS and not name.startswith("._")
+    """Return whether a file name is that of an image."""
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
 def images_of(store: Store, src: Path) -> list[Photo]:
     """Return all images of a store. Raises UserError where there is none. src: the store's path, for the message."""
     photos = store.photos()
     if not photos:
+        beside = "".join(f"; {note}" for note in store.left_out().notes())
         raise UserError(
-            f"{src}: holds no images ({', '.join(sorted(EXTENSIONS))}); name a folder of images or a zip of them"
+            f"{src}: holds no images ({', '.join(sorted(EXTENSIONS))}){beside}; "
+            "name a folder of images or a zip of them"
         )
     return photos
 

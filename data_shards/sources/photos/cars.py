@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.errors import UserError
+from data_shards.format.litter import litter_on_path
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
 from data_shards.sources.containers.folder_and_zip import open_store
@@ -82,7 +83,8 @@ def _large(box: Box, least: int) -> bool:
 def _mats(folder: Path) -> dict[str, Path]:
     """The annotation files below a folder, by name."""
     wanted = (_TRAIN, _TEST, _ALL, _META)
-    mats = {path.name: path for path in sorted(folder.rglob("*.mat"), reverse=True) if path.name in wanted}
+    below = (path for path in sorted(folder.rglob("*.mat"), reverse=True) if path.name in wanted)
+    mats = {path.name: path for path in below if litter_on_path(path.relative_to(folder).as_posix()) is None}
     if not mats.keys() & {_TRAIN, _TEST, _ALL}:
         raise UserError(f"{folder}: holds none of {_TRAIN}, {_TEST}, {_ALL}; put the devkit there")
     return mats

@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.errors import UserError
+from data_shards.format.litter import litter
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
 from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Fault, Photo, Store, by_file_name, images_of
-from data_shards.sources.containers.parquet import ParquetStore
+from data_shards.sources.containers.parquet import ParquetStore, open_parquet, parquet_files
 from data_shards.sources.containers.tfrecords import RecordStore, largest_records
 
 from .celeba import add_labels, find_label_tables, label_file_hashes, table_labels
@@ -87,15 +88,16 @@ def _store(src: Path) -> Store:
     if src.suffix == ".tfrecords":
         return RecordStore(src)
     if src.suffix == ".parquet":
-        return ParquetStore((src,))
+        return open_parquet([src])
     if not src.is_dir():
         return open_store(src)
-    records, tables = sorted(src.glob("*.tfrecords")), sorted(src.rglob("*.parquet"))
+    records = sorted(path for path in src.glob("*.tfrecords") if litter(path.name) is None)
+    tables = parquet_files(src)
     if records and tables:
         raise UserError(f"{src}: holds {records[0].name} and {tables[0].name}; name the one to read")
     if records:
         return RecordStore(largest_records(records))
-    return ParquetStore(tuple(tables)) if tables else open_store(src)
+    return open_parquet(tables) if tables else open_store(src)
 
 
 def _sorted(store: Store, src: Path) -> list[Photo]:

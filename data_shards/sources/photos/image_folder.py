@@ -1,31 +1,53 @@
-"""Any images, in sub-folders (= class names) or not: centre crop to a square, Lanczos to the largest level."""
+"""Any images, in a folder, a zip or parquet files: centre crop to a square, Lanczos to the largest level."""
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-from data_shards.format.manifest import Label
+from data_shards.sources.base import listing_hash
 from data_shards.sources.containers.folder_and_zip import open_store
-from data_shards.sources.containers.image_store import images_of
+from data_shards.sources.containers.image_store import Store, images_of
+from data_shards.sources.containers.parquet import ParquetStore, open_parquet, parquet_files
 
 from .crop_and_resize import LargestSquare
-from .photo_source import Photos, photos_hash
+from .folder_labels import label_photos
+from .photo_source import GREY, Photos, photos_hash
 
 
-def folder(src: Path, size: int) -> Photos:
-    """Open all images in the folder or zip `src` as a source, for a largest level of `size` px.
+def folder(src: Path, size: int, image: str | None = None) -> Photos:
+    """Open all images in `src` as a source, for a largest level of `size` px; `label_photos` says what labels they get.
 
-    Where they are in several folders, each gets the label `class`, the number of its folder by name.
+    src: a folder or zip of images, a parquet file, or a folder of these without other images. image: the column of the
+    images, where parquet files have several.
     """
+    store = _open(src, image)
+    labelled = label_photos(store, images_of(store, src))
+    recipe: dict[str, Any] = {
+        "source": "folder",
+        "crop": "centre square",
+        "filter": "lanczos",
+        "size": size,
+        "colour": "RGB",
+    } | ({"label_files": dict(labelled.files)} if labelled.files else {})
+    if isinstance(store, ParquetStore):
+        recipe["labels"] = listing_hash(f"{photo.name}\t{photo.labels}" for photo in labelled.photos)
+    return Photos(
+        data_set="folder",
+        store=store,
+        photos=tuple(labelled.photos),
+        transform=LargestSquare(size),
+        recipe=recipe,
+        listing_sha256=photos_hash(store, labelled.photos),
+        own_labels=labelled.labels,
+        notes=(GREY, *labelled.notes),
+    )
+
+
+def _open(src: Path, image: str | None) -> Store:
+    """Open the container that is there. Parquet files beside images are tables about these, and no images."""
+    if src.is_file() and src.suffix == ".parquet":
+        return open_parquet([src], image)
     store = open_store(src)
-    photos = images_of(store, src)
-    parents = [PurePosixPath(photo.path).parent.as_posix() for photo in photos]
-    classes = sorted(set(parents))
-    labels: tuple[Label, ...] = ()
-    if len(classes) > 1:
-        number = {name: i for i, name in enumerate(classes)}
-        photos = [p._replace(labels=(number[parent],)) for p, parent in zip(photos, parents, strict=True)]
-        labels = (Label(name="class", classes=tuple(classes)),)
-    recipe = {"source": "folder", "crop": "centre square", "filter": "lanczos", "size": size, "colour": "RGB"}
-    listing = photos_hash(store, photos)
-    return Photos("folder", store, tuple(photos), LargestSquare(size), recipe, listing, labels)
+    tables = parquet_files(src) if src.is_dir() else []
+    return open_parquet(tables, image) if tables and not store.photos() else store

@@ -83,11 +83,16 @@ class Photos:
         return replace(self, photos=tuple(p for p in self.photos if self.store.where(p) not in bad))
 
     def findings(self, labels: Mapping[str, Int64]) -> tuple[str, ...]:
-        """Return a note on how many images are pixel-identical to published ones, where that was measured."""
-        if IDENTICAL not in labels:
-            return ()
-        identical = labels[IDENTICAL]
-        return (f"{int(identical.sum()):,} of {len(identical):,} images are pixel-identical to ones of the image list",)
+        """Return notes on how many images are pixel-identical to published ones, and on files that are not taken."""
+        return (*_identical(labels), *self.store.left_out().without(self.recipe.get("label_files", {})).notes())
+
+
+def _identical(labels: Mapping[str, Int64]) -> tuple[str, ...]:
+    """How many images are those of the image list, where that was measured."""
+    if IDENTICAL not in labels:
+        return ()
+    identical = labels[IDENTICAL]
+    return (f"{int(identical.sum()):,} of {len(identical):,} images are pixel-identical to ones of the image list",)
 
 
 def _inspect_all(store: Store, transform: CropAndResize, photos: Sequence[Photo]) -> list[Offender | None]:

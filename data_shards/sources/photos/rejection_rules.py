@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Callable
 
 from PIL import Image, UnidentifiedImageError
 
@@ -22,25 +23,31 @@ def inspect(store: Store, transform: CropAndResize, photo: Photo) -> Offender | 
     try:
         if photo.fault:
             raise Fault(*photo.fault)
-        _refuse_unusable(store, transform, photo, store.read(photo))
+        usable(store.open, store.read(photo), lambda w, h: transform.refuse(w, h, photo.box), transform.size)
     except Fault as fault:
         rule, remedy = fault.args
         return Offender(store.where(photo), rule, remedy)
     return None
 
 
-def _refuse_unusable(store: Store, transform: CropAndResize, photo: Photo, data: bytes) -> None:
-    """Raise a Fault with the first rule that an image breaks. data: its file."""
+def usable(
+    opened: Callable[[bytes], Image.Image], data: bytes, refuse: Callable[[int, int], None], size: int
+) -> Image.Image:
+    """Decode an image, a large JPEG at a smaller size. Raises a Fault with the first rule that it breaks.
+
+    opened: opens the bytes of a file, `data`. refuse: raises a Fault for a width and height in px that cannot be used.
+    size: that the image is wanted at, px.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = store.open(data)
+            image = opened(data)
             _refuse_header(image, data)
-            transform.refuse(image.width, image.height, photo.box)
-            size = (transform.size, transform.size)
-            image.draft(image.mode, size)  # a smaller JPEG decodes faster, with the same errors
+            refuse(image.width, image.height)
+            image.draft(image.mode, (size, size))  # a smaller JPEG decodes faster, with the same errors
             image.load()
             _refuse_transparent(image)
+            return image
     except Image.DecompressionBombError:
         raise Fault(f"is larger than {MAX_PIXELS // 10**6} megapixels", "shrink it first") from None
     except UnidentifiedImageError:

@@ -199,7 +199,7 @@ def test_a_huge_member_is_refused_unread(tmp_path: Path) -> None:
         stream.write(info.tobuf())
         stream.truncate(2**27)
     refused(
-        run("index", path.parent),
+        run("index", path.parent, "--workers", 1),
         path,
         "000.png",
         tars.MAX_MEMBER + 1,
@@ -221,3 +221,16 @@ def test_something_else_than_a_tar_is_refused(tmp_path: Path) -> None:
     refused(run("index", tmp_path / "nowhere"), tmp_path / "nowhere", "no such folder", "name a folder")
     (tmp_path / "a.tar").unlink()
     refused(run("index", tmp_path), tmp_path, "holds no *.tar", "name a folder")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "image"),
+    [
+        (["png"], "png"), (["mask.png", "png"], "png"), (["png", "jpg"], "jpg"), (["webp", "png"], "webp"),
+        (["seg.jpg", "png"], "png"), (["mask.png", "image.png"], "image.png"), (["mask.png"], "mask.png"),
+        (["jpg", "webp"], None), (["left.png", "right.png"], None), (["txt", "json"], None), ([], None),
+    ],
+)  # fmt: skip
+def test_which_member_is_the_image_of_a_sample(extensions: list[str], image: str | None) -> None:
+    assert tars.image_extension(extensions) == image
+    assert tars.image_extension(extensions[::-1]) == image

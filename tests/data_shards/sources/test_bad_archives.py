@@ -158,7 +158,7 @@ def test_parquet_without_images_or_damaged(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     path = tmp_path / "x.parquet"
-    for column in (pyarrow.array([b"1"]), pyarrow.array([{"path": "a"}])):
+    for column in (pyarrow.array(["1"]), pyarrow.array([{"path": "a"}])):
         parquet.write_table(pyarrow.table({"image": column, "n": [1]}), path)
         refused(attempt("celeba_hq", path), path, "no column image with bytes", f"image ({column.type})", "n (int64)")
     path.write_bytes(b"PAR1 no")
