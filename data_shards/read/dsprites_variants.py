@@ -7,12 +7,13 @@ crop live on the 64 px grid, enlarged by nearest above it; the encoder's 64 px i
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from common.errors import UserError
@@ -20,6 +21,7 @@ from common.random_numbers import Purpose, bits, integers, uniform
 
 from .variant_names import Variant
 
+log = logging.getLogger(__name__)
 GRID = 64
 _THUMBNAIL = (350, 274)
 
@@ -36,7 +38,8 @@ class Painting:
 def load_painting(path: Path | None) -> Painting:
     """Open the user's painting, shrunk to fit 350x274, or draw a procedural texture where no path is given.
 
-    Raises UserError where the file is no picture, or too small.
+    A rotation that its EXIF data ask for is not made, with a warning: earlier runs drew it so. Raises UserError where
+    the file is no picture, or too small.
     """
     if path is None:
         pixels = _procedural()
@@ -44,6 +47,8 @@ def load_painting(path: Path | None) -> Painting:
         return Painting(pixels, "procedural", digest)
     try:
         with Image.open(path) as opened:
+            if opened.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                log.warning("warning: data.painting: %s is EXIF-rotated, and is used as its pixels lie", path)
             image = opened.convert("RGB")
         image.thumbnail(_THUMBNAIL)
     except (OSError, Image.DecompressionBombError) as error:

@@ -87,6 +87,18 @@ def test_scream_is_a_tinted_crop_with_an_inverted_sprite(tmp_path: Path) -> None
         assert high < 1.01
 
 
+def test_a_rotated_painting_is_drawn_as_it_lies_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    pixels = load_painting(tmp_path / "turned.png").pixels
+    assert torch.equal((pixels * 255).round().byte(), torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    assert f"{tmp_path / 'turned.png'} is EXIF-rotated" in caplog.text
+
+
 def test_a_large_painting_is_shrunk_to_fit_350_by_274(tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
     Image.new("RGB", (1400, 1400), (200, 100, 50)).save(path)
