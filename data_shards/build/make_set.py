@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from common.progress import progress_bar
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import tool_versions
 from data_shards.format.manifest import UNFINISHED, LevelInfo, Manifest, Skipped
-from data_shards.sources.base import Offender, Source
+from data_shards.sources.base import Offender, Scanned, Source
 
 from .output_folder import claimed
 from .recipe import Settings, hash_recipe, recipe_of
@@ -33,7 +34,8 @@ def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, sk
     skip_offenders: leave unusable images out and list them in the manifest; else they are an error, raised before the
     first shard. Returns the manifest. Raises UserError where an image or the output folder cannot be used.
     """
-    offenders = _scan(source, workers)
+    scanned = _scan(source, workers)
+    offenders = [each.offender for each in scanned if each.offender is not None]
     usable = _without_offenders(source, offenders, skip_offenders)
     recipe = recipe_of(usable, settings)
     with claimed(out, recipe, usable):
@@ -51,7 +53,7 @@ def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, sk
             factors=usable.factors,
             labels=usable.labels,
             skipped=tuple(Skipped(file=o.file, rule=o.rule) for o in offenders),
-            notes=usable.notes + usable.findings(top_labels),
+            notes=usable.notes + _remarks(scanned) + usable.findings(top_labels),
             tools=tool_versions(),
         )
         publish(out / manifest.FILE, manifest.to_bytes(made))
@@ -59,16 +61,22 @@ def make_set(source: Source, settings: Settings, out: Path, workers: int = 1, sk
     return manifest.load(out)
 
 
-def _scan(source: Source, workers: int) -> list[Offender]:
-    """Look at every source file; returns those that cannot be used."""
+def _scan(source: Source, workers: int) -> list[Scanned]:
+    """Look at every source file; returns those with something to say: unusable ones, and ones with remarks."""
     with progress_bar() as bar:
         task = bar.add_task("scanning", total=len(source.names))
-        offenders = []
-        for offender in source.scan(workers, preload=[write_shard.__module__]):
+        told = []
+        for scanned in source.scan(workers, preload=[write_shard.__module__]):
             bar.advance(task)
-            if offender is not None:
-                offenders.append(offender)
-    return offenders
+            if any(scanned):
+                told.append(scanned)
+    return told
+
+
+def _remarks(scanned: Sequence[Scanned]) -> tuple[str, ...]:
+    """Notes on what is done to the images: each remark with the number of images that it is about."""
+    counts = Counter(remark for each in scanned for remark in each.remarks)
+    return tuple(f"{remark} ({count:,} of them)" for remark, count in sorted(counts.items()))
 
 
 def _without_offenders(source: Source, offenders: Sequence[Offender], skip: bool) -> Source:

@@ -33,6 +33,17 @@ class Offender(NamedTuple):
     remedy: str
 
 
+class Scanned(NamedTuple):
+    """What the scan found out about one source file.
+
+    offender: why it cannot be used, None where it can. remarks: what is done to it that its user should know; the
+    files with the same remark are counted in a note.
+    """
+
+    offender: Offender | None = None
+    remarks: tuple[str, ...] = ()
+
+
 class Source(Protocol):
     """Images in a fixed (sorted) order. `part` must pickle: it is read in a worker process."""
 
@@ -80,8 +91,8 @@ class Source(Protocol):
         """Return samples start to stop - 1."""
         ...
 
-    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
-        """Look at every file once. Yields one result per file: None where it can be used.
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Scanned]:
+        """Look at every file once. Yields one result per file.
 
         preload: modules that worker processes will need after the scan; see `common.process_pool.ordered_map`.
         """
@@ -109,7 +120,7 @@ class NumberedImages:
         """No notes."""
         return ()
 
-    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Scanned]:
         """Yield nothing: there is no file to look at."""
         return iter(())
 

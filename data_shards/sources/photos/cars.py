@@ -20,7 +20,7 @@ from data_shards.sources.containers.image_store import Box, Photo, images_of
 
 from .crop_and_resize import OwnBox
 from .label_files import few, require_rows
-from .photo_source import GREY, Photos, photos_hash
+from .photo_source import Photos, photos_hash
 
 LEAST = 64  # px: the paper leaves smaller boxes out
 _TRAIN, _TEST, _ALL = "cars_train_annos.mat", "cars_test_annos_withlabels.mat", "cars_annos.mat"
@@ -54,7 +54,8 @@ def cars(src: Path, size: int) -> Photos:
     _check_classes(rows, classes, mats)
     if not boxed:
         raise UserError(f"{src}: no box has sides of {max(LEAST, size)} px or more; choose a smaller --resolutions")
-    left_out = len(photos) - len(boxed)
+    small = len(photos) - len(boxed)
+    left_out = [f"{small} boxes with a side under {max(LEAST, size)} px are left out"] if small else []
     recipe = {
         "source": "cars",
         "crop": "bounding box x1, y1, x2, y2 as it stands",
@@ -72,7 +73,7 @@ def cars(src: Path, size: int) -> Photos:
         recipe=recipe,
         listing_sha256=photos_hash(store, boxed),
         own_labels=(Label(name="class", classes=classes),),
-        notes=(GREY, *notes, f"{left_out} boxes with a side under {max(LEAST, size)} px are left out"),
+        notes=(*notes, *left_out),
     )
 
 

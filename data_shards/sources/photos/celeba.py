@@ -15,7 +15,7 @@ from data_shards.sources.containers.image_store import Photo, by_file_name, imag
 
 from .crop_and_resize import FixedBox, centre
 from .label_files import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
-from .photo_source import GREY, Photos, photos_hash
+from .photo_source import Photos, photos_hash
 
 WIDTH, HEIGHT = 178, 218
 CROPS = {
@@ -56,7 +56,7 @@ def celeba(src: Path, size: int, crop: str = "paper", labels: Path | None = None
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
         own_labels=table_labels(tables),
-        notes=(GREY, *notes),
+        notes=notes,
     )
 
 

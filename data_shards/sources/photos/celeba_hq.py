@@ -19,7 +19,7 @@ from data_shards.sources.containers.tfrecords import RecordStore, largest_record
 from .celeba import add_labels, find_label_tables, label_file_hashes, table_labels
 from .crop_and_resize import IDENTICAL, AsIs, number_in
 from .label_files import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, Table, read_image_list
-from .photo_source import GREY, Photos, photos_hash
+from .photo_source import Photos, photos_hash
 
 SIDE, COUNT = 1024, 30_000
 _LABEL_FILES = (ATTRIBUTES, IDENTITY, PARTITION)  # the landmarks are about other pixels
@@ -63,7 +63,7 @@ def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path
         listing_sha256=photos_hash(store, photos),
         own_labels=table_labels(tables),
         measured_labels=(Label(name=IDENTICAL, classes=("no", "yes")),) if image_list is not None else (),
-        notes=(GREY, *notes, *_unlike_the_published(store, len(photos), side)),
+        notes=(*notes, *_unlike_the_published(store, len(photos), side)),
     )
 
 

@@ -11,7 +11,7 @@ from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Photo, images_of
 
 from .crop_and_resize import FixedBox, centre
-from .photo_source import GREY, Photos, photos_hash
+from .photo_source import Photos, photos_hash
 
 SIDE, CROP = 600, 450
 # p is the camera's elevation, t its azimuth, r its distance; all but the first two are the same for each model.
@@ -45,7 +45,7 @@ def chairs(src: Path, size: int) -> Photos:
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
         own_labels=(Label(name="model", classes=tuple(classes)), Label(name="azimuth"), Label(name="elevation")),
-        notes=(GREY, "azimuth and elevation are degrees"),
+        notes=("azimuth and elevation are degrees",),
     )
 
 

@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 from common.arrays import Int64
 from common.process_pool import ordered_map
 from data_shards.format.manifest import Factor, Label
-from data_shards.sources.base import Offender, Sample, listing_hash
+from data_shards.sources.base import Offender, Sample, Scanned, listing_hash
 from data_shards.sources.containers.image_store import Fault, Photo, Store
 
 from .crop_and_resize import IDENTICAL, CropAndResize
 from .rejection_rules import inspect, rgb
 
-GREY = "grey images are stored as RGB"
 _AT_ONCE = 32  # images that a worker process looks at before it returns
 
 
@@ -52,7 +51,7 @@ class Photos:
     listing_sha256: str
     own_labels: tuple[Label, ...] = ()
     measured_labels: tuple[Label, ...] = ()
-    notes: tuple[str, ...] = (GREY,)
+    notes: tuple[str, ...] = ()
     channels: ClassVar[int] = 3
     factors: ClassVar[tuple[Factor, ...]] = ()
 
@@ -70,8 +69,8 @@ class Photos:
         """Return samples start to stop - 1."""
         return Part(self.store, self.transform, self.photos[start:stop], tuple(label.name for label in self.own_labels))
 
-    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Offender | None]:
-        """Decode every image once. Yields one result per image: None where it can be used."""
+    def scan(self, workers: int, preload: Sequence[str] = ()) -> Iterator[Scanned]:
+        """Decode every image once. Yields one result per image."""
         groups = (self.photos[i : i + _AT_ONCE] for i in range(0, len(self.photos), _AT_ONCE))
         inspect_all = functools.partial(_inspect_all, self.store, self.transform)
         for results in ordered_map(inspect_all, groups, workers, preload):
@@ -95,7 +94,7 @@ def _identical(labels: Mapping[str, Int64]) -> tuple[str, ...]:
     return (f"{int(identical.sum()):,} of {len(identical):,} images are pixel-identical to ones of the image list",)
 
 
-def _inspect_all(store: Store, transform: CropAndResize, photos: Sequence[Photo]) -> list[Offender | None]:
+def _inspect_all(store: Store, transform: CropAndResize, photos: Sequence[Photo]) -> list[Scanned]:
     return [inspect(store, transform, photo) for photo in photos]
 
 

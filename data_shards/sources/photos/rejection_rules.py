@@ -9,25 +9,27 @@ from collections.abc import Callable
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import UserError
-from data_shards.sources.base import Offender
+from data_shards.sources.base import Offender, Scanned
 from data_shards.sources.containers.image_store import Fault, Photo, Store
 
 from .crop_and_resize import CropAndResize
 
+GREY = "grey images are stored as RGB"
 MAX_PIXELS = 100_000_000
+_GREY_MODES = ("1", "L", "LA", "La")  # Pillow's
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 
 
-def inspect(store: Store, transform: CropAndResize, photo: Photo) -> Offender | None:
-    """Open and decode one image. Returns what is wrong with it, or None."""
+def inspect(store: Store, transform: CropAndResize, photo: Photo) -> Scanned:
+    """Open and decode one image. Returns what is wrong with it, or remarks on it."""
     try:
         if photo.fault:
             raise Fault(*photo.fault)
-        usable(store.open, store.read(photo), lambda w, h: transform.refuse(w, h, photo.box), transform.size)
+        image = usable(store.open, store.read(photo), lambda w, h: transform.refuse(w, h, photo.box), transform.size)
     except Fault as fault:
         rule, remedy = fault.args
-        return Offender(store.where(photo), rule, remedy)
-    return None
+        return Scanned(Offender(store.where(photo), rule, remedy))
+    return Scanned(remarks=(GREY,) if image.mode in _GREY_MODES else ())
 
 
 def usable(

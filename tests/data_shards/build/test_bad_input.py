@@ -136,7 +136,7 @@ def test_grey_palette_and_opaque_rgba_images_become_rgb(tmp_path: Path) -> None:
     picture().convert("RGBA").save(tmp_path / "RGBA.png")
     outcome = run("make", "folder", tmp_path, "--out", tmp_path / "set", "--resolutions", "64", "--workers", 1)
     assert outcome.code == 0, outcome.err
-    assert "grey images are stored as RGB" in outcome.out
+    assert "note: grey images are stored as RGB (2 of them)\n" in outcome.out
     level = open_dataset(tmp_path / "set", 64)
     assert level.count == 4
     grey = level.read_samples(np.array([1]))[0]
