@@ -33,6 +33,20 @@ def test_all_256_real_images_are_drawn_bit_for_bit() -> None:
     assert not wrong
 
 
+def test_the_pixel_of_image_94091_that_is_not_as_published_has_its_centre_on_an_edge() -> None:
+    """Published: on. If it is drawn so one day, README, docs/data.md and the renderer must say how many differ then."""
+    (image,) = render([94_091])
+    assert image[34, 43] == 0
+    _, scale, orientation, x, y = classes([94_091])[0]
+    angle = 2 * math.pi * orientation / 39
+    axes = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])  # of the square, y down
+    offset = np.array([43.5, 34.5]) - (16 + 32 * x / 31, 16 + 32 * y / 31)
+    half = 9.6 * (0.5 + 0.1 * scale)
+    distances = np.abs(axes @ offset)
+    assert abs(distances.max() - half) < 1e-4
+    assert distances.min() < half - 1
+
+
 @pytest.mark.parametrize("size", [128, 256])
 def test_anti_aliased_sprites_have_the_area_of_their_outline(size: int) -> None:
     scale = 0.8  # class 3
