@@ -133,7 +133,7 @@ def make_celeba(
 
 @maker.command("celeba_hq")
 def make_celeba_hq(
-    src: Annotated[Path, typer.Argument(help="folder, zip, PGGAN's TFRecords or parquet")],
+    src: Annotated[Path, typer.Argument(help="folder, zip, CelebAMask-HQ, PGGAN's TFRecords or parquet")],
     out: Out,
     resolutions: Resolutions,
     image_list: Annotated[

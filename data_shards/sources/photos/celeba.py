@@ -3,13 +3,13 @@ Wild", ICCV 2015), as a folder or a zip, with its label files where they are."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 from data_shards.format.manifest import Label
-from data_shards.format.tars import sha256
 from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Photo, by_file_name, images_of
 
@@ -39,7 +39,7 @@ def celeba(src: Path, size: int, crop: str = "paper", labels: Path | None = None
     photos = by_file_name(images_of(store, images), images)
     tables = find_label_tables(src, labels, LABEL_FILES)
     names = [photo.name for photo in photos]
-    photos, notes = add_labels(photos, names, tables)
+    photos, notes = add_labels(photos, tables, [names] * len(tables))
     recipe = {
         "source": "celeba",
         "crop": f"{crop}, box {CROPS[crop]} of {WIDTH}x{HEIGHT}",
@@ -81,16 +81,23 @@ def find_label_tables(src: Path, labels: Path | None, kinds: Sequence[Kind]) -> 
 
 
 def add_labels(
-    photos: Sequence[Photo], rows: Sequence[str], tables: Sequence[Table]
+    photos: Sequence[Photo], tables: Sequence[Table], rows: Sequence[Sequence[str]]
 ) -> tuple[list[Photo], tuple[str, ...]]:
-    """Return the photos with the labels of all tables, and notes on these. rows: name of the row of each photo."""
-    notes = [note for table in tables for note in require_rows(table.path, rows, list(table.rows))]
+    """Return the photos with the labels of all tables, and notes on these.
+
+    rows: of each table, the name of the row of each photo. Raises UserError where a photo has no row.
+    """
+    named = list(zip(tables, rows, strict=True))
+    notes = [note for table, names in named for note in require_rows(table.path, names, list(table.rows))]
     if not tables:
         notes.append("no label files were found: the set has no labels")
     elif any(label.name == "lefteye_x" for table in tables for label in table.labels):
         notes.append(f"landmarks are px of the {WIDTH}x{HEIGHT} image, before the crop")
-    values = [tuple(v for table in tables for v in table.rows[row]) for row in rows]
-    return [photo._replace(labels=v) for photo, v in zip(photos, values, strict=True)], tuple(notes)
+    labelled = [
+        photo._replace(labels=tuple(value for table, names in named for value in table.rows[names[i]]))
+        for i, photo in enumerate(photos)
+    ]
+    return labelled, tuple(notes)
 
 
 def table_labels(tables: Sequence[Table]) -> tuple[Label, ...]:
@@ -100,4 +107,4 @@ def table_labels(tables: Sequence[Table]) -> tuple[Label, ...]:
 
 def label_file_hashes(tables: Sequence[Table]) -> dict[str, Any]:
     """Return the names and hashes of label files, for the recipe: a set with other labels is another set."""
-    return {table.path.name: sha256(table.path) for table in tables}
+    return {table.path.name: hashlib.sha256(table.path.read_bytes()).hexdigest() for table in tables}

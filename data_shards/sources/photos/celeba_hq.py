@@ -1,11 +1,12 @@
 """CelebA-HQ, 1024 px (Karras et al., "Progressive Growing of GANs", ICLR 2018, appendix C), however it is kept: a
-folder, a zip, the TFRecords of that paper's code, or the parquet files of Hugging Face. It is taken as it is."""
+folder, a zip, CelebAMask-HQ, the TFRecords of that paper's code, or the parquet files of Hugging Face. It is taken as
+it is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import UserError
 from data_shards.format.litter import litter
@@ -17,6 +18,7 @@ from data_shards.sources.containers.parquet import ParquetStore, open_parquet, p
 from data_shards.sources.containers.tfrecords import RecordStore, largest_records
 
 from .celeba import add_labels, find_label_tables, label_file_hashes, table_labels
+from .celebamask_hq import NONE, images_alone, rows_by_number, text_files
 from .crop_and_resize import IDENTICAL, AsIs, number_in
 from .label_files import ATTRIBUTES, IDENTITY, PARTITION, ListedImage, Table, read_image_list
 from .photo_source import Photos, photos_hash
@@ -25,26 +27,28 @@ SIDE, COUNT = 1024, 30_000
 _LABEL_FILES = (ATTRIBUTES, IDENTITY, PARTITION)  # the landmarks are about other pixels
 
 
+class _Labelled(NamedTuple):
+    """Photos with their labels. first: the number that names begin with, where CelebA's label files go by them."""
+
+    photos: list[Photo]
+    tables: list[Table]
+    notes: tuple[str, ...]
+    first: int | None
+
+
 def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path | None = None) -> Photos:
     """Open CelebA-HQ in any of its layouts as a source; a smaller `size` (px) takes exact box means of the images.
 
     image_list: the published image_list.txt, to verify pixels with. labels: a folder with CelebA's label files, whose
-    rows the list's column orig_file names. Raises UserError where files are missing or do not belong together.
+    rows the column orig_file of the list names, or that of CelebAMask-HQ's mapping. Raises UserError where files are
+    missing or do not belong together.
     """
-    if labels is not None and image_list is None:
-        raise UserError("--labels needs --image-list: only image_list.txt says which CelebA image each one was")
     listed = read_image_list(image_list) if image_list is not None else []
     store = _store(src)
-    photos = _sorted(store, src)
+    unsorted, left_out = images_alone(images_of(store, src), src)
+    photos = _sorted(store, unsorted, src)
     side = _side(store, photos, src, size)
-    tables: list[Table] = []
-    notes: tuple[str, ...] = ()
-    first = None
-    if labels is not None:
-        tables = find_label_tables(src, labels, _LABEL_FILES)
-        _refuse_rows_without_paths(store, photos, src)
-        first = _first_number(photos, listed, src)
-        photos, notes = add_labels(photos, _orig_files(photos, listed, src, first), tables)
+    photos, tables, notes, first = _labelled(photos, store, src, listed, labels)
     recipe: dict[str, Any] = {
         "source": "celeba_hq",
         "crop": "none",
@@ -63,8 +67,31 @@ def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path
         listing_sha256=photos_hash(store, photos),
         own_labels=table_labels(tables),
         measured_labels=(Label(name=IDENTICAL, classes=("no", "yes")),) if image_list is not None else (),
-        notes=(*notes, *_unlike_the_published(store, len(photos), side)),
+        notes=(*left_out, *notes, *_unlike_the_published(store, len(photos), side)),
     )
+
+
+def _labelled(
+    photos: list[Photo], store: Store, src: Path, listed: list[ListedImage], labels: Path | None
+) -> _Labelled:
+    """Label the photos by CelebAMask-HQ's text files, where they are, and by CelebA's label files in `labels`."""
+    beside = text_files(src) if not isinstance(store, ParquetStore) else NONE
+    tables, rows = list(beside.tables), [rows_by_number(photos, table) for table in beside.tables]
+    first = None
+    if labels is not None:
+        listed = listed or beside.mapping
+        if not listed:
+            raise UserError("--labels needs --image-list: only image_list.txt says which CelebA image each one was")
+        _refuse_rows_without_paths(store, photos, src)
+        first = _first_number(photos, listed, src)
+        known = {label.name for table in tables for label in table.labels}
+        more = [x for x in find_label_tables(src, labels, _LABEL_FILES) if known.isdisjoint(y.name for y in x.labels)]
+        tables += more
+        rows += [_orig_files(photos, listed, src, first)] * len(more)
+    if not tables:
+        return _Labelled(photos, [], beside.notes, first)
+    photos, notes = add_labels(photos, tables, rows)
+    return _Labelled(photos, tables, (*notes, *beside.notes), first)
 
 
 def _refuse_rows_without_paths(store: Store, photos: Sequence[Photo], src: Path) -> None:
@@ -100,9 +127,8 @@ def _store(src: Path) -> Store:
     return open_parquet(tables) if tables else open_store(src)
 
 
-def _sorted(store: Store, src: Path) -> list[Photo]:
+def _sorted(store: Store, photos: list[Photo], src: Path) -> list[Photo]:
     """Sort by image number, which not every copy pads with zeros. Parquet keeps its order, to be read in one sweep."""
-    photos = images_of(store, src)
     if isinstance(store, ParquetStore):
         return photos
     return sorted(by_file_name(photos, src), key=lambda photo: (number_in(photo.name), photo.name))

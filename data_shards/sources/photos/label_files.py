@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import NamedTuple
 from common.errors import UserError
 from data_shards.format.manifest import Label
 
+TextFile = Path | zipfile.Path
 _AGAIN = "copy the published file again"
 _FEW = 5
+_NO_OR_YES = ("no", "yes")  # classes of what the files give as -1 and 1
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Kind:
     classes: tuple[str, ...] | None = None
 
 
-ATTRIBUTES = Kind("list_attr_celeba", classes=("no", "yes"))
+ATTRIBUTES = Kind("list_attr_celeba", classes=_NO_OR_YES)
 IDENTITY = Kind("identity_CelebA", ("identity",))
 LANDMARKS = Kind("list_landmarks_align_celeba")
 PARTITION = Kind("list_eval_partition", ("partition",), ("train", "validation", "test"))
@@ -33,7 +36,7 @@ PARTITION = Kind("list_eval_partition", ("partition",), ("train", "validation", 
 class Table(NamedTuple):
     """Integers by image name. labels: one for each column."""
 
-    path: Path
+    path: TextFile
     labels: tuple[Label, ...]
     rows: dict[str, tuple[int, ...]]
 
@@ -49,7 +52,7 @@ def find_tables(folders: Sequence[Path], kinds: Sequence[Kind]) -> list[Table]:
     return tables
 
 
-def read_table(path: Path, kind: Kind) -> Table:
+def read_table(path: TextFile, kind: Kind) -> Table:
     """Read rows "NAME INTEGER ..." after an optional line with their number, and an optional header.
 
     Attributes of -1 / 1 become 0 / 1. Raises UserError where a row or the header is not as published.
@@ -59,7 +62,7 @@ def read_table(path: Path, kind: Kind) -> Table:
     columns = kind.columns
     if lines and not re.fullmatch(r"\d+\.\w+", lines[0][0]):
         header = lines.pop(0)
-        columns = columns or tuple(header[1:] if path.suffix == ".csv" else header)  # txt names no image column
+        columns = columns or tuple(header[1:] if path.name.endswith(".csv") else header)  # txt names no image column
     if not columns:
         raise UserError(f"{path}: has no header with the names of its columns; {_AGAIN}")
     if not lines or (count is not None and count != len(lines)):
@@ -68,12 +71,12 @@ def read_table(path: Path, kind: Kind) -> Table:
     rows: dict[str, tuple[int, ...]] = {}
     for line in lines:
         rows[line[0]] = _integers(path, line, len(columns))
-    if kind is ATTRIBUTES:
+    if kind.classes == _NO_OR_YES:
         rows = {name: tuple(int(v > 0) for v in values) for name, values in rows.items()}
     return Table(path, tuple(Label(name=c, classes=kind.classes) for c in columns), rows)
 
 
-def _lines(path: Path) -> list[list[str]]:
+def _lines(path: TextFile) -> list[list[str]]:
     """Split each line that is not empty at commas or spaces."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -85,7 +88,7 @@ def _lines(path: Path) -> list[list[str]]:
     return lines
 
 
-def _integers(path: Path, line: list[str], count: int) -> tuple[int, ...]:
+def _integers(path: TextFile, line: list[str], count: int) -> tuple[int, ...]:
     try:
         values = tuple(int(word) for word in line[1:])
     except ValueError as error:
@@ -95,7 +98,7 @@ def _integers(path: Path, line: list[str], count: int) -> tuple[int, ...]:
     return values
 
 
-def require_rows(path: Path, images: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
+def require_rows(path: TextFile, images: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
     """Refuse images that the label file has no row for, because a label cannot be made up.
 
     images: the names of their rows. Returns a note on rows without an image, if there are any.
@@ -126,16 +129,27 @@ def read_image_list(path: Path) -> list[ListedImage]:
     """Read the columns idx, orig_file and final_md5 of image_list.txt. Raises UserError where it is not that file."""
     if not path.is_file():
         raise UserError(f"--image-list is {path}: no such file; name CelebA-HQ's image_list.txt")
-    header, *lines = _lines(path)
-    missing = [name for name in ("idx", "orig_file", "final_md5") if name not in header]
-    if missing:
-        raise UserError(f"{path}: has no column {', '.join(missing)}; name CelebA-HQ's image_list.txt")
-    index, file, md5 = (header.index(name) for name in ("idx", "orig_file", "final_md5"))
     rows = []
-    for line in lines:
-        if len(line) != len(header) or not line[index].isdigit() or not re.fullmatch("[0-9a-fA-F]{32}", line[md5]):
-            raise UserError(f"{path}: row '{' '.join(line)}' is not one of an image list; {_AGAIN}")
-        rows.append(ListedImage(int(line[index]), line[file], line[md5].lower()))
-    if not rows:
-        raise UserError(f"{path}: holds no rows; {_AGAIN}")
+    for index, file, md5 in read_columns(path, ("idx", "orig_file", "final_md5"), "name CelebA-HQ's image_list.txt"):
+        if not index.isdigit() or not re.fullmatch("[0-9a-fA-F]{32}", md5):
+            raise UserError(f"{path}: row '{index} {file} {md5}' is not one of an image list; {_AGAIN}")
+        rows.append(ListedImage(int(index), file, md5.lower()))
     return rows
+
+
+def read_columns(path: TextFile, names: Sequence[str], remedy: str = _AGAIN) -> list[tuple[str, ...]]:
+    """Read these columns of a table whose first line has their names.
+
+    remedy: where one is missing. Raises UserError where there is no such table.
+    """
+    header, *lines = _lines(path)
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise UserError(f"{path}: has no column {', '.join(missing)}; {remedy}")
+    if not lines:
+        raise UserError(f"{path}: holds no rows; {_AGAIN}")
+    short = next((line for line in lines if len(line) != len(header)), None)
+    if short is not None:
+        raise UserError(f"{path}: row '{' '.join(short)}' has {len(short)} of {len(header)} columns; {_AGAIN}")
+    columns = [header.index(name) for name in names]
+    return [tuple(line[column] for column in columns) for line in lines]
