@@ -15,6 +15,7 @@ from PIL import Image
 from common.errors import UserError, joined
 from common.process_pool import ordered_map
 from data_shards.format import manifest
+from data_shards.format.compressed_tars import is_compressed_name, refuse_compressed
 from data_shards.format.left_out import LeftOut
 from data_shards.format.manifest import Shard
 from data_shards.format.tars import Entry, Member, contents, read, refuse_mixed_images, sha256, tars_in
@@ -83,6 +84,8 @@ def _folders(root: Path) -> dict[Path, list[Path]]:
     candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name.isdigit())]
     folders = {folder: tars_in(folder) for folder in candidates}
     folders = {folder: paths for folder, paths in folders.items() if paths}
+    refuse_compressed(path for folder in candidates for path in folder.iterdir() if is_compressed_name(path.name))
+    refuse_compressed(path for paths in folders.values() for path in paths)
     if not folders:
         raise UserError(f"{root}: holds no *.tar and no <resolution>/*.tar; name a folder of tars")
     badly_named = [path for paths in folders.values() for path in paths if not manifest.is_name(path.name)]

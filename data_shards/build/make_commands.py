@@ -89,12 +89,15 @@ def make_faces(
 def make_folder(
     src: Annotated[
         Path,
-        typer.Argument(help="folder or zip of images, with label files or in sub-folders that name classes; parquet"),
+        typer.Argument(help="images in a folder, zip, tar or tars, parquet; sub-folders or label files name classes"),
     ],
     out: Out,
     resolutions: Resolutions,
     image: Annotated[
-        str | None, typer.Option(help="column of the images, where parquet files have several [default: by name]")
+        str | None,
+        typer.Option(
+            help="of parquet files with several columns of images, or tars with several images a sample: which"
+        ),
     ] = None,
     on_bad: OnBad = "error",
     workers: Workers = CORES,

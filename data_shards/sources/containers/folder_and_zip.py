@@ -179,12 +179,3 @@ def _opened(path: Path, *state: int) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"{path}: not a readable zip ({error}); copy it again, or name a folder of images") from None
-
-
-def open_store(src: Path) -> Store:
-    """Open a folder or zip of images. Raises UserError where there is neither."""
-    if src.is_dir():
-        return FolderStore(src)
-    if src.is_file():
-        return ZipStore(src)
-    raise UserError(f"{src}: no such folder or zip; name a folder of images, or a zip of them")

@@ -15,8 +15,8 @@ from common.errors import UserError
 from data_shards.format.litter import litter_on_path
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
-from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Box, Photo, images_of
+from data_shards.sources.containers.stores import open_store
 
 from .crop_and_resize import OwnBox
 from .label_files import few, require_rows

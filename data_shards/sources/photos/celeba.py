@@ -10,8 +10,8 @@ from typing import Any
 
 from common.errors import UserError
 from data_shards.format.manifest import Label
-from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Photo, by_file_name, images_of
+from data_shards.sources.containers.stores import open_store
 
 from .crop_and_resize import FixedBox, centre
 from .label_files import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows

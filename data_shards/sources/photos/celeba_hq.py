@@ -12,9 +12,9 @@ from common.errors import UserError
 from data_shards.format.litter import litter
 from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
-from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Fault, Photo, Store, by_file_name, images_of
 from data_shards.sources.containers.parquet import ParquetStore, open_parquet, parquet_files
+from data_shards.sources.containers.stores import open_store
 from data_shards.sources.containers.tfrecords import RecordStore, largest_records
 
 from .celeba import add_labels, find_label_tables, label_file_hashes, table_labels

@@ -7,8 +7,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from data_shards.format.manifest import Label
-from data_shards.sources.containers.folder_and_zip import open_store
 from data_shards.sources.containers.image_store import Photo, images_of
+from data_shards.sources.containers.stores import open_store
 
 from .crop_and_resize import FixedBox, centre
 from .photo_source import Photos, photos_hash

@@ -2,7 +2,7 @@
 
 Sub-folders are the label `class`. Hugging Face's metadata.csv or metadata.jsonl adds labels to it. StyleGAN's
 dataset.json takes its place: the tool that writes it spreads images over sub-folders by their number. Rows of parquet
-files have their other columns as labels.
+files have their other columns as labels, samples of tars what their json, cls and similar members say.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from data_shards.format.left_out import printable
 from data_shards.format.manifest import Label
 from data_shards.sources.containers.image_store import Fault, Photo, Store
 from data_shards.sources.containers.parquet import ParquetStore
+from data_shards.sources.containers.tar_store import TarStore
 
 from .label_files import few
 
@@ -46,6 +47,8 @@ def label_photos(store: Store, photos: Sequence[Photo]) -> Labelled:
     """
     if isinstance(store, ParquetStore):
         return _by_values(photos, store.values(), store.classes())
+    if isinstance(store, TarStore):
+        return _by_members(store, photos)
     beside = [path for path, why in store.left_out().files if why == "no image"]
     stylegan, hugging_face = (
         _by_files(store, photos, [path for path in beside if PurePosixPath(path).name in names])
@@ -66,9 +69,12 @@ def _joined(files: Labelled, folders: Labelled) -> Labelled:
     return files._replace(photos=photos, labels=files.labels + folders.labels)
 
 
-def _by_folders(photos: Sequence[Photo]) -> Labelled:
-    """Where the images are in several folders, each gets the label `class`, the number of its folder by name."""
-    parents = [PurePosixPath(photo.path).parent.as_posix() for photo in photos]
+def _by_folders(photos: Sequence[Photo], folders: Sequence[str] | None = None) -> Labelled:
+    """Where the images are in several folders, each gets the label `class`, the number of its folder by name.
+
+    folders: of each image, where its path does not say it.
+    """
+    parents = folders or [PurePosixPath(photo.path).parent.as_posix() for photo in photos]
     classes = sorted(set(parents))
     if len(classes) < 2:
         return Labelled(list(photos))
@@ -77,14 +83,23 @@ def _by_folders(photos: Sequence[Photo]) -> Labelled:
     return Labelled(labelled, (Label(name="class", classes=tuple(map(printable, classes))),))
 
 
+def _by_members(store: TarStore, photos: Sequence[Photo]) -> Labelled:
+    """Label the samples of tars by json, cls and similar members, and by folders where these give no class."""
+    members = _by_values(photos, store.values(), store.classes())
+    beside = ", ".join(f"{name} {count:,}" for name, count in sorted(store.members_beside().items()))
+    notes = (*members.notes, *([f"left out, members beside the images: {beside}"] if beside else []))
+    return _joined(members._replace(notes=notes), _by_folders(photos, [store.folder_of(photo) for photo in photos]))
+
+
 def _by_values(
     photos: Sequence[Photo], values: Iterable[Mapping[str, Value]], classes: Mapping[str, tuple[str, ...]]
 ) -> Labelled:
     """Label images by what is said about each. classes: names of integers, where they are known."""
     rows = list(values)
     survey = LabelColumns()
-    for row in rows:
-        survey.add(row)
+    for photo, row in zip(photos, rows, strict=True):
+        if photo.fault is None:
+            survey.add(row)
     labels = survey.labels()
     numbering = Numbering(labels)
     labelled = [p._replace(labels=tuple(dict(numbering(r)).values())) for p, r in zip(photos, rows, strict=True)]
@@ -96,7 +111,7 @@ def _with_classes(column: int, label: Label, photos: Sequence[Photo], classes: t
     """The label with the names of its integers, where there is one for each."""
     if label.classes is not None or classes is None:
         return label
-    complete = all(0 <= photo.labels[column] < len(classes) for photo in photos)
+    complete = all(0 <= photo.labels[column] < len(classes) for photo in photos if photo.fault is None)
     return label.model_copy(update={"classes": classes}) if complete else label
 
 

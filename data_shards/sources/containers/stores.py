@@ -1,0 +1,56 @@
+"""Open whatever holds the images: a folder, a zip, a tar, or a folder of tars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import UserError
+from data_shards.format import manifest
+from data_shards.format.compressed_tars import is_compressed_name, refuse_compressed
+from data_shards.format.left_out import LeftOut
+
+from .folder_and_zip import FolderStore, ZipStore
+from .image_store import Store
+from .tar_store import TarStore
+
+
+def open_store(src: Path, image: str | None = None) -> Store:
+    """Open a folder, zip or tar of images. image: see `TarStore`. Raises UserError where there is none of them."""
+    if src.is_dir():
+        return FolderStore(src)
+    if not src.is_file():
+        raise UserError(f"{src}: no such folder or zip; name a folder of images, or a zip of them")
+    refuse_compressed([src])
+    return TarStore(src, (src,), image) if _is_tar(src) else ZipStore(src)
+
+
+def open_tars(src: Path, image: str | None = None) -> TarStore | None:
+    """Open the tars at any depth below a folder; None where there are none. image: see `TarStore`.
+
+    Of a set of ours, or one that `index` has described, they are those of the largest level. Raises UserError where
+    some are compressed.
+    """
+    root = _largest_level(src)
+    files = FolderStore(root).left_out().files
+    tars = [path for path, why in files if why == "no image" and path.lower().endswith(".tar")]
+    compressed = [path for path, why in files if why == "no image" and is_compressed_name(path)]
+    refuse_compressed(root / path for path in [*compressed, *tars])
+    beside = LeftOut(tuple(file for file in files if file[0] not in set(tars)))
+    return TarStore(root, tuple(root / path for path in tars), image, beside, described_in=src) if tars else None
+
+
+def _largest_level(src: Path) -> Path:
+    """The folder of the largest level of a set; `src` itself where it holds no set."""
+    if not (src / manifest.FILE).exists():
+        return src
+    try:
+        stored = manifest.load(src)
+    except UserError:  # the manifest of another program
+        return src
+    return src / stored.level(stored.resolutions[0]).folder
+
+
+def _is_tar(path: Path) -> bool:
+    """Return whether a file is a tar, by its name or by what POSIX tars have in their first header."""
+    with open(path, "rb") as stream:
+        return path.suffix.lower() == ".tar" or stream.read(262)[257:] == b"ustar"
