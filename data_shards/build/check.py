@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.arrays import UInt8
 from common.errors import UserError, first_line
 from common.process_pool import ordered_map
 from data_shards.format import index, manifest
@@ -116,7 +117,7 @@ def _check_images(stored: Manifest, tars: list[_Tar]) -> list[str]:
             for tar, handle in zip(tars, handles, strict=True):
                 problems += _check_image(tar, handle, row, stored, images)
             if lossless and not problems:
-                problems += _check_pyramid(images, tars, row)
+                problems += _check_pyramid(images, tars, row, stored.enlarged)
     return problems
 
 
@@ -141,11 +142,23 @@ def _check_image(tar: _Tar, handle: int, row: int, stored: Manifest, images: lis
     return problems
 
 
-def _check_pyramid(images: list[Tensor], tars: list[_Tar], row: int) -> list[str]:
-    """Compare the images of a sample with the box means of the largest. images: of each tar."""
-    means = pyramid(images[0].permute(1, 2, 0).numpy(), [tar.resolution for tar in tars])
+def _check_pyramid(images: list[Tensor], tars: list[_Tar], row: int, enlarged: bool) -> list[str]:
+    """Compare the images of a sample with the box means of the largest. images: of each tar.
+
+    enlarged: the largest may be an enlargement of a lower level; those below that one are then box means of it.
+    """
+    pixels = [image.permute(1, 2, 0).numpy() for image in images]
+    wrong = _not_means(pixels)
+    if wrong and enlarged:
+        own = wrong[0]
+        wrong = [own + level for level in _not_means(pixels[own:])]
     return [
-        f"{tar.path}: member {tar.entries[row].image.name} is not the box mean of the largest level"
-        for tar, image in zip(tars, images, strict=True)
-        if not np.array_equal(means[tar.resolution], image.permute(1, 2, 0).numpy())
+        f"{tars[level].path}: member {tars[level].entries[row].image.name} is not the box mean of the largest level"
+        for level in wrong
     ]
+
+
+def _not_means(levels: list[UInt8]) -> list[int]:
+    """Which images of a sample, each uint8 [R, R, C], are not the box means of the first."""
+    means = pyramid(levels[0], [image.shape[0] for image in levels])
+    return [i for i, image in enumerate(levels) if not np.array_equal(means[image.shape[0]], image)]

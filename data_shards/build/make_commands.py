@@ -13,7 +13,7 @@ import typer
 
 from common.errors import UserError
 from data_shards.format import manifest
-from data_shards.format.manifest import Codec, ImageFormat, Manifest
+from data_shards.format.manifest import CODE_RESOLUTION, Codec, ImageFormat, Manifest
 
 if TYPE_CHECKING:
     from data_shards.sources.base import Source
@@ -95,10 +95,11 @@ def make_folder(
     resolutions: Resolutions,
     image: Annotated[
         str | None,
-        typer.Option(
-            help="of parquet files with several columns of images, or tars with several images a sample: which"
-        ),
+        typer.Option(help="column of images (parquet) or extension (tars) to take, where there are several"),
     ] = None,
+    enlarge: Annotated[
+        bool, typer.Option("--enlarge", help="store images below the largest level enlarged, in place of refusing them")
+    ] = False,
     on_bad: OnBad = "error",
     workers: Workers = CORES,
     codec: CodecName = "png",
@@ -109,7 +110,7 @@ def make_folder(
     from data_shards.sources.photos.image_folder import folder
 
     levels = parse_resolutions(resolutions)
-    source = folder(src, levels[0], image)
+    source = folder(src, levels[0], image, enlarge)
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers, on_bad)
 
 
@@ -270,3 +271,6 @@ def print_summary(out: Path, made: Manifest, what: str) -> None:
     print(f"{what}: {out}: {made.count:,} images at {levels} in {shards} shards each{skipped}")
     for note in made.notes:
         print(f"note: {note}")
+    if CODE_RESOLUTION not in made.resolutions:
+        remedy = manifest.how_to_add(made, out, [CODE_RESOLUTION])
+        print(f"note: training needs a level of {CODE_RESOLUTION} px, where the code is defined; {remedy}")

@@ -24,7 +24,7 @@ from common.errors import UserError
 from data_shards.format import index
 from data_shards.format.image_codec import encode
 from data_shards.format.manifest import UNFINISHED, Shard
-from data_shards.format.pyramid import pyramid
+from data_shards.format.pyramid import levels_of
 from data_shards.format.tars import entries, sha256
 from data_shards.sources.base import Sample
 
@@ -108,7 +108,7 @@ def _tar_writer(file: HashedFile) -> webdataset.TarWriter:
 
 def _write_sample(tars: dict[int, webdataset.TarWriter], key: str, sample: Sample, settings: Settings) -> None:
     """Append a sample to the tar of every level; the annotation goes into the largest level's alone."""
-    for level, image in pyramid(sample.image, settings.levels).items():
+    for level, image in levels_of(sample.image, sample.own, settings.levels).items():
         members = {"__key__": key, settings.codec.extension: encode(image, settings.codec)}
         if level == settings.levels[0]:
             members["json"] = _annotation(sample)

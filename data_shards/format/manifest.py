@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from common.errors import UserError
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
 UNFINISHED = ".parts"  # the folder that `make` keeps beside the levels until the set is complete
+CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
+ENLARGE = "enlarge"  # the key of a recipe that stores images below the largest level enlarged
 ImageFormat = Literal["png", "webp", "jpeg"]
 _NOT_OF_THE_DRAWING = ("codec", "levels", "pyramid", "samples_per_shard")  # of a recipe
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
@@ -143,6 +146,11 @@ class Manifest(_Part):
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
     @property
+    def enlarged(self) -> bool:
+        """True where levels may be enlargements of smaller images, and lower levels those images themselves."""
+        return ENLARGE in self.recipe
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         """The resolutions of the levels in px, the largest first."""
         return tuple(sorted(self.levels, reverse=True))
@@ -153,6 +161,22 @@ class Manifest(_Part):
             stored = ", ".join(map(str, self.resolutions))
             raise UserError(f"resolution {resolution} is not stored (there are: {stored}); make the set again with it")
         return self.levels[resolution]
+
+
+def how_to_add(manifest: Manifest, folder: Path, resolutions: Collection[int]) -> str:
+    """Return what to do so that the set in `folder` has these resolutions (px) too."""
+    wanted = {*resolutions, *manifest.resolutions}
+    every = ",".join(map(str, sorted(wanted, reverse=True)))
+    larger = max(wanted) > manifest.resolutions[0]
+    source = manifest.recipe.get("source")
+    if source == "tars" or (source == "celeba_hq" and larger):
+        enlarge = " --enlarge" if larger else ""
+        command = (
+            f"python -m data_shards make folder {shlex.quote(str(folder))} --out NEW --resolutions {every}{enlarge}"
+        )
+        return f"make a new set of its images: `{command}`"
+    may_be_small = f", and --enlarge where images are below {max(wanted)} px" if larger and source == "folder" else ""
+    return f"make the set again with --resolutions {every}{may_be_small}"
 
 
 def making_command(manifest: Manifest, folder: Path) -> str | None:

@@ -27,6 +27,13 @@ def pyramid(image: UInt8, levels: Sequence[int]) -> dict[int, UInt8]:
     return {level: result[level] for level in levels}
 
 
+def levels_of(image: UInt8, own: UInt8 | None, levels: Sequence[int]) -> dict[int, UInt8]:
+    """Return every level of an image; those up to the side of `own` are box means of this: see `Sample.own`."""
+    side = 0 if own is None else own.shape[0]
+    enlarged = pyramid(image, [level for level in levels if level > side])
+    return enlarged if own is None else enlarged | pyramid(own, [level for level in levels if level <= side])
+
+
 def box_mean(images: Tensor, size: int) -> Tensor:
     """Apply the same rule to a batch: uint8 [B, C, R, R] -> uint8 [B, C, size, size].
 

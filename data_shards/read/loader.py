@@ -22,6 +22,7 @@ from common.errors import UserError, first_line
 from common.signals import name_of
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
+from data_shards.format.manifest import CODE_RESOLUTION as CODE_RESOLUTION
 from data_shards.format.manifest import Manifest
 from data_shards.format.pyramid import box_mean
 
@@ -30,7 +31,6 @@ from .sample_order import samples_at
 from .worker_signals import follow_parent
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
-CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
 PREFETCH = 4  # batches that a worker keeps ready
 _MAX_OPEN = 128  # tars
 _THREADED_FROM = 256  # px: smaller images decode faster than a thread starts

@@ -15,7 +15,8 @@ from data_shards.format.manifest import Factor, Label
 class Sample:
     """One image at the set's largest level: uint8 [R, R, C]; label values and factor classes by name.
 
-    values: of continuous factors, by name.
+    values: of continuous factors, by name. own: where `image` is an enlargement, the image at the largest power of two
+    that it fills, uint8 [r, r, C], which lower levels are made of.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Sample:
     labels: dict[str, int]
     factors: dict[str, int]
     values: dict[str, float] = field(default_factory=dict)
+    own: UInt8 | None = None
 
 
 class Offender(NamedTuple):

@@ -12,6 +12,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.random_numbers import Purpose
 from data_shards.format import manifest as manifests
+from data_shards.format.manifest import Manifest
 from data_shards.read.dsprites_variants import Painting, draw, load_painting
 from data_shards.read.loader import CODE_RESOLUTION, Batch, Level, batches, open_dataset
 from data_shards.read.sample_order import permutation
@@ -54,7 +55,7 @@ class Data:
     def batches(self, config: RunConfig, now: Now, start: int, world: World) -> Iterator[Batch]:
         """Yield this process's batches from stream position `start` on, endlessly, at the resolution of now."""
         return batches(
-            self.levels[max(now.resolution, CODE_RESOLUTION)],
+            self.levels[min(r for r in self.levels if r >= now.resolution)],
             self.levels[CODE_RESOLUTION] if self.wants_encoder_images else None,
             seed=self.seed,
             start=start,
@@ -94,23 +95,32 @@ def open_data(
 ) -> Data:
     """Open the shards at the resolutions of a schedule, and at 64 px. Raises UserError with key, value and remedy.
 
-    Phases below 64 px read the 64 px level. wants_encoder_images: batches carry 64 px images beside larger ones.
+    Phases below 64 px read the 64 px level; of a set with enlarged images the lowest level that has their resolution.
+    wants_encoder_images: batches carry 64 px images beside others.
     """
     folder = config.local or config.path
     manifest = manifests.load(folder)
     _check_variant(config, folder, manifest.data_set)
     painting = load_painting(config.painting) if config.variant == "scream" else None
-    wanted = {CODE_RESOLUTION, *(max(r, CODE_RESOLUTION) for r in resolutions)}
+    wanted = {CODE_RESOLUTION, *(_level_for(r, manifest) for r in resolutions)}
     missing = sorted(wanted - set(manifest.resolutions))
     if missing:
-        every = ",".join(map(str, sorted(wanted | set(manifest.resolutions), reverse=True)))
-        raise UserError(
-            f"data.path: {folder} has no {', '.join(f'{r} px' for r in missing)}; make the set again with "
-            f"--resolutions {every}"
-        )
+        why = ", where the code is defined" if missing == [CODE_RESOLUTION] else ""
+        remedy = manifests.how_to_add(manifest, folder, wanted)
+        raise UserError(f"data.path: {folder} has no {', '.join(f'{r} px' for r in missing)}{why}; {remedy}")
     levels = {r: open_dataset(folder, r) for r in sorted(wanted)}
     channels = manifest.channels if config.variant == "plain" else 3
     return Data(levels, wants_encoder_images, channels, config.variant, painting, seed)
+
+
+def _level_for(resolution: int, manifest: Manifest) -> int:
+    """The resolution of the level that a phase at `resolution` px reads, and makes box means of below its resolution.
+
+    Below 64 px that is 64 px; where it may be an enlargement, whose box means are blurred, the lowest level that will
+    do.
+    """
+    stored = [r for r in manifest.resolutions if resolution <= r < CODE_RESOLUTION] if manifest.enlarged else []
+    return min(stored, default=max(resolution, CODE_RESOLUTION))
 
 
 def _check_variant(config: DataConfig, folder: Path, data_set: str) -> None:

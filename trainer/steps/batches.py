@@ -64,7 +64,8 @@ def reals(batch: Batch, data: GanDataConfig, seed: int, now: Now, device: torch.
     """Prepare a batch for stage 2: pixels in [-1, 1], flipped, at the active resolution, blended in a fade, plus noise.
 
     The encoder gets the stored 64 px images, flipped alike and without the noise (the official code pools the noisy
-    image: a shift of 1/256 on average). Below 64 px the images are box means of the 64 px ones.
+    image: a shift of 1/256 on average). Below 64 px the images are box means of the 64 px ones, or those of a lower
+    level where the 64 px ones are enlarged.
     """
     positions = batch.positions.to(device, non_blocking=True)
     images = _signed(batch.images, device, dtype)

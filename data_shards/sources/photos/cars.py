@@ -53,7 +53,8 @@ def cars(src: Path, size: int) -> Photos:
     ]
     _check_classes(rows, classes, mats)
     if not boxed:
-        raise UserError(f"{src}: no box has sides of {max(LEAST, size)} px or more; choose a smaller --resolutions")
+        remedy = "choose a smaller --resolutions" if size > LEAST else "add images with larger boxes"
+        raise UserError(f"{src}: no box has sides of {max(LEAST, size)} px or more; {remedy}")
     small = len(photos) - len(boxed)
     left_out = [f"{small} boxes with a side under {max(LEAST, size)} px are left out"] if small else []
     recipe = {

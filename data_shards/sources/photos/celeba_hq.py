@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from common.errors import UserError
 from data_shards.format.litter import litter
-from data_shards.format.manifest import Label
+from data_shards.format.manifest import CODE_RESOLUTION, Label
 from data_shards.format.tars import sha256
 from data_shards.sources.containers.image_store import Fault, Photo, Store, by_file_name, images_of
 from data_shards.sources.containers.parquet import ParquetStore, open_parquet, parquet_files
@@ -146,7 +146,9 @@ def _side(store: Store, photos: Sequence[Photo], src: Path, size: int) -> int:
     if width != height or width & (width - 1):
         return SIDE
     if width < size:
-        raise UserError(f"--resolutions has {size}, the images of {src} are {width} px; choose at most {width}")
+        enlarge = f"store them enlarged with `make folder {src} --enlarge`"
+        remedy = f"choose at most {width}" if width >= CODE_RESOLUTION else enlarge
+        raise UserError(f"--resolutions has {size}, the images of {src} are {width} px; {remedy}")
     return width
 
 

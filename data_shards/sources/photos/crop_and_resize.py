@@ -14,6 +14,7 @@ from PIL import Image
 
 from common.arrays import UInt8
 from common.errors import UserError
+from data_shards.format.manifest import CODE_RESOLUTION
 from data_shards.format.pyramid import pyramid
 from data_shards.sources.containers.image_store import Box, Fault
 
@@ -34,6 +35,14 @@ class CropAndResize(ABC):
     @abstractmethod
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
         """Crop and resize an RGB image: uint8 [size, size, 3]. box: the image's own, where it has one."""
+
+    def own(self, image: Image.Image, box: Box | None) -> UInt8 | None:
+        """Return what `Sample.own` is for an RGB image: None where `pixels` does not enlarge it."""
+        return None
+
+    def remarks(self, width: int, height: int) -> tuple[str, ...]:
+        """Return what is done to an image of this size, px, that its user should know."""
+        return ()
 
     def measured(self, image: Image.Image, name: str) -> dict[str, int]:
         """Return labels that are measured of the pixels. name: of the sample."""
@@ -61,19 +70,40 @@ def must_be(width: int, height: int, expected: tuple[int, int], data_set: str) -
 
 @dataclass(frozen=True)
 class LargestSquare(CropAndResize):
-    """The largest centred square, Lanczos to size; never enlarged."""
+    """The largest centred square, Lanczos to size.
+
+    enlarge: smaller images are enlarged to it, bilinear as encoders see images below 64 px; else they are refused.
+    """
 
     size: int
+    enlarge: bool = False
 
     def refuse(self, width: int, height: int, box: Box | None) -> None:
-        """Raise a Fault where the shorter side is below `size`."""
-        if min(width, height) < self.size:
+        """Raise a Fault where the shorter side is below `size`, unless such images are enlarged."""
+        if min(width, height) < self.size and not self.enlarge:
             rule = f"is {width}x{height}, too small for {self.size} px"
-            raise Fault(rule, "choose a smaller largest resolution")
+            smaller = "choose a smaller largest resolution (64 px or more), or " if self.size > CODE_RESOLUTION else ""
+            raise Fault(rule, f"{smaller}add --enlarge, which stores it enlarged")
 
     def pixels(self, image: Image.Image, box: Box | None) -> UInt8:
         """Crop and resize an RGB image: uint8 [size, size, 3]."""
-        return lanczos(image, centre(*image.size, min(image.size)), self.size)
+        square = centre(*image.size, min(image.size))
+        if min(image.size) >= self.size:
+            return lanczos(image, square, self.size)
+        return np.asarray(image.crop(square).resize((self.size, self.size), Image.Resampling.BILINEAR))
+
+    def own(self, image: Image.Image, box: Box | None) -> UInt8 | None:
+        """Return a smaller image's square at the largest power of two up to its side: by Lanczos, or as it is."""
+        side = min(image.size)
+        if side >= self.size:
+            return None
+        return lanczos(image, centre(*image.size, side), 1 << (side.bit_length() - 1))
+
+    def remarks(self, width: int, height: int) -> tuple[str, ...]:
+        """Return that an image below `size` is enlarged."""
+        if min(width, height) >= self.size:
+            return ()
+        return (f"images below {self.size} px are enlarged to it, bilinear",)
 
 
 @dataclass(frozen=True)

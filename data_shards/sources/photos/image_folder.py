@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from data_shards.format import manifest
 from data_shards.sources.base import listing_hash
 from data_shards.sources.containers.folder_and_zip import FolderStore
 from data_shards.sources.containers.image_store import Store, images_of
@@ -18,12 +19,12 @@ from .folder_labels import label_photos
 from .photo_source import Photos, photos_hash
 
 
-def folder(src: Path, size: int, image: str | None = None) -> Photos:
+def folder(src: Path, size: int, image: str | None = None, enlarge: bool = False) -> Photos:
     """Open all images in `src` as a source, for a largest level of `size` px; `label_photos` says what labels they get.
 
     src: a folder, zip or tar of images, a parquet file, or a folder of tars or parquet files without other images.
     image: the column of the images, where parquet files have several; the extension of the images, where samples of
-    tars do. Raises UserError where there are no images.
+    tars do. enlarge: store images below `size` enlarged. Raises UserError where there are no images.
     """
     store = _open(src, image)
     labelled = label_photos(store, images_of(store, src))
@@ -34,13 +35,15 @@ def folder(src: Path, size: int, image: str | None = None) -> Photos:
         "size": size,
         "colour": "RGB",
     } | ({"label_files": dict(labelled.files)} if labelled.files else {})
+    if enlarge:
+        recipe[manifest.ENLARGE] = "bilinear where a level is larger than the image"
     if isinstance(store, ParquetStore | TarStore):
         recipe["labels"] = listing_hash(f"{photo.name}\t{photo.labels}" for photo in labelled.photos)
     return Photos(
         data_set="folder",
         store=store,
         photos=tuple(labelled.photos),
-        transform=LargestSquare(size),
+        transform=LargestSquare(size, enlarge),
         recipe=recipe,
         listing_sha256=photos_hash(store, labelled.photos),
         own_labels=labelled.labels,

@@ -33,7 +33,8 @@ class Part:
         for photo in self.photos:
             image = rgb(self.store, photo)
             labels = dict(zip(self.labels, photo.labels, strict=True)) | self.transform.measured(image, photo.name)
-            yield Sample(photo.name, self.transform.pixels(image, photo.box), labels, {})
+            pixels, own = self.transform.pixels(image, photo.box), self.transform.own(image, photo.box)
+            yield Sample(photo.name, pixels, labels, {}, own=own)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def inspect(store: Store, transform: CropAndResize, photo: Photo) -> Scanned:
     except Fault as fault:
         rule, remedy = fault.args
         return Scanned(Offender(store.where(photo), rule, remedy))
-    return Scanned(remarks=(GREY,) if image.mode in _GREY_MODES else ())
+    grey = (GREY,) if image.mode in _GREY_MODES else ()
+    return Scanned(remarks=(*grey, *transform.remarks(*image.size)))
 
 
 def usable(
