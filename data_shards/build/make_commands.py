@@ -95,7 +95,7 @@ def make_folder(
     resolutions: Resolutions,
     image: Annotated[
         str | None,
-        typer.Option(help="column of images (parquet) or extension (tars) to take, where there are several"),
+        typer.Option(help="column (parquet) or extension (tars) of the images, of several [default: by name]"),
     ] = None,
     enlarge: Annotated[
         bool, typer.Option("--enlarge", help="store images below the largest level enlarged, in place of refusing them")

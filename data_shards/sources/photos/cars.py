@@ -55,8 +55,6 @@ def cars(src: Path, size: int) -> Photos:
     if not boxed:
         remedy = "choose a smaller --resolutions" if size > LEAST else "add images with larger boxes"
         raise UserError(f"{src}: no box has sides of {max(LEAST, size)} px or more; {remedy}")
-    small = len(photos) - len(boxed)
-    left_out = [f"{small} boxes with a side under {max(LEAST, size)} px are left out"] if small else []
     recipe = {
         "source": "cars",
         "crop": "bounding box x1, y1, x2, y2 as it stands",
@@ -74,8 +72,13 @@ def cars(src: Path, size: int) -> Photos:
         recipe=recipe,
         listing_sha256=photos_hash(store, boxed),
         own_labels=(Label(name="class", classes=classes),),
-        notes=(*notes, *left_out),
+        notes=(*notes, *_left_out(len(photos) - len(boxed), max(LEAST, size))),
     )
+
+
+def _left_out(boxes: int, least: int) -> list[str]:
+    """A note on the boxes with a side below `least` px, where there are some."""
+    return [f"{boxes} boxes with a side under {least} px are left out"] if boxes else []
 
 
 def _large(box: Box, least: int) -> bool:
