@@ -17,6 +17,7 @@ from common.process_pool import ordered_map
 from data_shards.format import manifest
 from data_shards.format.compressed_tars import is_compressed_name, refuse_compressed
 from data_shards.format.left_out import LeftOut
+from data_shards.format.litter import litter
 from data_shards.format.manifest import Shard
 from data_shards.format.tars import Entry, Member, contents, read, refuse_mixed_images, sha256, tars_in
 from data_shards.sources.containers.image_store import Fault
@@ -78,7 +79,7 @@ def open_levels(
 def _folders(root: Path) -> dict[Path, list[Path]]:
     """The sorted tars of each folder that is a level: of `root` itself, or of its sub-folders with a number as name."""
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; name a folder of tars")
+        raise UserError(f"{root}: {'is no' if root.exists() else 'no such'} folder; name a folder of tars")
     if (root / manifest.UNFINISHED).exists() and not (root / manifest.FILE).exists():
         raise UserError(f"{root}: holds an unfinished set; run the `make` command that began it again")
     candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name.isdigit())]
@@ -87,7 +88,9 @@ def _folders(root: Path) -> dict[Path, list[Path]]:
     refuse_compressed(path for folder in candidates for path in folder.iterdir() if is_compressed_name(path.name))
     refuse_compressed(path for paths in folders.values() for path in paths)
     if not folders:
-        raise UserError(f"{root}: holds no *.tar and no <resolution>/*.tar; name a folder of tars")
+        deeper = next((path.parent for path in sorted(root.rglob("*.tar")) if litter(path.name) is None), None)
+        remedy = f"name a folder of tars, such as {deeper}" if deeper is not None else "name a folder of tars"
+        raise UserError(f"{root}: holds no *.tar and no <resolution>/*.tar; {remedy}")
     badly_named = [path for paths in folders.values() for path in paths if not manifest.is_name(path.name)]
     if badly_named:
         raise UserError(f"{badly_named[0]}: name tars with letters, digits, dots, - and _ alone, as manifests do")

@@ -45,7 +45,8 @@ class LeftOut:
             return None
         jpeg = sorted(set(counts) & set(_JPEG))
         remedy = f"; {', '.join(jpeg)} is JPEG: rename the files to .jpg to have them taken" if jpeg else ""
-        return f"left out, {_files(counts.total())} {what}: {_table(counts)}{remedy}"
+        tars = "; a .tar is read when it is named, or a folder of such alone" if ".tar" in counts else ""
+        return f"left out, {_files(counts.total())} {what}: {_table(counts)}{remedy}{tars}"
 
     def _litter(self, reason: Litter) -> str | None:
         counts = self._extensions(reason)

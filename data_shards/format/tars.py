@@ -18,6 +18,7 @@ MAX_MEMBER = 64 * 2**20  # bytes
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")  # of images
 _NAMES_OF_IMAGES = ("image", "img", "input", "photo", "picture", "rgb", "color", "colour", "original")
 _END = b"\0" * 1024  # two zero blocks end every tar
+_LOOK_BEHIND = 2**20  # bytes: some programs fill a tar up to 1 MiB with zeros
 
 
 class Member(NamedTuple):
@@ -58,8 +59,14 @@ def members(path: Path) -> list[Member]:
         ) from None
     with open(path, "rb") as stream:
         stream.seek(end)
-        if stream.read(1024) != _END:
-            raise UserError(f"{path}: truncated or damaged ({_place_after(files)}: no end of archive); copy it again")
+        rest = stream.read(_LOOK_BEHIND)
+    if rest[:1024] != _END:
+        raise UserError(f"{path}: truncated or damaged ({_place_after(files)}: no end of archive); copy it again")
+    if rest.strip(b"\0"):
+        raise UserError(
+            f"{path}: goes on behind its end ({_place_after(files)}), as if tars were put one after the other; "
+            "use these tars, or write them as one"
+        )
     return files
 
 

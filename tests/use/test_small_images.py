@@ -146,6 +146,12 @@ def test_small_images_in_tars_that_were_indexed_are_sent_to_make_folder(tmp_path
     assert open_dataset(tmp_path / "new", 64).count == 8
 
 
+def test_small_images_of_a_parquet_file_are_enlarged_too(tmp_path: Path) -> None:
+    replicas.hq_parquet(tmp_path / "cifar.parquet", [np.asarray(replicas.picture(32, 32, i)) for i in range(3)])
+    made = Made(tmp_path / "set", "folder", tmp_path / "cifar.parquet", "--resolutions", "64,32", "--enlarge")
+    np.testing.assert_array_equal(made.pixels(32), [np.asarray(replicas.picture(32, 32, i)) for i in range(3)])
+
+
 def test_celeba_hq_of_32_px_is_sent_to_make_folder(tmp_path: Path) -> None:
     source = replicas.celeba_hq(tmp_path / "src", 2, size=32)
     refused(attempt("celeba_hq", source), "--resolutions has 64", "are 32 px", f"make folder {source} --enlarge")

@@ -199,12 +199,61 @@ def test_what_holds_no_images_says_what_it_holds(tmp_path: Path) -> None:
     refused(attempt("folder", tmp_path / "src"), "notes.tar: truncated or not a plain tar", "copy it again")
 
 
+def test_tars_that_were_put_one_after_the_other_are_refused(tmp_path: Path) -> None:
+    """A reader of tars stops at the first one's end: the images of the others would be missing."""
+    source = img2dataset(tmp_path / "src")
+    whole = b"".join(path.read_bytes() for path in sorted(source.glob("*.tar")))
+    for path in source.iterdir():
+        path.unlink()
+    (source / "all.tar").write_bytes(whole)
+    for outcome in (run("index", source), attempt("folder", source)):
+        refused(outcome, "all.tar", "goes on behind its end (after member 000000003.", "write them as one")
+    (source / "all.tar").unlink()
+    with webdataset.TarWriter(str(source / "padded.tar"), encoder=False) as sink:
+        sink.write({"__key__": "0", "png": encoded(1, (64, 64), "PNG")})
+    with open(source / "padded.tar", "ab") as stream:
+        stream.write(bytes(2**20))
+    assert run("index", source).code == 0
+
+
+@pytest.mark.parametrize("extension", ["left.png", ".LEFT.png"])
+def test_of_several_images_that_one_is_taken_whose_extension_is_named(tmp_path: Path, extension: str) -> None:
+    (tmp_path / "src").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "src/pairs.tar"), encoder=False) as sink:
+        for i in range(3):
+            pair = {side: encoded(i + 10 * n, (64, 64), "PNG") for n, side in enumerate(("right.png", "left.png"))}
+            sink.write({"__key__": f"{i}", **pair})
+    refused(attempt("folder", tmp_path / "src"), "3 problems", "the images left.png, right.png", "--image EXTENSION")
+    made = Made(tmp_path / "set", "folder", tmp_path / "src", "--resolutions", "64", "--image", extension)
+    np.testing.assert_array_equal(made.pixels(), [np.asarray(replicas.picture(64, 64, 10 + i)) for i in range(3)])
+    assert "left out, members beside the images: right.png 3" in made.out
+
+
+def test_masks_are_left_out_and_one_without_its_image_is_an_offender(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "src/pairs.tar"), encoder=False) as sink:
+        for i in range(3):
+            image = {"jpg": encoded(i, (70, 64))} if i != 1 else {}
+            sink.write({"__key__": f"{i}", **image, "png": encoded(50 + i, (70, 64), "PNG")})
+    refused(attempt("folder", tmp_path / "src"), "pairs.tar: member 1.png", "is the only image of its sample", "png")
+    made = Made(tmp_path / "set", "folder", tmp_path / "src", "--resolutions", "64", "--on-bad", "skip")
+    np.testing.assert_array_equal(made.pixels(), truth((encoded(i, (70, 64)) for i in (0, 2)), 64))
+    assert "members beside the images: png 2" in made.out
+
+
+def test_what_is_no_folder_of_tars_is_told_what_to_name(tmp_path: Path) -> None:
+    source = img2dataset(tmp_path / "src/train")
+    refused(run("index", source / "00000.tar"), "is no folder; name a folder of tars")
+    refused(run("index", tmp_path / "src"), "holds no *.tar", f"such as {source}")
+    refused(attempt("folder", source / "{00000..00001}.tar"), "is a pattern", "name a folder")
+
+
 def test_an_archive_that_lies_beside_the_images_it_was_unpacked_to_is_told(tmp_path: Path) -> None:
     source = photos(tmp_path / "src")
     shutil.make_archive(str(source / "all"), "tar", source, "cats")
     made = Made(tmp_path / "set", "folder", source, "--resolutions", "64")
     assert made.manifest.count == 6
-    assert "1 file with no extension of an image: .tar 1" in made.out
+    assert "1 file with no extension of an image: .tar 1; a .tar is read when it is named" in made.out
 
 
 def test_published_sets_are_read_from_a_tar_as_from_their_folder(tmp_path: Path) -> None:

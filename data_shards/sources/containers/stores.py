@@ -19,7 +19,8 @@ def open_store(src: Path, image: str | None = None) -> Store:
     if src.is_dir():
         return FolderStore(src)
     if not src.is_file():
-        raise UserError(f"{src}: no such folder or zip; name a folder of images, or a zip of them")
+        what = "is a pattern, which is not expanded" if any(c in str(src) for c in "{*?") else "no such folder or zip"
+        raise UserError(f"{src}: {what}; name a folder of images, or a zip of them")
     refuse_compressed([src])
     return TarStore(src, (src,), image) if _is_tar(src) else ZipStore(src)
 

@@ -129,7 +129,8 @@ class TarStore(Store):
     def _sample(self, number: int, key: str, parts: dict[str, Member]) -> _Sample:
         """The sample of these members, at least one of which is an image."""
         images = _images(parts)
-        chosen = self.image or image_extension(parts) or (images[0] if len(images) == 1 else None)
+        wanted = self.image.lstrip(".").lower() if self.image else None
+        chosen = wanted or image_extension(parts) or (images[0] if len(images) == 1 else None)
         if chosen not in parts:
             which = f"none of them is {self.image}" if self.image else "nothing tells which one to take"
             fault = (f"belongs to a sample with the images {', '.join(images)}, and {which}", _SEVERAL)
