@@ -116,11 +116,12 @@ def without(args: list[str], option: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the configs, like a fresh clone, a folder of photos, and replicas of the published data sets."""
+    """A folder with the configs, like a fresh clone, folders of photos, and replicas of the published data sets."""
     place = tmp_path_factory.mktemp("workplace")
     for name in ("configs", "benchmarks", "Makefile", "tests", "pyproject.toml"):
         (place / name).symlink_to(ROOT / name)
     photos(place / "PHOTOS", size=(300, 280))
+    photos(place / "CIFAR", size=(32, 32))
     replicas.celeba(place / "CELEBA", 2)
     replicas.celeba_hq(place / "CELEBA_HQ", 2)
     replicas.image_list(place / "image_list.txt", [replicas.hq_image(i, 1024) for i in range(2)])

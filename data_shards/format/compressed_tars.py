@@ -46,6 +46,8 @@ def _by_name(name: str) -> str | None:
 
 def _by_first_bytes(path: Path) -> str | None:
     """The kind of a file whose name does not tell: many a compressed tar is called x.tar."""
+    if not path.is_file():  # a broken link, or a pipe, which would be waited for: what reads the tar says so
+        return None
     with open(path, "rb") as stream:
         first = stream.read(8)
     return next((kind for start, kind, _ in _KINDS if first.startswith(start)), None)

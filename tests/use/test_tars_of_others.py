@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -138,6 +139,8 @@ def test_offenders_in_tars_are_listed_at_once_by_tar_and_member(tmp_path: Path) 
     source = img2dataset(tmp_path / "src")
     sound = (source / "00000.tar").read_bytes()
     (source / "00002.tar").write_bytes(sound[:2000])
+    (source / "00004.tar").symlink_to(source / "gone.tar")
+    os.mkfifo(source / "00005.tar")
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = io.BytesIO()
@@ -154,7 +157,9 @@ def test_offenders_in_tars_are_listed_at_once_by_tar_and_member(tmp_path: Path) 
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     outcome = attempt("folder", source)
-    refused(outcome, "6 problems", "--on-bad skip")
+    refused(outcome, "8 problems", "--on-bad skip")
+    assert "cannot be read (No such file or directory)" in lines_of(outcome, "00004.tar")
+    assert "is no file" in lines_of(outcome, "00005.tar")
     assert "truncated" in lines_of(outcome, "00002.tar")
     assert "not a readable image" in lines_of(outcome, "00003.tar: member a.jpg")
     assert "EXIF-rotated" in lines_of(outcome, "00003.tar: member b.jpg")

@@ -92,7 +92,9 @@ class TarStore(Store):
         return LeftOut.of([*self.beside.files, *self._contents.left_out])
 
     def read(self, photo: Photo) -> bytes:
-        """Return the bytes of an image."""
+        """Return the bytes of an image. Raises the fault that it has, or a Fault where they cannot be read whole."""
+        if photo.fault is not None:
+            raise Fault(*photo.fault)
         path = self.paths[photo.place[0]]
         try:
             state = path.stat()
@@ -115,7 +117,7 @@ class TarStore(Store):
         for number, path in enumerate(self.paths):
             try:
                 groups, rest = _groups(path)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 samples.append(_Sample(Photo(path.stem, "", (number, 0, 0), fault=_fault(error, path))))
                 continue
             left_out += rest
@@ -160,6 +162,8 @@ def _groups(path: Path) -> tuple[dict[str, dict[str, Member]], list[tuple[str, R
     They need not stand one after the other here, because images are read by position. Of two members of one name the
     last counts, as in any tar.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: is no file; remove it")
     groups: dict[str, dict[str, Member]] = {}
     rest: list[tuple[str, Reason]] = []
     for member in members(path):
@@ -190,8 +194,10 @@ def _without_masks(samples: list[_Sample]) -> list[_Sample]:
     return checked
 
 
-def _fault(error: UserError, path: Path) -> tuple[str, str]:
+def _fault(error: UserError | OSError, path: Path) -> tuple[str, str]:
     """Rule and remedy of an error about a tar or a member of it."""
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})", "correct its permissions or the disk, or remove it"
     rule, _, remedy = str(error).removeprefix(f"{path}: ").rpartition("; ")
     return rule, remedy
 
