@@ -274,7 +274,9 @@ def _check_inputs(run: Run, may_be_another_set: bool) -> None:
 
     may_be_another_set: warn only where the images are others, drawn alike.
     """
-    differs = changes(run.manifest["facts"], dict(run.inputs))
+    started_from = {"init_from"}  # networks that a run began with: no evaluation reads them
+    trained_on = {key: value for key, value in run.manifest["facts"].items() if key not in started_from}
+    differs = changes(trained_on, dict(run.inputs))
     drawn_by = run.manifest.get("drawn_by")
     drawn_alike = drawn_by is not None and drawn_by == run.data.main.manifest.drawn_by
     if may_be_another_set and drawn_alike and [change.key for change in differs] == ["data"]:
