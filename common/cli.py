@@ -6,8 +6,12 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import typer
+
+from . import paths, shipped
 from .errors import Fault, UserError, disk_error
 
 EXIT_OK = 0  # all that was asked for is done
@@ -31,6 +35,27 @@ def run(app: Any, args: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
         print(message if code == EXIT_RESUME else f"error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(code) from None
+
+
+def path(text: str | Path) -> Path:
+    """Read a path of the command line, for `parser` of an argument or option; see `paths.typed`.
+
+    text: a Path where it is the option's default.
+    """
+    try:
+        return text if isinstance(text, Path) else paths.typed(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: {error}") from None
+
+
+def shipped_path(text: str | Path) -> Path:
+    """Read the path of something that may have come with the program; see `shipped.found`."""
+    return shipped.found(path(text))
+
+
+def name_or_path(text: str) -> str:
+    """Read the name of something, or the path of a file that takes its place."""
+    return str(path(text))
 
 
 def _call(app: Any, args: Sequence[str] | None) -> None:

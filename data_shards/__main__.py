@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.cli import run
+from common import cli
 from common.errors import joined
 from data_shards.build.make_commands import CORES, Workers, maker, print_summary
 from data_shards.format import manifest
@@ -20,7 +20,9 @@ app.add_typer(maker, name="make")
 
 @app.command("index")
 def index_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of tars that another webdataset tool wrote")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="folder of tars that another webdataset tool wrote", parser=cli.path)
+    ],
     image: Annotated[
         str | None,
         typer.Option(help="extension of the images, where samples have several: left.png [default: by name]"),
@@ -40,7 +42,8 @@ def index_command(
 
 @app.command("check")
 def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards")], workers: Workers = CORES
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards", parser=cli.path)],
+    workers: Workers = CORES,
 ) -> None:
     """Hash, count and decode everything, and compare the levels with each other."""
     from common.progress import progress_bar
@@ -60,7 +63,7 @@ def check_command(
 
 @app.command("info")
 def info_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards", parser=cli.path)],
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Print what a folder of shards holds."""
@@ -103,4 +106,4 @@ def _ranges(stored: Manifest) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(app)
+    cli.run(app)

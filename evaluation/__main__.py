@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common import shipped
-from common.cli import run as run_app
+from common import cli
 from evaluation.inputs.choices import FvmProtocolName
 from evaluation.inputs.options import CodesOption, DataOption, EmaOption, RunFolder, Seed, Step
 
@@ -148,7 +147,10 @@ def ema_command(
     sigma_rel: Annotated[float, typer.Option(help="width of the average, as a share of the images seen, up to 0.28")],
     at: Annotated[int | None, typer.Option(help="images seen at its end [default: the last snapshot]")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="file to write [default: RUN/ema/reconstructed/IMAGES-sigma_rel_X.safetensors]")
+        Path | None,
+        typer.Option(
+            help="file to write [default: RUN/ema/reconstructed/IMAGES-sigma_rel_X.safetensors]", parser=cli.path
+        ),
     ] = None,
 ) -> None:
     """Make any power-function average of the generator after the run, from snapshots (`ema.snapshot_kimg`)."""
@@ -170,7 +172,7 @@ def ema_command(
 @app.command("report")
 def report_command(
     run: RunFolder,
-    out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/report]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/report]", parser=cli.path)] = None,
     data: DataOption = None,
 ) -> None:
     """Write one self-contained page from what was measured so far."""
@@ -185,8 +187,13 @@ def report_command(
 
 @app.command("compare")
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(help="run folders of either stage, or exports", metavar="RUN RUN ...")],
-    out: Annotated[Path, typer.Option(help="folder of the table, the picture and the page")] = Path("runs/compare"),
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="run folders of either stage, or exports", metavar="RUN RUN ...", parser=cli.shipped_path),
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the table, the picture and the page", parser=cli.path)] = Path(
+        "runs/compare"
+    ),
     samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
     protocol: Annotated[FvmProtocolName | None, typer.Option(help=f"{PROTOCOL_HELP} [default: a short one]")] = None,
     seed: Seed = 0,
@@ -212,9 +219,9 @@ def beside_command(
     run: RunFolder,
     shipped_model: Annotated[
         Path | None,
-        typer.Argument(help="an export of the same kind", metavar="EXPORT", callback=lambda p: p and shipped.found(p)),
+        typer.Argument(help="an export of the same kind", metavar="EXPORT", parser=cli.shipped_path),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/beside]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the page [default: RUN/beside]", parser=cli.path)] = None,
     samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
     seed: Seed = 0,
     data: DataOption = None,
@@ -252,4 +259,4 @@ def _print_and_record(
 
 
 if __name__ == "__main__":
-    run_app(app)
+    cli.run(app)

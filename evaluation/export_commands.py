@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from common import cli
 from common.errors import UserError
 from evaluation.inputs.options import Exports
 
@@ -21,7 +22,8 @@ def check_command(
         bool, typer.Option("--record", help="record the figures beside the export and on its card")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="with --record: the set that it was trained on [default: its data.path]")
+        Path | None,
+        typer.Option(help="with --record: the set that it was trained on [default: its data.path]", parser=cli.path),
     ] = None,
 ) -> None:
     """Measure the first 256 images of exports: are the figures those that were recorded when they were shipped?"""
@@ -40,7 +42,8 @@ def check_command(
 
 
 def showcase_command(
-    exports: Exports, out: Annotated[Path, typer.Option(help="folder of the page")] = Path("runs/showcase")
+    exports: Exports,
+    out: Annotated[Path, typer.Option(help="folder of the page", parser=cli.path)] = Path("runs/showcase"),
 ) -> None:
     """Write one page of what exports make: random images, traversals, growth. Needs neither runs nor data."""
     for folder in exports:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from common import cli
 from common.errors import UserError
 from data_shards.read.variant_names import Variant
 from evaluation.inputs.choices import KINDS, FidCodes, FidProtocol
@@ -23,13 +24,15 @@ ProtocolOption = Annotated[
     typer.Option(help="network of the features [default: factor-net for dSprites, clean for all else]"),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="file of the Inception network [default: that of the config, inception.*]")
+    Path | None,
+    typer.Option(help="file of the Inception network [default: that of the config, inception.*]", parser=cli.path),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where networks run")]
 ReferenceOption = Annotated[
     Path | None,
     typer.Option(
-        help="file of `evaluation reference` to compare with [default: that of the data, of an export its own]"
+        help="file of `evaluation reference` to compare with [default: that of the data, of an export its own]",
+        parser=cli.path,
     ),
 ]
 KeepFeatures = Annotated[
@@ -60,7 +63,7 @@ def fid_command(
     reference: ReferenceOption = None,
     weights: Weights = None,
     keep_images: Annotated[
-        Path | None, typer.Option(help="folder for every image, as KIND-CODES-SEED/000000.png")
+        Path | None, typer.Option(help="folder for every image, as KIND-CODES-SEED/000000.png", parser=cli.path)
     ] = None,
     keep_features: KeepFeatures = False,
     release: Release = False,
@@ -88,17 +91,21 @@ def fid_command(
 
 
 def reference_command(
-    data: Annotated[Path, typer.Argument(help="a folder of shards", metavar="DATA")],
+    data: Annotated[Path, typer.Argument(help="a folder of shards", metavar="DATA", parser=cli.path)],
     resolution: Annotated[
         int | None, typer.Option(help="px of the reals, in factor-net of their sharpness [default: the largest level]")
     ] = None,
     samples: Annotated[int, typer.Option(min=2, help="number of reals, at most all")] = 50_000,
     protocol: ProtocolOption = None,
     variant: Annotated[Variant, typer.Option(help="how dSprites are drawn")] = "plain",
-    painting: Annotated[Path | None, typer.Option(help="image file behind the sprites of scream")] = None,
+    painting: Annotated[
+        Path | None, typer.Option(help="image file behind the sprites of scream", parser=cli.path)
+    ] = None,
     seed: Seed = 0,
     weights: Weights = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the file [default: DATA/references]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the file [default: DATA/references]", parser=cli.path)
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Compute the statistics of the reals ahead of time: every `fid` with the same settings reads them there."""
@@ -119,7 +126,9 @@ def reference_command(
 
 def weights_command(
     protocol: Annotated[Inception, typer.Argument(help="protocol whose network to fetch")],
-    out: Annotated[Path | None, typer.Option(help="file to write [default: weights/ and its published name]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file to write [default: weights/ and its published name]", parser=cli.path)
+    ] = None,
 ) -> None:
     """Fetch the weights of a published Inception network from the internet."""
     path = out or Path("weights") / FILES[protocol]

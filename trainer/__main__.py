@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from common import shipped
-from common.cli import run as run_app
+from common import cli
 from trainer.experiments.commands import app as experiments_app
 
 app = typer.Typer(
@@ -21,7 +20,7 @@ app = typer.Typer(
     help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint resumes. List, export, plan runs.",
 )
 app.add_typer(experiments_app, name="experiments")
-Config = Annotated[Path, typer.Argument(help="a YAML file of settings, as in configs/", callback=shipped.found)]
+Config = Annotated[Path, typer.Argument(help="a YAML file of settings, as in configs/", parser=cli.shipped_path)]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="other values of settings: key.path=value, as in batch_size=32")
 ]
@@ -37,7 +36,7 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="print config and phases, check inputs and memory; train and write nothing")
 ]
 DemoName = Literal["sprites", "faces", "growth"]
-RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN")]
+RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN", parser=cli.path)]
 
 
 @app.command()
@@ -77,14 +76,15 @@ def checkpoints(run: RunFolder) -> None:
 @app.command()
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Argument(help="the new folder", metavar="OUT")],
+    out: Annotated[Path, typer.Argument(help="the new folder", metavar="OUT", parser=cli.path)],
     step: Annotated[
         str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")
     ] = None,
     ema: Annotated[
         str | None,
         typer.Option(
-            help="an average of the config, or a file of `evaluation ema` [default: the config's first average]"
+            help="an average of the config, or a file of `evaluation ema` [default: the config's first average]",
+            parser=cli.name_or_path,
         ),
     ] = None,
 ) -> None:
@@ -105,7 +105,8 @@ def plan(
         float | None, typer.Option(min=1e-9, help="speed of all processes at full resolution, instead of --rates")
     ] = None,
     rates: Annotated[
-        Path | None, typer.Option(help="file with the measured speed of one process", show_default="2 CPU cores")
+        Path | None,
+        typer.Option(help="file with the measured speed of one process", show_default="2 CPU cores", parser=cli.path),
     ] = None,
 ) -> None:
     """Estimate what stage 2 will take: memory, FLOPs, traffic, days, checkpoints. Reads no data, trains nothing."""
@@ -175,4 +176,4 @@ def _train(
 
 
 if __name__ == "__main__":
-    run_app(app)
+    cli.run(app)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from common import paths
 from common.errors import UserError, joined
 from data_shards.read import shared_memory
 from data_shards.read.loader import PREFETCH
@@ -151,7 +152,7 @@ def weights_problem(config: GanConfig, data_set: str) -> str | None:
         return None
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--protocol", default=default_protocol(data_set))
-    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--weights", type=paths.typed)
     parser.add_argument("--reference")  # names its protocol itself
     given = os.environ.get("EVALUATION", "")
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from common import cli
 from common.errors import UserError
 from data_shards.format import manifest
 from data_shards.format.manifest import CODE_RESOLUTION, Codec, ImageFormat, Manifest
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 maker = typer.Typer(help="Images -> tar shards.")
 
-Out = Annotated[Path, typer.Option(help="folder for the shards")]
+Out = Annotated[Path, typer.Option(help="folder for the shards", parser=cli.path)]
 Resolutions = Annotated[str, typer.Option(help="levels to store: comma-separated powers of two, px")]
 Workers = Annotated[int, typer.Option(min=1, help="worker processes", show_default="the cores of the job")]
 CodecName = Annotated[ImageFormat, typer.Option(help="format of the stored images; png and webp are lossless")]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="quality of jpeg")]
 PerShard = Annotated[int | None, typer.Option(min=1, help="samples of a shard [default: about 128 MB]")]
-Labels = Annotated[Path | None, typer.Option(help="folder of CelebA's label files")]
+Labels = Annotated[Path | None, typer.Option(help="folder of CelebA's label files", parser=cli.path)]
 OnBad = Annotated[
     Literal["error", "skip"], typer.Option(help="what to do about images that cannot be used: stop, or leave them out")
 ]
@@ -46,7 +47,9 @@ def make_dsprites(
     count: Count = None,
     every: Annotated[bool, typer.Option("--all", help="take all 737,280 images")] = False,
     resolutions: Resolutions = "64",
-    npz: Annotated[Path | None, typer.Option(help="read the published npz or hdf5 instead of drawing")] = None,
+    npz: Annotated[
+        Path | None, typer.Option(help="read the published npz or hdf5 instead of drawing", parser=cli.path)
+    ] = None,
     workers: Workers = CORES,
     codec: CodecName = "png",
     quality: Quality = 95,
@@ -89,7 +92,10 @@ def make_faces(
 def make_folder(
     src: Annotated[
         Path,
-        typer.Argument(help="images in a folder, zip, tar or tars, parquet; sub-folders or label files name classes"),
+        typer.Argument(
+            help="images in a folder, zip, tar or tars, parquet; sub-folders or label files name classes",
+            parser=cli.path,
+        ),
     ],
     out: Out,
     resolutions: Resolutions,
@@ -116,7 +122,9 @@ def make_folder(
 
 @maker.command("celeba")
 def make_celeba(
-    src: Annotated[Path, typer.Argument(help="img_align_celeba, its zip, or the folder that holds either")],
+    src: Annotated[
+        Path, typer.Argument(help="img_align_celeba, its zip, or the folder that holds either", parser=cli.path)
+    ],
     out: Out,
     resolutions: Resolutions,
     crop: Crop = "paper",
@@ -137,11 +145,13 @@ def make_celeba(
 
 @maker.command("celeba_hq")
 def make_celeba_hq(
-    src: Annotated[Path, typer.Argument(help="folder, zip, CelebAMask-HQ, PGGAN's TFRecords or parquet")],
+    src: Annotated[
+        Path, typer.Argument(help="folder, zip, CelebAMask-HQ, PGGAN's TFRecords or parquet", parser=cli.path)
+    ],
     out: Out,
     resolutions: Resolutions,
     image_list: Annotated[
-        Path | None, typer.Option(help="image_list.txt, whose hashes the pixels are compared with")
+        Path | None, typer.Option(help="image_list.txt, whose hashes the pixels are compared with", parser=cli.path)
     ] = None,
     labels: Labels = None,
     on_bad: OnBad = "error",
@@ -160,7 +170,7 @@ def make_celeba_hq(
 
 @maker.command("chairs")
 def make_chairs(
-    src: Annotated[Path, typer.Argument(help="rendered_chairs, or a zip of it")],
+    src: Annotated[Path, typer.Argument(help="rendered_chairs, or a zip of it", parser=cli.path)],
     out: Out,
     resolutions: Resolutions = "64",
     on_bad: OnBad = "error",
@@ -179,7 +189,9 @@ def make_chairs(
 
 @maker.command("cars")
 def make_cars(
-    src: Annotated[Path, typer.Argument(help="cars_train and cars_test, or flat copies, with the devkit")],
+    src: Annotated[
+        Path, typer.Argument(help="cars_train and cars_test, or flat copies, with the devkit", parser=cli.path)
+    ],
     out: Out,
     resolutions: Resolutions = "64",
     on_bad: OnBad = "error",
@@ -201,7 +213,7 @@ def _grid_command(name: str, help_text: str) -> None:
 
     @maker.command(name, help=help_text)
     def make_grid(
-        src: Annotated[Path, typer.Argument(help="the published file")],
+        src: Annotated[Path, typer.Argument(help="the published file", parser=cli.path)],
         out: Out,
         count: Count = None,
         workers: Workers = CORES,
@@ -226,7 +238,7 @@ _grid_command("cars3d", "Store Cars3D (cars3d.npz), 17,568 images of 64 px with 
 def parse_resolutions(text: str) -> tuple[int, ...]:
     """Read --resolutions: "64,256" -> (256, 64). Raises UserError where one is no power of two from 4 to 4096."""
     values = [v.strip() for v in text.split(",")]
-    bad = [v for v in values if not (v.isdigit() and 4 <= int(v) <= 4096 and int(v) & (int(v) - 1) == 0)]
+    bad = [v for v in values if not (v.isdecimal() and 4 <= int(v) <= 4096 and int(v) & (int(v) - 1) == 0)]
     if bad:
         raise UserError(f"--resolutions is {text}: {', '.join(bad)} is not a power of two from 4 to 4096")
     return tuple(sorted({int(v) for v in values}, reverse=True))

@@ -7,24 +7,23 @@ from typing import Annotated
 
 import typer
 
-from common import shipped
+from common import cli
 
 from .choices import RequestedCodes
 
 RunFolder = Annotated[
     Path,
-    typer.Argument(help="a run folder of either stage, or an export", metavar="RUN", callback=shipped.found),
+    typer.Argument(help="a run folder of either stage, or an export", metavar="RUN", parser=cli.shipped_path),
 ]
 Exports = Annotated[
     list[Path],
-    typer.Argument(
-        help="folders that `trainer export` wrote",
-        metavar="EXPORT EXPORT ...",
-        callback=lambda paths: [shipped.found(path) for path in paths],
-    ),
+    typer.Argument(help="folders that `trainer export` wrote", metavar="EXPORT EXPORT ...", parser=cli.shipped_path),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option(help="the set that it was trained on, where it lies elsewhere [default: its data.path]")
+    Path | None,
+    typer.Option(
+        help="the set that it was trained on, where it lies elsewhere [default: its data.path]", parser=cli.path
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are used")]
 Step = Annotated[
@@ -36,5 +35,8 @@ CodesOption = Annotated[
 ]
 EmaOption = Annotated[
     str | None,
-    typer.Option(help="an average of the config, or a file of `evaluation ema` [default: the config's first average]"),
+    typer.Option(
+        help="an average of the config, or a file of `evaluation ema` [default: the config's first average]",
+        parser=cli.name_or_path,
+    ),
 ]

@@ -26,12 +26,12 @@ _TAGS = ("adam", "rmsprop", "conv", "resnet", "iterations", "images", "power")
 
 def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     """Return the config at `path` with its overrides. Raises one UserError that lists every problem with its remedy."""
-    values = read_yaml(path)
+    values = read_yaml(path, kind)
     if older_versions.in_run_folder(path):
         values = older_versions.today_nested(values, path)
     problems: list[str] = []
     for override in overrides:
-        apply_override(values, override, problems)
+        apply_override(values, override, problems, (kind,))
     try:
         config = kind.model_validate(values)
         problems += contradictions(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
@@ -28,7 +27,7 @@ from .sections import (
     ScheduleConfig,
     Strategy,
 )
-from .settings import Settings, may_change
+from .settings import PathSetting, Settings, may_change
 
 SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
     ("none", "none", False): "GAN",
@@ -42,7 +41,11 @@ SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
 class RunConfig(Settings):
     """Settings that both stages share."""
 
-    run: Path | None = may_change(None, description="run folder; null is runs/NAME, with NAME from the config's path")
+    run: PathSetting | None = may_change(
+        None,
+        description="run folder; null is the run folder that the config lies in, else runs/NAME, with NAME from the "
+        "config's path",
+    )
     seed: int = Field(
         0, ge=0, lt=2**32, strict=True, description="decides initial weights, order and every random number"
     )
@@ -103,10 +106,10 @@ class GanConfig(RunConfig):
     """
 
     data: GanDataConfig
-    vae: Path | None = may_change(
+    vae: PathSetting | None = may_change(
         None, description="frozen encoder q: a run of stage 1, an export, a vae.safetensors, or your own encoder.pt2"
     )
-    init_from: Path | None = Field(
+    init_from: PathSetting | None = Field(
         None, description="networks that the run starts from: a run of stage 2, or an export (whose D starts fresh)"
     )
     code_source: Literal["none", "prior", "posterior"] = Field(

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, 
 from data_shards.read.variant_names import Variant
 
 from .feature_networks import CLEAN, LEGACY_PYTORCH
-from .settings import Settings, may_change
+from .settings import PathSetting, Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -20,12 +20,12 @@ Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 class DataConfig(Settings):
     """Where the images come from."""
 
-    path: Path = may_change(..., description="folder of shards that `python -m data_shards make` wrote")
-    local: Path | None = may_change(
+    path: PathSetting = may_change(..., description="folder of shards that `python -m data_shards make` wrote")
+    local: PathSetting | None = may_change(
         None, description="a copy of data.path on each node's own disk, read in its place; not kept in the run's config"
     )
     variant: Variant = Field("plain", description="dSprites only: how the stored sprite is drawn (Table A.1)")
-    painting: Path | None = may_change(
+    painting: PathSetting | None = may_change(
         None, description="image file behind the sprites of scream; null draws a procedural texture"
     )
     workers: int = may_change(
@@ -94,11 +94,11 @@ OptimizerConfig = Annotated[AdamConfig | RMSpropConfig, Field(discriminator="nam
 class InceptionConfig(Settings):
     """Files of the two Inception networks that published FIDs are made with; they are not shipped."""
 
-    clean: Path = may_change(Path("weights", CLEAN), description="Inception file for `fid --protocol clean`")
+    clean: PathSetting = may_change(Path("weights", CLEAN), description="Inception file for `fid --protocol clean`")
     clean_sha256: str | None = may_change(
         None, description="sha256 of inception.clean; null takes any file at first, and only the same one later"
     )
-    legacy_pytorch: Path = may_change(
+    legacy_pytorch: PathSetting = may_change(
         Path("weights", LEGACY_PYTORCH),
         description="Inception file for `fid --protocol legacy_pytorch`; its name ends with digits of its sha256",
     )

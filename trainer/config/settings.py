@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from common import paths, shipped
 
 
 class Settings(BaseModel):
@@ -14,6 +17,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     linked: ClassVar[frozenset[str]] = frozenset()  # the keys that rules.contradictions reads
+
+
+def _path(value: Any) -> Any:
+    """Expand a typed path. What is no text is refused by its type."""
+    return paths.typed(value) if isinstance(value, str) else value
+
+
+PathSetting = Annotated[Path, BeforeValidator(_path)]
+"""A path as a user types it; see `common.paths.typed`."""
+S = TypeVar("S", bound=BaseModel)
 
 
 def may_change(default: Any, **kwargs: Any) -> Any:
@@ -46,6 +59,17 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
     return out
+
+
+def with_absolute_paths(config: S) -> S:
+    """Return a config whose paths mean the same in every folder. What came with the program keeps its name."""
+    updates: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, Path) and shipped.found(value) == value:
+            updates[name] = value.absolute()
+        elif isinstance(value, BaseModel):
+            updates[name] = with_absolute_paths(value)
+    return config.model_copy(update=updates)
 
 
 def to_yaml(config: BaseModel) -> str:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from common import shipped
+from common import cli, shipped
 from common.errors import UserError, joined
-from trainer.config.settings import Settings
+from trainer.config.settings import PathSetting, Settings
 from trainer.config.yaml_file import read_yaml
 
 FOLDER = Path("configs/experiments")
@@ -19,7 +19,7 @@ class Cell(Settings):
     """One system on one data set."""
 
     stage: Literal["vae", "gan"] = Field(..., description="stage of training: the command of `python -m trainer`")
-    config: Path = Field(..., description="the config that is trained")
+    config: PathSetting = Field(..., description="the config that is trained")
     set: str = Field(..., description="the data set, by its name in `sets`")
     seeds: int = Field(1, ge=1, strict=True, description="runs, with the seeds 0, 1, ...")
     vae: str | None = Field(None, description="the cell whose run of seed 0 gives the encoder")
@@ -36,14 +36,14 @@ class Budget(Settings):
     overrides: tuple[str, ...] = Field((), description="other values of settings of every cell, after its own")
     stage_2: tuple[str, ...] = Field((), description="the same for cells of stage 2, after these")
     sets: str = Field("", description="more options of the commands that make data sets")
-    folder: Path = Field(Path("data"), description="the folder of the data sets")
+    folder: PathSetting = Field(Path("data"), description="the folder of the data sets")
     measure: dict[str, str] = Field({}, description="more options of a command of evaluation, by its name")
 
 
 class Experiment(Settings):
     """The content of a file. budgets: the first is what is run without --budget."""
 
-    runs: Path = Field(..., description="the folder of the run folders")
+    runs: PathSetting = Field(..., description="the folder of the run folders")
     budgets: dict[str, Budget] = Field(..., min_length=1)
     sets: dict[str, str] = Field(..., description="by name: what follows `python -m data_shards make`, without --out")
     cells: dict[str, Cell] = Field(..., min_length=1)
@@ -56,11 +56,11 @@ def names() -> list[str]:
 
 def load(name: str) -> Experiment:
     """Read an experiment by its name, or by the path of a file. Raises one UserError with everything that is wrong."""
-    path = Path(name) if name.endswith(".yaml") else shipped.found(FOLDER / f"{name}.yaml")
+    path = cli.path(name) if name.endswith(".yaml") else shipped.found(FOLDER / f"{name}.yaml")
     if not path.is_file():
         raise UserError(f"experiment {name}: no such file {path}; choose from {', '.join(names())}")
     try:
-        experiment = Experiment.model_validate(read_yaml(path))
+        experiment = Experiment.model_validate(read_yaml(path, Experiment))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (value {e['input']!r})" for e in error.errors()]
         raise joined(str(path), problems) from None
