@@ -10,15 +10,15 @@ from rich.table import Table
 
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
-from trainer.config.settings import to_yaml
+from trainer.config.settings import to_yaml, with_absolute_paths
 from trainer.distributed.world import World, connect, disconnect
 from trainer.stages.vae import vae_phases
 
 from .checkpoints import go_back, published
 from .jobs import startup_agreement
 from .preflight import Problems, gan_inputs, vae_data
-from .resume import ResumePoint, refuse_changes
-from .run import run_folder
+from .resume import ResumePoint, as_started, refuse_changes
+from .run_folder import run_folder
 from .steps import schedule
 
 
@@ -35,8 +35,8 @@ def dry_run(
     Nothing is trained or written, and the run folder is not locked. Raises one UserError with everything that is wrong.
     accept_changes, pinned, from_step: as in `trainer.run.train`.
     """
-    config = load_config(kind, path, overrides)
     run = run_folder(path, overrides)
+    config = as_started(load_config(kind, path, overrides), run)
     world = connect(config.device, config.processes, config.timeout_minutes)
     step = published.newest(run) if from_step is None else go_back.find(run, from_step)
     start = ResumePoint(run, world.broadcast(published.clock_of(step) if step else 0))
@@ -51,7 +51,7 @@ def dry_run(
 
 def _print_plan(config: VaeConfig | GanConfig, run: Path, start: ResumePoint) -> None:
     """Print the resolved config as YAML, the phases as a table, and where the run starts."""
-    print(to_yaml(config))
+    print(to_yaml(with_absolute_paths(config)))
     Console(width=130).print(_phases_table(config))
     if start.images_seen:
         print(f"{run} resumes from its checkpoint at {start.images_seen:,} images")

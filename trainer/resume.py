@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from common.errors import listed
 
+from .checkpoints import published
 from .config.changes import Change, changes
-from .config.schema import RunConfig
+from .config.schema import GanConfig, RunConfig
 from .config.settings import fixed
 from .encoders import frozen
+
+C = TypeVar("C", bound=RunConfig)
 
 
 class ResumePoint(NamedTuple):
@@ -29,6 +32,28 @@ class EarlierPhase(Exception):
     def __init__(self, images_seen: int) -> None:
         super().__init__(images_seen)
         self.images_seen = images_seen
+
+
+def as_started(config: C, run: Path) -> C:
+    """Return a config with `init_from` as the run's newest checkpoint has it, where both name the same place.
+
+    The run's own config has the absolute path of what was typed, perhaps relative, at the start.
+    """
+    if not isinstance(config, GanConfig) or config.init_from is None:
+        return config
+    newest = published.newest(run)
+    before = published.read_manifest(newest)["config"].get("init_from") if newest else None
+    if before is None or not _same_place(Path(before), config.init_from):
+        return config
+    return config.model_copy(update={"init_from": Path(before)})
+
+
+def _same_place(before: Path, now: Path) -> bool:
+    """Return whether two paths name the same place, as far as their texts say it."""
+    if before.is_absolute() == now.is_absolute():
+        return before == now
+    relative, absolute = sorted((before, now), key=Path.is_absolute)
+    return absolute.parts[-len(relative.parts) :] == relative.parts
 
 
 def refuse_changes(

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from common.atomic_writes import publish
 from common.cli import EXIT_OK, EXIT_RESUME
-from common.errors import UserError
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
-from trainer.config.settings import to_yaml
-from trainer.config.yaml_file import read_yaml
+from trainer.config.settings import to_yaml, with_absolute_paths
 from trainer.distributed.world import World, connect, disconnect
 from trainer.jobs.exit_file import ExitRecord, typed_command
 from trainer.jobs.run_lock import Lock
@@ -25,7 +23,8 @@ from .checkpoints import go_back, published
 from .jobs import startup_agreement
 from .loop import Loop
 from .preflight import build_stage
-from .resume import EarlierPhase, ResumePoint
+from .resume import EarlierPhase, ResumePoint, as_started
+from .run_folder import run_folder
 
 
 def train(
@@ -46,7 +45,7 @@ def train(
     lock = Lock(run)
     record = ExitRecord(lock, command)
     with StopRequest().listening() as stop, record.recording():
-        config = load_config(kind, path, overrides)
+        config = as_started(load_config(kind, path, overrides), run)
         world = connect(config.device, config.processes, config.timeout_minutes)
         if world.device.type == "cpu":
             keep_freed_memory()
@@ -63,21 +62,6 @@ def train(
         if world.is_main:
             print(f"stopped: {record.reason}; resume with: {command}", file=sys.stderr, flush=True)
         raise SystemExit(record.code)
-
-
-def run_folder(path: Path, overrides: Sequence[str]) -> Path:
-    """Return the folder of a config's run.
-
-    It is known before the config is checked, so that a start which fails can say so in an existing folder.
-    """
-    given = [text.partition("=")[2] for text in overrides if text.startswith("run=")]
-    try:
-        folder = given[-1] if given else read_yaml(path).get("run")
-    except UserError:
-        folder = None
-    if folder and folder != "null":
-        return Path(folder)
-    return Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
 
 
 def resume_point(run: Path, world: World) -> ResumePoint:
@@ -124,11 +108,12 @@ def _build_loop(stage: Stage, config: RunConfig, run: Path, world: World, lock: 
 
 
 def _save_inputs(run: Path, config: RunConfig, stage: Stage) -> None:
-    """Write RUN/config.yaml with every default filled in, and the frozen encoder, where there is one, beside it."""
+    """Write RUN/config.yaml with every default and absolute paths, and the frozen encoder, if any, beside it."""
     painting = stage.data.painting
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
     data = config.data.model_copy(update={"local": None})  # a node's own copy: other jobs read the shards elsewhere
-    publish(run / "config.yaml", (head + to_yaml(config.model_copy(update={"data": data}))).encode())
+    written = with_absolute_paths(config.model_copy(update={"data": data}))
+    publish(run / "config.yaml", (head + to_yaml(written)).encode())
     if isinstance(stage, GanStage) and stage.frozen_encoder:
         stage.frozen_encoder.save(run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -63,12 +64,22 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def with_absolute_paths(config: S) -> S:
     """Return a config whose paths mean the same in every folder. What came with the program keeps its name."""
+    return _with_paths(config, lambda path: path.absolute() if shipped.found(path) == path else path)
+
+
+def with_relative_paths(config: S, folder: Path) -> S:
+    """Return a config in which paths below a folder are relative to it, to be used where a copy of it stands."""
+    return _with_paths(config, lambda path: path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _with_paths(config: S, change: Callable[[Path], Path]) -> S:
+    """Return a config with every path changed."""
     updates: dict[str, Any] = {}
     for name, value in config:
-        if isinstance(value, Path) and shipped.found(value) == value:
-            updates[name] = value.absolute()
+        if isinstance(value, Path):
+            updates[name] = change(value)
         elif isinstance(value, BaseModel):
-            updates[name] = with_absolute_paths(value)
+            updates[name] = _with_paths(value, change)
     return config.model_copy(update=updates)
 
 

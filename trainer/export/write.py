@@ -27,6 +27,7 @@ from trainer.config import file_names
 from trainer.config.changes import changes
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig, kind_of
+from trainer.config.settings import to_yaml, with_relative_paths
 from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
 from trainer.jobs.exit_file import read_command
@@ -78,7 +79,7 @@ def export_run(run: Path, out: Path, step: str | None = None, average: str | Non
     files = _files(parts, data)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     metadata = replace(metadata, origin=metadata.origin | {"files": hashes})
-    files |= {file_names.METADATA: metadata.to_json(), exported_model.CONFIG: (run / "config.yaml").read_bytes()}
+    files |= {file_names.METADATA: metadata.to_json(), exported_model.CONFIG: _settings(config)}
     _publish(out, files | {exported_model.CARD: _card(run, out, metadata, parts)})
     return metadata
 
@@ -89,6 +90,11 @@ def _card(run: Path, out: Path, metadata: ExportMetadata, parts: Parts) -> bytes
     counts = {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items() if n is not None}
     records = model_card.records_of(run, parts.step, parts.average.get("ema"))
     return model_card.model_card(out.name, asdict(metadata), counts, records).encode()
+
+
+def _settings(config: VaeConfig | GanConfig) -> bytes:
+    """Return the settings of an export: of no run folder, with paths that a copy of the project has too."""
+    return to_yaml(with_relative_paths(config.model_copy(update={"run": None}), Path.cwd())).encode()
 
 
 def _read_config(run: Path) -> VaeConfig | GanConfig:

@@ -1,0 +1,68 @@
+"""Which folder a config's run has: an override says it, or the config, or the run folder that the config lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import paths
+from common.errors import UserError
+from trainer.checkpoints import published
+from trainer.config.file_names import METADATA
+from trainer.config.overrides import value_of
+from trainer.config.schema import RunConfig
+from trainer.config.yaml_file import read_yaml
+from trainer.jobs import exit_file
+from trainer.reporting import stats_file
+
+
+def run_folder(path: Path, overrides: Sequence[str]) -> Path:
+    """Return the folder of a config's run.
+
+    It is known before the config is checked, so that a start which fails can say so in an existing folder. Raises a
+    UserError where a config in a run folder, or in an export, names the folder of another run.
+    """
+    given = [value_of(text.partition("=")[2], (Path,)) for text in overrides if text.startswith("run=")]
+    if given and given[-1] is not None:
+        return _typed(given[-1])
+    try:
+        named = None if given else read_yaml(path, RunConfig).get("run")
+    except UserError:
+        named = None  # what is wrong with the file is said when all of it is read
+    folder = path.resolve().parent if path.is_symlink() else path.parent
+    recorded = _typed(named) if isinstance(named, str) else None
+    if recorded is not None and is_run(recorded) and (is_run(folder) or _is_export(folder)):
+        _refuse_another(path, folder, recorded)
+    if is_run(folder):
+        return folder
+    return recorded or Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a training has written in a folder, whether or not it came to a checkpoint."""
+    return published.folder(folder).is_dir() or any(
+        (folder / name).is_file() for name in (stats_file.FILE, exit_file.FILE)
+    )
+
+
+def _is_export(folder: Path) -> bool:
+    return (folder / METADATA).is_file()
+
+
+def _typed(text: str) -> Path:
+    """Return a path of a setting, as it stands where it cannot be one: the config is refused for it."""
+    try:
+        return paths.typed(text)
+    except ValueError:
+        return Path(text)
+
+
+def _refuse_another(config: Path, folder: Path, recorded: Path) -> None:
+    """Raise a UserError where a config lies in one run folder, or in an export, and names another run."""
+    if recorded.samefile(folder):
+        return
+    here = f"run={folder}" if is_run(folder) else "run=FOLDER for a new run"
+    raise UserError(
+        f"run: {config} lies in {folder}, and says {recorded}, which is another run; say which one is to be trained, "
+        f"with {here} or run={recorded}"
+    )
