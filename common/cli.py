@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shlex
 import sys
@@ -71,6 +72,12 @@ def _call(app: Any, args: Sequence[str] | None) -> None:
         raise KeyboardInterrupt
 
 
+def _is_of_a_path(error: OSError) -> bool:
+    """Return whether an error is about a path that cannot be what it is used as."""
+    kinds = PermissionError | FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError
+    return isinstance(error, kinds) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+
+
 def explain(error: BaseException) -> tuple[int, str | None]:
     """Return exit code and message of an error. Without a message (None) its traceback should be shown."""
     error = disk_error(error) or error
@@ -80,6 +87,6 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         return EXIT_FAULT, str(error)
     if isinstance(error, KeyboardInterrupt):
         return EXIT_RESUME, "stopped at once; the same command resumes from what was saved"
-    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
+    if isinstance(error, OSError) and error.filename is not None and _is_of_a_path(error):
         return EXIT_USER, f"{error.filename}: {error.strerror}; check the path and its permissions"
     return EXIT_FAULT, None

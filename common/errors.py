@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from typing import NamedTuple
 
+
+class DiskError(NamedTuple):
+    """What is wrong with a disk, and what to do before the same command can go on."""
+
+    reason: str
+    remedy: str
+
+
+_FAILS = "see that the disk and its connection work"
 DISK_ERRORS = {
-    errno.ENOSPC: "no space left on the device",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
+    errno.ENOSPC: DiskError("no space left on the device", "make room"),
+    errno.EDQUOT: DiskError("the disk quota is used up", "make room, or have the quota raised"),
+    errno.EFBIG: DiskError("the file is larger than may be written here", "raise the limit (ulimit -f)"),
+    errno.EROFS: DiskError("the disk is read-only", "mount it for writing, or name another folder"),
+    errno.EIO: DiskError("the disk cannot be read or written", _FAILS),
+    errno.ESTALE: DiskError("the network file system has lost it", _FAILS),
 }
 
 
@@ -62,8 +75,11 @@ def first_line(error: BaseException) -> str:
 
 
 def disk_error(error: BaseException) -> UserError | None:
-    """Translate the error of a full or read-only disk to one that says what to do; None for any other error."""
+    """Translate the error of a full, read-only or failing disk to one that says what to do; None for any other."""
     if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
         return None
+    if error.errno == errno.EIO and error.filename is None:  # as from a terminal that is gone
+        return None
+    reason, remedy = DISK_ERRORS[error.errno]
     where = error.filename or "the output folder"
-    return UserError(f"{where}: {DISK_ERRORS[error.errno]}; make room and run the same command again")
+    return UserError(f"{where}: {reason}; {remedy}, and run the command again")

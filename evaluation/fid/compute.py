@@ -28,6 +28,12 @@ from .references import KEPT, Reference, ReferencePlan
 
 FIDELITY_OF_REALS = 0.95
 ROUNDING = 1e-5  # of features, relative: those of one image differ so much by the size of its block
+_SAME: dict[Kind, str] = {  # what it means where all images of a kind are the same
+    "gan": "the generator has collapsed; take an earlier checkpoint with --step",
+    "vae": "its code says nothing; see how many latents are active in stats.jsonl, and train it with a smaller beta",
+    "untrained": "before its first step the generator makes one image of every code",
+    "reals": "the set holds one image many times; look at what was made into it",
+}
 Numbers = dict[str, float | None]
 Advance = Callable[[int], None]
 log = logging.getLogger(__name__)
@@ -143,7 +149,7 @@ def _numbers(one: Pass, sums: Sums, reference: Reference, fidelity: float | None
     reals = reference.features.astype(np.float64)
     images = one.store.load_features(min(one.count, KEPT)).astype(np.float64)
     if np.ptp(images, axis=0).max() <= ROUNDING * np.abs(images).max():
-        log.warning("warning: all %s images are the same to the network: %s", one.kind, "the generator has collapsed")
+        log.warning("warning: all %s images are the same to the network: %s", one.kind, _SAME[one.kind])
     distances = kid.kid(reals, images, np.random.default_rng(one.seed))
     numbers: Numbers = {"fid": distance(sums.moments, reference.moments), "fidelity": fidelity}
     numbers |= {"kid": float(np.mean(distances)), "kid_std": float(np.std(distances))}

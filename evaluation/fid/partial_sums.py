@@ -183,8 +183,8 @@ def _sum_blocks(blocks: range, count: int, features_at: FeaturesAt, dim: int, st
         one = features_at(positions)
         if not torch.isfinite(one.features).all():
             raise UserError(
-                f"images {positions[0]} to {positions[-1]} give features that are not finite: the training has "
-                "diverged; take an earlier checkpoint with --step"
+                f"images {positions[0]} to {positions[-1]} give features that are not finite, though every pixel is: "
+                "the network of the features is damaged; fetch its weights again, or restore what was installed"
             )
         extracted.append(one)
         store.save_features(block, one.features)

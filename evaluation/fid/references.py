@@ -204,6 +204,8 @@ def warn_of_no_sharpness(path: Path, reference: Reference, sizes: Sequence[int])
 
 def read(path: Path) -> Reference:
     """Read statistics that `make` wrote. Raises UserError where the file is missing or damaged."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make it with `python -m evaluation reference DATA`, or name another")
     try:
         with safe_open(path, "pt") as file:
             identity = json.loads((file.metadata() or {})["facts"])

@@ -119,10 +119,12 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: SnapshotMetadata)
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, content)
     except OSError as error:
-        reason = DISK_ERRORS.get(error.errno or 0)
-        if reason is None:
+        problem = DISK_ERRORS.get(error.errno or 0)
+        if problem is None:
             raise
-        raise UserError(f"{path}: {reason}: it was not written; make room and run the same command again") from None
+        raise UserError(
+            f"{path}: {problem.reason}: it was not written; {problem.remedy}, and run the command again"
+        ) from None
     return content
 
 

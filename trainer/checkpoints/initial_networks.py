@@ -61,6 +61,8 @@ class InitialNetworks:
 def load(path: Path) -> InitialNetworks:
     """Read the networks of a run's newest checkpoint, or of an export. Raises a UserError where there are none."""
     path = shipped.found(path)
+    if not path.exists():
+        raise UserError(f"init_from: {path}: no such folder; name a run of stage 2, or an export of one")
     tensors, average = _of_export(path) if (path / METADATA).is_file() else _of_run(path)
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

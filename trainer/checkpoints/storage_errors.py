@@ -6,22 +6,26 @@ from pathlib import Path
 
 from torch.distributed.checkpoint.api import CheckpointException
 
-from common.errors import DISK_ERRORS, UserError
+from common.errors import DISK_ERRORS, DiskError, UserError
 
 from . import published
 
 
 def save_error(run: Path, error: BaseException) -> BaseException:
-    """Return the error to raise for a failed save: a UserError for a full or read-only disk, else the error itself."""
+    """Return the error to raise for a failed save: a UserError where the disk is the reason, else the error itself."""
     for cause in causes(error):
         if isinstance(cause, KeyboardInterrupt):
             return cause
-        reason = DISK_ERRORS.get(getattr(cause, "errno", None) or 0)
-        if reason:
+        problem = DISK_ERRORS.get(getattr(cause, "errno", None) or 0)
+        if problem is None and isinstance(cause, PermissionError):
+            problem = DiskError("permission is denied", "make it writable")
+        if problem:
             last = published.newest(run)
             kept = f"{last.name} is kept" if last else "none was published before"
             folder = published.folder(run)
-            return UserError(f"{folder}: {reason}: the checkpoint was not saved ({kept}); make room and resume")
+            return UserError(
+                f"{folder}: {problem.reason}: the checkpoint was not saved ({kept}); {problem.remedy}, and resume"
+            )
     return error
 
 

@@ -64,6 +64,7 @@ def load(path: Path) -> FrozenEncoder:
     Raises a UserError that names the path where there is none.
     """
     path = shipped.found(path)
+    _refuse_elsewhere(path)
     if (path / METADATA).is_file():
         path = _exported_file(path)
     if path.suffix == ".safetensors":
@@ -77,6 +78,18 @@ def load(path: Path) -> FrozenEncoder:
 def saved_path(run: Path) -> Path | None:
     """Return the file of q in a stage 2 run folder, or None."""
     return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)
+
+
+def _refuse_elsewhere(path: Path) -> None:
+    """Raise a UserError where a path is not there, or is not one that an encoder is read from."""
+    wanted = "name a run folder of `python -m trainer vae`, an export, a vae.safetensors or an encoder.pt2"
+    if not path.exists():
+        raise UserError(f"vae: {path}: no such file or folder; {wanted}")
+    is_whole = (path / METADATA).is_file() or published.folder(path).is_dir() or path.suffix in (".safetensors", ".pt2")
+    run = next((folder for folder in path.parents[:2] if published.steps(folder)), None)
+    if not is_whole:
+        remedy = f"it lies in the run {run}, whose newest checkpoint vae={run} takes" if run else wanted
+        raise UserError(f"vae: {path}: is no run and no file of an encoder; {remedy}")
 
 
 def _exported_file(folder: Path) -> Path:
