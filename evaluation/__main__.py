@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 
 from common import cli
 from evaluation.inputs.choices import FvmProtocolName
-from evaluation.inputs.options import CodesOption, DataOption, EmaOption, RunFolder, Seed, Step
+from evaluation.inputs.options import CodesOption, DataOption, EmaOption, ResultsOption, RunFolder, Seed, Step
 
 # A command imports what it needs when it runs: `--help` would wait seconds for torch.
 from . import export_commands, fid_commands
@@ -39,13 +40,12 @@ def disentanglement_command(
     seed: Seed = 0,
     step: Step = None,
     data: DataOption = None,
+    out: ResultsOption = None,
 ) -> None:
     """Measure FactorVAE metric, MIG, SAP, modularity and DCI of the encoder: its VAE, frozen q, or InfoGAN's own q."""
-    from evaluation.inputs.run import open_run
-
     from . import measure
 
-    opened = open_run(run, step, None, data)
+    opened = _open(run, step, None, data, out)
     record = measure.disentanglement(opened, measure.fvm_protocol(opened, protocol, short=False), seed)
     title = f"encoder: {record['encoder']}"
     rows = measure.disentanglement_rows(record)
@@ -60,14 +60,14 @@ def alignment_command(
     seed: Seed = 0,
     step: Step = None,
     data: DataOption = None,
+    out: ResultsOption = None,
 ) -> None:
     """Measure how well the factors of an image are found in what is generated from its code (R^2, accuracy)."""
     from evaluation.factors.choose import extractor_of
-    from evaluation.inputs.run import open_run
 
     from . import measure
 
-    opened = open_run(run, step, ema, data)
+    opened = _open(run, step, ema, data, out)
     extractor = extractor_of(opened)
     record = measure.alignment(opened, extractor, samples, seed)
     rows = [[kind, *measure.alignment_row(scores)] for kind, scores in record["kinds"].items()]
@@ -77,17 +77,21 @@ def alignment_command(
 
 @app.command("latents")
 def latents_command(
-    run: RunFolder, ema: EmaOption = None, seed: Seed = 0, step: Step = None, data: DataOption = None
+    run: RunFolder,
+    ema: EmaOption = None,
+    seed: Seed = 0,
+    step: Step = None,
+    data: DataOption = None,
+    out: ResultsOption = None,
 ) -> None:
     """Measure how far each latent moves each factor in the image, as the network of the data set sees it."""
     from evaluation.factors.choose import extractor_of
-    from evaluation.inputs.run import open_run
     from trainer.pictures.walks import TRAVERSAL_STEPS
 
     from . import measure
     from .factors import latents
 
-    opened = open_run(run, step, ema, data)
+    opened = _open(run, step, ema, data, out)
     extractor = extractor_of(opened)
     record = measure.latents(opened, extractor, seed)
     title = f"share of its full range, over linspace(-3, 3, {TRAVERSAL_STEPS}), mean of {latents.BASES} codes"
@@ -102,15 +106,15 @@ def control_command(
     seed: Seed = 0,
     step: Step = None,
     data: DataOption = None,
+    out: ResultsOption = None,
 ) -> None:
     """Measure the share of the variance of each factor, and of the colour, that c and s each control."""
     from evaluation.factors.choose import extractor_of
-    from evaluation.inputs.run import open_run
 
     from . import measure
     from .factors import control
 
-    opened = open_run(run, step, ema, data)
+    opened = _open(run, step, ema, data, out)
     extractor = extractor_of(opened)
     record = measure.control(opened, extractor, codes, seed)
     title = f"share of the variance over {control.GRID} codes x {control.GRID} s (codes: {record['codes']})"
@@ -125,17 +129,17 @@ def figures_command(
     seed: Seed = 0,
     step: Step = None,
     data: DataOption = None,
+    out: ResultsOption = None,
 ) -> None:
     """Draw samples, latent traversals and, where s_dim > 0, c against s, in RUN/evaluation/figures[-EMA]."""
     from evaluation.inputs.images import code_source
-    from evaluation.inputs.run import open_run
     from evaluation.records import measurements
 
     from .pages import figures
 
-    opened = open_run(run, step, ema, data)
+    opened = _open(run, step, ema, data, out)
     source = code_source(opened, codes)
-    folder = measurements.figures_folder(run, None if step is None else opened.step, _average_suffix(opened))
+    folder = measurements.figures_folder(opened.results, None if step is None else opened.step, _average_suffix(opened))
     paths = [str(path) for path in figures.draw(opened, folder, source, seed)]
     record = {"codes": source, "seed": seed, "files": paths}
     _print_and_record(opened, "figures", record, "figures", ["file"], [[path] for path in paths])
@@ -154,11 +158,11 @@ def ema_command(
     ] = None,
 ) -> None:
     """Make any power-function average of the generator after the run, from snapshots (`ema.snapshot_kimg`)."""
-    from evaluation.inputs.run import open_run
+    from evaluation.inputs.results import Results, can_write
 
     from . import ema_reconstruction
 
-    opened = open_run(run)
+    opened = _open(run, out=None if out is None or can_write(Results(run).folder) else out.parent)
     record = ema_reconstruction.reconstruct(opened, sigma_rel, at, out)
     weights = record["weights"]
     rows = [["relative residual", f"{record['residual']:.2g}", ""]]
@@ -176,11 +180,9 @@ def report_command(
     data: DataOption = None,
 ) -> None:
     """Write one self-contained page from what was measured so far."""
-    from evaluation.inputs.run import open_run
-
     from .pages import report
 
-    opened = open_run(run, data_path=data)
+    opened = _open(run, data=data, out=out)
     page = report.write(opened, out or run / "report")
     _print_and_record(opened, "report", {"page": str(page)}, "report", ["file"], [[str(page)]])
 
@@ -205,7 +207,7 @@ def compare_command(
 
     from .pages import comparison, comparison_page
 
-    opened = comparison.open_all(runs, data)
+    opened = comparison.open_all(runs, data, out)
     plan = comparison.plan(opened[0], samples, seed, protocol)
     measured = comparison.measure_all(opened, plan)
     written = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), measured)
@@ -232,11 +234,23 @@ def beside_command(
 
     from .pages import comparison, side_by_side
 
-    opened = comparison.open_all([run] if shipped_model is None else [run, shipped_model], data)
-    written = side_by_side.write(opened, comparison.plan(opened[0], samples, seed), out or run / "beside")
+    folder = out or run / "beside"
+    opened = comparison.open_all([run] if shipped_model is None else [run, shipped_model], data, folder)
+    written = side_by_side.write(opened, comparison.plan(opened[0], samples, seed), folder)
     for title, head, rows in written.tables:
         show(title, head, rows)
     print(json.dumps({"command": "beside", "argv": argv(), "page": str(written.page)}))
+
+
+def _open(
+    path: Path, step: str | None = None, ema: str | None = None, data: Path | None = None, out: Path | None = None
+) -> Run:
+    """Open a run whose results can be written. out: of --out, see `Results`."""
+    from evaluation.inputs.run import open_run
+
+    run = replace(open_run(path, step, ema, data), out=out)
+    run.results.refuse_unwritable()
+    return run
 
 
 def _average_suffix(run: Run) -> str:
@@ -255,7 +269,7 @@ def _print_and_record(
     """Print and keep a record of a run together with what describes the run."""
     from evaluation.records.printed_output import print_and_record
 
-    print_and_record(run.path, command, run.describe() | record, title, columns, rows)
+    print_and_record(run.results, command, run.describe() | record, title, columns, rows)
 
 
 if __name__ == "__main__":

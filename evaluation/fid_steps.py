@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -55,12 +56,20 @@ def processes(device: str) -> Iterator[World]:
             disconnect()
 
 
-def open_everywhere(path: Path, step: str | None, average: str | None, world: World) -> EvaluationTarget:
-    """Open the same checkpoint on every process: `best` or the newest may change in between."""
+def open_everywhere(
+    path: Path, step: str | None, average: str | None, world: World, out: Path | None
+) -> EvaluationTarget:
+    """Open the same checkpoint on every process: `best` or the newest may change in between.
+
+    out: of --out, see `Results`. Raises a UserError where the results cannot be written.
+    """
     first = world.on_main(lambda: open_target(path, step, average, world.device))
     name = world.broadcast(first.description["step"] if first else None)
     is_export = world.broadcast(first is not None and first.reals is None)
-    return world.on_all(lambda: first or open_target(path, None if is_export else name, average, world.device))
+    opened = world.on_all(lambda: first or open_target(path, None if is_export else name, average, world.device))
+    target = replace(opened, out=out)
+    world.on_main(target.results.refuse_unwritable)
+    return target
 
 
 def own_reference(target: EvaluationTarget, protocol: FidProtocol | None) -> Path | None:
@@ -78,7 +87,7 @@ def network(
     if protocol is None and reference is not None:
         protocol = references.read(reference).identity["protocol"]
     chosen = protocol or default_protocol(target.data.get("data_set", "dsprites"))
-    return extractors.load(chosen, target.inception, weights, target.path, world.device)
+    return extractors.load(chosen, target.inception, weights, target.results, world.device)
 
 
 def code_sources(target: EvaluationTarget, requested: FidCodes) -> list[Codes]:
@@ -102,15 +111,15 @@ def requested_kinds(target: EvaluationTarget, text: str) -> tuple[Kind, ...]:
 
 
 def keep_and_print(target: EvaluationTarget, plan: FidPlan, record: dict[str, Any]) -> None:
-    """Keep a record in RUN/evaluation, update the trajectory and `best`, and print the record."""
+    """Keep a record with the results, update the trajectory and `best`, and print the record."""
     kinds, net = record["kinds"], plan.net
     rows = [[kind, *row(kinds[kind])] for kind in KINDS if kind in kinds]
     seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
     title = f"against {kinds['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
-    with hold_lock(target.path / "evaluation" / "lock", ALONE, "a record of this run"):
-        extractors.record(target.path, net)
-        kept = print_and_record(target.path, "fid", record, title, ("images", *COLUMNS), rows)
-        trajectory.add(target.path, kept)
+    with hold_lock(target.results.folder / "lock", ALONE, "a record of this run"):
+        extractors.record(target.results, net)
+        kept = print_and_record(target.results, "fid", record, title, ("images", *COLUMNS), rows)
+        trajectory.add(target.results, kept)
 
 
 def open_reals(config: DataConfig, seed: int) -> Reals:

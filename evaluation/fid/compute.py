@@ -126,7 +126,7 @@ def _reference(
         references.warn_of_no_sharpness(plan.reference, source.given, sizes)
         return source.given
     assert target.reals is not None
-    folder = target.path / "evaluation"
+    folder = target.results.folder
     otherwise = folder / references.FOLDER
     path = references.path_of(identity, target.reals, otherwise)
     made_of = ReferencePlan(target.reals, plan.net, identity, sizes, path, otherwise, folder / "partial")

@@ -17,6 +17,7 @@ from evaluation.factors.extractor import Extractor, at_64_px
 from evaluation.factors.face_network import load_face_extractor
 from evaluation.factors.factor_network import FAITHFUL_IOU, load_factor_extractor, sprite_iou
 from evaluation.inputs.choices import FidProtocol
+from evaluation.inputs.results import Results
 from trainer.config.feature_networks import FILES, SHIPPED_NETWORKS, default_protocol, verified_sha256
 from trainer.config.sections import InceptionConfig
 
@@ -68,7 +69,7 @@ def shipped(extractor: Extractor, device: torch.device = inception.CPU) -> Featu
 
 
 def load(
-    protocol: FidProtocol, config: InceptionConfig, weights: Path | None, run: Path | None, device: torch.device
+    protocol: FidProtocol, config: InceptionConfig, weights: Path | None, results: Results | None, device: torch.device
 ) -> FeatureNet:
     """Load the network of a protocol. weights: its file, None for the config's.
 
@@ -81,20 +82,20 @@ def load(
         return shipped(load_face_extractor() if protocol == "face-net" else load_factor_extractor(), device)
     path = weights or getattr(config, protocol)
     digest = verified_sha256(protocol, path, config.clean_sha256)
-    if run is not None:
-        _same_as_before(run / "evaluation" / RECORDED, protocol, path, digest)
+    for folder in () if results is None else results.folders:
+        _same_as_before(folder / RECORDED, protocol, path, digest)
     features = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
     blank = torch.zeros(1, 3, CODE_RESOLUTION, CODE_RESOLUTION, dtype=torch.uint8, device=device)
     dim = features(blank).shape[1]
     return FeatureNet(protocol, digest, dim, None, device, lambda images, faithful: Extracted(features(images)))
 
 
-def record(run: Path, net: FeatureNet) -> None:
+def record(results: Results, net: FeatureNet) -> None:
     """Record the sha256 of a network that is not shipped: all numbers of a run must come from one file of weights."""
-    path = run / "evaluation" / RECORDED
+    path = results.folder / RECORDED
     known = _known(path)
     if net.protocol in FILES and net.protocol not in known:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
 
 

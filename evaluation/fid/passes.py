@@ -66,7 +66,7 @@ def _store(target: EvaluationTarget, plan: FidPlan, kind: Kind, seed: int, count
         "offset": offset,
         "images": str(plan.keep_images),
     }
-    folder, kept = target.path / "evaluation" / "partial", None if plan.keep_features else KEPT
+    folder, kept = target.results.folder / "partial", None if plan.keep_features else KEPT
     return Store(folder, identity, kept, [target.resolution_of(kind)])
 
 
@@ -129,7 +129,7 @@ def save_images(images: Tensor, positions: Tensor, folder: Path) -> None:
 
 def features_folder(target: EvaluationTarget, one: Pass) -> Path:
     """Return the folder where --keep-features leaves the features of a pass."""
-    return target.path / "evaluation" / "features" / f"{one.kind}-{one.seed}-{one.store.features.name}"
+    return target.results.folder / "features" / f"{one.kind}-{one.seed}-{one.store.features.name}"
 
 
 def keep_features(features: Path, folder: Path) -> None:

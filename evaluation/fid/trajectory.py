@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.atomic_writes import publish
+from evaluation.inputs.results import Results
 from evaluation.records import measurements
 from trainer.checkpoints import evaluation_holds, published
 from trainer.distributed.world import World
@@ -21,20 +22,20 @@ NUMBERS = ("fid", "kid", "fidelity", "precision", "recall", "density", "coverage
 SAME = ("protocol", "extractor", "reals_resolution", "codes", "samples", "seed", "seeds", "ema")
 
 
-def add(run: Path, record: dict[str, Any]) -> None:
-    """Rewrite RUN/evaluation/trajectory.csv after a record was kept, and `best` where it changes."""
-    records = write(run)
-    if published.folder(run).is_dir() and "ema_sha256" not in record:
+def add(results: Results, record: dict[str, Any]) -> None:
+    """Rewrite trajectory.csv after a record was kept, and the run's `best` where it changes and results go there."""
+    records, run = write(results), results.run
+    if results.out is None and published.folder(run).is_dir() and "ema_sha256" not in record:
         there = {step.name for step in published.steps(run) if published.problem(step) is None}
         best = best_of([other for other in records if "ema_sha256" not in other and other["step"] in there])
         if best is not None:
             publish(published.folder(run) / "best", f"{best}\n".encode())
 
 
-def write(run: Path) -> list[dict[str, Any]]:
-    """Write RUN/evaluation/trajectory.csv from all records, and return them."""
-    records = measurements.every(run, "fid")
-    publish(run / measurements.FOLDER / FILE, table(records).encode())
+def write(results: Results) -> list[dict[str, Any]]:
+    """Write trajectory.csv from all records, and return them."""
+    records = measurements.every(results, "fid")
+    publish(results.folder / FILE, table(records).encode())
     return records
 
 

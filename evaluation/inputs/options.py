@@ -25,6 +25,14 @@ DataOption = Annotated[
         help="the set that it was trained on, where it lies elsewhere [default: its data.path]", parser=cli.path
     ),
 ]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="folder for the results, where the run's cannot be written [default: RUN/evaluation]",
+        parser=cli.path,
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="decides which images are used")]
 Step = Annotated[
     str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")

@@ -31,6 +31,7 @@ from trainer.stages.data import Data, open_data
 from trainer.steps import networks
 
 from .reals import Reals
+from .results import Results
 
 CPU = torch.device("cpu")
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Run:
     step: folder of the checkpoint, with its manifest; generator: the averaged one, `average` names the average in a
     record; untrained: the generator before its first step; q: the encoder, for images in [-1, 1]; vae: decodes a code;
     encoder: which encoder q is, for a reader; inputs: identities of data and encoder, which must be those of the
-    training.
+    training; out: folder of new results, see `Results`.
     """
 
     path: Path
@@ -59,6 +60,12 @@ class Run:
     inputs: dict[str, str | int]
     average: dict[str, str] = field(default_factory=dict)
     device: torch.device = CPU
+    out: Path | None = None
+
+    @property
+    def results(self) -> Results:
+        """Where the results of this run lie."""
+        return Results(self.path, self.out)
 
     @property
     def resolution(self) -> int:

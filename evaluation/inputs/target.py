@@ -19,6 +19,7 @@ from trainer.export import exported_model
 from .choices import Codes, Kind, RequestedCodes
 from .images import Maker, code_source, maker, own_kind, to_uint8
 from .reals import Reals
+from .results import Results
 from .run import Run, at_least_64_px, open_run, refuse_choice
 
 
@@ -26,11 +27,11 @@ from .run import Run, at_least_64_px, open_run, refuse_choice
 class EvaluationTarget:
     """A run or an export that makes images of several kinds.
 
-    path: folder of its records; description: what every record says of it; data: identity of the set that it was
+    path: its folder; description: what every record says of it; data: identity of the set that it was
     trained on; kinds: the images that it can make, its own first; reals: None for an export; resolution: px of its
     images, at least 64; inception: files of weights; source(requested): where codes come from; make(kind, seed, codes,
     offset, resolution): a function that makes the images, see `images.maker`; identity(kind): what the images depend
-    on, besides seed and codes.
+    on, besides seed and codes; out: folder of new results, see `Results`.
     """
 
     path: Path
@@ -43,6 +44,12 @@ class EvaluationTarget:
     source: Callable[[RequestedCodes], Codes]
     make: Callable[[Kind, int, Codes, int, int], Maker]
     identity: Callable[[Kind], dict[str, Any]]
+    out: Path | None = None
+
+    @property
+    def results(self) -> Results:
+        """Where the results of this target lie."""
+        return Results(self.path, self.out)
 
     def resolution_of(self, kind: Kind) -> int:
         """Return px of the images of a kind: a VAE's decodings are of 64 px whatever the generator's resolution."""
@@ -85,6 +92,7 @@ def of_run(run: Run) -> EvaluationTarget:
         lambda requested: code_source(run, requested),
         lambda kind, seed, codes, offset, resolution: maker(run, kind, seed, codes, offset, resolution),
         identity,
+        run.out,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from evaluation.fid.extractors import FeatureNet, shipped
 from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import FvmProtocolName, Kind
 from evaluation.inputs.images import code_source
+from evaluation.inputs.results import can_write
 from evaluation.inputs.run import Run, open_run
 from evaluation.inputs.target import of_run
 from evaluation.records import measurements
@@ -50,15 +52,18 @@ class Measured:
     alignment: dict[str, Any] | None
 
 
-def open_all(paths: list[Path], data_path: Path | None = None) -> list[Run]:
+def open_all(paths: list[Path], data_path: Path | None, out: Path) -> list[Run]:
     """Open the runs. data_path: of the set of all of them, None for that of their configs.
+
+    out: folder of the page, which takes the results of runs that cannot be written.
 
     Raises one UserError that lists everything that keeps them from being compared.
     """
     problems, runs = [], []
     for path in paths:
         try:
-            runs.append(open_run(path, data_path=data_path))
+            run = open_run(path, data_path=data_path)
+            runs.append(run if can_write(run.results.folder) else replace(run, out=_results_folder(out, path)))
         except UserError as error:
             problems.append(str(error))
     for run in runs[1:]:
@@ -70,6 +75,12 @@ def open_all(paths: list[Path], data_path: Path | None = None) -> list[Run]:
     if problems:
         raise joined("these runs cannot be compared", problems)
     return runs
+
+
+def _results_folder(out: Path, run: Path) -> Path:
+    """Return a folder for the results of a run, by its name and where it lies: two runs may have one name."""
+    place = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:8]
+    return out / "results" / f"{run.resolve().name}-{place}"
 
 
 def measure_all(runs: list[Run], plan: ComparisonPlan) -> list[Measured]:
@@ -122,7 +133,7 @@ def fid_of(run: Run, plan: ComparisonPlan, kinds: tuple[Kind, ...], samples: int
             return result
 
     record = _once(run, "fid", fits, measured)
-    trajectory.write(run.path)
+    trajectory.write(run.results)
     return record
 
 
@@ -140,4 +151,4 @@ def alignment_of(run: Run, plan: ComparisonPlan) -> dict[str, Any]:
 def _once(
     run: Run, command: str, fits: Callable[[dict[str, Any]], bool], make: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    return measurements.once(run.path, command, run.describe(), fits, make)
+    return measurements.once(run.results, command, run.describe(), fits, make)

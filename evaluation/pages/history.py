@@ -56,7 +56,7 @@ def cost(run: Run) -> Markup:
 def fid_curve(run: Run) -> Markup:
     """Chart the FID of the run's own images over images seen, a line for each way of measuring."""
     kind, lines = own_kind(run), dict[tuple[Any, ...], dict[float, float]]()
-    for record in measurements.every(run.path, "fid"):
+    for record in measurements.every(run.results, "fid"):
         if kind in record["kinds"] and record.get("ema") == run.average.get("ema") and "ema_sha256" not in record:
             lines.setdefault(alike(record), {})[record["images_seen"] / 1000] = record["kinds"][kind]["fid"]
     several = [Line(_legend(key), sorted(points.items())) for key, points in lines.items() if len(points) > 1]

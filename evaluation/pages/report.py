@@ -13,6 +13,7 @@ from evaluation.factors import control, latents
 from evaluation.factors.latents import BASES
 from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.images import own_kind
+from evaluation.inputs.results import Results
 from evaluation.inputs.run import Run
 from evaluation.records import measurements
 from trainer.jobs.exit_file import read_command
@@ -38,7 +39,7 @@ def _names(run: Run) -> dict[str, str]:
 
 def _newest(run: Run, command: str) -> dict[str, Any] | None:
     """Return the newest record of a command on the page's step and average; see `measurements.latest`."""
-    return measurements.latest(run.path, command, run.step.name, run.average.get("ema"))
+    return measurements.latest(run.results, command, run.step.name, run.average.get("ema"))
 
 
 def _fid(run: Run) -> dict[str, Any] | None:
@@ -52,14 +53,20 @@ def _fid(run: Run) -> dict[str, Any] | None:
         """Return the number of samples of the run's own images."""
         return int(record["samples"]) if kind in record["kinds"] else 0
 
-    return measurements.latest(run.path, "fid", run.step.name, run.average.get("ema"), rank)
+    return measurements.latest(run.results, "fid", run.step.name, run.average.get("ema"), rank)
 
 
 def _drawn(run: Run) -> dict[str, Any] | None:
     """Return the record of the figures on this page; those of older steps and other averages lie in other folders."""
-    folder = measurements.figures_folder(run.path).name
-    records = [r for r in measurements.every(run.path, "figures") if Path(r["files"][0]).parent.name == folder]
+    folder = _drawn_folder(run).name
+    records = [r for r in measurements.every(run.results, "figures") if Path(r["files"][0]).parent.name == folder]
     return records[-1] if records else None
+
+
+def _drawn_folder(run: Run) -> Path:
+    """Return the folder of the run's figures: the new one of --out, where figures were drawn there."""
+    folder = measurements.figures_folder(run.results)
+    return folder if folder.is_dir() else measurements.figures_folder(Results(run.path))
 
 
 def write(run: Run, out: Path) -> Path:
@@ -174,7 +181,7 @@ def _quality(run: Run, record: dict[str, Any] | None) -> Markup:
 def _samples(run: Run, record: dict[str, Any] | None) -> Markup:
     captions = {"posterior": "Samples, one for each real's code", "prior": "Samples, codes from the prior"}
     caption = captions.get(record["codes"] if record else "posterior", "Samples")
-    folder = measurements.figures_folder(run.path)
+    folder = _drawn_folder(run)
     pair = [
         (image(folder / name), text)
         for name, text in (("reals.png", "Reals"), ("samples.png", caption))
@@ -198,7 +205,7 @@ def _zoom(run: Run) -> Markup:
 
 
 def _figure(run: Run, name: str, title: str, note: str) -> Markup:
-    path, record = measurements.figures_folder(run.path) / name, _drawn(run)
+    path, record = _drawn_folder(run) / name, _drawn(run)
     note += f" {_origin(run, record, 'Drawn')}" if record else ""
     return section(title, wide(image(path)), note) if path.is_file() else NOTHING
 

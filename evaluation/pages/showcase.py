@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from evaluation.exports import check, pictures
+from evaluation.inputs.results import Results
 from evaluation.records import measurements
 from trainer.config.file_names import CHECK
 from trainer.export.exported_model import Model, load
@@ -107,7 +108,7 @@ def _figures(one: Exported) -> list[str]:
     shipped = ("factor-net", "face-net")
     records = [
         record
-        for record in measurements.every(one.path, "fid")
+        for record in measurements.every(Results(one.path), "fid")
         if kind in record["kinds"] and record["protocol"] in shipped and record["codes"] == one.model.metadata.codes
     ]
     if records:

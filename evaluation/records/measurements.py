@@ -1,4 +1,7 @@
-"""Records of measurements in RUN/evaluation/COMMAND.jsonl: one JSON line each, appended, never rewritten."""
+"""Records of measurements in RUN/evaluation/COMMAND.jsonl: one JSON line each, appended, never rewritten.
+
+With --out they are appended to OUT/COMMAND.jsonl, and both are read.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from common.json_lines import read_lines
+from evaluation.inputs.results import Results
 from trainer.checkpoints import published
 
-FOLDER = "evaluation"
 
-
-def append(run: Path, command: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Append a record to RUN/evaluation/COMMAND.jsonl. Returns it with its command, time (UTC) and argv."""
+def append(results: Results, command: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Append a record to COMMAND.jsonl, where new results go. Returns it with its command, time (UTC) and argv."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     full = {"command": command, "time": now, "argv": argv(), **record}
-    path = run / FOLDER / f"{command}.jsonl"
-    path.parent.mkdir(exist_ok=True)
+    path = results.folder / f"{command}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
     incomplete = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")  # after a kill
     with open(path, "a") as stream:
         stream.write(("\n" if incomplete else "") + json.dumps(full) + "\n")
@@ -37,35 +39,39 @@ def argv() -> str:
 
 
 def latest(
-    run: Path, command: str, step: str, average: str | None, rank: Callable[[dict[str, Any]], int] = lambda record: 0
+    results: Results,
+    command: str,
+    step: str,
+    average: str | None,
+    rank: Callable[[dict[str, Any]], int] = lambda record: 0,
 ) -> dict[str, Any] | None:
     """Return the newest complete record of a command on a step, or on any step where that one has none; else None.
 
     average: the generator's average that the record is about, None in a stage without averages; rank: the newest is
     chosen among the records of the highest rank.
     """
-    records = [record for record in every(run, command) if record.get("ema") == average]
+    records = [record for record in every(results, command) if record.get("ema") == average]
     same_step = [record for record in records if record["step"] == step]
     return max(reversed(same_step or records), key=rank, default=None)
 
 
-def every(run: Path, command: str) -> list[dict[str, Any]]:
+def every(results: Results, command: str) -> list[dict[str, Any]]:
     """Return all complete records of a command, the oldest first."""
-    return read_lines(run / FOLDER / f"{command}.jsonl")
+    return [record for folder in results.folders for record in read_lines(folder / f"{command}.jsonl")]
 
 
-def figures_folder(run: Path, named: Path | None = None, suffix: str = "") -> Path:
-    """Return the folder of figures.
+def figures_folder(results: Results, named: Path | None = None, suffix: str = "") -> Path:
+    """Return the folder of new figures.
 
     named: the step that the user named. Figures of an older step have a folder of their own: the page does not show
     them. suffix: tells figures of another average than the config's first apart.
     """
-    folder = run / FOLDER / f"figures{suffix}"
-    return folder if named is None or named == published.newest(run) else folder / named.name
+    folder = results.folder / f"figures{suffix}"
+    return folder if named is None or named == published.newest(results.run) else folder / named.name
 
 
 def once(
-    run: Path,
+    results: Results,
     command: str,
     description: dict[str, Any],
     fits: Callable[[dict[str, Any]], bool],
@@ -75,8 +81,8 @@ def once(
 
     description: what the record says of the run, see `Run.describe`; make: measures the rest.
     """
-    for record in reversed(every(run, command)):
+    for record in reversed(every(results, command)):
         same = all(record.get(name) == description.get(name) for name in ("weights_sha256", "ema", "data", "variant"))
         if same and fits(record):
             return record
-    return append(run, command, description | make())
+    return append(results, command, description | make())

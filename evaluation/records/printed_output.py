@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from evaluation.inputs.results import Results
 
 from . import measurements
 
@@ -16,16 +17,16 @@ WIDTH = 130
 
 
 def print_and_record(
-    run: Path,
+    results: Results,
     command: str,
     record: dict[str, Any],
     title: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """Print a table, append the record to RUN/evaluation, print it as one line of JSON. Returns it as appended."""
+    """Print a table, append the record to the results, print it as one line of JSON. Returns it as appended."""
     show(title, columns, rows)
-    kept = measurements.append(run, command, record)
+    kept = measurements.append(results, command, record)
     print(json.dumps(kept))
     return kept
 

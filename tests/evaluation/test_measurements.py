@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from evaluation.inputs.results import Results
 from evaluation.records import measurements
 
 RUN = {"weights_sha256": "w", "ema": "a", "data": "d", "variant": "plain"}
@@ -15,7 +16,7 @@ RUN = {"weights_sha256": "w", "ema": "a", "data": "d", "variant": "plain"}
 @pytest.mark.parametrize("other", [{}, {"weights_sha256": "v"}, {"ema": "b"}, {"data": "e"}, {"variant": "color"}])
 def test_a_record_is_taken_again_for_the_same_weights_and_data_alone(tmp_path: Path, other: dict[str, str]) -> None:
     def ask(description: dict[str, str], answer: int) -> dict[str, Any]:
-        return measurements.once(tmp_path, "fid", description, lambda record: True, lambda: {"number": answer})
+        return measurements.once(Results(tmp_path), "fid", description, lambda record: True, lambda: {"number": answer})
 
     assert ask(RUN, 1)["number"] == 1
     assert ask(RUN | other, 2)["number"] == (2 if other else 1)

@@ -184,7 +184,11 @@ def test_a_full_disk_during_a_save(sprites: Path, tmp_path: Path) -> None:
     before = hashes(run / "checkpoints")
     running = processes.start(full_disk, (["vae", VAE, *overrides(sprites, run, 10)],), tmp_path / "logs")
     refused(
-        running, run / "checkpoints", "no space left on the device", "step-000000000080 is kept", "make room and resume"
+        running,
+        run / "checkpoints",
+        "no space left on the device",
+        "step-000000000080 is kept",
+        "make room, and resume",
     )
     assert hashes(run / "checkpoints") == before
     finish(train("vae", sprites, run, 10))

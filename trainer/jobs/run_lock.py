@@ -1,8 +1,9 @@
 """RUN/lock: one job at a time trains in a run folder.
 
 The file names its holder, which touches it every few seconds. Another process takes it over where the holder is the
-same Slurm job before it was requeued, or a process on this host that exited; else after SILENCE seconds without a
-touch. The age of a file is measured by the file system's clock, so hosts need not agree on the time.
+same Slurm job before it was requeued, or a process on this host that exited, or where the lock came with a copy of the
+run; else after SILENCE seconds without a touch. The age of a file is measured by the file system's clock, so hosts need
+not agree on the time.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Lock:
             "pids": _namespace(),
             "pid": os.getpid(),
             "started": _start_of(os.getpid()),
+            "folder": str(run.absolute()),
         }
         self._ended = threading.Event()
 
@@ -50,7 +52,7 @@ class Lock:
             if holder is None:  # released meanwhile
                 continue
             age = self._age(self.path)
-            if not self._may_take(holder, age):
+            if not self._may_take(holder, age) and not self._is_copied(holder):
                 raise UserError(
                     f"{self.path.parent}: is in use by {_holder_name(holder)}, last heard of {age:.0f} s ago; let it "
                     f"end or stop it (what is silent for {SILENCE:.0f} s counts as dead), or choose another run=FOLDER"
@@ -125,6 +127,19 @@ class Lock:
             return True
         same_host = all(holder.get(name) == self.me[name] for name in ("host", "pids"))
         return same_host and _exited(holder["pid"], holder["started"])
+
+    def _is_copied(self, holder: Mapping[str, Any]) -> bool:
+        """True if the holder trains in another folder, which is still there: this one is a copy of it, lock and all.
+
+        Two paths of one folder are told by a file that is made here.
+        """
+        theirs = Path(holder.get("folder") or self.path.parent)
+        probe = self.path.with_name(f"lock.{self.token}.here")
+        try:
+            probe.touch()
+            return theirs.is_dir() and not (theirs / probe.name).exists()
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _age(self, path: Path) -> float:
         """Return the seconds since the last touch, by the file system's clock."""

@@ -10,6 +10,7 @@ import torch
 from benchmarks.fid import network
 from common.errors import UserError
 from evaluation.fid import extractors, inception
+from evaluation.inputs.results import Results
 from trainer.config.sections import InceptionConfig
 
 
@@ -17,13 +18,13 @@ def test_other_weights_than_before_are_refused(tmp_path: Path) -> None:
     config, cpu, run = InceptionConfig(), torch.device("cpu"), tmp_path / "run"
     run.mkdir()
     first = network(tmp_path)
-    extractors.record(run, extractors.load("clean", config, first, run, cpu))
+    extractors.record(Results(run), extractors.load("clean", config, first, Results(run), cpu))
     (tmp_path / "b").mkdir()
     torch.manual_seed(1)
     second = tmp_path / "b" / "other.pt"
     second.write_bytes(first.read_bytes() + b"\0")
     with pytest.raises(UserError, match="first numbers of clean are of"):
-        extractors.load("clean", config, second, run, cpu)
+        extractors.load("clean", config, second, Results(run), cpu)
     wanted = InceptionConfig(clean_sha256="0" * 64)
     with pytest.raises(UserError, match=r"inception.clean_sha256 is 0000"):
         extractors.load("clean", wanted, first, None, cpu)
