@@ -17,6 +17,10 @@ load_site() {
   # shellcheck disable=SC1090
   . "$SITE_ENV"
   set +a
+  local name
+  for name in DATA VAE RUN STAGE_TO; do # bash leaves a quoted ~ as it is
+    case ${!name:-} in "~" | "~/"*) printf -v "$name" %s "$HOME${!name#\~}" ;; esac
+  done
   DEVICE=${DEVICE:-gpu}
   [ -f "configs/accelerate/$DEVICE.yaml" ] || fail "DEVICE: $DEVICE, in $SITE_ENV; set it to gpu or cpu"
   export SITE_ENV DEVICE

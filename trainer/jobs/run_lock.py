@@ -129,15 +129,15 @@ class Lock:
         return same_host and _exited(holder["pid"], holder["started"])
 
     def _is_copied(self, holder: Mapping[str, Any]) -> bool:
-        """True if the holder trains in another folder, which is still there: this one is a copy of it, lock and all.
+        """True if the holder has its lock in another folder, of which this one is a copy.
 
-        Two paths of one folder are told by a file that is made here.
+        The other folder may be this one by another path: then a file that is made here is there too.
         """
         theirs = Path(holder.get("folder") or self.path.parent)
         probe = self.path.with_name(f"lock.{self.token}.here")
         try:
             probe.touch()
-            return theirs.is_dir() and not (theirs / probe.name).exists()
+            return read_token(theirs / "lock") == holder["token"] and not (theirs / probe.name).exists()
         finally:
             probe.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -209,3 +210,31 @@ def test_a_second_job_is_refused_and_spoils_nothing(sprites: Path, tmp_path: Pat
     finish(train("vae", sprites, run, 10))  # a SIGKILL left the lock; its process is gone
     assert not (run / "lock").exists()
     assert int(newest(run)["images_seen"]) >= 160
+
+
+def test_the_lock_of_a_living_run_does_not_lock_a_copy_of_it(tmp_path: Path) -> None:
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    held_by(run, folder=str(run))
+    shutil.copytree(run, copy)
+    link = tmp_path / "same"
+    link.symlink_to(run)
+    for path in (run, link):  # the same folder by another path is locked
+        with pytest.raises(UserError, match="is in use by"):
+            Lock(path).acquire()
+    mine = Lock(copy)
+    mine.acquire()
+    assert json.loads((copy / "lock").read_text())["token"] == mine.token
+    assert json.loads((run / "lock").read_text())["token"] == "other"
+    mine.release()
+
+
+@pytest.mark.parametrize("folder", ["gone", "unrelated"])
+def test_a_lock_of_a_folder_that_is_not_known_to_be_another_keeps_others_out(folder: str, tmp_path: Path) -> None:
+    """A run that was moved while it trained, or one that another machine sees by another path."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "unrelated").mkdir()
+    held_by(run, folder=str(tmp_path / folder))
+    with pytest.raises(UserError, match="is in use by"):
+        Lock(run).acquire()
