@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import runpy
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from common import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,3 +59,17 @@ def keys(values: dict[Any, Any], prefix: str = "") -> list[str]:
         nested = isinstance(value, dict) and value and not all(isinstance(key, int) for key in value)
         found += keys(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
     return found
+
+
+def test_every_path_of_a_command_line_is_read_with_home_and_variables_expanded(generator: dict[str, Any]) -> None:
+    """So that no command is left out: every argument and option that is a path has the reader of common/cli.py."""
+    wrong, count = [], 0
+    for program, app in generator["PROGRAMS"].items():
+        for name, _, command in generator["commands"](app, program):
+            for declared, hint in generator["declarations"](command):
+                kind, info = typing.get_args(hint)
+                if Path in (kind, *typing.get_args(kind)):
+                    count += 1
+                    wrong += [] if info.parser in (cli.path, cli.shipped_path) else [f"{name}: {declared.name}"]
+    assert wrong == []
+    assert count > 50
