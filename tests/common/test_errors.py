@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import pickle
 
+import pytest
+
+from common.cli import EXIT_FAULT, EXIT_USER, explain
 from common.errors import UserError, disk_error, first_line, joined, listed
 
 
@@ -31,3 +34,35 @@ def test_an_error_of_several_lines_is_one_line_in_another_list() -> None:
 def test_a_full_disk_is_the_users_to_mend_and_a_missing_file_is_not_a_full_disk() -> None:
     assert "runs/x: no space left" in str(disk_error(OSError(errno.ENOSPC, "full", "runs/x")))
     assert disk_error(OSError(errno.ENOENT, "gone", "runs/x")) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "remedy"),
+    [
+        (errno.ENOSPC, "no space left", "make room"),
+        (errno.EDQUOT, "quota is used up", "make room"),
+        (errno.EFBIG, "larger than may be written", "ulimit -f"),
+        (errno.EROFS, "read-only", "mount it for writing, or name another folder"),
+        (errno.EIO, "cannot be read or written", "see that the disk"),
+        (errno.ESTALE, "network file system", "see that the disk and its connection work"),
+    ],
+)
+def test_each_trouble_of_a_disk_has_its_own_remedy(number: int, reason: str, remedy: str) -> None:
+    code, message = explain(OSError(number, "any", "runs/x"))
+    assert code == EXIT_USER
+    for words in ("runs/x: ", reason, remedy):
+        assert words in str(message)
+    assert ("make room" in str(message)) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def test_a_terminal_that_is_gone_is_no_broken_disk() -> None:
+    assert disk_error(OSError(errno.EIO, "any")) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP])
+def test_a_path_that_cannot_be_used_is_named(number: int) -> None:
+    assert explain(OSError(number, "because", "runs/x")) == (
+        EXIT_USER,
+        "runs/x: because; check the path and its permissions",
+    )
+    assert explain(OSError(errno.ENOTCONN, "because", "runs/x")) == (EXIT_FAULT, None)
