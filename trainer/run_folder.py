@@ -31,9 +31,10 @@ def run_folder(path: Path, overrides: Sequence[str]) -> Path:
         named = None  # what is wrong with the file is said when all of it is read
     folder = path.resolve().parent if path.is_symlink() else path.parent
     recorded = _typed(named) if isinstance(named, str) else None
-    if recorded is not None and is_run(recorded) and (is_run(folder) or _is_export(folder)):
+    lies_in_run = path.is_file() and is_run(folder)
+    if recorded is not None and is_run(recorded) and (lies_in_run or _is_export(folder)):
         _refuse_another(path, folder, recorded)
-    if is_run(folder):
+    if lies_in_run:
         return folder
     return recorded or Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
 

@@ -210,7 +210,12 @@ def _read_config(path: Path) -> VaeConfig | GanConfig:
             f"{path}: an export of version 0.1 or 0.2.0, which has no config.yaml; export the run again, or measure it "
             "with `python -m evaluation fid`"
         )
-    raise UserError(f"{path}: no run here (no config.yaml); name a folder that `python -m trainer` made")
+    run = next((folder for folder in path.parents[:2] if (folder / "config.yaml").is_file()), None)
+    if run is not None:
+        step = f", with --step {path.name}" if path.parent == published.folder(run) else ""
+        raise UserError(f"{path}: is a part of a run; name the whole, {run}{step}")
+    what = "no run here (no config.yaml)" if path.exists() else "no such folder"
+    raise UserError(f"{path}: {what}; name a folder that `python -m trainer` made")
 
 
 def refuse_choice(path: Path, step: str | None, average: str | None) -> None:

@@ -40,6 +40,7 @@ def test_any_config_in_a_run_folder_means_that_folder(tmp_path: Path) -> None:
     assert run_folder(tmp_path / "link.yaml", ()) == run
     (tmp_path / "same").symlink_to(run)
     assert run_folder(tmp_path / "same" / "config.yaml", ()) == tmp_path / "same"
+    assert run_folder(run / "cnofig.yaml", ()) == Path("runs/run-cnofig")  # not there: the run is left alone
 
 
 @pytest.mark.parametrize("marker", ["exit.json", "export.json"])

@@ -104,6 +104,13 @@ def test_a_vae_that_is_not_there_is_not_told_to_train_further(sprites: Path, vae
         assert words in str(error.value)
 
 
+def test_a_checkpoint_in_place_of_its_run_is_told_which_run(gan: Path, tmp_path: Path) -> None:
+    (step,) = (gan / "checkpoints").glob("step-*")
+    refused(evaluate(tmp_path, "figures", step, code=2), f"name the whole, {gan}, with --step {step.name}")
+    refused(evaluate(tmp_path, "fid", gan / "config.yaml", code=2), f"is a part of a run; name the whole, {gan}")
+    refused(evaluate(tmp_path, "fid", tmp_path / "nope", code=2), f"{tmp_path}/nope: no such folder")
+
+
 def test_a_run_folder_that_is_a_file_or_has_no_possible_name(sprites: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name, words in (("file", "File exists"), ("a" * 300, "File name too long"), ("file/run", "Not a directory")):

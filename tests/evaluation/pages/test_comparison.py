@@ -280,7 +280,7 @@ def test_everything_that_cannot_be_compared_is_refused_at_once(systems: dict[str
         "these runs cannot be compared: 4 problems",
         f"{runs['color']}: is of another data set or data.variant than {runs['gan']}; leave one out",
         f"{empty}: no run here (no config.yaml); name a folder that `python -m trainer` made",
-        f"{tmp_path / 'nowhere'}: no run here",
+        f"{tmp_path / 'nowhere'}: no such folder",
         "a run is named twice; name each once",
     )
     assert not out.exists()
