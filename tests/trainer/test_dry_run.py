@@ -64,7 +64,7 @@ def test_everything_that_is_wrong_is_one_error(sprites: Path, tmp_path: Path) ->
     settings = overrides(missing, tmp_path / "run", 3, vae=missing, micro_batch=3, strategy="fsdp2")
     done = finish(dry_run(tmp_path / "logs", "gan", GAN, settings), 2)
     assert "error: the run cannot start: 4 problems" in done.err
-    for problem in ("strategy: fsdp2", "micro_batch: 3", f"{missing}: no such folder", f"{missing}: holds no usable"):
+    for problem in ("strategy: fsdp2", "micro_batch: 3", f"{missing}: no such folder", f"vae: {missing}: no such file"):
         assert f"  - {problem}" in done.err
     assert "can start" not in done.out
     assert not (tmp_path / "run").exists()

@@ -268,8 +268,8 @@ def test_a_truncated_file_is_refused(left: int, exported: Path, sprites: Path, t
 def test_files_that_are_no_exported_encoder_are_refused(sprites: Path, tmp_path: Path) -> None:
     missing, pickled = tmp_path / "missing.pt2", tmp_path / "pickled.pt2"
     torch.save(own().state_dict(), pickled)
-    for path in (missing, pickled):
-        refused(train("gan", sprites, tmp_path / "run", 2, vae=path), f"vae: {path}: not an exported encoder")
+    for path, words in ((missing, "no such file"), (pickled, "not an exported encoder")):
+        refused(train("gan", sprites, tmp_path / "run", 2, vae=path), f"vae: {path}: {words}")
 
 
 class Marker:
