@@ -138,6 +138,8 @@ class Lock:
         try:
             probe.touch()
             return read_token(theirs / "lock") == holder["token"] and not (theirs / probe.name).exists()
+        except OSError:  # what cannot be looked at is not known to be another folder
+            return False
         finally:
             probe.unlink(missing_ok=True)
 

@@ -229,12 +229,13 @@ def test_the_lock_of_a_living_run_does_not_lock_a_copy_of_it(tmp_path: Path) -> 
     mine.release()
 
 
-@pytest.mark.parametrize("folder", ["gone", "unrelated"])
+@pytest.mark.parametrize("folder", ["gone", "unrelated", "a_file"])
 def test_a_lock_of_a_folder_that_is_not_known_to_be_another_keeps_others_out(folder: str, tmp_path: Path) -> None:
     """A run that was moved while it trained, or one that another machine sees by another path."""
     run = tmp_path / "run"
     run.mkdir()
     (tmp_path / "unrelated").mkdir()
+    (tmp_path / "a_file").write_text("")
     held_by(run, folder=str(tmp_path / folder))
     with pytest.raises(UserError, match="is in use by"):
         Lock(run).acquire()
