@@ -82,4 +82,4 @@ def disk_error(error: BaseException) -> UserError | None:
         return None
     reason, remedy = DISK_ERRORS[error.errno]
     where = error.filename or "the output folder"
-    return UserError(f"{where}: {reason}; {remedy}, and run the command again")
+    return UserError(f"{where}: {reason}; {remedy}, and run the same command again")

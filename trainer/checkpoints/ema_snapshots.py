@@ -123,7 +123,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: SnapshotMetadata)
         if problem is None:
             raise
         raise UserError(
-            f"{path}: {problem.reason}: it was not written; {problem.remedy}, and run the command again"
+            f"{path}: {problem.reason}: it was not written; {problem.remedy}, and run the same command again"
         ) from None
     return content
 
