@@ -54,6 +54,11 @@ def shipped_path(text: str | Path) -> Path:
     return shipped.found(path(text))
 
 
+def shipped_config(text: str | Path) -> Path:
+    """Read the path of a config, or the name of one that came with the program; see `shipped.config`."""
+    return shipped.config(path(text))
+
+
 def name_or_path(text: str) -> str:
     """Read the name of something, or the path of a file that takes its place."""
     return str(path(text))

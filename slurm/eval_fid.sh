@@ -13,6 +13,7 @@
 #SBATCH --signal=B:USR1@60
 #SBATCH --requeue
 #SBATCH --open-mode=append
+[ -f slurm/lib.sh ] || { echo "error: slurm/lib.sh is not in $PWD; go to the folder that holds slurm/" >&2; exit 2; }
 . slurm/lib.sh
 load_site
 run=${1:-${RUN:-}}

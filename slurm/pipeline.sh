@@ -2,6 +2,7 @@
 # Stage 1, stage 2 and its evaluation, each after the one before has succeeded:
 #   slurm/pipeline.sh [VAE_CONFIG GAN_CONFIG [key.path=value ...]]
 # Not submitted itself: it submits the three jobs and prints their numbers. Overrides are those of stage 2.
+[ -f slurm/lib.sh ] || { echo "error: slurm/lib.sh is not in $PWD; go to the folder that holds slurm/" >&2; exit 2; }
 . slurm/lib.sh
 load_site
 need DATA VAE RUN

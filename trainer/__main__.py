@@ -20,7 +20,12 @@ app = typer.Typer(
     help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint resumes. List, export, plan runs.",
 )
 app.add_typer(experiments_app, name="experiments")
-Config = Annotated[Path, typer.Argument(help="a YAML file of settings, as in configs/", parser=cli.shipped_path)]
+Config = Annotated[
+    Path,
+    typer.Argument(
+        help="a YAML file of settings, or a shipped config's name: dsprites/idgan", parser=cli.shipped_config
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="other values of settings: key.path=value, as in batch_size=32")
 ]
@@ -113,6 +118,18 @@ def plan(
     from .plan_table import print_plan
 
     print_plan(config, overrides or [], nodes, gpus_per_node, images_per_second, rates)
+
+
+@app.command("shipped")
+def shipped_command(
+    name: Annotated[
+        str | None, typer.Argument(help="a file or folder of it [default: list all]", metavar="NAME")
+    ] = None,
+) -> None:
+    """List configs, models and job scripts that come with the program, or print where one of them is."""
+    from .shipped_files import print_shipped
+
+    print_shipped(name)
 
 
 @app.command("demo")

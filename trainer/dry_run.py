@@ -18,6 +18,7 @@ from .checkpoints import go_back, published
 from .jobs import startup_agreement
 from .preflight import Problems, gan_inputs, vae_data
 from .resume import ResumePoint, as_started, refuse_changes
+from .run import data_file
 from .run_folder import run_folder
 from .steps import schedule
 
@@ -39,7 +40,7 @@ def dry_run(
     config = as_started(load_config(kind, path, overrides), run)
     world = connect(config.device, config.processes, config.timeout_minutes)
     step = published.newest(run) if from_step is None else go_back.find(run, from_step)
-    start = ResumePoint(run, world.broadcast(published.clock_of(step) if step else 0))
+    start = ResumePoint(run, world.broadcast(published.clock_of(step) if step else 0), data_file(path, overrides))
     if world.is_main:
         _print_plan(config, run, start)
     identity = world.on_all(lambda: _check(config, run, world, start, step, accept_changes, pinned))
@@ -100,4 +101,4 @@ def _input_identity(config: VaeConfig | GanConfig, world: World, start: ResumePo
     """Check the inputs of a stage, and return what a resume must find unchanged of them."""
     if isinstance(config, GanConfig):
         return gan_inputs(config, world, start).identity
-    return vae_data(config, world).identity
+    return vae_data(config, world, start).identity

@@ -55,7 +55,7 @@ def build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint)
         warn_if_emulated(config, world.device)
     if isinstance(config, GanConfig):
         return gan_stage(config, world, start)
-    return VaeStage(config, world, vae_data(config, world))
+    return VaeStage(config, world, vae_data(config, world, start))
 
 
 def gan_stage(config: GanConfig, world: World, start: ResumePoint = FROM_SCRATCH) -> GanStage:
@@ -63,11 +63,11 @@ def gan_stage(config: GanConfig, world: World, start: ResumePoint = FROM_SCRATCH
     return GanStage(config, world, gan_inputs(config, world, start))
 
 
-def vae_data(config: VaeConfig, world: World) -> Data:
+def vae_data(config: VaeConfig, world: World, start: ResumePoint) -> Data:
     """Open the data of stage 1. Raises one UserError with everything that is wrong."""
     phases = vae_phases(config)
     problems = Problems(split_problems(config, phases, world))
-    data = problems.collect(lambda: open_data(config.data, config.seed))
+    data = problems.collect(lambda: open_data(config.data, config.seed, file=start.data_file))
     if data:
         problems.messages += _shared_memory_problems(config, phases, data, world)
     problems.raise_any()
@@ -84,7 +84,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     problems = Problems([*split_problems(config, phases, world), *_program_problems(config, world)])
     resolutions = [phase.resolution for phase in phases]
     needs_encoder = config.code_source == "posterior"
-    data = problems.collect(lambda: open_data(config.data, config.seed, resolutions, needs_encoder))
+    data = problems.collect(lambda: open_data(config.data, config.seed, resolutions, needs_encoder, start.data_file))
     vae = config.vae
     encoder = None if vae is None else problems.collect(lambda: _load_encoder(vae, start))
     if encoder:

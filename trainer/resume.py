@@ -17,10 +17,14 @@ C = TypeVar("C", bound=RunConfig)
 
 
 class ResumePoint(NamedTuple):
-    """Where a run starts: its folder, or None where it has none, and the clock of its newest checkpoint."""
+    """Where a run starts: its folder, or None where it has none, and the clock of its newest checkpoint.
+
+    data_file: the config that names its data, for messages; None where the command line does.
+    """
 
     run: Path | None = None
     images_seen: int = 0
+    data_file: Path | None = None
 
 
 FROM_SCRATCH = ResumePoint()

@@ -53,7 +53,7 @@ def train(
         record.write()
         if from_step is not None:
             world.on_main(lambda: go_back.go_back(run, from_step))
-        loop = _prepare(config, run, world, lock, accept_changes, pinned)
+        loop = _prepare(config, data_file(path, overrides), run, world, lock, accept_changes, pinned)
         world.on_main(lambda: _save_inputs(run, config, loop.stage))
         signal = loop.train(stop)
         disconnect()
@@ -64,10 +64,15 @@ def train(
         raise SystemExit(record.code)
 
 
-def resume_point(run: Path, world: World) -> ResumePoint:
-    """Return the clock of the newest complete checkpoint, as the main process sees it."""
+def data_file(path: Path, overrides: Sequence[str]) -> Path | None:
+    """Return the config at `path` if it names data and painting; None where an override does."""
+    return None if any(text.startswith(("data.path=", "data.painting=")) for text in overrides) else path
+
+
+def resume_point(run: Path, world: World, named: Path | None) -> ResumePoint:
+    """Return the clock of the newest complete checkpoint, as the main process sees it. named: see `data_file`."""
     newest = published.newest(run) if world.is_main else None
-    return ResumePoint(run, world.broadcast(published.clock_of(newest) if newest else 0))
+    return ResumePoint(run, world.broadcast(published.clock_of(newest) if newest else 0), named)
 
 
 def _take_folder(run: Path, lock: Lock, world: World) -> None:
@@ -78,14 +83,20 @@ def _take_folder(run: Path, lock: Lock, world: World) -> None:
 
 
 def _prepare(
-    config: VaeConfig | GanConfig, run: Path, world: World, lock: Lock, accept_changes: bool, pinned: bool
+    config: VaeConfig | GanConfig,
+    named: Path | None,
+    run: Path,
+    world: World,
+    lock: Lock,
+    accept_changes: bool,
+    pinned: bool,
 ) -> Loop:
-    """Build stage and loop at the newest checkpoint that can be used.
+    """Build stage and loop at the newest checkpoint that can be used. named: see `data_file`.
 
     A stage is checked for the phases ahead of its start. Where the newest checkpoint turns out to be unreadable, and
     the one before it stands in an earlier phase, stage and loop are built again from there.
     """
-    start = resume_point(run, world)
+    start = resume_point(run, world, named)
     while True:
         stage = _build_stage(config, world, start)
         if pinned:
@@ -93,7 +104,7 @@ def _prepare(
         try:
             return _build_loop(stage, config, run, world, lock, accept_changes)
         except EarlierPhase as earlier:  # raised on all processes
-            start = ResumePoint(run, earlier.images_seen)
+            start = start._replace(images_seen=earlier.images_seen)
 
 
 def _build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:

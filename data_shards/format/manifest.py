@@ -229,8 +229,8 @@ def _missing(folder: Path) -> str:
     """The message for a folder without a manifest."""
     if not folder.is_dir():
         return (
-            f"{folder}: no such folder; make it with `python -m data_shards make dsprites --out {folder}` "
-            f"(or `make folder SRC --out {folder}`)"
+            f"{folder}: no such folder{nowhere(folder)}; make it with `python -m data_shards make folder SRC --out "
+            f"{folder}` (or `make dsprites --out {folder}`; `python -m data_shards make --help` lists all kinds)"
         )
     if (folder / UNFINISHED).is_dir():
         return f"{folder / FILE}: missing, the set is unfinished; run the `make` command that began it again"
@@ -238,3 +238,8 @@ def _missing(folder: Path) -> str:
         f"{folder / FILE}: missing; for a folder of tars run `python -m data_shards index {folder}`, "
         f"else make a set with `python -m data_shards make`"
     )
+
+
+def nowhere(path: Path) -> str:
+    """Return what to say after "no such folder": the working directory, where the path is relative to it."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"

@@ -185,10 +185,11 @@ def open_run(path: Path, step: str | None = None, average: str | None = None, da
         config = config.model_copy(update={"data": moved})
     if is_export and not config.data.path.is_dir():
         raise UserError(
-            f"{path}: {config.data.path}: the set that it was trained on is not here; name its folder with --data, or "
-            "make it again"
+            f"{path}: {config.data.path}: the set that it was trained on is not here (data.path in "
+            f"{path / 'config.yaml'}); name its folder with --data, or make it again"
         )
-    data = open_data(config.data, config.seed)
+    file = path / "config.yaml" if data_path is None else None
+    data = open_data(config.data, config.seed, file=file)
     if is_export:
         run = _export(path, config, data)
     elif isinstance(config, VaeConfig):

@@ -72,7 +72,7 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{key}: is missing; set it in the file or as {key}=..."
     if error["type"] == "union_tag_not_found":
-        return f"{key}: found {value}, which does not say its name; set {key}.name too (see configs/)"
+        return f"{key}: found {value}, which does not say its name; set {key}.name too"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: found {value}: {message[0].lower()}{message[1:]}" if error["loc"] else message
 

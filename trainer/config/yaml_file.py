@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from common import shipped
 from common.errors import UserError
 
 from .typed_text import Kinds, as_typed
@@ -74,13 +75,15 @@ def read_yaml(path: Path, kind: Any = None) -> dict[str, Any]:
     try:
         values = parse(path.read_bytes(), () if kind is None else (kind,))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config; configs/ holds those that are shipped") from None
+        raise UserError(f"{path}: no such config; {shipped.suggestion(str(path))}") from None
     except IsADirectoryError:
         config = path / "config.yaml"
-        remedy = f"name its config, {config}" if config.is_file() else "name a YAML file, as in configs/"
+        remedy = f"name its config, {config}" if config.is_file() else "name a YAML file"
         raise UserError(f"{path}: is a folder; {remedy}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}; correct that line") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping of settings, found {type(values).__name__}; see configs/")
+        raise UserError(
+            f"{path}: expected a mapping of settings, found {type(values).__name__}; `{shipped.LISTING}` lists examples"
+        )
     return values

@@ -46,7 +46,7 @@ def _only(training: Training, px: int) -> list[str]:
 
 
 def _config(training: Training) -> VaeConfig | GanConfig:
-    path = shipped.found(Path(training.settings[0]))
+    path = shipped.config(Path(training.settings[0]))
     return load_config(VaeConfig, path) if training.stage == "vae" else load_config(GanConfig, path)
 
 

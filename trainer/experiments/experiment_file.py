@@ -83,7 +83,7 @@ def _contradictions(experiment: Experiment) -> list[str]:
         before.add(name)
         if cell.set not in experiment.sets:
             problems.append(f"cells.{name}.set: {cell.set} is no set; choose from {', '.join(experiment.sets)}")
-        if not shipped.found(cell.config).is_file():
+        if not shipped.config(cell.config).is_file():
             problems.append(f"cells.{name}.config: {cell.config}: no such file")
     return problems
 

@@ -85,7 +85,7 @@ def _job(experiment: Experiment, name: str, seed: int, budget: Budget, folder: P
         seed=seed,
         run=run,
         hours=cell.hours * budget.hours_factor,
-        config_sha256=hashlib.sha256(shipped.found(cell.config).read_bytes()).hexdigest(),
+        config_sha256=hashlib.sha256(shipped.config(cell.config).read_bytes()).hexdigest(),
         data=data,
         training=["trainer", cell.stage, str(cell.config), *settings],
         measurements=[_measurement(line, run, budget) for line in cell.measure],

@@ -67,7 +67,7 @@ def export_run(run: Path, out: Path, step: str | None = None, average: str | Non
     if out.exists():
         raise UserError(f"{out}: is there already; name a folder that is not, or remove it")
     has_bank = isinstance(config, VaeConfig) or config.code_source == "posterior"
-    data = open_data(config.data, config.seed) if has_bank else None
+    data = open_data(config.data, config.seed, file=run / "config.yaml") if has_bank else None
     channels = data.channels if data else _trained_channels(run)
     if isinstance(config, VaeConfig):
         parts = _vae_parts(run, config, channels, step, average)

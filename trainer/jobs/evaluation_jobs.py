@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from common import shipped
 from common.atomic_writes import publish
 from trainer.checkpoints import evaluation_holds, published
 from trainer.config.sections import EvaluationConfig
@@ -35,11 +36,18 @@ def without_launcher(env: Mapping[str, str]) -> dict[str, str]:
 def command_problem(config: EvaluationConfig) -> str | None:
     """Say why evaluation.command cannot be called; None where its program is there."""
     command = shlex.split(config.command)
-    if command and shutil.which(command[0]) is not None:
+    if not command or shutil.which(command[0]) is None:
+        return (
+            f"evaluation.command: {config.command!r}: no such program on this machine; name another, or set "
+            "evaluation.submit=false"
+        )
+    missing = [word for word in command if word.startswith("slurm/") and not Path(word).is_file()]
+    if not missing:
         return None
+    copied = " ".join(f'"$({shipped.LISTING} {folder})"' for folder in ("slurm", "configs"))
     return (
-        f"evaluation.command: {config.command!r}: no such program on this machine; name another, or set "
-        "evaluation.submit=false"
+        f"evaluation.command: {config.command!r}: {missing[0]} is not in {Path.cwd()}; start the run where it is, copy "
+        f"the job scripts here with `cp -r {copied} .`, or set evaluation.submit=false"
     )
 
 

@@ -91,17 +91,22 @@ class Data:
 
 
 def open_data(
-    config: DataConfig, seed: int, resolutions: Sequence[int] = (CODE_RESOLUTION,), wants_encoder_images: bool = True
+    config: DataConfig,
+    seed: int,
+    resolutions: Sequence[int] = (CODE_RESOLUTION,),
+    wants_encoder_images: bool = True,
+    file: Path | None = None,
 ) -> Data:
     """Open the shards at the resolutions of a schedule, and at 64 px. Raises UserError with key, value and remedy.
 
     Phases below 64 px read the 64 px level; of a set with enlarged images the lowest level that has their resolution.
-    wants_encoder_images: batches carry 64 px images beside others.
+    wants_encoder_images: batches carry 64 px images beside others. file: the config of a run or an export, which
+    messages name.
     """
-    folder = config.local or config.path
+    folder = _folder(config, file)
     manifest = manifests.load(folder)
     _check_variant(config, folder, manifest.data_set)
-    painting = load_painting(config.painting) if config.variant == "scream" else None
+    painting = _painting(config, file) if config.variant == "scream" else None
     wanted = {CODE_RESOLUTION, *(_level_for(r, manifest) for r in resolutions)}
     missing = sorted(wanted - set(manifest.resolutions))
     if missing:
@@ -121,6 +126,28 @@ def _level_for(resolution: int, manifest: Manifest) -> int:
     """
     stored = [r for r in manifest.resolutions if resolution <= r < CODE_RESOLUTION] if manifest.enlarged else []
     return min(stored, default=max(resolution, CODE_RESOLUTION))
+
+
+def _folder(config: DataConfig, file: Path | None) -> Path:
+    """Return the folder that the shards are read from. Raises a UserError where it is not there."""
+    if config.local is not None:
+        folder, key = config.local, "data.local"
+    else:
+        folder, key = config.path, f"data.path in {file}" if file else "data.path"
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder{manifests.nowhere(folder)} ({key}); correct the path, go to where it is right, "
+            "or make the set with `python -m data_shards make`"
+        )
+    return folder
+
+
+def _painting(config: DataConfig, file: Path | None) -> Painting:
+    """Open the painting. Raises a UserError where it is none, with the file that names it."""
+    try:
+        return load_painting(config.painting)
+    except UserError as error:
+        raise UserError(f"{error}{f' (in {file})' if file else ''}") from None
 
 
 def _check_variant(config: DataConfig, folder: Path, data_set: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from common import shipped
 from common.errors import UserError
 from data_shards.format.label_columns import Value
 from data_shards.format.litter import litter_on_path
@@ -186,10 +187,7 @@ def _opened(path: Path) -> Iterator[Any]:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise UserError(
-            f"{path}: reading parquet needs pyarrow; in the project's folder: "
-            "pip install -c constraints.txt -e '.[parquet]'"
-        ) from None
+        raise UserError(f"{path}: reading parquet needs pyarrow; {shipped.installing('parquet')}") from None
     try:
         with ParquetFile(path) as file:
             yield file

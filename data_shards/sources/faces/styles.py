@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata, resources
 from typing import Any
 
+from common import shipped
 from common.errors import UserError
 
 from .factors import ABSENT, ColourClass, Continuous, FaceFactor, Hue, Palette, Part
@@ -117,8 +118,7 @@ def _definitions() -> dict[str, str]:
             metadata.version(package)
         except metadata.PackageNotFoundError:
             raise UserError(
-                f"faces are drawn by the package {package}, which is not installed; in the project's folder: "
-                "pip install -c constraints.txt -e '.[faces]'"
+                f"faces are drawn by the package {package}, which is not installed; {shipped.installing('faces')}"
             ) from None
     files = [file for file in resources.files("dicebear_styles").iterdir() if file.name.endswith(".json")]
     texts = {file.name.removesuffix(".json"): file.read_text(encoding="utf-8") for file in files}

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from common import shipped
 from common.errors import UserError, first_line
 from trainer.config.sections import Strategy
 from trainer.distributed import deepspeed_settings
@@ -213,7 +214,7 @@ def import_deepspeed(strategy: Strategy, device: torch.device) -> Any:
     except ImportError as error:
         raise UserError(
             f"strategy: {strategy} needs DeepSpeed, which cannot be imported ({first_line(error)}); "
-            "set another strategy, or in the project's folder: pip install -c constraints.txt -e '.[deepspeed]'"
+            f"set another strategy, or {shipped.installing('deepspeed')}"
         ) from None
     return deepspeed
 
