@@ -24,7 +24,7 @@ from trainer.config.schema import GanConfig, VaeConfig
 from trainer.demo import demos
 from trainer.demo import run as demo_run
 
-from .support import processes, replicas
+from .support import processes, public_code, replicas
 from .support.launchers import launched
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +80,7 @@ def tiny_set(args: list[str]) -> list[str]:
 
 
 def tiny_training(args: list[str]) -> list[str]:
-    """A run of two iterations, a plan of a small network, or an export of the first step of a tiny run."""
+    """A run of two iterations, a plan or an import of a small network, or an export of a tiny run's first step."""
     if {"vae", "gan"} & set(args):
         stored = ["ema.snapshot_kimg=0.016"] if any(a.startswith("ema.snapshot_kimg=") for a in args) else []
         thin = (
@@ -90,6 +90,8 @@ def tiny_training(args: list[str]) -> list[str]:
         return [*without(args, "--from-step"), *TINY, *stored, *thin, *back]
     if "plan" in args:
         return [*args, "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
+    if "import" in args:
+        return [*args, "network.nf=1", "network.nf_max=8"] if "--vae" in args else args
     return at_first_step(args)
 
 
@@ -120,6 +122,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("workplace")
     for name in ("configs", "benchmarks", "Makefile", "tests", "pyproject.toml"):
         (place / name).symlink_to(ROOT / name)
+    public_code.resnet_model(place / "idgan_celeba/chkpts/model.pt", 256, 1, 8, 276)
+    public_code.stage_1(place / "dvae_celeba/chkpts/last", public_code.vae(20, 3, 0), 1_000_000)
     photos(place / "PHOTOS", size=(300, 280))
     photos(place / "CIFAR", size=(32, 32))
     replicas.celeba(place / "CELEBA", 2)

@@ -33,6 +33,7 @@ ROOMS = (
     "trainer.reporting",
     "trainer.jobs",
     "trainer.export",
+    "trainer.public_code",
     "trainer.experiments",
     "trainer.demo",
     "trainer",

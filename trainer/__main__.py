@@ -100,6 +100,34 @@ def export(
     print(f"wrote {out}: {written.resolution} px, {written.origin['step']}; open it with trainer.load({str(out)!r})")
 
 
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(help="model.pt, or chkpts/last of stage 1", metavar="FILE", parser=cli.path)],
+    config: Annotated[
+        Path, typer.Option("--as", help="the config that it was trained with: celeba/256", parser=cli.shipped_config)
+    ],
+    overrides: Overrides = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="of a model.pt: chkpts/last of its stage 1 [default: none]", parser=cli.path)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="the set that it was trained on, for codes of its images [default: none]", parser=cli.path),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="the new folder", show_default="exports/NAME, from the config's path", parser=cli.path),
+    ] = None,
+) -> None:
+    """Write weights of the authors' public code (github.com/1Konny/idgan) as an export."""
+    from .public_code.convert import Request, default_folder, import_weights
+
+    folder = out or default_folder(config)
+    written = import_weights(Request(file, config, overrides or [], vae, data, folder))
+    iterations = f"{written.origin['iteration']:,} iterations"
+    print(f"wrote {folder}: {written.resolution} px, {iterations}; open it with trainer.load({str(folder)!r})")
+
+
 @app.command()
 def plan(
     config: Config,

@@ -38,6 +38,8 @@ def code_source(run: Run, requested: RequestedCodes) -> Codes:
     Raises UserError where codes are requested of a GAN without a code.
     """
     trained: Codes = run.config.code_source if isinstance(run.config, GanConfig) else "posterior"
+    if trained == "posterior" and run.q is None:
+        trained = "prior"  # an export of weights that were imported without their encoder
     if trained == "none" and requested is not None:
         raise UserError(f"--codes: {requested}: {run.path} is a GAN without a code; leave --codes out")
     return requested or trained

@@ -118,9 +118,11 @@ class Run:
     def require_encoder(self) -> CodeEncoder:
         """Return q. Raises UserError where the system has no encoder."""
         if self.q is None:
+            imported = isinstance(self.config, GanConfig) and self.config.code_source == "posterior"
+            owner = "it was imported without its" if imported else f"a {self.config.system} has no"
+            remedy = "import it with --vae FILE" if imported else "name a run of another system"
             raise UserError(
-                f"{self.path}: a {self.config.system} has no encoder; name a run of another system, "
-                "or measure this one with fid, latents and figures"
+                f"{self.path}: {owner} encoder; {remedy}, or measure this one with fid, latents and figures"
             )
         return self.q
 
@@ -288,8 +290,12 @@ def _check_inputs(run: Run, may_be_another_set: bool) -> None:
     may_be_another_set: warn only where the images are others, drawn alike.
     """
     started_from = {"init_from"}  # networks that a run began with: no evaluation reads them
-    trained_on = {key: value for key, value in run.manifest["facts"].items() if key not in started_from}
-    differs = changes(trained_on, dict(run.inputs))
+    recorded = {key: value for key, value in run.manifest["facts"].items() if key not in started_from}
+    inputs = dict(run.inputs)
+    if "data" not in recorded:
+        log.warning("warning: %s was imported, and which images it was trained on is not recorded", run.path)
+        inputs = {name: value for name, value in inputs.items() if name in recorded}
+    differs = changes(recorded, inputs)
     drawn_by = run.manifest.get("drawn_by")
     drawn_alike = drawn_by is not None and drawn_by == run.data.main.manifest.drawn_by
     if may_be_another_set and drawn_alike and [change.key for change in differs] == ["data"]:

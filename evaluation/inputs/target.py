@@ -139,7 +139,7 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
         path,
         _described(path, model),
         {name: origin[name] for name in ("data_set", "variant", "painting_sha256") if name in origin}
-        | {"data": origin["inputs"]["data"]},
+        | {name: value for name, value in origin["inputs"].items() if name == "data"},
         _kinds(model),
         None,
         max(CODE_RESOLUTION, model.metadata.resolution),

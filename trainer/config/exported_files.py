@@ -40,5 +40,5 @@ def broken(path: Path, error: Exception) -> UserError:
     """Return the error for a file that cannot be read, with the way to get it again."""
     remedy = "export the run again with `python -m trainer export`"
     if path.is_relative_to(shipped.ROOT / "pretrained"):
-        remedy = f"restore it with `git checkout -- {path}`" if shipped.IS_SOURCE else "install the package again"
+        remedy = f"restore it with `git checkout -- {path}`, or install the package again"
     return UserError(f"{path}: is missing or damaged ({first_line(error)}); {remedy}")

@@ -95,11 +95,13 @@ def _refuse_elsewhere(path: Path) -> None:
 def _exported_file(folder: Path) -> Path:
     """Return the file of an export's encoder. Raises a UserError where it has none that sees codes in images."""
     try:
-        kind = json.loads((folder / METADATA).read_bytes())["encoder"]
+        metadata = json.loads((folder / METADATA).read_bytes())
+        kind, has_code = metadata["encoder"], metadata["c_dim"] > 0
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"vae: {folder / METADATA}: is damaged ({first_line(error)}); export the run again") from None
     if kind not in ("vae", "own"):
-        owner = "whose q was learnt with its generator" if kind == "joint" else "which has no code"
+        imported = "that was imported without its VAE" if has_code else "which has no code"
+        owner = "whose q was learnt with its generator" if kind == "joint" else imported
         raise UserError(
             f"vae: {folder}: is the export of a GAN {owner}; name an export or a run of `python -m trainer vae`"
         )

@@ -109,7 +109,7 @@ class Model:
         Raises a UserError where the model has no encoder.
         """
         if self.encoder is None:
-            raise UserError("this model has no encoder: its generator was trained without a code")
+            raise UserError("this model has no encoder: its generator has no code, or came without its VAE")
         return self.encoder(images * 2 - 1)
 
     @torch.no_grad()

@@ -111,7 +111,8 @@ def _use(metadata: Record) -> str:
     if metadata["encoder"] == "vae":
         lines.append("decoded = model.decode(mean)  # by the VAE, 64 px")
     if metadata["network"] and metadata["c_dim"]:
-        lines.append("again = model.generate(model.nuisance(16), mean)  # G(s, c)")
+        c = "model.codes(16)" if metadata["encoder"] == "none" else "mean"
+        lines.append(f"again = model.generate(model.nuisance(16), {c})  # G(s, c)")
     return "\n".join(lines)
 
 
@@ -119,15 +120,24 @@ def _facts(metadata: Record, parameters: dict[str, int]) -> Rows:
     origin = metadata["origin"]
     took, hardware = origin.get("hours"), origin.get("hardware", "hardware not recorded")
     images = f"{origin['images']:,} images, " if "images" in origin else ""
-    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())
+    identity = origin["inputs"].get("data")
+    data = f"{origin.get('data_set', 'see the config')}, {images}hash {str(identity)[:12]}"
     return [
-        ["data", f"{origin.get('data_set', 'see the config')}, {images}hash {str(origin['inputs']['data'])[:12]}"],
-        ["images seen", f"{origin['images_seen']:,} ({origin['iteration']:,} iterations), seed {origin['seed']}"],
+        ["data", data if identity else "not recorded"],
+        ["images seen", _images_seen(origin)],
         ["hours", "not recorded" if took is None else f"{took:.2f} ({hardware}, {origin['processes']} process(es))"],
         ["average", origin.get("ema", "none")],
         ["parameters", ", ".join(f"{network} {count:,}" for network, count in parameters.items())],
-        ["versions", versions],
+        ["versions", versions or "not recorded"],
     ]
+
+
+def _images_seen(origin: Record) -> str:
+    seen, iterations = origin["images_seen"], f"{origin['iteration']:,} iterations"
+    if "imported" in origin:
+        return f"{iterations}; {seen:,} at the config's batch_size; seed not recorded"
+    return f"{seen:,} ({iterations}), seed {origin['seed']}"
 
 
 def _commands(commands: list[str]) -> str:
@@ -205,6 +215,8 @@ def _disentanglement(record: Record) -> tuple[list[str], Rows]:
 
 
 def _licence(origin: Record) -> str:
+    if "imported" in origin:
+        return "## Licence\n\nThe weights were trained by other code: their licence is that of whoever trained them."
     notes = "".join(f"\n\n{note}" for note in origin.get("data_notes", []))
     named = " Whoever shows its images must name the artist." if notes else ""
     return f"## Licence\n\nThe weights are under the licence of this project (MIT).{named}{notes}"

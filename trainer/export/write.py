@@ -64,8 +64,7 @@ def export_run(run: Path, out: Path, step: str | None = None, average: str | Non
     such checkpoint or average, its data are missing or others, or OUT exists. OUT appears complete or not at all.
     """
     config = _read_config(run)
-    if out.exists():
-        raise UserError(f"{out}: is there already; name a folder that is not, or remove it")
+    refuse_existing(out)
     has_bank = isinstance(config, VaeConfig) or config.code_source == "posterior"
     data = open_data(config.data, config.seed, file=run / "config.yaml") if has_bank else None
     channels = data.channels if data else _trained_channels(run)
@@ -76,20 +75,44 @@ def export_run(run: Path, out: Path, step: str | None = None, average: str | Non
     if data:
         _refuse_other_data(run, parts.manifest, data)
     metadata = _metadata(run, config, parts, channels, data)
-    files = _files(parts, data)
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    card = _card(run, out, metadata, parts)
+    return publish_export(out, metadata, tensor_files(parts, data), config, card)
+
+
+def publish_export(
+    out: Path, metadata: ExportMetadata, tensors: dict[str, bytes], config: VaeConfig | GanConfig, card: bytes
+) -> ExportMetadata:
+    """Write an export, which appears under its name when it is complete; return its metadata, with the hashes.
+
+    tensors: the files that hold tensors, by name; card: the content of README.md.
+    """
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in tensors.items()}
     metadata = replace(metadata, origin=metadata.origin | {"files": hashes})
-    files |= {file_names.METADATA: metadata.to_json(), exported_model.CONFIG: _settings(config)}
-    _publish(out, files | {exported_model.CARD: _card(run, out, metadata, parts)})
+    texts = {
+        file_names.METADATA: metadata.to_json(),
+        exported_model.CONFIG: _settings(config),
+        exported_model.CARD: card,
+    }
+    _publish(out, tensors | texts)
     return metadata
 
 
+def refuse_existing(out: Path) -> None:
+    """Raise a UserError where the folder of a new export is there already."""
+    if out.exists():
+        raise UserError(f"{out}: is there already; name a folder that is not, or remove it")
+
+
 def _card(run: Path, out: Path, metadata: ExportMetadata, parts: Parts) -> bytes:
+    records = model_card.records_of(run, parts.step, parts.average.get("ema"))
+    return model_card.model_card(out.name, asdict(metadata), parameter_counts(parts), records).encode()
+
+
+def parameter_counts(parts: Parts) -> dict[str, int]:
+    """Return how many parameters each network has, by its name for a reader."""
     kind, q, _ = parts.encoder
     networks = {"generator": parts.generator, "encoder" if kind != "vae" else "encoder of the VAE": q}
-    counts = {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items() if n is not None}
-    records = model_card.records_of(run, parts.step, parts.average.get("ema"))
-    return model_card.model_card(out.name, asdict(metadata), counts, records).encode()
+    return {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items() if n is not None}
 
 
 def _settings(config: VaeConfig | GanConfig) -> bytes:
@@ -205,16 +228,20 @@ def _inputs_record(config: VaeConfig | GanConfig, manifest: dict[str, Any], data
     record |= {"inputs": manifest["facts"], "variant": config.data.variant, "versions": versions()}
     if manifest.get("data_notes"):
         record["data_notes"] = manifest["data_notes"]
-    if data:
-        record |= {"data_set": data.main.manifest.data_set, "images": data.main.count}
-        if data.main.manifest.drawn_by is not None:
-            record["drawn_by"] = data.main.manifest.drawn_by
-        if data.painting is not None:
-            record["painting_sha256"] = data.painting.sha256
+    return record | (data_record(data) if data else {})
+
+
+def data_record(data: Data) -> dict[str, Any]:
+    """Return what export.json says of a data set, beside its identity."""
+    record: dict[str, Any] = {"data_set": data.main.manifest.data_set, "images": data.main.count}
+    if data.main.manifest.drawn_by is not None:
+        record["drawn_by"] = data.main.manifest.drawn_by
+    if data.painting is not None:
+        record["painting_sha256"] = data.painting.sha256
     return record
 
 
-def _files(parts: Parts, data: Data | None) -> dict[str, bytes]:
+def tensor_files(parts: Parts, data: Data | None) -> dict[str, bytes]:
     """Return the files of an export that hold tensors, by name."""
     kind, q, content = parts.encoder
     files: dict[str, bytes] = {}
