@@ -12,10 +12,12 @@ import pytest
 import torch
 
 import trainer
+from common.errors import UserError
 from tests.reference import public_code as reference
 from tests.support import processes
 from tests.support import public_code as files
 from tests.support.training import finish, train
+from trainer.encoders import frozen
 
 TINY = ("network.nf=2", "network.nf_max=8", "s_dim=3", "c_dim=4")
 
@@ -66,6 +68,8 @@ def test_a_model_of_celeba_draws_the_images_of_the_public_code(tmp_path: Path) -
     expected = (reference.resnet_generator(state, torch.cat((s, c), 1)) + 1) / 2
     torch.testing.assert_close(opened.generate(s, c), expected, rtol=0, atol=1e-5)
     assert opened.sample(2).shape == (2, 3, 256, 256)
+    with pytest.raises(UserError, match="a GAN that was imported without its VAE"):
+        frozen.load(tmp_path / "exports/celeba-256")
     card = (tmp_path / "exports/celeba-256/README.md").read_text()
     assert "300,000 iterations; 7,200,000 at the config's batch_size" in card
     assert "generator_test" in card
@@ -120,6 +124,19 @@ def test_a_vae_alone(sprites: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(opened.decode(c), decoded, rtol=0, atol=1e-5)
     assert opened.sample(2).shape == (2, 1, 64, 64)
     finish(train("gan", sprites, tmp_path / "run", 1, vae=out))
+
+
+def test_a_file_without_average_and_prefix(tmp_path: Path) -> None:
+    """Saved by `take_model_average: false`, and of networks that were not in DataParallel: G itself is taken."""
+    _, _, networks, _ = sprites_model(tmp_path)
+    content = {"it": 9, "generator": networks["generator"]}
+    torch.save(content, tmp_path / "model.pt")
+    finish(import_weights(tmp_path, tmp_path / "model.pt", "--as", "dsprites/idgan"))
+    opened, c = trainer.load(tmp_path / "exports/dsprites-idgan"), torch.randn(2, 10)
+    expected = (reference.conv_generator(networks["generator"], c).tanh() + 1) / 2
+    torch.testing.assert_close(opened.generate(torch.empty(2, 0), c), expected, rtol=0, atol=1e-5)
+    assert opened.metadata.origin["iteration"] == 10
+    assert "ema" not in opened.metadata.origin
 
 
 def test_a_bottleneck_is_that_of_branch_vgan(tmp_path: Path) -> None:
