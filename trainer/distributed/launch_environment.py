@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import torch
 
+from common import shipped
 from common.errors import UserError, listed
 
+ACCELERATE = shipped.ROOT / "configs" / "accelerate"  # the launcher's configs that come with the program
 OF_A_PROCESS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 OF_THE_MAIN_NODE = ("MASTER_ADDR", "MASTER_PORT")
 TASKS = {  # by variable: what starts several tasks that know nothing of each other's ranks
@@ -66,7 +68,7 @@ def _refuse_settings(env: Mapping[str, str]) -> None:
         if _is_on(env, f"ACCELERATE_USE_{name}"):
             raise UserError(
                 f"--use_{name.lower()}: the launcher only starts processes here, what they split is the run's own "
-                f"setting; leave it out (configs/accelerate has files without it) and set strategy={strategy}"
+                f"setting; leave it out ({ACCELERATE} has files without it) and set strategy={strategy}"
             )
     precision = env.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     for option, asked, remedy in (
@@ -80,7 +82,7 @@ def _refuse_settings(env: Mapping[str, str]) -> None:
         if asked:
             raise UserError(
                 f"--{option}: the launcher asks for {asked}, which is the run's own setting here; leave it out, also "
-                "of accelerate's default config (--config_file configs/accelerate/cpu.yaml or gpu.yaml names another), "
+                f"of accelerate's default config (--config_file {ACCELERATE}/cpu.yaml, or gpu.yaml, names another), "
                 f"and {remedy}"
             )
 
