@@ -97,7 +97,7 @@ test-faults: setup
 test-cluster: setup
 	$(RUN) pytest tests/cluster
 
-# Thirty-four mistakes of one line, planted one at a time: the tests named for each must fail.
+# Thirty-five mistakes of one line, planted one at a time: the tests named for each must fail.
 test-planted: setup
 	$(BIN)/python tests/planted/run.py
 
