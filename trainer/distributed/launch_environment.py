@@ -58,7 +58,8 @@ def _refuse_tasks_without_rank(env: Mapping[str, str]) -> None:
         if env.get(name, "").isdecimal() and int(env[name]) > 1:
             raise UserError(
                 f"{name}: {env[name]} tasks were started by {launcher}, and this one has no RANK, WORLD_SIZE and "
-                f"LOCAL_RANK; start one task a node, and in it: {START}; or submit slurm/train_1024.sh"
+                f"LOCAL_RANK; start one task a node, and in it: {START}; or submit slurm/train_1024.sh (was it left "
+                f"by another job's step? then: unset {name})"
             )
 
 

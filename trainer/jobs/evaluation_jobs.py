@@ -21,12 +21,13 @@ from trainer.config.sections import EvaluationConfig
 log = logging.getLogger(__name__)
 _LAUNCHER_VARIABLES = re.compile(
     r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|MASTER_|TORCHELASTIC_|ACCELERATE_|PET_"
+    r"|SLURM_STEP|PMI_|PMIX_|OMPI_|MV2_|MPI_"
 )
 PATIENCE = 10  # seconds to wait for the scheduler's answers at the end of a run
 
 
 def without_launcher(env: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what torchrun and accelerate tell a process of its group.
+    """Return an environment without what torchrun, accelerate, srun and mpirun tell a process of its group.
 
     sbatch passes its environment on to the job, which would wait for the processes of that group.
     """

@@ -96,6 +96,7 @@ def test_a_job_does_not_take_the_group_of_the_run_for_its_own(tmp_path: Path, mo
     launchers = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK"]
     launchers += ["ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"]
     launchers += ["TORCHELASTIC_RESTART_COUNT", "ACCELERATE_MIXED_PRECISION", "PET_SHUTDOWN_TIMEOUT"]
+    launchers += ["SLURM_STEP_NUM_TASKS", "SLURM_STEPID", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"]  # of srun and mpirun
     for name in (*launchers, "SITE_ENV", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     saved(tmp_path, 64)
