@@ -14,6 +14,7 @@ import typer
 
 from . import paths, shipped
 from .errors import Fault, UserError, disk_error
+from .terminal import outlived
 
 EXIT_OK = 0  # all that was asked for is done
 EXIT_FAULT = 1  # a fault of the program, whose traceback is shown, or of a machine
@@ -26,16 +27,17 @@ def run(app: Any, args: Sequence[str] | None = None) -> None:
 
     args: of the command line; None takes those of the process.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        _call(app, args)
-    except BaseException as error:
-        code, message = explain(error)
-        if message is None:
-            raise
-        sys.stdout.flush()
-        print(message if code == EXIT_RESUME else f"error: {message}", file=sys.stderr, flush=True)
-        raise SystemExit(code) from None
+    with outlived():
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        try:
+            _call(app, args)
+        except BaseException as error:
+            code, message = explain(error)
+            if message is None:
+                raise
+            sys.stdout.flush()
+            print(message if code == EXIT_RESUME else f"error: {message}", file=sys.stderr, flush=True)
+            raise SystemExit(code) from None
 
 
 def path(text: str | Path) -> Path:

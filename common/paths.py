@@ -17,6 +17,8 @@ def typed(text: str) -> Path:
     message says what to do, for a variable that is not set, an unknown user, and a URL.
     """
     text = text.strip()
+    if not text:
+        raise ValueError("it is empty (a variable that is not set?); name a path")
     if _URL.match(text):
         raise ValueError("it is a URL, and a path is needed; copy what is there to a disk, and name the copy")
     if os.path.exists(text):
@@ -24,6 +26,8 @@ def typed(text: str) -> Path:
     path = os.path.expanduser(_VARIABLE.sub(_value, text))
     if path.startswith("~"):
         user = path.partition("/")[0]
+        if user == "~":
+            raise ValueError("HOME is not set, and this user has no home folder; write the path out")
         raise ValueError(f"there is no user {user[1:]} here; write ./{user} for a name that begins with ~")
     return Path(path)
 

@@ -44,4 +44,5 @@ def handling(handler: Handler) -> Iterator[None]:
         yield
     finally:
         for number, old in old_handlers.items():
-            signal.signal(number, old)
+            if old is not None:  # None: a library's, which Python cannot put back
+                signal.signal(number, old)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.atomic_writes import publish
 from common.cli import EXIT_OK, EXIT_RESUME
+from common.errors import UserError
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.config.settings import to_yaml, with_absolute_paths
@@ -19,11 +20,11 @@ from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.base import Stage
 from trainer.stages.gan import GanStage
 
-from .checkpoints import go_back, published
+from .checkpoints import go_back, listing, published
 from .jobs import startup_agreement
 from .loop import Loop
 from .preflight import build_stage
-from .resume import EarlierPhase, ResumePoint, as_started
+from .resume import EarlierPhase, ResumePoint, as_started, refuse_changes
 from .run_folder import run_folder
 
 
@@ -46,14 +47,13 @@ def train(
     record = ExitRecord(lock, command)
     with StopRequest().listening() as stop, record.recording():
         config = as_started(load_config(kind, path, overrides), run)
-        world = connect(config.device, config.processes, config.timeout_minutes)
+        world = connect(config.device, config.processes, config.timeout_minutes, lambda: stop.reason)
         if world.device.type == "cpu":
             keep_freed_memory()
         _take_folder(run, lock, world)
         record.write()
-        if from_step is not None:
-            world.on_main(lambda: go_back.go_back(run, from_step))
-        loop = _prepare(config, data_file(path, overrides), run, world, lock, accept_changes, pinned)
+        back_to = world.broadcast(world.on_main(lambda: go_back.wanted(run, from_step) if from_step else None))
+        loop = _prepare(config, data_file(path, overrides), run, world, lock, accept_changes, pinned, back_to)
         world.on_main(lambda: _save_inputs(run, config, loop.stage))
         signal = loop.train(stop)
         disconnect()
@@ -90,21 +90,43 @@ def _prepare(
     lock: Lock,
     accept_changes: bool,
     pinned: bool,
+    back_to: Path | None,
 ) -> Loop:
     """Build stage and loop at the newest checkpoint that can be used. named: see `data_file`.
+
+    back_to: an earlier checkpoint, which becomes the newest once everything is checked.
 
     A stage is checked for the phases ahead of its start. Where the newest checkpoint turns out to be unreadable, and
     the one before it stands in an earlier phase, stage and loop are built again from there.
     """
     start = resume_point(run, world, named)
+    if back_to is not None:
+        start = start._replace(images_seen=published.clock_of(back_to))
     while True:
         stage = _build_stage(config, world, start)
+        if back_to is not None:
+            _go_back(run, back_to, config, stage, world, accept_changes)
+            back_to = None
         if pinned:
             world.on_main(lambda: startup_agreement.pin(run, config, accept_changes))
         try:
             return _build_loop(stage, config, run, world, lock, accept_changes)
         except EarlierPhase as earlier:  # raised on all processes
             start = start._replace(images_seen=earlier.images_seen)
+
+
+def _go_back(
+    run: Path, step: Path, config: VaeConfig | GanConfig, stage: Stage, world: World, accept_changes: bool
+) -> None:
+    """Set the later checkpoints aside, if the run can resume from this one."""
+
+    def check_and_go() -> None:
+        refuse_changes(run, published.read_manifest(step), config, dict(stage.input_identity), accept_changes)
+        if problem := listing.unreadable(step):
+            raise UserError(f"--from-step: {step.name} {problem}; choose another step")
+        go_back.go_back(run, step)
+
+    world.on_main(check_and_go)
 
 
 def _build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from trainer.config.schema import RunConfig
 from trainer.config.yaml_file import read_yaml
 from trainer.jobs import exit_file
 from trainer.reporting import stats_file
+
+log = logging.getLogger(__name__)
 
 
 def run_folder(path: Path, overrides: Sequence[str]) -> Path:
@@ -35,15 +38,16 @@ def run_folder(path: Path, overrides: Sequence[str]) -> Path:
     if recorded is not None and is_run(recorded) and (lies_in_run or _is_export(folder)):
         _refuse_another(path, folder, recorded)
     if lies_in_run:
+        if recorded is not None and not recorded.exists():
+            log.info("%s: goes on where it lies; its config names %s, which is not there", folder, recorded)
         return folder
     return recorded or Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
 
 
 def is_run(folder: Path) -> bool:
     """Return whether a training has written in a folder, whether or not it came to a checkpoint."""
-    return published.folder(folder).is_dir() or any(
-        (folder / name).is_file() for name in (stats_file.FILE, exit_file.FILE)
-    )
+    written = any((folder / name).is_file() for name in (stats_file.FILE, exit_file.FILE))
+    return written or bool(published.steps(folder))
 
 
 def _is_export(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -33,6 +34,12 @@ from .worker_signals import follow_parent
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 PREFETCH = 4  # batches that a worker keeps ready
 _MAX_OPEN = 128  # tars
+REMEDIES = {  # of errors that the shard itself has no part in
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "this machine has too many open files: end other programs",
+    errno.EACCES: "check the permissions",
+    errno.ENOMEM: "lower data.workers or batch_size",
+}
 _THREADED_FROM = 256  # px: smaller images decode faster than a thread starts
 
 
@@ -245,9 +252,12 @@ class _Reader(Dataset[Batch | str]):
             return batch
         except UserError as error:
             return str(error)
+        except MemoryError:
+            return "data.workers: no memory for a batch; lower data.workers or batch_size"
         except OSError as error:
             where = error.filename or self.main.root
-            return f"{where}: {error.strerror}; restore the shard and run the same command again"
+            remedy = REMEDIES.get(error.errno or 0, "restore the shard and run the same command again")
+            return f"{where}: {error.strerror}; {remedy}"
 
     def _read(self, positions: Int64) -> Batch:
         samples, epochs = samples_at(self.seed, positions, self.main.count)

@@ -87,13 +87,41 @@ def test_an_earlier_checkpoint_can_be_resumed_and_the_later_ones_stay(sprites: P
     assert "--from-step" not in json.loads((run / "exit.json").read_text())["command"]
 
 
+def to(run: Path, target: Path | None) -> None:
+    assert target is not None
+    go_back.go_back(run, target)
+
+
+def test_nothing_is_set_aside_where_the_start_is_refused(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(train("vae", sprites, run, 10, **KEEP))
+    argv = ["vae", VAE, *overrides(sprites, run, 15, **KEEP), "seed=5", "--from-step", "80"]
+    refused = finish(processes.command("trainer", argv, tmp_path / "logs"), 2)
+    assert "seed: was 0, now 5" in refused.err
+    assert names(run) == [step(5), step(10)]
+    assert (run / "checkpoints" / "latest").read_text().strip() == step(10)
+
+
+def test_measurements_and_ticks_of_the_other_way_are_no_longer_of_the_run(sprites: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(train("vae", sprites, run, 10, **KEEP))
+    records = run / "evaluation" / "fid.jsonl"
+    records.parent.mkdir()
+    records.write_text("".join(json.dumps({"step": step(n), "fid": n}) + "\n" for n in (5, 10)))
+    to(run, go_back.wanted(run, "80", {}))
+    assert [json.loads(line)["fid"] for line in records.read_text().splitlines()] == [5]
+    assert json.loads((records.parent / "fid.jsonl.skipped").read_text())["fid"] == 10
+    kept, aside = ((run / name).read_text().splitlines() for name in ("stats.jsonl", "stats.jsonl.skipped"))
+    assert (len(kept), len(aside)) == (5, 5)
+
+
 def test_a_job_that_is_started_again_does_not_go_back_again(sprites: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(train("vae", sprites, run, 10, **KEEP))
-    go_back.go_back(run, "80", {"SLURM_JOB_ID": "3"})
+    to(run, go_back.wanted(run, "80", {"SLURM_JOB_ID": "3"}))
     assert names(run) == [step(5), f"{step(10)}.skipped"]
     finish(train("vae", sprites, run, 10, **KEEP))
-    go_back.go_back(run, step(5), {"SLURM_JOB_ID": "3", "SLURM_RESTART_COUNT": "1"})
+    assert go_back.wanted(run, step(5), {"SLURM_JOB_ID": "3", "SLURM_RESTART_COUNT": "1"}) is None
     assert names(run) == [step(5), step(10), f"{step(10)}.skipped"]
-    go_back.go_back(run, "80", {"SLURM_JOB_ID": "4"})  # another job, of somebody who wants it once more
+    to(run, go_back.wanted(run, "80", {"SLURM_JOB_ID": "4"}))  # another job, of somebody who wants it once more
     assert names(run) == [step(5), f"{step(10)}.skipped", f"{step(10)}.skipped2"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def test_a_bare_srun_of_two_tasks_is_refused_with_the_command_that_starts_them(s
     for task in both:
         finish(task, 2)
         assert "SLURM_STEP_NUM_TASKS: 2 tasks were started by srun" in task.err
-        assert "accelerate launch --num_processes" in task.err
+        assert "accelerate launch --multi_gpu --num_processes" in task.err
         assert "Traceback" not in task.err
     assert not (tmp_path / "run" / "checkpoints").exists()
 
@@ -52,6 +54,11 @@ def test_a_second_start_in_one_allocation_is_kept_out_and_spoils_nothing(sprites
             ["MASTER_ADDR: not set", "MASTER_PORT: not set", "unset"],
         ),
         ({"RANK": "0", "WORLD_SIZE": "2"}, ["RANK=0, WORLD_SIZE=2", "LOCAL_RANK: not set", "accelerate launch"]),
+        (
+            processes.rank_env(0, 2, "71234"),
+            ["MASTER_PORT: 71234 is not between 1 and 65535"],
+        ),  # 10000 + a job's number
+        (processes.rank_env(0, 2, "29500") | {"MASTER_ADDR": "no-such.invalid"}, ["MASTER_ADDR: 'no-such.invalid'"]),
         ({"LOCAL_RANK": "0"}, ["RANK: not set", "WORLD_SIZE: not set", "unset LOCAL_RANK"]),
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, ["OMPI_COMM_WORLD_SIZE: 2 tasks", "mpirun"]),
         ({"PMI_SIZE": "4", "PMI_RANK": "1"}, ["PMI_SIZE: 4 tasks", "an MPI launcher"]),
@@ -85,6 +92,19 @@ def test_an_environment_that_is_not_complete_or_asks_for_more_is_refused(env: di
 )
 def test_what_launchers_leave_otherwise_is_taken(env: dict[str, str]) -> None:
     launch_environment.check(env)
+
+
+def test_a_start_that_waits_for_others_says_so_and_obeys_a_signal(sprites: Path, tmp_path: Path) -> None:
+    """The variables are all there, left by a program that has ended: nobody will join."""
+    running = start(sprites, tmp_path / "run", processes.rank_env(0, 2, str(processes.free_port())))
+    deadline = time.monotonic() + 60
+    while "waiting for 2 processes at 127.0.0.1:" not in running.err:
+        assert running.process.is_alive(), running.err
+        assert time.monotonic() < deadline, running.err
+        time.sleep(0.1)
+    running.kill(signal.SIGTERM)
+    finish(running, 75)
+    assert "Traceback" not in running.err
 
 
 def test_a_start_with_the_variables_of_another_program_shows_no_traceback(sprites: Path, tmp_path: Path) -> None:

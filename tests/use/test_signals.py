@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -76,6 +77,30 @@ def test_a_signal_that_the_parent_ignores_stays_ignored(sprites: Path, tmp_path:
     running.kill(signal.SIGTERM)
     finish(running, 75)
     assert ended(run)["reason"].startswith("SIGTERM")
+
+
+def test_a_terminal_that_is_gone_takes_no_work_along(sprites: Path, tmp_path: Path) -> None:
+    """What `nohup` and an SSH session that closes leave: HUP is ignored, and writing to the terminal fails (EIO)."""
+    run = tmp_path / "run"
+    argv = ["vae", VAE, *overrides(sprites, run, 10**6, schedule__save_kimg=10**3)]
+    master, terminal = os.openpty()
+    command = ["nohup", sys.executable, "-m", "trainer", *argv]
+    process = subprocess.Popen(command, stdin=terminal, stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    try:
+        started(run, 120)
+        os.close(master)
+        lines = len((run / "stats.jsonl").read_text().splitlines())
+        while len((run / "stats.jsonl").read_text().splitlines()) < lines + 20:
+            assert process.poll() is None, (run / "exit.json").read_text()
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 75
+    finally:
+        process.kill()
+        process.wait()
+    assert ended(run)["reason"].startswith("SIGTERM at ")
+    assert newest(run)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from trainer.config import exported_files
 from trainer.config.file_names import GENERATOR, METADATA
 from trainer.config.sections import EmaConfig
 
-from . import published
+from . import finite, published
 from .load import load_tensors
 from .state import State
 
@@ -135,6 +135,8 @@ def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
         generator = load_file(path / GENERATOR)
     except (OSError, SafetensorError) as error:
         raise exported_files.broken(path / GENERATOR, error) from None
+    if bad := finite.not_finite(generator):
+        raise UserError(f"init_from: {path}: holds values that are not finite ({finite.listed(bad)}); name another")
     return {f"{as_}.{name}": t for as_ in ("generator", "ema.export") for name, t in generator.items()}, "export"
 
 

@@ -57,13 +57,13 @@ def _row(step: Path, pointer_clocks: dict[str, int | None]) -> Row:
     problem = published.problem(step)
     if problem is None:
         resolution = int(published.read_manifest(step)["resolution"])
-        problem = _unreadable(step)
+        problem = unreadable(step)
     size = sum(file.stat().st_size for file in step.iterdir()) if step.is_dir() else 0
     pointers = tuple(pointer for pointer, clock in pointer_clocks.items() if clock == images_seen)
     return Row(step.name, images_seen, resolution, size, problem, pointers)
 
 
-def _unreadable(step: Path) -> str | None:
+def unreadable(step: Path) -> str | None:
     """Read every tensor of a step. Return why that failed, or None."""
     try:
         tensors = FileSystemReader(step).read_metadata().state_dict_metadata

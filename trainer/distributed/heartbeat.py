@@ -15,6 +15,7 @@ from typing import Any
 import torch.distributed as dist
 
 BEAT = 5.0  # seconds
+MOST_FAILURES = 3  # in a row
 PATIENCE = timedelta(seconds=10)  # for an answer of the store, which the launcher or process 0 keeps
 
 
@@ -63,11 +64,15 @@ class Heartbeat:
         self._store.set(str(self.rank), json.dumps(sign))
 
     def _keep_telling(self) -> None:
+        failures = 0
         time.sleep(BEAT)
-        with suppress(RuntimeError):  # the store ends with the process that keeps it
-            while dist.is_initialized():
+        while dist.is_initialized() and failures < MOST_FAILURES:  # the store ends with the process that keeps it
+            try:
                 self._tell()
-                time.sleep(BEAT)
+                failures = 0
+            except RuntimeError:
+                failures += 1
+            time.sleep(BEAT)
 
 
 def _read(store: dist.Store, rank: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A process that went on without it would train alone beside the others, or in ano
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 
 import torch
@@ -23,7 +24,8 @@ TASKS = {  # by variable: what starts several tasks that know nothing of each ot
     "MPI_LOCALNRANKS": "mpirun",
 }
 START = (
-    "accelerate launch --num_processes N -m trainer ... (on several nodes: one such command a node, see slurm/node.sh)"
+    "accelerate launch --multi_gpu --num_processes N -m trainer ... (several nodes: one such command a node, as in "
+    "slurm/node.sh)"
 )
 
 
@@ -42,6 +44,8 @@ def _check_complete(env: Mapping[str, str], present: list[str]) -> None:
     lines = [f"{name}: not set" for name in (*OF_A_PROCESS, *OF_THE_MAIN_NODE) if not env.get(name)]
     numbers = [name for name in (*OF_A_PROCESS, "MASTER_PORT") if env.get(name)]
     lines += [f"{name}: {env[name]!r} is no number" for name in numbers if not env[name].isdecimal()]
+    if not lines:
+        lines += _unreachable(env["MASTER_ADDR"], int(env["MASTER_PORT"]))
     if not lines and int(env["RANK"]) >= int(env["WORLD_SIZE"]):
         lines.append(f"RANK: {env['RANK']} is not below WORLD_SIZE: {env['WORLD_SIZE']}")
     if lines:
@@ -50,6 +54,16 @@ def _check_complete(env: Mapping[str, str], present: list[str]) -> None:
             f"{given}: these say that a launcher started this process, but",
             [*lines, f"left by another program? then: unset {' '.join(present)}", f"else start with: {START}"],
         )
+
+
+def _unreachable(address: str, port: int) -> list[str]:
+    """List what makes the main node's address one that nobody can connect to."""
+    lines = [] if 0 < port < 2**16 else [f"MASTER_PORT: {port} is not between 1 and 65535"]
+    try:
+        socket.getaddrinfo(address, None)
+    except (OSError, UnicodeError) as error:
+        lines.append(f"MASTER_ADDR: {address!r} is no host that this one knows ({error})")
+    return lines
 
 
 def _refuse_tasks_without_rank(env: Mapping[str, str]) -> None:

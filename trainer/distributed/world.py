@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,6 +25,8 @@ from . import launch_environment
 from .heartbeat import Heartbeat
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+QUIET_SECONDS = 10.0  # of waiting for the others before a word about it
 TIMEOUT_MINUTES = 60.0  # NCCL's own 10 minutes are too few for a slow disk
 
 
@@ -167,8 +171,15 @@ class World:
 ALONE = World(0, 1, torch.device("cpu"), None)
 
 
-def connect(device: str, processes: int | None, timeout_minutes: float = TIMEOUT_MINUTES) -> World:
+def connect(
+    device: str,
+    processes: int | None,
+    timeout_minutes: float = TIMEOUT_MINUTES,
+    stopped: Callable[[], object] = lambda: None,
+) -> World:
     """Join the processes that the launcher started. device: auto, cpu or cuda; processes: the number wanted, or None.
+
+    stopped: whether a signal has come, which ends the wait for the others with a KeyboardInterrupt.
 
     Raises a UserError where there is no such device, the environment is no complete one of a launcher, the launcher was
     given a setting of the run's, the main process cannot be reached, or the number of processes is another:
@@ -178,7 +189,7 @@ def connect(device: str, processes: int | None, timeout_minutes: float = TIMEOUT
         raise UserError("device: cuda is asked for, but torch finds no GPU; set device=cpu or repair the driver")
     launch_environment.check(os.environ)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    state = _process_state(on_cpu, timeout_minutes)
+    state = _process_state(on_cpu, timeout_minutes, stopped)
     rank, size = int(state.process_index), int(state.num_processes)
     if processes is not None and processes != size:
         raise UserError(
@@ -192,13 +203,18 @@ def connect(device: str, processes: int | None, timeout_minutes: float = TIMEOUT
     return World(rank, size, torch.device(state.device), group, heartbeat, timeout_minutes)
 
 
-def _process_state(on_cpu: bool, timeout_minutes: float) -> PartialState:
+def _process_state(on_cpu: bool, timeout_minutes: float, stopped: Callable[[], object]) -> PartialState:
     """Connect through accelerate, which reads the launcher's environment variables."""
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     # on a GPU torch ends a process whose exchange took too long: the group of the host, which says who, comes first
     timeout = timedelta(minutes=timeout_minutes if on_cpu else timeout_minutes + 1)
-    try:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         return PartialState(cpu=on_cpu, timeout=timeout)
+    try:
+        state = _joined(lambda: PartialState(cpu=on_cpu, timeout=timeout), stopped)
+        if not on_cpu:
+            torch.cuda.set_device(state.device)  # each thread has its own
+        return state
     except dist.DistNetworkError as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         # torch gives the errno in the message alone; it only chooses the words of ours
@@ -211,6 +227,34 @@ def _process_state(on_cpu: bool, timeout_minutes: float) -> PartialState:
             f"WORLD_SIZE: {os.environ.get('WORLD_SIZE')} processes did not all join within {timeout_minutes:g} minutes "
             f"({first_line(error)}); look at the logs of the other nodes, then run the same command again"
         ) from None
+
+
+def _joined(join: Callable[[], PartialState], stopped: Callable[[], object]) -> PartialState:
+    """Join the others in a thread, as torch waits for them deaf to signals. Says after a while that it waits."""
+    answers: SimpleQueue[PartialState | Exception] = SimpleQueue()
+
+    def answer() -> None:
+        try:
+            answers.put(join())
+        except Exception as error:  # it belongs to the caller's thread
+            answers.put(error)
+
+    threading.Thread(target=answer, daemon=True).start()
+    start, told = time.monotonic(), False
+    while True:
+        try:
+            state = answers.get(timeout=0.5)
+        except Empty:
+            if stopped():
+                raise KeyboardInterrupt from None
+            if not told and time.monotonic() - start > QUIET_SECONDS:
+                told = True
+                size, address, port = (os.environ[name] for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+                log.info("waiting for %s processes at %s:%s (this is RANK %s)", size, address, port, os.environ["RANK"])
+            continue
+        if isinstance(state, Exception):
+            raise state
+        return state
 
 
 def make_repeatable() -> None:

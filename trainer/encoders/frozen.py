@@ -21,7 +21,7 @@ from common import shipped
 from common.atomic_writes import publish
 from common.errors import UserError, first_line
 from models import VAE, freeze
-from trainer.checkpoints import published
+from trainer.checkpoints import finite, published
 from trainer.checkpoints.load import read_newest
 from trainer.config import exported_files
 from trainer.config.file_names import ENCODER, METADATA, OWN_ENCODER, OWN_FILE, VAE_FILE
@@ -156,5 +156,7 @@ def _from_file(path: Path) -> tuple[VAE, list[str]]:
         raise UserError(
             f"vae: {path}: not a VAE file ({first_line(error)}); copy it again or name a run folder"
         ) from None
+    if bad := finite.not_finite(vae.state_dict()):
+        raise UserError(f"vae: {path}: holds values that are not finite ({finite.listed(bad)}); name another encoder")
     freeze(vae)
     return vae, notes

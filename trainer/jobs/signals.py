@@ -11,6 +11,7 @@ from types import FrameType
 
 from common.signals import handling, name_of
 
+LAUNCHERS = {"TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"}  # what torchrun and `accelerate launch` set
 LOOK = 1.0  # seconds between two looks whether the launcher lives
 
 
@@ -36,7 +37,7 @@ class StopRequest:
         nobody who could stop them: that counts as a request too.
         """
         ended = threading.Event()
-        if "TORCHELASTIC_RUN_ID" in os.environ:
+        if LAUNCHERS & os.environ.keys():
             threading.Thread(target=self._watch_launcher, args=(os.getppid(), ended), daemon=True).start()
         try:
             with handling(self._handle):
