@@ -22,7 +22,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("a/b", "a/b"), ("/a//b/", "/a/b"), (" a ", "a"), ("a b", "a b"), ("a\r", "a"), ("", "."),
+        ("a/b", "a/b"), ("/a//b/", "/a/b"), (" a ", "a"), ("a b", "a b"), ("a\r", "a"),
         ("~", "/home/me"), ("~/a", "/home/me/a"), ("a/~/b", "a/~/b"), ("a~", "a~"), ("./~", "~"),
         ("$SCRATCH/a", "/scratch/me/a"), ("${SCRATCH}2/a", "/scratch/me2/a"), ("a/$SCRATCH", "a/scratch/me"),
         ("$HOME/$SCRATCH", "/home/me/scratch/me"), ("$IN_HOME/a", "/home/me/x/a"),
@@ -55,3 +55,9 @@ def test_what_names_no_path_is_refused_with_a_remedy(text: str, words: str) -> N
 def test_what_is_there_under_exactly_this_name_is_meant(name: str) -> None:
     Path(name).mkdir(parents=True)
     assert typed(name) == Path(name)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_text_is_not_the_working_directory(text: str) -> None:
+    with pytest.raises(ValueError, match="it is empty"):
+        typed(text)

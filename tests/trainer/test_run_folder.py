@@ -58,3 +58,8 @@ def test_a_config_that_names_another_run_is_refused_with_both(marker: str, tmp_p
 
 def test_a_run_that_was_moved_is_where_its_config_lies(tmp_path: Path) -> None:
     assert run_folder(run_in(tmp_path / "now", f"run: {tmp_path / 'before'}"), ()) == tmp_path / "now"
+
+
+def test_a_folder_of_checkpoints_of_another_program_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "project" / "checkpoints" / "epoch-3").mkdir(parents=True)
+    assert run_folder(config_in(tmp_path / "project", "run: runs/x", "my.yaml"), ()) == Path("runs/x")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.support import processes
 from tests.support.training import VAE, differences, finish, newest, overrides, train
@@ -85,6 +87,18 @@ def test_an_earlier_checkpoint_can_be_resumed_and_the_later_ones_stay(sprites: P
     assert names(run) == sorted([step(5), step(10), step(15), f"{step(10)}.skipped", f"{step(15)}.skipped"])
     assert not differences(newest(run), end)
     assert "--from-step" not in json.loads((run / "exit.json").read_text())["command"]
+
+
+def test_an_encoder_that_is_not_finite_is_named_before_the_first_step(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    finish(train("gan", sprites, tmp_path / "run", 1, vae=vae))
+    tensors = load_file(tmp_path / "run" / "vae.safetensors")
+    with safe_open(tmp_path / "run" / "vae.safetensors", "pt") as file:
+        metadata = file.metadata()
+    name = next(iter(tensors))
+    tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, tmp_path / "bad.safetensors", metadata)
+    running = finish(train("gan", sprites, tmp_path / "other", 1, vae=tmp_path / "bad.safetensors"), 2)
+    assert f"vae: {tmp_path / 'bad.safetensors'}: holds values that are not finite ({name})" in running.err
 
 
 def to(run: Path, target: Path | None) -> None:
