@@ -46,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Pass over what is marked `root` where another user runs the tests."""
+    if item.get_closest_marker("root") is not None and os.geteuid() != 0:
+        pytest.skip("needs root, for a file system of its own")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> None:
     """The process that forks all others, from the first test on."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import trainer
+from common.errors import UserError
 from tests.support import processes
 from tests.support.evaluating import refused
 from tests.support.training import GAN, VAE, finish, overrides
@@ -86,3 +88,11 @@ def test_a_set_that_was_moved_is_found_again(place: Place) -> None:
     assert newest is not None
     assert published.clock_of(newest) == 160
     finish(place.start("evaluation", "figures", run, place=place.home))  # its config has the new path
+
+
+def test_a_model_in_the_home_folder_is_loaded_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELS", str(Path("pretrained").absolute()))
+    assert trainer.load("$MODELS/dsprites-beta_vae").metadata.c_dim == 10
+    monkeypatch.delenv("MODELS")
+    with pytest.raises(UserError, match="the environment variable MODELS is not set"):
+        trainer.load("$MODELS/dsprites-beta_vae")

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common import shipped
+from common import paths, shipped
 from common.errors import UserError
 from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
@@ -133,10 +133,14 @@ def build_generator(metadata: ExportMetadata) -> nn.Module:
 def load(folder: str | Path) -> Model:
     """Open a folder that `python -m trainer export` wrote. The model is on the CPU; move its parts where you like.
 
-    pretrained/NAME is a model that came with this program, whatever the working directory is. Raises a UserError where
+    pretrained/NAME is a model that came with this program, whatever the working directory is; `~` and `$VAR` are
+    expanded. Raises a UserError where
     the folder is no export, of another format, or damaged.
     """
-    folder = shipped.found(Path(folder))
+    try:
+        folder = shipped.found(paths.typed(str(folder)))
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from None
     metadata = _read_metadata(folder)
     for name in exported_files.recorded(folder):
         exported_files.check(folder, name)
