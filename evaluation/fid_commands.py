@@ -16,7 +16,7 @@ from common import cli
 from common.errors import UserError
 from data_shards.read.variant_names import Variant
 from evaluation.inputs.choices import KINDS, FidCodes, FidProtocol
-from evaluation.inputs.options import EmaOption, ResultsOption, RunFolder, Seed, Step
+from evaluation.inputs.options import DataOption, EmaOption, ResultsOption, RunFolder, Seed, Step
 from trainer.config.feature_networks import FILES, Inception
 
 ProtocolOption = Annotated[
@@ -67,6 +67,7 @@ def fid_command(
     ] = None,
     keep_features: KeepFeatures = False,
     release: Release = False,
+    data: DataOption = None,
     out: ResultsOption = None,
     device: Device = "auto",
 ) -> None:
@@ -80,7 +81,7 @@ def fid_command(
 
     held = step if release else None
     with steps.processes(device) as world, trajectory.release_when_done(run, held, world), ExitStack() as measured:
-        target = steps.open_everywhere(run, step, ema, world, out)
+        target = steps.open_everywhere(run, step, ema, world, data, out)
         reference = reference or steps.own_reference(target, protocol)
         net = world.on_all(lambda: steps.network(target, protocol, weights, reference, world))
         kinds = steps.requested_kinds(target, of)

@@ -23,7 +23,7 @@ from evaluation.inputs.target import EvaluationTarget, open_target
 from evaluation.records.file_lock import hold_lock
 from evaluation.records.printed_output import print_and_record
 from trainer.config.feature_networks import default_protocol
-from trainer.config.file_names import REFERENCE
+from trainer.config.file_names import METADATA, REFERENCE
 from trainer.config.sections import DataConfig, InceptionConfig
 from trainer.distributed.world import ALONE, World, connect, disconnect
 from trainer.memory.allocator import keep_freed_memory
@@ -57,16 +57,17 @@ def processes(device: str) -> Iterator[World]:
 
 
 def open_everywhere(
-    path: Path, step: str | None, average: str | None, world: World, out: Path | None
+    path: Path, step: str | None, average: str | None, world: World, data: Path | None, out: Path | None
 ) -> EvaluationTarget:
     """Open the same checkpoint on every process: `best` or the newest may change in between.
 
-    out: of --out, see `Results`. Raises a UserError where the results cannot be written.
+    data: of --data, see `open_target`; out: of --out, see `Results`. Raises a UserError where the results cannot be
+    written.
     """
-    first = world.on_main(lambda: open_target(path, step, average, world.device))
-    name = world.broadcast(first.description["step"] if first else None)
-    is_export = world.broadcast(first is not None and first.reals is None)
-    opened = world.on_all(lambda: first or open_target(path, None if is_export else name, average, world.device))
+    first = world.on_main(lambda: open_target(path, step, average, world.device, data))
+    chosen = first.description["step"] if first and not (path / METADATA).is_file() else None
+    name = world.broadcast(chosen)
+    opened = world.on_all(lambda: first or open_target(path, name, average, world.device, data))
     target = replace(opened, out=out)
     world.on_main(target.results.refuse_unwritable)
     return target

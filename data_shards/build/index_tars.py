@@ -21,7 +21,7 @@ from data_shards.format import index, manifest
 from data_shards.format.label_columns import LabelColumns, Numbering
 from data_shards.format.left_out import REST, LeftOut
 from data_shards.format.manifest import Factor, Label, LevelInfo, Manifest, Shard
-from data_shards.format.tars import read
+from data_shards.format.tars import read, typed_extension
 from data_shards.sources.base import listing_hash
 from data_shards.sources.containers.folder_and_zip import FolderStore
 
@@ -58,7 +58,7 @@ def index_tars(
     manifest says, where it is None. Raises UserError where something cannot be used; older files then stay.
     """
     old = _readable_manifest(root)
-    image = image or (old.recipe.get("image") if old is not None else None)
+    image = typed_extension(image) if image else (old.recipe.get("image") if old is not None else None)
     levels = open_levels(root, advance, workers, image)
     top = levels[max(levels)]
     columns = _columns(top, old)

@@ -26,6 +26,11 @@ def is_compressed_name(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
+def is_compressed(path: Path) -> bool:
+    """Return whether a file is a compressed tar, by its name or, of one called x.tar, by its first bytes."""
+    return is_compressed_name(path.name) or (path.suffix.lower() == ".tar" and _by_first_bytes(path) is not None)
+
+
 def refuse_compressed(paths: Iterable[Path]) -> None:
     """Raise a UserError where one of these tars is compressed, with the command that unpacks it and all like it."""
     for path in paths:
@@ -59,4 +64,5 @@ def _command(path: Path, kind: str) -> str:
     folder, match = shlex.quote(str(path.parent)), _NAME.search(path.name)
     if match is not None:
         return f"{unpack} {folder}/*{match[0]}"
-    return f'for f in {folder}/*.tar; do mv "$f" "$f.{kind}" && {unpack} "$f.{kind}"; done'  # they go by the name
+    is_one = f'{unpack.split()[0]} -t < "$f" 2>/dev/null'  # plain tars may lie among them
+    return f'for f in {folder}/*.tar; do {is_one} && mv "$f" "$f.{kind}" && {unpack} "$f.{kind}"; done'

@@ -18,6 +18,7 @@ MAX_MEMBER = 64 * 2**20  # bytes
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")  # of images
 _NAMES_OF_IMAGES = ("image", "img", "input", "photo", "picture", "rgb", "color", "colour", "original")
 _END = b"\0" * 1024  # two zero blocks end every tar
+_SHOWN = 8  # members of a sample that a message names
 _LOOK_BEHIND = 2**20  # bytes: some programs fill a tar up to 1 MiB with zeros
 
 
@@ -149,6 +150,11 @@ def split_name(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), extension.lower()
 
 
+def typed_extension(text: str) -> str:
+    """Return an extension as the members are kept by it: ".JPG" is "jpg"."""
+    return text.lstrip(".").lower()
+
+
 def image_extension(extensions: Iterable[str]) -> str | None:
     """Return which member of a sample is its image; None where it has none, or nothing tells several apart.
 
@@ -190,7 +196,7 @@ def _entry(path: Path, key: str, parts: dict[str, Member], image: str | None) ->
     chosen = image if image in parts else None if image else image_extension(parts)
     if chosen is not None:
         return Entry(key, parts.pop(chosen), parts)
-    names = ", ".join(m.name for m in parts.values())
+    names = ", ".join(m.name for m in list(parts.values())[:_SHOWN]) + (", ..." if len(parts) > _SHOWN else "")
     if image:
         raise UserError(
             f"{path}: sample {key} ({names}) has no member {image}; name the extension that all samples have"

@@ -80,8 +80,8 @@ def _open_reference(target: EvaluationTarget, plan: FidPlan, world: World) -> _R
         return _ReferenceSource(given.identity["count"], given.identity["seed"], given)
     if target.reals is None:
         raise UserError(
-            f"{target.path}: an export has no reals to compare with; name their statistics with --reference FILE, "
-            "which `python -m evaluation reference DATA` makes"
+            f"{target.path}: an export has no reals to compare with; name its set with --data DATA, or statistics "
+            "with --reference FILE, which `python -m evaluation reference DATA` makes"
         )
     return _ReferenceSource(min(plan.samples, target.reals.count), plan.seed, None)
 

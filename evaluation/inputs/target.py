@@ -56,14 +56,17 @@ class EvaluationTarget:
         return CODE_RESOLUTION if kind == "vae" else self.resolution
 
 
-def open_target(path: Path, step: str | None, average: str | None, device: torch.device) -> EvaluationTarget:
+def open_target(
+    path: Path, step: str | None, average: str | None, device: torch.device, data: Path | None = None
+) -> EvaluationTarget:
     """Open a run folder or an export, with its networks on a device.
 
-    step: a checkpoint, by name, by images seen or `best`; average: a name of the config's averages or a file. Raises
-    UserError where an export is given either, and as `open_run` does.
+    step: a checkpoint, by name, by images seen or `best`; average: a name of the config's averages or a file; data: the
+    set that it was trained on, where it lies elsewhere, or of an export one drawn alike, which gives it reals. Raises
+    UserError where an export is given a step or an average, and as `open_run` does.
     """
-    if not (path / METADATA).is_file():
-        return of_run(open_run(path, step, average).to(device))
+    if data is not None or not (path / METADATA).is_file():
+        return of_run(open_run(path, step, average, data).to(device))
     refuse_choice(path, step, average)
     return of_export(path, exported_model.load(path), device)
 

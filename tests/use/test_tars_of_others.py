@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -12,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from PIL import Image
@@ -267,3 +270,48 @@ def test_published_sets_are_read_from_a_tar_as_from_their_folder(tmp_path: Path)
     one = Made(tmp_path / "one", "chairs", source)
     two = Made(tmp_path / "two", "chairs", tmp_path / "chairs.tar")
     assert hashes(one.root) == hashes(two.root)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip", "parquet", "tar.gz"])
+def test_a_picture_beside_archives_is_not_taken_for_the_set(tmp_path: Path, kind: str) -> None:
+    """It would be a set of one image, and nothing would say so but a note."""
+    source = tmp_path / "src"
+    source.mkdir()
+    replicas.picture(80, 80, 1).save(source / "preview.png")
+    images = photos(tmp_path / "photos")
+    if kind == "parquet":
+        data = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(images.rglob("*.png"))]
+        pq.write_table(pa.table({"image": data}), source / "train.parquet")
+    else:
+        shutil.make_archive(str(source / "train"), {"tar.gz": "gztar"}.get(kind, kind), images)
+    words = ("compressed tar", "gunzip") if kind == "tar.gz" else ("1 images as files, and 6 in archives", f".{kind} 1")
+    refused(attempt("folder", source), source, *words)
+    (source / "preview.png").unlink()
+    if kind in ("tar", "parquet"):
+        assert Made(tmp_path / "set", "folder", source, "--resolutions", "64").manifest.count == 6
+
+
+@pytest.mark.parametrize("name", ["IMG.{:04d}.png", "2023.05.0{} at noon.png"])
+def test_photos_with_dots_in_their_names_are_photos_of_their_own(tmp_path: Path, name: str) -> None:
+    names = [name.format(i) for i in range(5)]
+    images = [encoded(i, (70, 64), "PNG") for i in range(len(names))]
+    (tmp_path / "src").mkdir()
+    with tarfile.open(tmp_path / "src/photos.tar", "w") as tar:
+        for name, data in zip(names, images, strict=True):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    made = Made(tmp_path / "set", "folder", tmp_path / "src/photos.tar", "--resolutions", "64")
+    np.testing.assert_array_equal(made.pixels(), truth(images, 64))
+    assert made.names == [name.removesuffix(".png") for name in names]
+
+
+def test_plain_tars_beside_a_compressed_one_of_the_same_name_stay_as_they_are(tmp_path: Path) -> None:
+    source = img2dataset(tmp_path / "src")
+    plain = (source / "00000.tar").read_bytes()
+    (source / "00001.tar").write_bytes(gzip.compress((source / "00001.tar").read_bytes()))
+    outcome = attempt("folder", source)
+    refused(outcome, source / "00001.tar", "compressed tar")
+    subprocess.run(outcome.err.split("`")[1], shell=True, check=False)
+    assert (source / "00000.tar").read_bytes() == plain
+    assert Made(tmp_path / "set", "folder", source, "--resolutions", "64").manifest.count == 7

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from common.errors import UserError
@@ -17,12 +17,17 @@ from data_shards.format.index import LABEL_MEMBERS, member_values
 from data_shards.format.label_columns import Value
 from data_shards.format.left_out import LeftOut, Reason
 from data_shards.format.litter import litter_on_path
-from data_shards.format.tars import Entry, Member, image_extension, members, read, split_name
+from data_shards.format.tars import Entry, Member, image_extension, members, read, split_name, typed_extension
 
 from .image_store import Fault, Photo, Store, is_image_name
 
-_SEVERAL = "choose one with --image EXTENSION, or write the tar again"
+_SEVERAL = (
+    "choose one with --image EXTENSION; where each is a photo of its own, unpack the tar and name the folder instead"
+)
 _MASK = "write the tar again with its image, or without it"
+
+
+_Groups = dict[str, dict[str, Member]]  # members by key, then by extension
 
 
 class _Sample(NamedTuple):
@@ -114,14 +119,14 @@ class TarStore(Store):
     def _contents(self) -> _Contents:
         samples: list[_Sample] = []
         left_out: list[tuple[str, Reason]] = []
-        for number, path in enumerate(self.paths):
-            try:
-                groups, rest = _groups(path)
-            except (UserError, OSError) as error:
-                samples.append(_Sample(Photo(path.stem, "", (number, 0, 0), fault=_fault(error, path))))
-                continue
-            left_out += rest
-            for key, parts in groups.items():
+        read_tars = [_groups(path) for path in self.paths]
+        if self.image is None and _are_photos([tar.groups for tar in read_tars]):
+            read_tars = [tar._replace(groups=_each_alone(tar.groups)) for tar in read_tars]
+        for number, tar in enumerate(read_tars):
+            left_out += tar.rest
+            if tar.fault is not None:
+                samples.append(_Sample(Photo(self.paths[number].stem, "", (number, 0, 0), fault=tar.fault)))
+            for key, parts in tar.groups.items():
                 if _images(parts):
                     samples.append(self._sample(number, key, parts))
                 else:
@@ -131,7 +136,7 @@ class TarStore(Store):
     def _sample(self, number: int, key: str, parts: dict[str, Member]) -> _Sample:
         """The sample of these members, at least one of which is an image."""
         images = _images(parts)
-        wanted = self.image.lstrip(".").lower() if self.image else None
+        wanted = typed_extension(self.image) if self.image else None
         chosen = wanted or image_extension(parts) or (images[0] if len(images) == 1 else None)
         if chosen not in parts:
             which = f"none of them is {self.image}" if self.image else "nothing tells which one to take"
@@ -156,24 +161,58 @@ class TarStore(Store):
         return {name: value for name, value in self.__dict__.items() if name != "_contents"}
 
 
-def _groups(path: Path) -> tuple[dict[str, dict[str, Member]], list[tuple[str, Reason]]]:
-    """The members of each sample by extension, by key; and members that belong to none, with the reason.
+class _Tar(NamedTuple):
+    """What a tar holds: the members of each key by extension, those that belong to none, and why it is unusable."""
 
-    They need not stand one after the other here, because images are read by position. Of two members of one name the
-    last counts, as in any tar.
+    groups: _Groups
+    rest: list[tuple[str, Reason]]
+    fault: tuple[str, str] | None = None
+
+
+def _groups(path: Path) -> _Tar:
+    """Read the table of contents of a tar.
+
+    The members of a sample need not stand one after the other here, because images are read by position. Of two members
+    of one name the last counts, as in any tar.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise UserError(f"{path}: is no file; remove it")
-    groups: dict[str, dict[str, Member]] = {}
+    groups: _Groups = {}
     rest: list[tuple[str, Reason]] = []
-    for member in members(path):
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{path}: is no file; remove it")
+        found = members(path)
+    except (UserError, OSError) as error:
+        return _Tar({}, [], _fault(error, path))
+    for member in found:
         key, extension = split_name(member.name)
         why = litter_on_path(member.name) or (None if key else "no image")
         if why is not None:
             rest.append((member.name, why))
         else:
             groups.setdefault(key, {})[extension] = member
-    return groups, rest
+    return _Tar(groups, rest)
+
+
+def _are_photos(tars: Sequence[_Groups]) -> bool:
+    """Return whether tars hold plain photos with dots in their names, such as IMG.0001.jpg and IMG.0002.jpg.
+
+    By the rule of samples they would be many images of one key. Samples with several images have other names: the few
+    extensions (left.png, right.png) come again with every key.
+    """
+    samples = [parts for groups in tars for parts in groups.values()]
+    extensions = {extension for parts in samples for extension in parts}
+    unclear = any(len(parts) > 1 and image_extension(parts) is None for parts in samples)
+    return unclear and len(extensions) > len(samples) and all(is_image_name(f"x.{name}") for name in extensions)
+
+
+def _each_alone(groups: _Groups) -> _Groups:
+    """The same members, each a sample of its own, named by its path without the extension behind the last dot."""
+    found = [member for parts in groups.values() for member in parts.values()]
+    split = [(member, PurePosixPath(member.name)) for member in sorted(found, key=lambda member: member.offset)]
+    alone: _Groups = {}
+    for member, path in split:
+        alone.setdefault(str(path.with_suffix("")), {})[path.suffix[1:].lower()] = member
+    return alone
 
 
 def _images(parts: dict[str, Member]) -> list[str]:

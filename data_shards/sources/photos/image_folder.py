@@ -11,7 +11,7 @@ from data_shards.sources.base import listing_hash
 from data_shards.sources.containers.folder_and_zip import FolderStore
 from data_shards.sources.containers.image_store import Store, images_of
 from data_shards.sources.containers.parquet import ParquetStore, open_parquet, parquet_files
-from data_shards.sources.containers.stores import open_store, open_tars
+from data_shards.sources.containers.stores import open_store, open_tars, refuse_larger_archives
 from data_shards.sources.containers.tar_store import TarStore
 
 from .crop_and_resize import LargestSquare
@@ -52,7 +52,10 @@ def folder(src: Path, size: int, image: str | None = None, enlarge: bool = False
 
 
 def _open(src: Path, image: str | None) -> Store:
-    """Open the container that is there. Tars and parquet files beside images are no images, nor parquet beside tars."""
+    """Open the container that is there. Tars and parquet files beside images are no images, nor parquet beside tars.
+
+    Raises UserError where the archives in a folder of images hold more of them.
+    """
     store: Store
     if src.is_file() and src.suffix == ".parquet":
         return open_parquet([src], image)
@@ -60,6 +63,8 @@ def _open(src: Path, image: str | None) -> Store:
     if isinstance(store, FolderStore) and not store.photos():
         tables = parquet_files(src)
         store = open_tars(src, image) or (open_parquet(tables, image) if tables else store)
+    elif isinstance(store, FolderStore):
+        refuse_larger_archives(store)
     if image is not None and not isinstance(store, ParquetStore | TarStore):
         raise UserError(f"--image is {image}: {src} holds neither parquet files nor tars; leave it out")
     return store

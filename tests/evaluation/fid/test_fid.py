@@ -209,6 +209,11 @@ def test_the_reference_is_made_once_and_ahead_of_time(sprites: Path, run: Path, 
     by_itself = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100))
     named = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100, "--reference", file))
     assert by_itself["kinds"] == named["kinds"]
+    exported = tmp_path / "export"
+    finish(processes.command("trainer", ("export", run, exported), tmp_path / "logs"))
+    for model in (unmeasured(run, tmp_path / "moved"), exported):
+        moved = answer(evaluate(tmp_path / "logs", "fid", model, "--samples", 100, "--data", data))
+        assert moved["kinds"] == named["kinds"]
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
 
 
