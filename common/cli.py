@@ -13,13 +13,15 @@ from typing import Any
 import typer
 
 from . import paths, shipped
-from .errors import Fault, UserError, disk_error
+from .errors import Fault, UserError, disk_error, out_of_memory
 from .terminal import outlived
 
 EXIT_OK = 0  # all that was asked for is done
 EXIT_FAULT = 1  # a fault of the program, whose traceback is shown, or of a machine
 EXIT_USER = 2  # the user can mend it: the message says how
 EXIT_RESUME = 75  # stopped early with everything saved: the same command resumes
+
+_LESS = "ask for less at once (a smaller batch_size or micro_batch, fewer workers)"
 
 
 def run(app: Any, args: Sequence[str] | None = None) -> None:
@@ -92,6 +94,8 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         return EXIT_USER, str(error)
     if isinstance(error, Fault):
         return EXIT_FAULT, str(error)
+    if reason := out_of_memory(error):
+        return EXIT_USER, f"out of memory: {reason}; {_LESS}, or end what else takes memory on this machine"
     if isinstance(error, KeyboardInterrupt):
         return EXIT_RESUME, "stopped at once; the same command resumes from what was saved"
     if isinstance(error, OSError) and error.filename is not None and _is_of_a_path(error):

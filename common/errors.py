@@ -25,6 +25,9 @@ DISK_ERRORS = {
 }
 
 
+_NO_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # torch's words
+
+
 class UserError(Exception):
     """A problem that the user can mend: the message names the key or file, the value and the remedy.
 
@@ -72,6 +75,17 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return what an error says of memory that could not be had, on a CPU or a GPU; None where it is of another kind.
+
+    torch raises a RuntimeError for either, which only its words tell from others.
+    """
+    line = first_line(error)
+    if isinstance(error, MemoryError):
+        return line
+    return line if isinstance(error, RuntimeError) and any(words in line for words in _NO_MEMORY) else None
 
 
 def disk_error(error: BaseException) -> UserError | None:

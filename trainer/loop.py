@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from common.errors import Fault, UserError
+from common.errors import Fault, UserError, out_of_memory
 from common.provenance import hardware, versions
 from data_shards.read.loader import CODE_RESOLUTION, Batch
 from trainer.checkpoints.load import restore_newest
@@ -123,13 +123,11 @@ class Loop:
         status = self.world.on_main(lambda: Status(self.run, self.total, self.images_seen))
         try:
             return self._iterate(stop, status)
-        except NonFinite as error:
-            raise UserError(f"{error}; {self._way_back()}") from None
-        except Fault as error:
-            raise Fault(f"{error}; {self._kept()}") from None
-        except Diverged as error:
-            remedy = "test memory and network of the machines, then run the same command again"
-            raise UserError(f"{error}; {self._kept()}; {remedy}") from None
+        except Exception as error:
+            explained = self._explained(error)
+            if explained is error:
+                raise
+            raise explained from None
         finally:
             end_workers()
             if status:
@@ -267,12 +265,35 @@ class Loop:
         now = schedule.now(self.stage.phases, self.before)
         return {"resolution": now.resolution} | ({} if now.alpha is None else {"alpha": now.alpha})
 
+    def _explained(self, error: Exception) -> Exception:
+        """Return an error with what a user needs to go on; the same one where nothing is known of it."""
+        if isinstance(error, NonFinite):
+            return UserError(f"{error}; {self._way_back()}")
+        if isinstance(error, Fault):
+            return Fault(f"{error}; {self._kept()}")
+        if isinstance(error, Diverged):
+            remedy = "test memory and network of the machines, then run the same command again"
+            return UserError(f"{error}; {self._kept()}; {remedy}")
+        if reason := out_of_memory(error):
+            return UserError(self._no_memory(reason))
+        return error
+
     def _kept(self) -> str:
         """Say which checkpoint a resume starts from."""
         last = published.newest(self.run)
         if last is None:
             return "no checkpoint was published"
         return f"{last.name} is the last good checkpoint and nothing after it was kept"
+
+    def _no_memory(self, reason: str) -> str:
+        """Say at which settings memory ran out, and what takes less."""
+        now = schedule.now(self.stage.phases, self.images_seen)
+        share = now.batch_size // self.world.size
+        return (
+            f"out of memory on process {self.world.rank} at {now.resolution} px with {share} images, in passes of "
+            f"{self.config.micro_batch or share} ({reason}); lower micro_batch, which changes no result but rounding, "
+            f"or batch_size; {self._kept()}"
+        )
 
     def _way_back(self) -> str:
         """Say how to go on after a loss, or a weight, that is not finite."""

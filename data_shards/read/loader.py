@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,27 +18,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from common.arrays import Float64, Int64, UInt8
-from common.errors import UserError, first_line
-from common.signals import name_of
+from common.errors import UserError, first_line, out_of_memory
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
 from data_shards.format.manifest import CODE_RESOLUTION as CODE_RESOLUTION
 from data_shards.format.manifest import Manifest
 from data_shards.format.pyramid import box_mean
 
-from . import shared_memory
+from . import shared_memory, worker_errors
 from .sample_order import samples_at
 from .worker_signals import follow_parent
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 PREFETCH = 4  # batches that a worker keeps ready
 _MAX_OPEN = 128  # tars
-REMEDIES = {  # of errors that the shard itself has no part in
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "this machine has too many open files: end other programs",
-    errno.EACCES: "check the permissions",
-    errno.ENOMEM: "lower data.workers or batch_size",
-}
 _THREADED_FROM = 256  # px: smaller images decode faster than a thread starts
 
 
@@ -95,6 +87,8 @@ class Level:
         try:
             pixels = decode(data, self.channels)
         except (RuntimeError, ValueError) as error:
+            if out_of_memory(error):
+                raise
             raise self._broken(sample, f"cannot be decoded ({first_line(error)})") from None
         if pixels.dtype != torch.uint8:
             raise self._broken(sample, f"has pixels of {pixels.dtype}, not of 8 bits")
@@ -198,29 +192,32 @@ def _unwrapped(loader: DataLoader[Batch | str], same: bool, gpu: int | None) -> 
     if gpu is not None:
         torch.cuda.set_device(gpu)
     before = set(active_children())
-    items = iter(loader)
+    items = _started(loader)
     workers = set(active_children()) - before
     while True:
         try:
             item = next(items)
-        except RuntimeError:
+        except (RuntimeError, OSError) as error:
             dead = [worker.exitcode for worker in workers if worker.exitcode]
-            if not dead:
+            problem = f"data.workers: a worker {worker_errors.how_ended(dead[0])}" if dead else None
+            problem = problem or worker_errors.no_resource(error)
+            if problem is None:
                 raise
-            raise UserError(f"data.workers: a worker {_how_ended(dead[0])}") from None
+            raise UserError(problem) from None
         if isinstance(item, str):
             raise UserError(item)
         yield item._replace(encoder_images=item.images) if same else item
 
 
-def _how_ended(code: int) -> str:
-    """Say how a worker ended, and what to do. code: its exit code, minus the number of the signal that killed it."""
-    remedies = {
-        -signal.SIGKILL: "was killed by SIGKILL: out of memory?; lower data.workers or batch_size",
-        -signal.SIGBUS: f"was killed by SIGBUS: is {shared_memory.FOLDER} full?; {shared_memory.REMEDY}",
-    }
-    ended = f"was killed by {name_of(-code)}" if code < 0 else f"ended with exit code {code}"
-    return remedies.get(code, f"{ended}; what it printed stands above; data.workers=0 reads without workers")
+def _started(loader: DataLoader[Batch | str]) -> Iterator[Batch | str]:
+    """Start the workers of a loader. Raises a UserError where the machine refuses one."""
+    try:
+        return iter(loader)
+    except OSError as error:
+        complain, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+        error.__traceback__ = None  # torch's half-built iterator is deleted with it, and prints a traceback then
+        sys.unraisablehook = complain
+        raise worker_errors.not_started(error) from None
 
 
 class _Positions(Sampler[Int64]):
@@ -252,11 +249,14 @@ class _Reader(Dataset[Batch | str]):
             return batch
         except UserError as error:
             return str(error)
-        except MemoryError:
-            return "data.workers: no memory for a batch; lower data.workers or batch_size"
+        except (MemoryError, RuntimeError) as error:
+            problem = worker_errors.no_resource(error)
+            if problem is None:
+                raise
+            return problem
         except OSError as error:
             where = error.filename or self.main.root
-            remedy = REMEDIES.get(error.errno or 0, "restore the shard and run the same command again")
+            remedy = worker_errors.REMEDIES.get(error.errno or 0, "restore the shard and run the same command again")
             return f"{where}: {error.strerror}; {remedy}"
 
     def _read(self, positions: Int64) -> Batch:

@@ -11,6 +11,7 @@ from torch import Tensor
 from common.errors import UserError, first_line
 
 FOLDER = Path("/dev/shm")
+_FULL = "No space left"
 REMEDY = (
     "give the container more (docker run --shm-size=8g, or --ipc=host), lower data.workers, or set data.workers=0, "
     "which needs none"
@@ -34,7 +35,7 @@ def problem(need: int, workers: int) -> str | None:
 
 
 def move_to(tensors: Iterable[Tensor | None]) -> None:
-    """Move tensors to shared memory, in place. Raises a UserError where it is full.
+    """Move tensors to shared memory, in place. Raises a UserError where it is full, else torch's RuntimeError.
 
     A worker does it itself: later, in a thread of the queue's, an error would be printed and the batch never come.
     """
@@ -45,6 +46,8 @@ def move_to(tensors: Iterable[Tensor | None]) -> None:
             tensor.share_memory_()
         except RuntimeError as error:
             usage = shutil.disk_usage(FOLDER)
+            if usage.free > tensor.nbytes and _FULL not in str(error):
+                raise
             raise UserError(
                 f"{FOLDER}: no room for a batch of {tensor.nbytes / 1e6:,.0f} MB ({usage.free / 1e6:,.0f} of "
                 f"{usage.total / 1e6:,.0f} MB are free: {first_line(error)}); {REMEDY}"
