@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from . import paths, shipped
 from .errors import Fault, UserError, disk_error, out_of_memory
 from .terminal import outlived
 
+log = logging.getLogger(__name__)
 EXIT_OK = 0  # all that was asked for is done
 EXIT_FAULT = 1  # a fault of the program, whose traceback is shown, or of a machine
 EXIT_USER = 2  # the user can mend it: the message says how
@@ -55,12 +57,23 @@ def path(text: str | Path) -> Path:
 
 def shipped_path(text: str | Path) -> Path:
     """Read the path of something that may have come with the program; see `shipped.found`."""
-    return shipped.found(path(text))
+    return _told(path(text), shipped.found)
 
 
 def shipped_config(text: str | Path) -> Path:
     """Read the path of a config, or the name of one that came with the program; see `shipped.config`."""
-    return shipped.config(path(text))
+    return _told(path(text), shipped.config)
+
+
+def _told(given: Path, find: Callable[[Path], Path]) -> Path:
+    """Return what is found for a path.
+
+    Says so where a shipped file has the same name: one of the user's was perhaps meant. Short names are no paths.
+    """
+    found = find(given)
+    if found != given and found.name == given.name and os.environ.get("RANK", "0") == "0":
+        log.info("%s: is not in %s; taken from what came with the program, %s", given, Path.cwd(), found)
+    return found
 
 
 def name_or_path(text: str) -> str:

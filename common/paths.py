@@ -21,15 +21,18 @@ def typed(text: str) -> Path:
         raise ValueError("it is empty (a variable that is not set?); name a path")
     if _URL.match(text):
         raise ValueError("it is a URL, and a path is needed; copy what is there to a disk, and name the copy")
-    if os.path.exists(text):
-        return Path(text)
+    return Path(text if os.path.exists(text) else expanded(text))
+
+
+def expanded(text: str) -> str:
+    """Return a text with `$VAR` and `${VAR}`, and at its start `~` and `~user`, expanded. Raises as `typed` does."""
     path = os.path.expanduser(_VARIABLE.sub(_value, text))
     if path.startswith("~"):
         user = path.partition("/")[0]
         if user == "~":
             raise ValueError("HOME is not set, and this user has no home folder; write the path out")
         raise ValueError(f"there is no user {user[1:]} here; write ./{user} for a name that begins with ~")
-    return Path(path)
+    return path
 
 
 def _value(match: re.Match[str]) -> str:

@@ -209,15 +209,18 @@ def _train(
     """Train a stage, or check only that it could start (dry)."""
     from trainer.config.schema import GanConfig, VaeConfig
 
+    from .training_command import TrainingCommand
+
     kind: type[VaeConfig | GanConfig] = GanConfig if stage == "gan" else VaeConfig
+    command = TrainingCommand(kind, path, tuple(overrides), accept_changes, pinned, from_step)
     if dry:
         from .dry_run import dry_run
 
-        dry_run(kind, path, overrides, accept_changes, pinned, from_step)
+        dry_run(command)
     else:
         from .run import train
 
-        train(kind, path, overrides, accept_changes, pinned, from_step)
+        train(command)
 
 
 if __name__ == "__main__":

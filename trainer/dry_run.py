@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.settings import to_yaml, with_absolute_paths
 from trainer.distributed.world import World, connect, disconnect
@@ -17,33 +15,24 @@ from trainer.stages.vae import vae_phases
 from .checkpoints import go_back, published
 from .jobs import startup_agreement
 from .preflight import Problems, gan_inputs, vae_data
-from .resume import ResumePoint, as_started, refuse_changes
-from .run import data_file
-from .run_folder import run_folder
+from .resume import ResumePoint, refuse_changes
 from .steps import schedule
+from .training_command import TrainingCommand
 
 
-def dry_run(
-    kind: type[VaeConfig | GanConfig],
-    path: Path,
-    overrides: Sequence[str],
-    accept_changes: bool,
-    pinned: bool,
-    from_step: str | None = None,
-) -> None:
+def dry_run(command: TrainingCommand) -> None:
     """Print the resolved config and the phases, and check all that a run checks before its first step.
 
     Nothing is trained or written, and the run folder is not locked. Raises one UserError with everything that is wrong.
-    accept_changes, pinned, from_step: as in `trainer.run.train`.
     """
-    run = run_folder(path, overrides)
-    config = as_started(load_config(kind, path, overrides), run)
+    run = command.run
+    config = command.config(run)
     world = connect(config.device, config.processes, config.timeout_minutes)
-    step = published.newest(run) if from_step is None else go_back.find(run, from_step)
-    start = ResumePoint(run, world.broadcast(published.clock_of(step) if step else 0), data_file(path, overrides))
+    step = published.newest(run) if command.from_step is None else go_back.find(run, command.from_step)
+    start = ResumePoint(run, world.broadcast(published.clock_of(step) if step else 0), command.data_file)
     if world.is_main:
         _print_plan(config, run, start)
-    identity = world.on_all(lambda: _check(config, run, world, start, step, accept_changes, pinned))
+    identity = world.on_all(lambda: _check(command, config, run, world, start, step))
     startup_agreement.agree(startup_agreement.description(config, identity), world)
     if world.is_main:
         print(f"the checks found no problem: {run} can {'resume' if start.images_seen else 'start'}")
@@ -72,13 +61,12 @@ def _phases_table(config: VaeConfig | GanConfig) -> Table:
 
 
 def _check(
+    command: TrainingCommand,
     config: VaeConfig | GanConfig,
     run: Path,
     world: World,
     start: ResumePoint,
     step: Path | None,
-    accept_changes: bool,
-    pinned: bool,
 ) -> dict[str, str | int]:
     """Run the checks of a start and, where there was one before, of a resume. Raise everything that is wrong.
 
@@ -89,8 +77,8 @@ def _check(
     identity = problems.collect(lambda: _input_identity(config, world, start))
     if manifest:
         inputs = manifest["facts"] if identity is None else identity  # unknown: compare the settings alone
-        problems.collect(lambda: refuse_changes(run, manifest, config, inputs, accept_changes))
-    if pinned and not accept_changes and world.is_main:
+        problems.collect(lambda: refuse_changes(run, manifest, config, inputs, command.accept_changes))
+    if command.pinned and not command.accept_changes and world.is_main:
         problems.collect(lambda: startup_agreement.refuse_another_start(run, config))
     problems.raise_any()
     assert identity is not None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from common.atomic_writes import publish
 from common.cli import EXIT_OK, EXIT_RESUME
 from common.errors import UserError
-from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.config.settings import to_yaml, with_absolute_paths
 from trainer.distributed.world import World, connect, disconnect
@@ -24,55 +22,34 @@ from .checkpoints import go_back, listing, published
 from .jobs import startup_agreement
 from .loop import Loop
 from .preflight import build_stage
-from .resume import EarlierPhase, ResumePoint, as_started, refuse_changes
-from .run_folder import run_folder
+from .resume import EarlierPhase, ResumePoint, refuse_changes
+from .training_command import TrainingCommand
 
 
-def train(
-    kind: type[VaeConfig | GanConfig],
-    path: Path,
-    overrides: Sequence[str],
-    accept_changes: bool,
-    pinned: bool,
-    from_step: str | None = None,
-) -> None:
+def train(command: TrainingCommand) -> None:
     """Train a config in its run folder, from the newest checkpoint there. RUN/exit.json says how it ended.
 
-    kind: of the config at `path`; accept_changes: resume from a checkpoint of other settings; pinned: refuse code or
-    settings other than those of the first start; from_step: resume from this checkpoint and set the later ones aside.
     Exits with 75 where a signal stopped the run, after a save.
     """
-    run, command = run_folder(path, overrides), typed_command()
+    run, typed = command.run, typed_command()
     lock = Lock(run)
-    record = ExitRecord(lock, command)
+    record = ExitRecord(lock, typed)
     with StopRequest().listening() as stop, record.recording():
-        config = as_started(load_config(kind, path, overrides), run)
+        config = command.config(run)
         world = connect(config.device, config.processes, config.timeout_minutes, lambda: stop.reason)
         if world.device.type == "cpu":
             keep_freed_memory()
         _take_folder(run, lock, world)
         record.write()
-        back_to = world.broadcast(world.on_main(lambda: go_back.wanted(run, from_step) if from_step else None))
-        loop = _prepare(config, data_file(path, overrides), run, world, lock, accept_changes, pinned, back_to)
+        loop = _prepare(command, config, run, world, lock)
         world.on_main(lambda: _save_inputs(run, config, loop.stage))
         signal = loop.train(stop)
         disconnect()
         _set_outcome(record, signal, loop.images_seen)
     if record.code:
         if world.is_main:
-            print(f"stopped: {record.reason}; resume with: {command}", file=sys.stderr, flush=True)
+            print(f"stopped: {record.reason}; resume with: {typed}", file=sys.stderr, flush=True)
         raise SystemExit(record.code)
-
-
-def data_file(path: Path, overrides: Sequence[str]) -> Path | None:
-    """Return the config at `path` if it names data and painting; None where an override does."""
-    return None if any(text.startswith(("data.path=", "data.painting=")) for text in overrides) else path
-
-
-def resume_point(run: Path, world: World, named: Path | None) -> ResumePoint:
-    """Return the clock of the newest complete checkpoint, as the main process sees it. named: see `data_file`."""
-    newest = published.newest(run) if world.is_main else None
-    return ResumePoint(run, world.broadcast(published.clock_of(newest) if newest else 0), named)
 
 
 def _take_folder(run: Path, lock: Lock, world: World) -> None:
@@ -82,37 +59,37 @@ def _take_folder(run: Path, lock: Lock, world: World) -> None:
     startup_agreement.one_folder(lock.path, world)
 
 
-def _prepare(
-    config: VaeConfig | GanConfig,
-    named: Path | None,
-    run: Path,
-    world: World,
-    lock: Lock,
-    accept_changes: bool,
-    pinned: bool,
-    back_to: Path | None,
-) -> Loop:
-    """Build stage and loop at the newest checkpoint that can be used. named: see `data_file`.
+def _prepare(command: TrainingCommand, config: VaeConfig | GanConfig, run: Path, world: World, lock: Lock) -> Loop:
+    """Build stage and loop at the newest checkpoint that can be used.
 
-    back_to: an earlier checkpoint, which becomes the newest once everything is checked.
-
-    A stage is checked for the phases ahead of its start. Where the newest checkpoint turns out to be unreadable, and
-    the one before it stands in an earlier phase, stage and loop are built again from there.
+    With --from-step an earlier checkpoint becomes the newest, once everything is checked. A stage is checked for the
+    phases ahead of its start. Where the newest checkpoint turns out to be unreadable, and the one before it stands in
+    an earlier phase, stage and loop are built again from there.
     """
-    start = resume_point(run, world, named)
-    if back_to is not None:
-        start = start._replace(images_seen=published.clock_of(back_to))
+    back_to = world.broadcast(world.on_main(lambda: _wanted_step(command, run)))
+    start = _resume_point(command, run, world, back_to)
     while True:
         stage = _build_stage(config, world, start)
         if back_to is not None:
-            _go_back(run, back_to, config, stage, world, accept_changes)
+            _go_back(run, back_to, config, stage, world, command.accept_changes)
             back_to = None
-        if pinned:
-            world.on_main(lambda: startup_agreement.pin(run, config, accept_changes))
+        if command.pinned:
+            world.on_main(lambda: startup_agreement.pin(run, config, command.accept_changes))
         try:
-            return _build_loop(stage, config, run, world, lock, accept_changes)
+            return _build_loop(stage, config, run, world, lock, command.accept_changes)
         except EarlierPhase as earlier:  # raised on all processes
             start = start._replace(images_seen=earlier.images_seen)
+
+
+def _wanted_step(command: TrainingCommand, run: Path) -> Path | None:
+    """Find the checkpoint of --from-step, which a job that is requeued goes back to once."""
+    return go_back.wanted(run, command.from_step) if command.from_step else None
+
+
+def _resume_point(command: TrainingCommand, run: Path, world: World, step: Path | None) -> ResumePoint:
+    """Return the clock of a checkpoint, None for the newest complete one, as the main process sees it."""
+    found = world.on_main(lambda: step or published.newest(run))
+    return ResumePoint(run, world.broadcast(published.clock_of(found) if found else 0), command.data_file)
 
 
 def _go_back(

@@ -23,7 +23,8 @@ def run_folder(path: Path, overrides: Sequence[str]) -> Path:
     """Return the folder of a config's run.
 
     It is known before the config is checked, so that a start which fails can say so in an existing folder. Raises a
-    UserError where a config in a run folder, or in an export, names the folder of another run.
+    UserError where a config in a run folder, or in an export, names the folder of another run, or one in a run folder a
+    place where that run never was.
     """
     given = [value_of(text.partition("=")[2], (Path,)) for text in overrides if text.startswith("run=")]
     if given and given[-1] is not None:
@@ -39,9 +40,20 @@ def run_folder(path: Path, overrides: Sequence[str]) -> Path:
         _refuse_another(path, folder, recorded)
     if lies_in_run:
         if recorded is not None and not recorded.exists():
+            _refuse_edited(path, folder, recorded)
             log.info("%s: goes on where it lies; its config names %s, which is not there", folder, recorded)
         return folder
     return recorded or Path("runs") / f"{path.resolve().parent.name}-{path.stem}"
+
+
+def _refuse_edited(config: Path, folder: Path, recorded: Path) -> None:
+    """Raise a UserError where a config's `run` was written by hand: a run that was moved still names its old place."""
+    before = exit_file.place_then(folder)
+    if before is not None and before != recorded.absolute():
+        raise UserError(
+            f"run: {config} says {recorded}, which is not there, and lies in the run {folder}; to go on with that run "
+            f"add run={folder}, to start another run={recorded}"
+        )
 
 
 def is_run(folder: Path) -> bool:

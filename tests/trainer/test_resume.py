@@ -204,7 +204,8 @@ def test_exit_json_never_says_complete_of_a_run_that_is_not(sprites: Path, tmp_p
         time.sleep(0.002)
     running.kill()
     running.wait()
-    assert left() | {"folder": ""} == {"code": None, "reason": "running", "command": left()["command"], "folder": ""}
+    here = {name: left()[name] for name in ("command", "folder")}
+    assert left() == {"code": None, "reason": "running", "run": str(run), **here}
     finish(train("vae", sprites, run, 400, batch_sise=3), 2)
     assert left()["code"] == 2
     assert "batch_sise" in left()["reason"]

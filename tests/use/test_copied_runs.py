@@ -55,6 +55,18 @@ def test_a_run_that_was_moved_goes_on_where_it_is(run: Path, tmp_path: Path) -> 
     assert not run.exists()
 
 
+def test_an_own_config_whose_run_was_edited_is_asked_which_of_both_is_meant(run: Path, tmp_path: Path) -> None:
+    config, new = run / "config.yaml", tmp_path / "runs" / "second"
+    config.write_text(config.read_text().replace(str(run), str(new)))
+    before = hashes(run)
+    refused(go_on(config, 10, place=tmp_path), f"run: {config} says {new}", f"run={run}", f"run={new}")
+    assert hashes(run) == before
+    assert not new.exists()
+    finish(go_on(config, 5, f"run={new}", place=tmp_path))
+    finish(go_on(config, 10, f"run={run}", place=tmp_path))
+    assert (clocks(new), clocks(run)) == ([80], [80, 160])
+
+
 def test_a_run_in_the_default_folder_goes_on_from_its_own_config_and_so_does_a_copy(
     sprites: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,9 @@ def refused(running: processes.Running, *words: object) -> str:
 def test_a_shipped_config_has_one_name_everywhere(name: str, sprites: Path, tmp_path: Path) -> None:
     """The run's folder is named after the config, and lies where the command was given."""
     settings = [o for o in overrides(sprites, Path(), 1) if not o.startswith("run=")]
-    finish(there(tmp_path / "work", "trainer", "vae", name, *settings))
+    done = finish(there(tmp_path / "work", "trainer", "vae", name, *settings))
+    told = f"{name}: is not in {tmp_path / 'work'}; taken from what came with the program, {ROOT}"
+    assert (told in done.err) == name.endswith(".yaml"), "one of the user's own was perhaps meant"
     assert (tmp_path / "work/runs/dsprites-beta_vae/exit.json").is_file()
 
 

@@ -70,6 +70,10 @@ def test_a_second_start_in_one_allocation_is_kept_out_and_spoils_nothing(sprites
         ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, ["--gradient_accumulation_steps", "micro_batch"]),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, ["--use_megatron_lm", "strategy"]),
         ({"ACCELERATE_USE_FSDP": "true"}, ["--use_fsdp", "strategy=fsdp2"]),
+        (
+            {"ACCELERATE_USE_CPU": "False", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
+            ["MASTER_ADDR: 127.0.0.1 is set and RANK is not", "add --multi_gpu", "unset MASTER_ADDR MASTER_PORT"],
+        ),
     ],
 )
 def test_an_environment_that_is_not_complete_or_asks_for_more_is_refused(env: dict[str, str], words: list[str]) -> None:

@@ -156,6 +156,8 @@ def test_a_process_that_hangs_is_named_with_the_exchange(stop: bool, words: str,
             "waited 3 s for the others in a sum over the processes (timeout_minutes: 0.05): process 1 on" in both[0].err
         )
         assert words in both[0].err
+        assert ".cc:" not in both[0].err
+        assert "GLHF" not in both[0].err
         assert "step-000000000080 is the last good checkpoint" in both[0].err
         assert "Traceback" not in both[0].err
     finally:

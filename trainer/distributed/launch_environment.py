@@ -37,6 +37,7 @@ def check(env: Mapping[str, str]) -> None:
         _check_complete(env, present)
     else:
         _refuse_tasks_without_rank(env)
+        _refuse_single_of_many(env)
 
 
 def _check_complete(env: Mapping[str, str], present: list[str]) -> None:
@@ -75,6 +76,20 @@ def _refuse_tasks_without_rank(env: Mapping[str, str]) -> None:
                 f"LOCAL_RANK; start one task a node, and in it: {START}; or submit slurm/train_1024.sh (was it left "
                 f"by another job's step? then: unset {name})"
             )
+
+
+def _refuse_single_of_many(env: Mapping[str, str]) -> None:
+    """Raise a UserError where `accelerate launch` was asked for several processes and started one.
+
+    It does so without --multi_gpu, and on a CPU. Only its way to start one sets ACCELERATE_USE_CPU, and only where more
+    were asked for does that set the main node.
+    """
+    if "ACCELERATE_USE_CPU" in env and all(env.get(name) for name in OF_THE_MAIN_NODE):
+        raise UserError(
+            f"MASTER_ADDR: {env['MASTER_ADDR']} is set and RANK is not: accelerate was asked for several processes or "
+            "nodes, and starts one without --multi_gpu; add --multi_gpu, also on a CPU, or leave --num_processes out "
+            f"(set by another program? then: unset {' '.join(OF_THE_MAIN_NODE)})"
+        )
 
 
 def _refuse_settings(env: Mapping[str, str]) -> None:

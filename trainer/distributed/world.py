@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -78,7 +79,7 @@ class World:
         suspects = "; ".join(self.heartbeat.suspects()) or "every process answers: look at the network between them"
         return Fault(
             f"process {self.rank} on {socket.gethostname()} waited {seconds:.0f} s for the others in {name} "
-            f"(timeout_minutes: {self.timeout_minutes:g}): {suspects} ({first_line(error)}); look there, then run the "
+            f"(timeout_minutes: {self.timeout_minutes:g}): {suspects} ({_words(error)}); look there, then run the "
             "same command again"
         )
 
@@ -227,6 +228,11 @@ def _process_state(on_cpu: bool, timeout_minutes: float, stopped: Callable[[], o
             f"WORLD_SIZE: {os.environ.get('WORLD_SIZE')} processes did not all join within {timeout_minutes:g} minutes "
             f"({first_line(error)}); look at the logs of the other nodes, then run the same command again"
         ) from None
+
+
+def _words(error: Exception) -> str:
+    """Return what the communication library says of an error, without its source file and its good wishes."""
+    return re.sub(r"^\[\S+:\d+\] | *GLHF!.*", "", first_line(error))
 
 
 def _joined(join: Callable[[], PartialState], stopped: Callable[[], object]) -> PartialState:

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from common import shipped
+from common import paths, shipped
 from common.atomic_writes import publish
 from trainer.checkpoints import evaluation_holds, published
 from trainer.config.sections import EvaluationConfig
@@ -36,7 +36,10 @@ def without_launcher(env: Mapping[str, str]) -> dict[str, str]:
 
 def command_problem(config: EvaluationConfig) -> str | None:
     """Say why evaluation.command cannot be called; None where its program is there."""
-    command = shlex.split(config.command)
+    try:
+        command = _words(config.command)
+    except ValueError as error:
+        return f"evaluation.command: {config.command!r}: {error}"
     if not command or shutil.which(command[0]) is None:
         return (
             f"evaluation.command: {config.command!r}: no such program on this machine; name another, or set "
@@ -52,6 +55,11 @@ def command_problem(config: EvaluationConfig) -> str | None:
     )
 
 
+def _words(command: str) -> list[str]:
+    """Split a command as a shell does, and expand `~` and variables in its words. Raises ValueError where it cannot."""
+    return [paths.expanded(word) for word in shlex.split(command)]
+
+
 class Submitter:
     """Calls COMMAND RUN --step STEP --release for each checkpoint, on the main process.
 
@@ -61,7 +69,7 @@ class Submitter:
     """
 
     def __init__(self, run: Path, config: EvaluationConfig) -> None:
-        self.run, self.command = run, shlex.split(config.command)
+        self.run, self.command = run, _words(config.command)
         self.folder = run / "evaluation"
         self.path = self.folder / "submitted.json"
         self.done: list[str] = json.loads(self.path.read_bytes()) if self.path.exists() else []

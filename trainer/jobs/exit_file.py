@@ -60,7 +60,7 @@ class ExitRecord:
         for folder in folders:
             try:
                 if folder.is_dir():
-                    write_exit(folder, self.code, self.reason, self._command)
+                    write_exit(folder, self._run, self.code, self.reason, self._command)
             except OSError as error:  # a full disk: the reason is printed too, only this file is lost
                 print(f"warning: {folder / FILE} could not be written ({error.strerror})", file=sys.stderr)
 
@@ -86,9 +86,9 @@ def attempt_folder(run: Path, job: str, restarts: int | str) -> Path:
     return run / "nodes" / f"{job}-{restarts}"
 
 
-def write_exit(folder: Path, code: int | None, reason: str, command: str) -> None:
-    """Write FOLDER/exit.json. code: the exit code, None while the command runs; command: what the user typed."""
-    content = {"code": code, "reason": reason, "command": command, "folder": os.getcwd()}
+def write_exit(folder: Path, run: Path, code: int | None, reason: str, command: str) -> None:
+    """Write FOLDER/exit.json of a run. code: the exit code, None while it goes on; command: what the user typed."""
+    content = {"code": code, "reason": reason, "command": command, "folder": os.getcwd(), "run": str(run.absolute())}
     publish(folder / FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -97,6 +97,15 @@ def read_exit(folder: Path) -> tuple[int | None, str] | None:
     try:
         content = json.loads((folder / FILE).read_bytes())
         return content["code"], content["reason"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def place_then(run: Path) -> Path | None:
+    """Return where a run lay when it was last trained; None where an older version trained it, or its file is lost."""
+    try:
+        place: str = json.loads((run / FILE).read_bytes())["run"]
+        return Path(place)
     except (OSError, ValueError, KeyError):
         return None
 

@@ -142,6 +142,23 @@ def test_a_refusal_is_told_and_a_resume_tries_again(tmp_path: Path, caplog: pyte
     assert json.loads((tmp_path / "evaluation" / "submitted.json").read_bytes()) == again.done
 
 
+def test_a_command_may_have_variables_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, 64)
+    command(tmp_path, f"echo $@ >> {tmp_path}/calls")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PARTITION", "short one")
+    wanted = EvaluationConfig(submit=True, command="~/submit.sh --partition=$PARTITION ./x.sh")
+    assert command_problem(wanted) is None
+    one = Submitter(tmp_path, wanted)
+    one.submit()
+    wait_and_look(one)
+    argv = f"--partition=short one ./x.sh {tmp_path} --step step-000000000064 --release"
+    assert (tmp_path / "calls").read_text() == f"{argv}\n"
+    monkeypatch.delenv("PARTITION")
+    assert "variable PARTITION is not set; export it" in (command_problem(wanted) or "")
+    assert "No closing quotation" in (command_problem(EvaluationConfig(command="sbatch 'x.sh")) or "")
+
+
 def test_a_program_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     def problem(command: str) -> str | None:
         return command_problem(EvaluationConfig(submit=True, command=command))
