@@ -25,7 +25,7 @@ from trainer.jobs.signals import StopRequest
 from trainer.reporting.status import Status
 from trainer.reporting.tick_timer import TickTimer, peak_memory_gb
 from trainer.stages.base import Stage
-from trainer.steps.batches import micro
+from trainer.steps.batches import micro, pass_size
 from trainer.steps.running_means import NonFinite, RunningMeans
 from trainer.steps.schedule import Now
 
@@ -167,12 +167,16 @@ class Loop:
 
     def _step(self, batches: list[Batch], now: Now) -> None:
         """Train on the batches and advance the clock."""
-        micro_batches = [micro(batch, self.config.micro_batch) for batch in batches]
+        micro_batches = [micro(batch, self._most_in_a_pass(now)) for batch in batches]
         with self.world.exchange("an iteration", timed_out_only=True):
             terms = self.stage.step(micro_batches, now, self.images_seen)
         self.means.add(terms, self.iteration + 1)
         self.before = self.images_seen
         self.clock += now.batch_size * self.stage.batches_per_step
+
+    def _most_in_a_pass(self, now: Now) -> int | str | None:
+        """Return the most images of a pass at this resolution; None for the whole share."""
+        return self.stage.pass_sizes.get(now.resolution, self.config.micro_batch)
 
     def _report_and_save(self, status: Status | None, now: Now) -> None:
         """Do what is due after an iteration: tick, sample grid, EMA snapshot, checkpoint. At the end all are due."""
@@ -247,6 +251,7 @@ class Loop:
             "iteration": self.iteration,
             **self._phase_values(),
             "world_size": self.world.size,
+            **({"pass_sizes": self.stage.pass_sizes} if self.stage.pass_sizes else {}),
             "config": fixed(self.config),
             "facts": dict(self.stage.input_identity),
             "data_notes": list(self.stage.data.main.manifest.notes),
@@ -289,10 +294,10 @@ class Loop:
         """Say at which settings memory ran out, and what takes less."""
         now = schedule.now(self.stage.phases, self.images_seen)
         share = now.batch_size // self.world.size
+        size = pass_size(share, self._most_in_a_pass(now))
         return (
             f"out of memory on process {self.world.rank} at {now.resolution} px with {share} images, in passes of "
-            f"{self.config.micro_batch or share} ({reason}); lower micro_batch, which changes no result but rounding, "
-            f"or batch_size; {self._kept()}"
+            f"{size} ({reason}); lower micro_batch, which changes no result but rounding, or batch_size; {self._kept()}"
         )
 
     def _way_back(self) -> str:

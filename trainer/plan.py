@@ -20,6 +20,7 @@ from trainer.memory.estimate import Estimator, Need, Training
 from trainer.memory.flops import Flops
 from trainer.memory.sharded_sizes import Network
 from trainer.stages.gan import GanTraining
+from trainer.steps.batches import pass_size
 from trainer.steps.schedule import Phase
 
 from .machine_rates import Rates
@@ -205,7 +206,8 @@ def bytes_sent(strategy: Strategy, networks: dict[str, Network], config: GanConf
     """
     g, d = networks["G"].weights, networks["D"].weights
     part = (processes - 1) / processes
-    pieces = max(config.batch_size // processes // (config.micro_batch or config.batch_size), 1)
+    share = config.batch_size // processes
+    pieces = share // pass_size(share, config.micro_batch)
     r1 = 2 / config.r1_interval if config.r1 else 0
     totals: dict[Strategy, float] = {
         "ddp": 2 * (g + d),

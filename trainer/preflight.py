@@ -94,31 +94,27 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
         problems.messages += _shared_memory_problems(config, phases, data, world)
     if data and initial:
         problems.messages += _start_from(initial, config, data.channels, world)
+    pass_sizes: dict[int, int] = {}
     if data and not problems.messages:  # else the step cannot be tried
-        problems.messages += _memory_problems(config, data.channels, encoder, world, start)
+        pass_sizes, found = _fit_memory(config, data.channels, encoder, world, start)
+        problems.messages += found
     if data:
         problems.messages += _evaluation_problems(config, data.main.manifest.data_set, world)
         problems.messages += _useless_settings(config, data)
     problems.raise_any()
     assert data is not None
-    return GanInputs(data, encoder, phases[0].first, initial)
+    return GanInputs(data, encoder, phases[0].first, initial, pass_sizes)
 
 
 def split_problems(config: RunConfig, phases: Sequence[Phase], world: World) -> list[str]:
-    """List batches that do not split evenly over processes and micro-batches, and a strategy with nothing to split."""
+    """List batches that do not split evenly over processes, and a strategy with nothing to split."""
     problems = []
     if isinstance(config, GanConfig) and config.strategy != "ddp" and world.size == 1:
         problems.append(f"strategy: {config.strategy} splits over processes, and there is one; set strategy=ddp")
     for batch in dict.fromkeys(phase.batch_size for phase in phases):
         key = "batch_size" if batch == config.batch_size else "growth.batch_size"
-        share, rest = divmod(batch, world.size)
-        if rest:
+        if batch % world.size:
             problems.append(f"{key}: {batch} does not divide by {world.size} processes; choose a multiple")
-        elif config.micro_batch and share % config.micro_batch:
-            problems.append(
-                f"micro_batch: {config.micro_batch} does not divide the {share} images of each process "
-                f"({key}: {batch}); choose a divisor"
-            )
     return problems
 
 
@@ -223,10 +219,13 @@ def _start_from(initial: InitialNetworks, config: GanConfig, channels: int, worl
     return problems
 
 
-def _memory_problems(
+def _fit_memory(
     config: GanConfig, channels: int, encoder: frozen.FrozenEncoder | None, world: World, start: ResumePoint
-) -> list[str]:
-    """Log how much memory the run will need, and list a problem where there is less."""
+) -> tuple[dict[int, int], list[str]]:
+    """Log how much memory the run will need, and list a problem where there is less.
+
+    Also returns the sizes of passes by resolution, where `micro_batch: auto` chooses them and the free memory is known.
+    """
 
     def build(config: GanConfig, world: World, encoder: nn.Module | None) -> GanTraining:
         return GanTraining(config, world, channels, encoder)
@@ -234,11 +233,18 @@ def _memory_problems(
     module = encoder.to(torch.device("cpu"), DTYPES[config.precision]) if encoder else None
     estimator = estimate.Estimator(build, module, channels, world, lambda config: _phases_ahead(config, start))
     free = free_memory.free_bytes(world)
-    need = estimator.need(config)
+    if config.micro_batch == "auto" and free is not None:
+        largest = fit.largest_passes(estimator, config, free)
+        need = max(largest.values(), key=lambda need: need.bytes)
+        sizes = {resolution: need.images for resolution, need in largest.items()}
+    else:
+        need, sizes = estimator.need(config), {}
     if world.is_main:
         log.info(need.line(free))
+        if sizes:
+            log.info("micro_batch: auto: %s", ", ".join(f"{n} images a pass at {r} px" for r, n in sizes.items()))
     problem = None if free is None else fit.problem(estimator, config, need, free)
-    return [problem] if problem else []
+    return sizes, [problem] if problem else []
 
 
 def _evaluation_problems(config: GanConfig, data_set: str, world: World) -> list[str]:

@@ -109,6 +109,7 @@ def _go_back(
 def _build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:
     """Build the stage on every process, of the same code, settings and inputs."""
     stage = world.on_all(lambda: build_stage(config, world, start))
+    stage.pass_sizes = startup_agreement.smallest(stage.pass_sizes, world)
     startup_agreement.agree(startup_agreement.description(config, stage.input_identity), world)
     return stage
 

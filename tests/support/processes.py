@@ -103,7 +103,7 @@ def _child(
     multiprocessing.set_start_method(None, force=True)  # not that of this process, but what a command has by itself
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     if not estimate:
-        mock.patch.object(preflight, "_memory_problems", return_value=[]).start()  # fails where there is no such name
+        mock.patch.object(preflight, "_fit_memory", return_value=({}, [])).start()  # fails where there is no such name
     with measured_lines():
         target(*args)
 

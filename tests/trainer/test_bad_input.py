@@ -29,16 +29,14 @@ def refused(running: processes.Running, *words: object) -> None:
 
 
 def test_everything_that_does_not_fit_is_listed_at_once(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    running = train(
-        "gan", sprites, tmp_path / "run", 5, vae=vae, c_dim=7, data__variant="color", batch_size=15, micro_batch=4
-    )
+    running = train("gan", sprites, tmp_path / "run", 5, vae=vae, c_dim=7, data__variant="color", strategy="zero1")
     refused(
         running,
         "3 problems",
         "c_dim: the config has 7",
         f"the encoder of {vae} has 10; set c_dim=10",
         f"{vae} sees 1 channels, the data 3",
-        "micro_batch: 4 does not divide the 15 images",
+        "strategy: zero1 splits over processes, and there is one",
     )
 
 

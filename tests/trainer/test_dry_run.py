@@ -61,10 +61,10 @@ def test_the_phases_of_growth_end_with_the_run(sprites: Path, vae: Path, tmp_pat
 
 def test_everything_that_is_wrong_is_one_error(sprites: Path, tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
-    settings = overrides(missing, tmp_path / "run", 3, vae=missing, micro_batch=3, strategy="fsdp2")
+    settings = overrides(missing, tmp_path / "run", 3, vae=missing, strategy="fsdp2")
     done = finish(dry_run(tmp_path / "logs", "gan", GAN, settings), 2)
-    assert "error: the run cannot start: 4 problems" in done.err
-    for problem in ("strategy: fsdp2", "micro_batch: 3", f"{missing}: no such folder", f"vae: {missing}: no such file"):
+    assert "error: the run cannot start: 3 problems" in done.err
+    for problem in ("strategy: fsdp2", f"{missing}: no such folder", f"vae: {missing}: no such file"):
         assert f"  - {problem}" in done.err
     assert "can start" not in done.out
     assert not (tmp_path / "run").exists()
@@ -95,8 +95,9 @@ def test_a_pinned_run_is_checked_against_its_first_start(sprites: Path, tmp_path
     startup_agreement.pin(run, load_config(VaeConfig, Path(VAE), settings), accept_changes=False)
     before = hashes(run)
     other = [*settings, "optimizer.lr=0.5"]
-    done = finish(dry_run(tmp_path / "a", "vae", VAE, [*other, "micro_batch=3"], "--pinned"), 2)
-    assert "error: the run cannot start: 2 problems\n  - micro_batch: 3" in done.err
+    nowhere = tmp_path / "nowhere"
+    done = finish(dry_run(tmp_path / "a", "vae", VAE, [*other, f"data.path={nowhere}"], "--pinned"), 2)
+    assert f"error: the run cannot start: 2 problems\n  - {nowhere}: no such folder" in done.err
     assert f"  - {run} was started with other code or settings: optimizer.lr: was 0.0001, now 0.5; set" in done.err
     for name, argv in (("b", settings), ("c", [*other, "--accept-changes"])):
         done = finish(dry_run(tmp_path / name, "vae", VAE, argv, "--pinned"))
@@ -106,10 +107,11 @@ def test_a_pinned_run_is_checked_against_its_first_start(sprites: Path, tmp_path
 
 def test_a_run_that_would_go_on_is_checked_against_its_checkpoint(sprites: Path, vae: Path, tmp_path: Path) -> None:
     before = hashes(vae)
-    settings = [*overrides(sprites, vae, 10), "micro_batch=3"]
+    nowhere = tmp_path / "nowhere"
+    settings = [*overrides(sprites, vae, 10), f"data.path={nowhere}"]
     done = finish(dry_run(tmp_path / "a", "vae", VAE, [*settings, "seed=9"]), 2)
     assert "error: the run cannot start: 2 problems" in done.err
-    assert "  - micro_batch: 3" in done.err
+    assert f"  - {nowhere}: no such folder" in done.err
     assert f"  - {vae} holds a checkpoint that differs from the config and its inputs: seed: was 0, now 9; " in done.err
     assert done.err.count("  - ") == 2, "no list within the list"
     done = finish(dry_run(tmp_path / "b", "vae", VAE, [*overrides(sprites, vae, 10), "seed=9"]), 2)

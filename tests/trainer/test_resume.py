@@ -16,6 +16,8 @@ import yaml
 
 from tests.support import processes
 from tests.support.training import (
+    BATCH,
+    GAN,
     TERMS,
     TIMING,
     VAE,
@@ -29,6 +31,7 @@ from tests.support.training import (
     two_at_a_time,
 )
 from trainer.checkpoints import published
+from trainer.memory import free_memory
 
 
 def logged(run: Path) -> list[dict[str, float]]:
@@ -132,8 +135,38 @@ def test_micro_batches_and_workers_change_nothing_but_rounding(
     finish(train("gan", sprites, tmp_path / "a", 3, vae=straight["vae"], s_dim=4, precision="float64"))
     more = {"vae": straight["vae"], "s_dim": 4, "precision": "float64", "micro_batch": 4, "data__workers": 2}
     finish(train("gan", sprites, tmp_path / "b", 3, **more))
+    finish(train("gan", sprites, tmp_path / "c", 3, **more | {"micro_batch": 7}))  # of 16: passes of 4 too
     gap, name = largest_gap(newest(tmp_path / "a"), newest(tmp_path / "b"))
     assert gap < 1e-11, name
+    assert not differences(newest(tmp_path / "b"), newest(tmp_path / "c"))
+
+
+def with_free_memory(argv: list[str], free: int) -> None:
+    """Train on a machine with so many bytes of free memory."""
+    free_memory.free_bytes = lambda world: free  # type: ignore[assignment]
+    processes.module("trainer", argv)
+
+
+def test_passes_that_memory_decides_are_told_and_recorded_and_a_resume_may_take_others(
+    sprites: Path, straight: dict[str, Path], tmp_path: Path
+) -> None:
+    more = {"vae": straight["vae"], "s_dim": 4, "precision": "float64", "micro_batch": "auto"}
+    finish(train("gan", sprites, tmp_path / "a", 4, **more))
+    run, taken = tmp_path / "b", []
+    for steps, free in ((2, 10**12), (3, 46_000_000), (4, 10**12)):
+        argv = ["gan", GAN, *overrides(sprites, run, steps, **more, schedule__save_kimg=0.016)]
+        running = finish(processes.start(with_free_memory, (argv, free), tmp_path / "logs", estimate=True))
+        sizes = published.read_manifest(published.steps(run)[0])["pass_sizes"]
+        assert f"micro_batch: auto: {sizes['64']} images a pass at 64 px" in running.err
+        taken.append(sizes["64"])
+    assert taken[0] == taken[2] == BATCH > taken[1]
+    assert BATCH % taken[1] == 0
+    gap, name = largest_gap(newest(tmp_path / "a"), newest(run))
+    assert gap < 1e-11, name
+    argv = ["gan", GAN, *overrides(sprites, tmp_path / "none", 1, **more)]
+    running = finish(processes.start(with_free_memory, (argv, 10**6), tmp_path / "logs", estimate=True), 2)
+    assert "micro_batch: 1 images a pass at 64 px need" in running.err
+    assert "Traceback" not in running.err
 
 
 def test_a_changed_config_is_refused_with_what_changed(

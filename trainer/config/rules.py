@@ -30,6 +30,11 @@ def _vae_contradictions(c: VaeConfig) -> list[str]:
             c.optimizer_critic is not None and not c.gamma,
             "optimizer_critic: a critic without FactorVAE (gamma is 0); set gamma=10 or optimizer_critic=null",
         ),
+        (
+            c.micro_batch == "auto",
+            "micro_batch: auto needs an estimate of the memory, which stage 1 has none of; set micro_batch=null for "
+            "passes of the whole share, or name a number of images",
+        ),
         _number_format(c),
     ]
     return [problem for wrong, problem in rules if wrong]

@@ -14,6 +14,7 @@ from .sections import (
     CheckpointingConfig,
     ConvNetConfig,
     Count,
+    CountOrAuto,
     DataConfig,
     EmaConfig,
     EvaluationConfig,
@@ -50,8 +51,10 @@ class RunConfig(Settings):
         0, ge=0, lt=2**32, strict=True, description="decides initial weights, order and every random number"
     )
     batch_size: Count = Field(64, description="images of an iteration, over all processes")
-    micro_batch: Count | None = may_change(
-        None, description="images that a process passes through the networks at once; null is its whole share"
+    micro_batch: CountOrAuto | None = may_change(
+        None,
+        description="most images that a process passes through the networks at once: its share of each batch is split "
+        "into equal parts; null is the whole share, auto (stage 2) the largest parts that fit into the free memory",
     )
     processes: Count | None = may_change(
         None, description="the run refuses any other number of processes; null takes any"
@@ -89,7 +92,7 @@ class VaeConfig(RunConfig):
     gamma: NonNegative = Field(0, description="weight of FactorVAE's total correlation; 0 is no FactorVAE")
     optimizer: AdamConfig = AdamConfig()
     optimizer_critic: AdamConfig | None = Field(None, description="optimizer of FactorVAE's critic; null is no critic")
-    linked: ClassVar = frozenset({"gamma", "optimizer_critic", "autocast", "precision"})
+    linked: ClassVar = frozenset({"gamma", "optimizer_critic", "autocast", "precision", "micro_batch"})
 
     @property
     def system(self) -> str:

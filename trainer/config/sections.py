@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
 
 from data_shards.read.variant_names import Variant
 
@@ -14,6 +14,16 @@ from .settings import PathSetting, Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+def _count_or_auto(value: object) -> object:
+    """Refuse what is neither, in one sentence: of a union each alternative would complain."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("it is no number of images, 1 or more, and not auto")
+
+
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 
 

@@ -51,8 +51,8 @@ def alternatives(kinds: Kinds) -> list[Any]:
 
 
 def wants_text(kinds: Kinds) -> bool:
-    """Return whether one of some alternatives is text, a path or a choice of words."""
-    return any(kind in (str, Path) or _origin(kind) is Literal for kind in kinds)
+    """Return whether one of some alternatives is text, a path or a choice of words, and none is a number."""
+    return any(kind in (str, Path) or _origin(kind) is Literal for kind in kinds) and not {int, float} & set(kinds)
 
 
 def of_key(kinds: Kinds, key: str) -> list[Any]:

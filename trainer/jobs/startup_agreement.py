@@ -48,6 +48,12 @@ def description(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, An
     return {"code": code_sha256()[:12], **versions(), **named, **values}
 
 
+def smallest(mine: dict[int, int], world: World) -> dict[int, int]:
+    """Return the smallest number of each key over the processes, whose free memory may differ."""
+    every = world.all_gather_object(mine)
+    return {key: min(each[key] for each in every if key in each) for key in sorted(set().union(*every))}
+
+
 def agree(mine: dict[str, Any], world: World) -> None:
     """Raise a UserError on every process where a description differs from the main process's. It names the hosts."""
     descriptions = world.all_gather_object((socket.gethostname(), world.rank, mine))

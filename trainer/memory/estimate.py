@@ -24,7 +24,7 @@ from trainer.config.sections import Strategy
 from trainer.distributed.engines.base import Engine
 from trainer.distributed.world import World
 from trainer.steps import schedule
-from trainer.steps.batches import micro
+from trainer.steps.batches import micro, pass_size
 from trainer.steps.ema import Averages
 from trainer.steps.running_means import Terms
 from trainer.steps.schedule import Now, Phase
@@ -164,7 +164,7 @@ class Estimator:
         It has two micro-batches at the most: those after the second need as much as the second.
         """
         r, share = phase.resolution, phase.batch_size // self.world.size
-        images = config.micro_batch or share
+        images = pass_size(share, config.micro_batch)
         pieces = micro(self._batch(share, max(r, CODE_RESOLUTION)), images)
         waiting = [torch.empty(images * len(pieces[2:]), self.channels, s, s) for s in (r, CODE_RESOLUTION)]
         training.step([pieces[:2]], Now(r, phase.batch_size, 0.5 if phase.fades else None), images_seen)
@@ -183,7 +183,7 @@ def _forget_gradients(optimizer: Optimizer, args: object, kwargs: object) -> Non
     optimizer.zero_grad(set_to_none=True)
 
 
-def undominated(phases: Sequence[Phase], micro_batch: int | None, processes: int) -> list[Phase]:
+def undominated(phases: Sequence[Phase], micro_batch: int | str | None, processes: int) -> list[Phase]:
     """Return the phases that could need the most: no other has as many images in a pass and a batch, of as many pixels.
 
     A larger resolution has all layers of a smaller one, and a fade has all of the phase that follows it.
@@ -191,7 +191,7 @@ def undominated(phases: Sequence[Phase], micro_batch: int | None, processes: int
 
     def cost(phase: Phase) -> tuple[int, int, int, bool]:
         share = phase.batch_size // processes
-        return phase.resolution, min(micro_batch or share, share), share * phase.resolution**2, phase.fades
+        return phase.resolution, pass_size(share, micro_batch), share * phase.resolution**2, phase.fades
 
     by_cost = {cost(phase): phase for phase in phases}
     return [phase for own, phase in by_cost.items() if not any(_exceeds(other, own) for other in by_cost)]

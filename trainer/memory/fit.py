@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from trainer.config.schema import GanConfig
 from trainer.config.sections import CheckpointingConfig, ResNetConfig
+from trainer.steps.batches import pass_size
 from trainer.steps.schedule import Phase
 
 from .estimate import Estimator, Need, gb
@@ -34,7 +37,7 @@ def with_margin(estimator: Estimator, need: Need) -> float:
 
 def _remedy(estimator: Estimator, config: GanConfig, need: Need, free: int) -> str:
     """Name the first that fits: the largest smaller micro-batch; checkpointed single images; narrower networks."""
-    for size in _divisors(estimator.phases(config), estimator.world.size, need.images):
+    for size in _sizes(estimator.phases(config), estimator.world.size, need.images):
         if _fits(estimator, config.model_copy(update={"micro_batch": size}), free):
             return f"set micro_batch={size}, the largest that fits"
     single = config.model_copy(update={"micro_batch": 1, "checkpointing": CHECKPOINTED})
@@ -61,10 +64,36 @@ def _narrower(network: ResNetConfig) -> Iterator[ResNetConfig]:
         yield network
 
 
-def _divisors(phases: Sequence[Phase], processes: int, below: int) -> list[int]:
-    """Return the micro-batches smaller than `below` that divide each phase's share of a batch, the largest first."""
+def _sizes(phases: Sequence[Phase], processes: int, below: int) -> list[int]:
+    """Return the sizes of passes smaller than `below` that a phase can have, the largest first."""
     shares = {phase.batch_size // processes for phase in phases}
-    return [size for size in range(below - 1, 0, -1) if all(share % size == 0 for share in shares)]
+    return sorted({pass_size(share, most) for share in shares for most in range(1, below)}, reverse=True)
+
+
+def largest_passes(estimator: Estimator, config: GanConfig, free: int) -> dict[int, Need]:
+    """Return the need of the largest passes that fit into `free` bytes, by resolution; of single images where none do.
+
+    What a resolution needs is that of its fade, or of the start of the run, as in a plan.
+    """
+    first = {phase.resolution: phase for phase in reversed(estimator.phases(config))}
+    return {resolution: _largest_pass(estimator, config, phase, free) for resolution, phase in sorted(first.items())}
+
+
+def _largest_pass(estimator: Estimator, config: GanConfig, phase: Phase, free: int) -> Need:
+    """Try the whole share first, then halve the range of what may fit: a larger pass needs more."""
+    sizes = _sizes([phase], estimator.world.size, phase.batch_size // estimator.world.size + 1)
+
+    @functools.cache
+    def need(size: int) -> Need:
+        (needs,) = estimator.needs(config.model_copy(update={"micro_batch": size}), [phase], [config.strategy])
+        return needs[config.strategy]
+
+    def fits(size: int) -> bool:
+        return with_margin(estimator, need(size)) <= free
+
+    if fits(sizes[0]):
+        return need(sizes[0])
+    return need(sizes[min(bisect_left(sizes, True, lo=1, key=fits), len(sizes) - 1)])
 
 
 def _fits(estimator: Estimator, config: GanConfig, free: int) -> bool:

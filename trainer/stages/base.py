@@ -27,7 +27,8 @@ class Stage(Protocol):
     input_identity: of the data and the frozen encoder, which a resume must find unchanged; terms: the names of what a
     step reports; phases: resolution, batch size and fade over the clock; checked_from: the clock from which on the
     inputs of the phases were checked; batches_per_step: batches of the stream that one iteration takes; snapshots: the
-    averages that the loop writes from time to time, or None.
+    averages that the loop writes from time to time, or None; pass_sizes: most images of a pass by resolution, where
+    `micro_batch: auto` chose them.
     """
 
     state: State
@@ -38,6 +39,7 @@ class Stage(Protocol):
     checked_from: int
     batches_per_step: int
     snapshots: Snapshots | None
+    pass_sizes: dict[int, int]
 
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
         """Run one iteration. batches: this process's micro-batches of each batch; images_seen: the clock before it."""

@@ -40,13 +40,15 @@ class GanInputs(NamedTuple):
     """The inputs of stage 2.
 
     frozen_encoder: gives the code, or None where no code is a posterior's; checked_from: the clock from which on the
-    inputs were checked; what earlier phases need was not; initial: the networks that the run starts from, or None.
+    inputs were checked; what earlier phases need was not; initial: the networks that the run starts from, or None;
+    pass_sizes: most images of a pass by resolution, where `micro_batch: auto` chose them.
     """
 
     data: Data
     frozen_encoder: FrozenEncoder | None
     checked_from: int
     initial: InitialNetworks | None
+    pass_sizes: dict[int, int]
 
     @property
     def identity(self) -> dict[str, str | int]:
@@ -133,7 +135,7 @@ class GanStage(GanTraining):
     """
 
     def __init__(self, config: GanConfig, world: World, inputs: GanInputs) -> None:
-        self.data, self.frozen_encoder, self.checked_from, initial = inputs
+        self.data, self.frozen_encoder, self.checked_from, initial, self.pass_sizes = inputs
         self.input_identity = inputs.identity
         encoder = None
         if self.frozen_encoder:

@@ -49,6 +49,7 @@ class VaeStage:
             network = networks.critic(config).to(world.device, self.dtype)
             critic = Replicated("critic", network, partial(networks.optimizer, config.optimizer_critic), world)
             self.state.add(critic)
+        self.pass_sizes: dict[int, int] = {}
         self._step = VaeStep(self.vae, trained, critic, config)
         self.terms, self.batches_per_step = self._step.terms, 1 if critic is None else 2
         self.input_identity = self.data.identity

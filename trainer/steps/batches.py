@@ -36,10 +36,20 @@ class VaeBatch(NamedTuple):
     x: Tensor
 
 
-def micro(batch: Batch, size: int | None) -> list[Batch]:
-    """Split a process's share of a batch into micro-batches of `size` images; None makes one of all."""
+def pass_size(share: int, most: int | str | None) -> int:
+    """Return the images of a pass: the largest divisor of a process's share of a batch that is at most `most`.
+
+    None, and "auto" before it is resolved, is the whole share.
+    """
+    if not isinstance(most, int) or most >= share:
+        return share
+    return next(size for size in range(most, 0, -1) if share % size == 0)
+
+
+def micro(batch: Batch, most: int | str | None) -> list[Batch]:
+    """Split a process's share of a batch into equal micro-batches of at most `most` images; None makes one of all."""
     count = len(batch.positions)
-    size = size or count
+    size = pass_size(count, most)
     if size == count:
         return [batch]
     return [_piece(batch, slice(i, i + size)) for i in range(0, count, size)]

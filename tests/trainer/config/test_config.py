@@ -262,6 +262,16 @@ def test_a_critic_without_factor_vae_and_the_other_way_round() -> None:
     assert "gamma: 10 is FactorVAE's, whose critic has no optimizer" in message
 
 
+def test_stage_1_has_no_estimate_of_memory_to_choose_passes_by() -> None:
+    message = refusal(VaeConfig, CONFIGS / "dsprites/beta_vae.yaml", "micro_batch=auto")
+    assert "micro_batch: auto needs an estimate of the memory" in message
+    assert "set micro_batch=null" in message
+    for wrong in ("micro_batch=automatic", "micro_batch=0", "micro_batch=2.5"):
+        message = refusal(GanConfig, CONFIGS / "dsprites/idgan.yaml", "vae=v", wrong)
+        assert "micro_batch" in message
+        assert "auto" in message
+
+
 def test_contradictions_are_listed_together_and_beside_wrong_values() -> None:
     overrides = ["vae=v", "d_sees_code=true", "code_weight=0", "c_dim=0", "r1=-1", "optimizer_q=null"]
     message = refusal(GanConfig, CONFIGS / "dsprites/infogan.yaml", *overrides)

@@ -40,6 +40,27 @@ def test_what_cannot_fit_is_refused_with_the_largest_micro_batch_that_fits() -> 
     assert not fits(settings.config_of(batch_size=8, resolution=64, micro_batch=larger), free)
 
 
+def test_auto_takes_the_largest_pass_that_fits_at_each_resolution() -> None:
+    """Takes more than ten seconds: an iteration on fake tensors for each pass that is tried."""
+    growth = {"start_resolution": 32, "phase_kimg": 1, "fade_kimg": 1, "batch_size": {32: 6}}
+    config = settings.config_of(batch_size=4, resolution=64, growth=growth, micro_batch="auto")
+    one = settings.estimator(config)
+
+    def room(resolution: int, size: int) -> float:
+        phase = next(phase for phase in one.phases(config) if phase.resolution == resolution)
+        (needs,) = one.needs(config.model_copy(update={"micro_batch": size}), [phase], ["ddp"])
+        return fit.with_margin(one, needs["ddp"])
+
+    free = int((room(64, 4) + room(64, 2)) / 2)
+    found = {resolution: need.images for resolution, need in fit.largest_passes(one, config, free).items()}
+    assert found[64] == 2
+    larger = {1: 2, 2: 3, 3: 6}.get(found[32])
+    assert room(32, found[32]) <= free
+    assert larger is None or room(32, larger) > free
+    nothing = fit.largest_passes(one, config, 1)
+    assert {resolution: need.images for resolution, need in nothing.items()} == {32: 1, 64: 1}
+
+
 def test_where_no_micro_batch_fits_narrower_networks_are_named() -> None:
     """Takes more than ten seconds: an iteration on fake tensors for each width that is tried."""
     config = settings.config_of(resolution=64, batch_size=2)

@@ -324,11 +324,11 @@ def test_a_phase_that_is_over_need_not_split_over_the_processes_of_today(
 
 
 def test_shards_and_batches_that_fit_no_stage_are_listed_at_once(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    more = SHAPE | {"vae": vae, "resolution": 256, "micro_batch": 3, "batch_size": 12}
+    more = SHAPE | {"vae": vae, "resolution": 256, "strategy": "fsdp2", "batch_size": 12}
     running = finish(train("gan", sprites, tmp_path / "run", 100, **more), 2)
     for words in (
         "2 problems",
-        "micro_batch: 3 does not divide the 8 images of each process (growth.batch_size: 8)",
+        "strategy: fsdp2 splits over processes, and there is one",
         f"data.path: {sprites} has no 128 px, 256 px; make the set again with --resolutions 256,128,64",
     ):
         assert words in running.err, running.err
