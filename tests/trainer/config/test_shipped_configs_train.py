@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.support import processes, replicas
 from tests.support.launchers import launched
@@ -26,6 +27,12 @@ from tests.support.training import (
     two_at_a_time,
 )
 from trainer.checkpoints import published
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
+from trainer.distributed.world import World
+from trainer.memory import free_memory
+from trainer.preflight import gan_inputs
+from trainer.resume import FROM_SCRATCH
 
 ROOT = Path(__file__).parents[3]
 QUIET = ["schedule.save_kimg=0.006", "schedule.sample_kimg=1000", "schedule.keep_last=9"]
@@ -124,6 +131,24 @@ def test_a_growing_one_passes_every_stage_and_fade(name: str, grown_to: tuple[in
         "lazily, and at 1024 px too"
     )
     assert told[-1]["beta"] != 0.1
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 8, 16, 32])
+def test_the_flagship_may_start_on_any_usual_number_of_gpus(
+    processes: int, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As it stands, at its full width, with 24 GB free: all checks before the first step, by the first of so many."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(free_memory, "free_bytes", lambda world: 24 * 10**9)
+    _, path, *overrides = training("celeba_hq/1024")
+    config = load_config(GanConfig, Path(path), [*(o for o in overrides if o != "processes=8"), "data.workers=0"])
+    with caplog.at_level("INFO"):
+        inputs = gan_inputs(config, World(0, processes, torch.device("cpu"), None), FROM_SCRATCH)
+    share = {64: 64, 128: 64, 256: 32, 512: 32, 1024: 32}
+    assert all(share[px] // processes % size == 0 for px, size in inputs.pass_sizes.items())
+    assert inputs.pass_sizes.keys() == share.keys()
+    assert (inputs.pass_sizes[1024] == 32 // processes) == (processes > 1), "one GPU takes its batch in several passes"
+    assert "micro_batch: auto: " in caplog.text
 
 
 def test_resumed_in_the_middle_of_the_fade_into_1024_px_it_ends_as_the_unbroken_run(place: Path) -> None:
