@@ -93,7 +93,7 @@ test-wheel: setup
 test-faults: setup
 	$(RUN) pytest -n 3 --dist worksteal tests/faults
 
-# The job scripts on a real Slurm of two nodes on this machine: Debian, as root.
+# The job scripts on a real Slurm of four nodes on this machine: Debian, as root.
 test-cluster: setup
 	$(RUN) pytest tests/cluster
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# A Slurm cluster of two nodes, n1 and n2, on this machine: `cluster.sh up FOLDER` and `cluster.sh down FOLDER`, as root.
+# A Slurm cluster of four nodes, n1 to n4, on this machine: `cluster.sh up FOLDER` and `cluster.sh down FOLDER`, as root.
 # Eight GPUs a node are pretended, so that unmodified directives run. A requeued job starts again after seconds: it waits
 # for the lifetime of a credential and for the scheduler's next look at the queue, by default two minutes and one.
 set -euo pipefail
 action=$1
 folder=$(readlink -m "$2")
+nodes=(n1 n2 n3 n4)
 
 install_slurm() {
   command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null && return
@@ -15,7 +16,7 @@ install_slurm() {
 configure() {
   local host n
   host=$(hostname -s)
-  for n in "$host" n1 n2; do grep -q "[[:space:]]$n\b" /etc/hosts || echo "127.0.0.1 $n" >>/etc/hosts; done
+  for n in "$host" "${nodes[@]}"; do grep -q "[[:space:]]$n\b" /etc/hosts || echo "127.0.0.1 $n" >>/etc/hosts; done
   mkdir -p "$folder"/{state,gpus,logs,munge}
   for n in 0 1 2 3 4 5 6 7; do : >"$folder/gpus/gpu$n"; done
   cat >"$folder/slurm.conf" <<END
@@ -44,15 +45,15 @@ SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd-%n.pid
 SlurmctldLogFile=$folder/logs/slurmctld
 SlurmdLogFile=$folder/logs/slurmd-%n
-NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=27818 CPUs=64 RealMemory=200000 Gres=gpu:8
-NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=27819 CPUs=64 RealMemory=200000 Gres=gpu:8
-PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+NodeName=n[1-4] NodeHostname=$host NodeAddr=127.0.0.1 Port=[27818-27821] CPUs=64 RealMemory=200000 Gres=gpu:8
+PartitionName=main Nodes=n[1-4] Default=YES MaxTime=INFINITE State=UP
 END
-  echo "NodeName=n[1-2] Name=gpu File=$folder/gpus/gpu[0-7]" >"$folder/gres.conf"
+  echo "NodeName=n[1-4] Name=gpu File=$folder/gpus/gpu[0-7]" >"$folder/gres.conf"
   printf 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n' >"$folder/cgroup.conf"
 }
 
 up() {
+  local n
   install_slurm
   configure
   chown -R munge "$folder/munge"
@@ -64,10 +65,9 @@ up() {
     --log-file=$folder/munge/log --seed-file=$folder/munge/seed"
   export SLURM_CONF=$folder/slurm.conf
   slurmctld
-  slurmd -N n1
-  slurmd -N n2
+  for n in "${nodes[@]}"; do slurmd -N "$n"; done
   for _ in $(seq 60); do
-    [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 2 ] && return
+    [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = "${#nodes[@]}" ] && return
     sleep 0.5
   done
   sinfo -N -l >&2 || true
@@ -79,7 +79,7 @@ up() {
 down() {
   export SLURM_CONF=$folder/slurm.conf
   scancel --user=root --signal=KILL --full 2>/dev/null || true
-  for pid in "$folder"/slurmd-n1.pid "$folder"/slurmd-n2.pid "$folder/slurmctld.pid" "$folder/munge/pid"; do
+  for pid in "$folder"/slurmd-n?.pid "$folder/slurmctld.pid" "$folder/munge/pid"; do
     [ -f "$pid" ] && kill "$(cat "$pid")" 2>/dev/null || true
   done
 }

@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes, brought up once. These tests need root and Debian: `make test-cluster`."""
+"""A real Slurm of four nodes, brought up once. These tests need root and Debian: `make test-cluster`."""
 
 from __future__ import annotations
 

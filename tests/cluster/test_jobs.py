@@ -1,4 +1,4 @@
-"""The shipped job scripts, byte for byte, on a real Slurm of two nodes, at a tiny size on the CPU."""
+"""The shipped job scripts, byte for byte, on a real Slurm of four nodes, at a tiny size on the CPU."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.support import processes
+from tests.support import data_sets, processes
 from tests.support.data_sets import make_dsprites
-from tests.support.training import differences, finish, largest_gap, newest, overrides, train
+from tests.support.training import TIMING, differences, finish, largest_gap, newest, overrides, train
 from trainer.checkpoints import evaluation_holds, published
 
 from .conftest import Cluster, site
@@ -70,6 +70,45 @@ def test_two_nodes_train_one_run(cluster: Cluster, inputs: tuple[Path, Path]) ->
     finish(train("gan", inputs[0], cluster.place / "one", 6, vae=inputs[1], s_dim=4, precision="float64"))
     gap, name = largest_gap(newest(cluster.place / "one"), newest(run))
     assert gap < 1e-9, name
+
+
+FLAGSHIP = "configs/hd_dsprites/1024.yaml"
+TINY = ["resolution=128", "network.nf=1", "network.nf_max=8", "data.workers=0", "precision=float64"]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What the flagship of drawn images needs, at 128 px: shards and a trained VAE."""
+    root = tmp_path_factory.mktemp("drawn")
+    outcome = data_sets.run("make", "hd_dsprites", "--out", root / "data", "--count", 64, "--resolutions", "128,64")
+    assert outcome.code == 0, outcome.err
+    finish(train("vae", root / "data", root / "vae", 1, config="configs/hd_dsprites/beta_vae.yaml"))
+    return root / "data", root / "vae"
+
+
+def test_the_flagship_trains_alike_on_1_2_and_4_nodes(cluster: Cluster, drawn: tuple[Path, Path]) -> None:
+    """Its own batches of 64 in three iterations, by sbatch's flag alone, in as many passes as the memory needs."""
+    schedule = ["schedule.total_kimg=0.192", "schedule.tick_kimg=0.064", "schedule.save_kimg=0.192"]
+    runs = {nodes: cluster.place / f"run-{nodes}" for nodes in (1, 2, 4)}
+    for nodes, place in runs.items():
+        site(cluster, DATA=drawn[0], VAE=drawn[1], RUN=place)
+        job = cluster.submit("slurm/train_1024.sh", FLAGSHIP, *TINY, *schedule, nodes=nodes)
+        assert cluster.code(job) == 0, cluster.output(job)
+        manifest = published.read_manifest(published.steps(place)[0])
+        assert (manifest["world_size"], manifest["iteration"]) == (nodes, 3)
+        assert manifest["pass_sizes"]["64"] == 64 // nodes
+    one, *others = [ticks(place) for place in runs.values()]
+    assert len(one) == 3
+    for other in others:
+        for tick, same in zip(one, other, strict=True):
+            for name in tick.keys() - TIMING - {"processes"}:
+                assert same[name] == pytest.approx(tick[name], rel=1e-6), name
+    gap, name = largest_gap(newest(runs[1]), newest(runs[4]))
+    assert gap < 1e-9, name
+
+
+def ticks(place: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (place / "stats.jsonl").read_text().splitlines()]
 
 
 def test_what_is_not_set_is_named_at_once(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
