@@ -1,7 +1,7 @@
 """Networks that a new run starts from (`init_from`): those of another run's newest checkpoint, or of an export.
 
 What both have is taken; blocks of higher resolutions, image layers and D's bottleneck may be new. Clock, optimizers and
-D of an export, which has none, start fresh.
+D of an export, which has none, start fresh. Of stage 1 the decoder is taken: Table A.3's generator is the same network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from common import shipped
 from common.errors import UserError
 from trainer.config import exported_files
-from trainer.config.file_names import GENERATOR, METADATA
+from trainer.config.file_names import ENCODER, GENERATOR, METADATA
 from trainer.config.sections import EmaConfig
 
 from . import finite, published
@@ -62,7 +62,7 @@ def load(path: Path) -> InitialNetworks:
     """Read the networks of a run's newest checkpoint, or of an export. Raises a UserError where there are none."""
     path = shipped.found(path)
     if not path.exists():
-        raise UserError(f"init_from: {path}: no such folder; name a run of stage 2, or an export of one")
+        raise UserError(f"init_from: {path}: no such folder; name a run, or an export of one")
     tensors, average = _of_export(path) if (path / METADATA).is_file() else _of_run(path)
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -111,33 +111,55 @@ def _of_run(path: Path) -> tuple[dict[str, Tensor], str]:
     """Return (tensors, the name of the first average)."""
     step = published.newest(path)
     if step is None:
-        raise UserError(f"init_from: {path}: is no export and holds no usable checkpoint; name a run of stage 2")
+        raise UserError(f"init_from: {path}: is no export and holds no usable checkpoint; name a run")
     stored = FileSystemReader(step).read_metadata().state_dict_metadata
     shapes = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype, device="cpu")
         for name, entry in stored.items()
-        if isinstance(entry, TensorStorageMetadata) and name.partition(".")[0] in NETWORKS
+        if isinstance(entry, TensorStorageMetadata) and (name.partition(".")[0] in NETWORKS or _of_decoder(name))
     }
-    if not any(name.startswith("generator.") for name in shapes):
-        raise UserError(f"init_from: {path}: has no generator; name a run of `python -m trainer gan`")
-    averages = EmaConfig(averages=published.read_manifest(step)["config"]["ema.averages"]).averages
     try:
-        return load_tensors(step, shapes), averages[0].name
+        found = load_tensors(step, shapes)
+        if any(map(_of_decoder, found)):
+            return _as_generator(found), "export"
+        averages = EmaConfig(averages=published.read_manifest(step)["config"]["ema.averages"]).averages
+        return found, averages[0].name
     except UserError as error:
         raise UserError(f"init_from: {path}: checkpoint {step.name} {error}; remove it, or name another run") from None
 
 
 def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
-    if not (path / GENERATOR).is_file():
-        raise UserError(f"init_from: {path}: is an export of stage 1, which has no generator; name one of stage 2")
-    exported_files.check(path, GENERATOR)
+    """Return (tensors, the name of the average that they are)."""
+    file = GENERATOR if (path / GENERATOR).is_file() else ENCODER
+    if not (path / file).is_file():
+        raise UserError(f"init_from: {path}: holds an encoder of your own and no generator; name another export")
+    exported_files.check(path, file)
     try:
-        generator = load_file(path / GENERATOR)
+        found = load_file(path / file)
     except (OSError, SafetensorError) as error:
-        raise exported_files.broken(path / GENERATOR, error) from None
-    if bad := finite.not_finite(generator):
+        raise exported_files.broken(path / file, error) from None
+    if bad := finite.not_finite(found):
         raise UserError(f"init_from: {path}: holds values that are not finite ({finite.listed(bad)}); name another")
-    return {f"{as_}.{name}": t for as_ in ("generator", "ema.export") for name, t in generator.items()}, "export"
+    return (_as_generator(found) if file == ENCODER else _twice(found)), "export"
+
+
+def _twice(generator: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name the tensors of a generator as those of G and of an average."""
+    return {f"{as_}.{name}": t for as_ in ("generator", "ema.export") for name, t in generator.items()}
+
+
+def _of_decoder(name: str) -> bool:
+    """Return whether a tensor of an export or of a run's checkpoint is of a VAE's decoder."""
+    return name.startswith(("decoder.", "vae.decoder."))
+
+
+def _as_generator(vae: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn a decoder into the generator that draws its images: tanh(x / 2) of its logits x is 2 sigmoid(x) - 1."""
+    decoder = {name.partition("decoder.")[2]: tensor for name, tensor in vae.items() if _of_decoder(name)}
+    last = max(int(name.partition(".")[0]) for name in decoder)
+    return _twice(
+        {f"layers.{name}": t / 2 if name.startswith(f"{last}.") else t.clone() for name, t in decoder.items()}
+    )
 
 
 def _laid_out(value: Tensor, like: Tensor) -> Tensor:

@@ -113,7 +113,9 @@ class GanConfig(RunConfig):
         None, description="frozen encoder q: a run of stage 1, an export, a vae.safetensors, or your own encoder.pt2"
     )
     init_from: PathSetting | None = Field(
-        None, description="networks that the run starts from: a run of stage 2, or an export (whose D starts fresh)"
+        None,
+        description="networks that the run starts from: a run, or an export (whose D starts fresh); of stage 1 the "
+        "decoder, which is Table A.3's generator",
     )
     code_source: Literal["none", "prior", "posterior"] = Field(
         "posterior", description="no c, c ~ N(0, I) (prior), or c ~ q(c|x) of the batch's reals by the frozen q"

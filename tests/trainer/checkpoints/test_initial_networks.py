@@ -107,6 +107,20 @@ def test_an_export_gives_its_generator_to_all(source: Path, sprites: Path, vae: 
             torch.testing.assert_close(at(tmp_path / "run", 16)[f"{kind}.{name}"], tensor, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("exported", [False, True])
+def test_the_decoder_of_stage_1_becomes_the_generator(exported: bool, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """With a rate of 0, G and its average draw the decodings; D starts fresh."""
+    stage_1 = Path("pretrained/dsprites-beta_vae").absolute() if exported else vae
+    still = {"optimizer_g.lr": 1e-30, "optimizer_d.lr": 1e-30, "vae": stage_1, "init_from": stage_1}
+    told = finish(train("gan", sprites, tmp_path / "run", 2, **still)).err
+    assert "discriminator start fresh" in told
+    finish(processes.command("trainer", ["export", tmp_path / "run", tmp_path / "gan"], tmp_path / "logs"))
+    made = trainer.load(tmp_path / "gan")
+    c = made.codes(16)
+    torch.testing.assert_close(made.generate(made.nuisance(16), c), made.decode(c), rtol=1e-5, atol=1e-6)
+    assert not exported or made.decode(c).std() > 0.1
+
+
 def test_what_does_not_fit_is_listed_whole(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
     def start(**more: Any) -> processes.Running:
         return train("gan", sprites, tmp_path / "run", 1, **SMALL | {"init_from": source, "vae": vae} | more)
@@ -114,7 +128,9 @@ def test_what_does_not_fit_is_listed_whole(source: Path, sprites: Path, vae: Pat
     wide = "generator.blocks.4.conv_0.weight is 8 x 8 x 3 x 3 there, 8 x 9 x 3 x 3 in this config"
     refused(start(network="{name: resnet, nf: 4, nf_max: 9}", s_dim=4), wide, "generator.fc.weight is", "judge.linear")
     refused(start(network="{name: conv}", resolution=64), "has no generator.layers.0.weight", "discriminator.layers")
-    refused(start(init_from=vae), "init_from", "has no generator; name a run of `python -m trainer gan`")
+    refused(start(init_from=vae), f"init_from: {vae}: has no generator.fc.weight, which this config's network has")
+    there = f"init_from: {vae}: generator.layers.0.weight is 256 x 10 there, 256 x 13 in this config"
+    refused(start(init_from=vae, network="{name: conv}", resolution=64), there)  # s is no part of a VAE's code
     refused(start(init_from=tmp_path), f"init_from: {tmp_path}: is no export and holds no usable checkpoint")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
