@@ -45,12 +45,18 @@ def test_the_list_holds_what_asks_for_a_stop_and_nothing_that_reports_a_fault() 
     assert not names & set(FAULTS)
 
 
+def obeying(argv: list[str], number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)  # these tests may run under nohup
+    processes.module("trainer", argv)
+
+
 @pytest.mark.parametrize("name", ["HUP", "QUIT", "USR2", "XCPU", "ALRM", "PWR", "IO", "RTMIN+3"])
 def test_a_signal_saves(name: str, sprites: Path, tmp_path: Path) -> None:
     offset = int(name.partition("+")[2] or 0)
     number = getattr(signal, f"SIG{name.partition('+')[0]}") + offset
     run = tmp_path / "run"
-    running = train("vae", sprites, run, 10**6, schedule__save_kimg=10**3)
+    argv = ["vae", VAE, *overrides(sprites, run, 10**6, schedule__save_kimg=10**3)]
+    running = processes.start(obeying, (argv, number), tmp_path / "logs")
     started(run)
     running.kill(number)
     finish(running, 75)
