@@ -15,7 +15,7 @@ import pytest
 
 from common.signals import name_of, stop_signals
 from tests.support import processes
-from tests.support.training import VAE, finish, newest, overrides, train
+from tests.support.training import VAE, finish, newest, overrides
 
 FAULTS = ["SEGV", "BUS", "FPE", "ILL", "ABRT", "SYS", "PIPE", "KILL", "STOP", "TSTP", "CONT", "CHLD", "WINCH", "TRAP"]
 
