@@ -16,7 +16,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.support import data_sets, processes
+from tests.support import processes
 from tests.support.data_sets import make_dsprites
 from tests.support.training import TIMING, differences, finish, largest_gap, newest, overrides, train
 from trainer.checkpoints import evaluation_holds, published
@@ -80,10 +80,9 @@ TINY = ["resolution=128", "network.nf=1", "network.nf_max=8", "data.workers=0", 
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """What the flagship of drawn images needs, at 128 px: shards and a trained VAE."""
     root = tmp_path_factory.mktemp("drawn")
-    outcome = data_sets.run("make", "hd_dsprites", "--out", root / "data", "--count", 64, "--resolutions", "128,64")
-    assert outcome.code == 0, outcome.err
-    finish(train("vae", root / "data", root / "vae", 1, config="configs/hd_dsprites/beta_vae.yaml"))
-    return root / "data", root / "vae"
+    data = make_dsprites(root / "data", count=64, resolutions="128,64", per_shard=64)
+    finish(train("vae", data, root / "vae", 1, config="configs/hd_dsprites/beta_vae.yaml"))
+    return data, root / "vae"
 
 
 def test_the_flagship_trains_alike_on_1_2_and_4_nodes(cluster: Cluster, drawn: tuple[Path, Path]) -> None:
