@@ -73,7 +73,8 @@ def test_two_nodes_train_one_run(cluster: Cluster, inputs: tuple[Path, Path]) ->
 
 
 FLAGSHIP = "configs/hd_dsprites/1024.yaml"
-TINY = ["resolution=128", "network.nf=1", "network.nf_max=8", "data.workers=0", "precision=float64"]
+TINY = ["resolution=128", "checkpointing.from_resolution=128", "growth.batch_size={64: 64, 128: 64}"]
+TINY += ["network.nf=1", "network.nf_max=8", "data.workers=0", "precision=float64"]
 
 
 @pytest.fixture(scope="module")
