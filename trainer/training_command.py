@@ -8,8 +8,8 @@ from typing import NamedTuple
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 
+from .jobs.run_folder import run_folder
 from .resume import as_started
-from .run_folder import run_folder
 
 
 class TrainingCommand(NamedTuple):

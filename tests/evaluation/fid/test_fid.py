@@ -202,18 +202,12 @@ def test_the_reference_is_made_once_and_ahead_of_time(sprites: Path, run: Path, 
     stamp = file.stat().st_mtime_ns
     assert answer(evaluate(tmp_path / "logs", "reference", data, "--samples", 100)) == made
     assert file.stat().st_mtime_ns == stamp
-    copied = tmp_path / "run"
-    unmeasured(run, copied)
-    config = copied / "config.yaml"
-    config.write_text(config.read_text().replace(str(sprites), str(data)))
-    by_itself = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100))
-    named = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100, "--reference", file))
-    assert by_itself["kinds"] == named["kinds"]
-    exported = tmp_path / "export"
+    copied, exported = unmeasured(run, tmp_path / "run"), tmp_path / "export"
     finish(processes.command("trainer", ("export", run, exported), tmp_path / "logs"))
-    for model in (unmeasured(run, tmp_path / "moved"), exported):
-        moved = answer(evaluate(tmp_path / "logs", "fid", model, "--samples", 100, "--data", data))
-        assert moved["kinds"] == named["kinds"]
+    named = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100, "--reference", file))
+    for model in (copied, exported):
+        found = answer(evaluate(tmp_path / "logs", "fid", model, "--samples", 100, "--data", data))
+        assert found["kinds"] == named["kinds"]
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from trainer.run_folder import run_folder
+from trainer.jobs.run_folder import run_folder
 
 
 def config_in(folder: Path, text: str, name: str = "config.yaml") -> Path:
