@@ -37,7 +37,8 @@ from common.random_numbers import Purpose, normal
 from models import CodeEncoder, Encoder, freeze
 from trainer.config.schema import GanConfig
 from trainer.distributed.engines.ddp import Replicated
-from trainer.distributed.world import World, make_repeatable
+from trainer.distributed.gpu_kernels import make_repeatable
+from trainer.distributed.world import World
 from trainer.memory.allocator import keep_freed_memory
 from trainer.steps import ema, networks
 from trainer.steps.batches import Reals

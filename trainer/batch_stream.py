@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
 
+from torch.profiler import record_function
+
 from common.errors import Fault, UserError
 from data_shards.read.awaited import Awaited
 from data_shards.read.loader import Batch
@@ -28,6 +30,7 @@ class BatchStream:
     def __init__(self, batches: Iterator[Batch], source: str, timeout_minutes: float, world: World) -> None:
         self._awaited, self._source, self._timeout, self._world = Awaited(batches), source, timeout_minutes, world
 
+    @record_function("data")
     def take(self, count: int, stop: StopRequest, timer: TickTimer) -> list[Batch] | None:
         """Return the batches of the next iteration, or None to save and leave instead, because of a signal.
 

@@ -22,6 +22,7 @@ from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import Submitter
 from trainer.jobs.run_lock import Lock
 from trainer.jobs.signals import StopRequest
+from trainer.reporting.profiler import Profiler
 from trainer.reporting.status import Status
 from trainer.reporting.tick_timer import TickTimer, peak_memory_gb
 from trainer.stages.base import Stage
@@ -32,7 +33,7 @@ from trainer.steps.schedule import Now
 from .batch_stream import BatchStream, end_workers
 from .checkpoints import ema_snapshots, published
 from .distributed import divergence
-from .resume import EarlierPhase, refuse_changes
+from .resume import EarlierPhase, refuse_changes, warn_of_other_speed
 from .steps import schedule
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Loop:
         self.before = self.images_seen  # the clock at the start of the last iteration
         self.saved_at = self.images_seen
         self.timer = TickTimer(self.images_seen)
+        self.profiler = Profiler(config.profile, run, world)
 
     @property
     def images_seen(self) -> int:
@@ -106,6 +108,8 @@ class Loop:
             if manifest["images_seen"] < self.stage.checked_from:
                 raise EarlierPhase(manifest["images_seen"])
             refuse_changes(self.run, manifest, self.config, dict(self.stage.input_identity), accept_changes)
+            if self.world.is_main:
+                warn_of_other_speed(manifest, self.config)
 
         if restore_newest(self.run, self.stage.state, self.world, check) is not None:
             self.means.keep_on_main()
@@ -120,6 +124,8 @@ class Loop:
                 self.submitter.submit()
                 self.submitter.finish()
             return None
+        if self.world.is_main:
+            log.info("training on %s (processes: %d, speed: %s)", *self._machine())
         status = self.world.on_main(lambda: Status(self.run, self.total, self.images_seen))
         try:
             return self._iterate(stop, status)
@@ -130,6 +136,7 @@ class Loop:
             raise explained from None
         finally:
             end_workers()
+            self.profiler.close(self.images_seen)
             if status:
                 status.close()
             if self.submitter:
@@ -141,6 +148,7 @@ class Loop:
         stream_key = None
         self.timer.restart(self.images_seen)
         while self.images_seen < self.total:
+            self.profiler.iteration(self.images_seen)
             now = schedule.now(self.stage.phases, self.images_seen)
             if stream is None or stream_key != (now.resolution, now.batch_size):  # another phase, another resolution
                 stream, stream_key = self._open_stream(now, stream), (now.resolution, now.batch_size)
@@ -211,6 +219,7 @@ class Loop:
             **self.timer.metrics(self.images_seen, self.total),
             "memory_gb": peak_memory_gb(self.world.device),
             "processes": self.world.size,
+            "speed": self.config.speed,
             **self._phase_values(),
         }
         self._write(status, lambda status: status.tick(self.images_seen, progress, terms, partial))
@@ -251,6 +260,7 @@ class Loop:
             "iteration": self.iteration,
             **self._phase_values(),
             "world_size": self.world.size,
+            "speed": self.config.speed,
             **({"pass_sizes": self.stage.pass_sizes} if self.stage.pass_sizes else {}),
             "config": fixed(self.config),
             "facts": dict(self.stage.input_identity),
@@ -264,6 +274,10 @@ class Loop:
         self.means.check()
         identity = ema_snapshots.identity(fixed(self.config), self.stage.input_identity)
         snapshots.write(self.run, self.images_seen, self._phase_values(), identity, self.world)
+
+    def _machine(self) -> tuple[str, int, str]:
+        """Return what the run trains on: the hardware's name, the processes, the setting `speed`."""
+        return hardware(self.world.device), self.world.size, self.config.speed
 
     def _phase_values(self) -> dict[str, Any]:
         """Return the resolution, and in a fade alpha, of the iteration that ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ from .config.settings import fixed
 from .encoders import frozen
 
 C = TypeVar("C", bound=RunConfig)
+log = logging.getLogger(__name__)
 
 
 class ResumePoint(NamedTuple):
@@ -80,6 +82,17 @@ def refuse_changes(
         lines += [*map(str, inputs), _inputs_remedy(run, inputs)]
     if lines:
         raise listed(f"{run} holds a checkpoint that differs from the config and its inputs:", lines)
+
+
+def warn_of_other_speed(manifest: dict[str, Any], config: RunConfig) -> None:
+    """Warn where a checkpoint was trained with another `speed`. Older manifests, without it, are of exact ones."""
+    before = manifest.get("speed", "exact")
+    if before != config.speed:
+        log.warning(
+            "warning: speed: %s until here, %s from here on; a GPU then gives other bits than one speed throughout",
+            before,
+            config.speed,
+        )
 
 
 def _inputs_remedy(run: Path, inputs: list[Change]) -> str:

@@ -36,7 +36,7 @@ def train(command: TrainingCommand) -> None:
     record = ExitRecord(lock, typed)
     with StopRequest().listening() as stop, record.recording():
         config = command.config(run)
-        world = connect(config.device, config.processes, config.timeout_minutes, lambda: stop.reason)
+        world = connect(config.device, config.processes, config.timeout_minutes, lambda: stop.reason, config.speed)
         if world.device.type == "cpu":
             keep_freed_memory()
         _take_folder(run, lock, world)

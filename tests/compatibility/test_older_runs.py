@@ -54,11 +54,14 @@ class Meaning(NamedTuple):
 
 # A setting that v0.1 did not have: its run folders mean what was done before it existed, whatever its default is today.
 # A change that adds a setting adds it here, by the command that has it.
-WAITING = {"data.timeout_minutes": Meaning(10.0, None), "timeout_minutes": Meaning(60.0, None)}
+BOTH = {
+    **{"data.timeout_minutes": Meaning(10.0, None), "timeout_minutes": Meaning(60.0, None)},
+    **{"speed": Meaning("exact", None), "profile": Meaning(None, None)},
+}
 ADDED_KEYS: dict[str, dict[str, Meaning]] = {
-    "vae": {"autocast": Meaning("none", "bfloat16", ("precision=float32",)), **WAITING},
+    "vae": {"autocast": Meaning("none", "bfloat16", ("precision=float32",)), **BOTH},
     "gan": {
-        **WAITING,
+        **BOTH,
         "init_from": Meaning(None, "runs/vae"),
         "growth.warm_start": Meaning(False, True),
         "network.nf_min": Meaning(1, 2),

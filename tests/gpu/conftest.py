@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.distributed.world import make_repeatable
+from trainer.distributed.gpu_kernels import make_repeatable
 
 
 def pytest_configure(config: pytest.Config) -> None:

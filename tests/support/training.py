@@ -32,7 +32,7 @@ TERMS = {
     "idgan": STAGE_2 | {"code_nll"},
 }
 """What each system of configs/dsprites/ reports, written out by hand."""
-TIMING = {"seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb", "processes"}
+TIMING = {"seconds_per_kimg", "eta_seconds", "data_wait", "memory_gb", "processes", "speed"}
 
 
 def stage_of(system: str) -> str:

@@ -77,21 +77,39 @@ def settings_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     yield
     matmul.allow_tf32, cudnn.allow_tf32 = before
+    cudnn.benchmark = False
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = True
 
 
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_run_on_a_gpu_is_set_to_repeat_itself(
-    device: str, settings_put_back: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In full fp32, and where an operation cannot repeat itself with a warning. On the CPU nothing is touched."""
+@pytest.fixture
+def a_gpu(settings_put_back: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as `world.connect` can tell."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def as_device(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state = SimpleNamespace(process_index=0, num_processes=1, device=torch.device(device))
     monkeypatch.setattr(world, "PartialState", lambda **_: state)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_run_on_a_gpu_is_set_to_repeat_itself(device: str, a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full fp32, and where an operation cannot repeat itself with a warning. On the CPU nothing is touched."""
+    as_device(device, monkeypatch)
     on_gpu = world.connect(device, None).device.type == "cuda"
     assert on_gpu == (device == "cuda")
     assert torch.are_deterministic_algorithms_enabled() == on_gpu
     assert torch.is_deterministic_algorithms_warn_only_enabled() == on_gpu
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if on_gpu else None)
     assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == (not on_gpu)
+
+
+def test_a_fast_run_on_a_gpu_may_round_and_choose(a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_device("cuda", monkeypatch)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    world.connect("cuda", None, speed="fast")
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.benchmark
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -24,6 +24,7 @@ from .sections import (
     NetworkConfig,
     NonNegative,
     OptimizerConfig,
+    ProfileWindow,
     RMSpropConfig,
     ScheduleConfig,
     Strategy,
@@ -64,6 +65,16 @@ class RunConfig(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = may_change(
         "auto", description="auto is a GPU where torch finds one, else the CPU"
+    )
+    speed: Literal["exact", "fast"] = may_change(
+        "exact",
+        description="on a GPU, exact computes in full fp32 and the same bits every time; fast takes TF32 products and "
+        "any order of summation, and resumes to rounding. A CPU computes the same bits under both",
+    )
+    profile: ProfileWindow | None = may_change(
+        None,
+        description="START:STEPS writes a trace of STEPS iterations, after the first START of the command, to "
+        "RUN/profile; null is none",
     )
     precision: Literal["float32", "float64"] = Field(
         "float32", description="number format of weights and training; float64 is for exact comparisons"

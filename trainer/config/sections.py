@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, PositiveFloat, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from data_shards.read.variant_names import Variant
 
@@ -24,6 +34,16 @@ def _count_or_auto(value: object) -> object:
 
 
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
+
+
+def _window(value: str) -> str:
+    """Refuse what is no window, in one sentence."""
+    if re.fullmatch(r"\d+:0*[1-9]\d*", value) is None:
+        raise ValueError("it is no START:STEPS of iterations, such as 20:5")
+    return value
+
+
+ProfileWindow = Annotated[str, AfterValidator(_window)]
 Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 
 

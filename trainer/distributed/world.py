@@ -23,6 +23,7 @@ from torch import Tensor
 from common.errors import Fault, UserError, disk_error, first_line
 
 from . import launch_environment
+from .gpu_kernels import Speed, choose_kernels
 from .heartbeat import Heartbeat
 
 T = TypeVar("T")
@@ -177,9 +178,11 @@ def connect(
     processes: int | None,
     timeout_minutes: float = TIMEOUT_MINUTES,
     stopped: Callable[[], object] = lambda: None,
+    speed: Speed = "exact",
 ) -> World:
     """Join the processes that the launcher started. device: auto, cpu or cuda; processes: the number wanted, or None.
 
+    speed: which kernels a GPU uses.
     stopped: whether a signal has come, which ends the wait for the others with a KeyboardInterrupt.
 
     Raises a UserError where there is no such device, the environment is no complete one of a launcher, the launcher was
@@ -199,7 +202,7 @@ def connect(
         )
     group: Any = dist.new_group(backend="gloo", timeout=timedelta(minutes=timeout_minutes)) if size > 1 else None
     if not on_cpu:
-        make_repeatable()
+        choose_kernels(speed)
     heartbeat = Heartbeat(rank, size) if size > 1 else None
     return World(rank, size, torch.device(state.device), group, heartbeat, timeout_minutes)
 
@@ -261,18 +264,6 @@ def _joined(join: Callable[[], PartialState], stopped: Callable[[], object]) -> 
         if isinstance(state, Exception):
             raise state
         return state
-
-
-def make_repeatable() -> None:
-    """Make a GPU compute in full fp32 and the same bits every time, as the CPU does, so that a resume is exact.
-
-    Call it before the first CUDA operation. Where an operation has no such implementation (an encoder of your own may
-    use one) torch warns and goes on.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may sum in any order
-    torch.use_deterministic_algorithms(True, warn_only=True)  # cuDNN's too, and the bilinear look of q at small images
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read
 
 
 def disconnect() -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.profiler import record_function
 
 from common.random_numbers import Purpose, bits, uniform
 from data_shards.read.loader import Batch
@@ -64,12 +65,14 @@ def _piece(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.positions[rows], batch.samples[rows], batch.epochs[rows], images, encoder_images)
 
 
+@record_function("batch to device")
 def vae_batch(batch: Batch, device: torch.device, dtype: torch.dtype) -> VaeBatch:
     """Scale pixels to [0, 1] for stage 1, with no flip and no noise."""
     x = batch.images.to(device, non_blocking=True).to(dtype) / 255
     return VaeBatch(batch.positions.to(device, non_blocking=True), x)
 
 
+@record_function("batch to device")
 def reals(batch: Batch, data: GanDataConfig, seed: int, now: Now, device: torch.device, dtype: torch.dtype) -> Reals:
     """Prepare a batch for stage 2: pixels in [-1, 1], flipped, at the active resolution, blended in a fade, plus noise.
 

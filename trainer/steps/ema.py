@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from trainer.config.sections import AverageConfig, DecayAverage, HalfLifeAverage
 from trainer.distributed.engines.base import Engine, Named, filled
@@ -65,6 +66,7 @@ class Averages:
         """Return an average as a network; all processes call it together. The first makes samples and metrics."""
         return filled(self.engine.blueprint, self.full_tensors(name or next(iter(self.settings))))
 
+    @record_function("EMA")
     @torch.no_grad()
     def update(self, images_seen: int, batch_size: int) -> None:
         """average <- beta * average + (1 - beta) * network, once per iteration. images_seen: the clock after it."""

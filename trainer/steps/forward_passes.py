@@ -5,10 +5,12 @@ Every random number is a function of (seed, purpose, position).
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from common.random_numbers import Purpose, normal
 from models import DiscriminatorOutput, sample_posterior
@@ -28,6 +30,7 @@ class ForwardPasses:
     def __init__(self, g: nn.Module, d: nn.Module, q: nn.Module | None, config: GanConfig) -> None:
         self.g, self.d, self.q, self.config = g, d, q, config
 
+    @record_function("code")
     @torch.no_grad()
     def code(self, reals: Reals) -> Tensor:
         """Draw c ~ N(0, I), or c ~ q(c|x) of these reals: samples of the aggregated posterior. [b, c_dim]"""
@@ -51,9 +54,11 @@ class ForwardPasses:
         self, x: Tensor, purpose: Purpose, reals: Reals, c: Tensor, tangent: Tensor | None = None
     ) -> DiscriminatorOutput:
         """Return D of images, their code and the bottleneck's noise. With a tangent it computes in full precision."""
-        with autocast(self.config, x, tangent is None):
+        region = nullcontext() if tangent is None else record_function("R1 pass 2")
+        with region, autocast(self.config, x, tangent is None):
             return self.d(x, tangent=tangent, **self._discriminator_inputs(purpose, reals, c))
 
+    @record_function("R1 pass 1")
     def image_gradient(self, reals: Reals, c: Tensor) -> Tensor:
         """Return D's gradient at the reals, [b, C, R, R]: R1's first pass.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from common.random_numbers import Purpose
 from trainer.config.schema import GanConfig
@@ -81,18 +82,19 @@ class GanStep:
         (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive.
         """
         gradient = self.passes.image_gradient(reals, c) if r1_weight else None
-        with torch.no_grad():
-            fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
-
         self.d.unfreeze()
-        real = self.passes.discriminate(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
-        loss_real = losses.discriminator_real(real.logits)
-        r1 = torch.zeros_like(loss_real) if real.tangent is None else losses.r1_penalty(real.tangent)
-        self.d.backward((loss_real + r1_weight * r1 + self.kl_constraint.penalty(real)) * share)
+        with record_function("D real"):
+            real = self.passes.discriminate(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
+            loss_real = losses.discriminator_real(real.logits)
+            r1 = torch.zeros_like(loss_real) if real.tangent is None else losses.r1_penalty(real.tangent)
+            self.d.backward((loss_real + r1_weight * r1 + self.kl_constraint.penalty(real)) * share)
 
-        fake = self.passes.discriminate(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
-        loss_fake = losses.discriminator_fake(fake.logits)
-        self.d.backward((loss_fake + self.kl_constraint.penalty(fake)) * share)
+        with record_function("D fake"):
+            with torch.no_grad():
+                fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
+            fake = self.passes.discriminate(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
+            loss_fake = losses.discriminator_fake(fake.logits)
+            self.d.backward((loss_fake + self.kl_constraint.penalty(fake)) * share)
         self.d.freeze()
 
         reported_r1 = r1 * r1_weight / (self.config.r1 or 1)  # so that with lazy R1 the mean over a tick is R1
@@ -100,6 +102,7 @@ class GanStep:
         terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
         terms.add(share, **self.kl_constraint.metrics(real, fake))
 
+    @record_function("G")
     def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
         """Add the gradients of softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) of one micro-batch to G.
 
@@ -109,7 +112,8 @@ class GanStep:
         loss = losses.generator(self.passes.discriminate(fakes, Purpose.BOTTLENECK_G, reals, c).logits)
         terms.add(share, loss_g=loss)
         if self.q is not None:
-            nll = losses.code_nll(c, *self.q(fakes))
+            with record_function("distillation"):
+                nll = losses.code_nll(c, *self.q(fakes))
             terms.add(share, code_nll=nll)
             loss = loss + self.config.code_weight * nll
         self.g.backward(loss * share)

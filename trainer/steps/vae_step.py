@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from common.random_numbers import Purpose, bits, normal
 from models import VAE
@@ -54,6 +55,7 @@ class VaeStep:
             terms["grad_norm_critic"] = self.critic.step()
         return terms
 
+    @record_function("VAE")
     def _vae_pass(self, batches: Sequence[VaeBatch], beta: float, terms: Terms) -> Tensor:
         """Add the gradients of the VAE, the critic frozen. Returns this process's codes, detached: [b, c_dim]."""
         share = 1 / len(batches)
@@ -78,6 +80,7 @@ class VaeStep:
         terms["beta"] = torch.full((), beta, device=divergence.device)
         return torch.cat(codes)
 
+    @record_function("critic")
     def _critic_pass(self, critic: Replicated, codes: Tensor, second: Sequence[VaeBatch], terms: Terms) -> None:
         """Add the critic's gradients: codes of the first batch against permuted dims of the second, by the new q."""
         with torch.no_grad(), autocast(self.config, codes):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from trainer.distributed.world import World
 
@@ -37,6 +38,7 @@ class Replicated:
         """Add the gradients of this process's loss."""
         loss.backward()
 
+    @record_function("optimizer step")
     def step(self) -> Tensor:
         """Average the gradients over the processes, step, clear them, and return the norm of the average."""
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]

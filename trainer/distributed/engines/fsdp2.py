@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.profiler import record_function
 
 from models.resnet import ResBlock
 from trainer.distributed.world import World
@@ -33,6 +34,7 @@ class FullyShard(Replicated):
 
         super().__init__(name, network, sharding, world)
 
+    @record_function("optimizer step")
     def step(self) -> Tensor:
         """Step, clear the gradients, which are averaged already, and return their norm."""
         for parameter in self.parameters:

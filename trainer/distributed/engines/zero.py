@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from common import shipped
 from common.errors import UserError, first_line
@@ -80,6 +81,7 @@ class Zero:
             self.engine.optimizer.clear_backward_seen_flag()
         self.engine.backward(loss)
 
+    @record_function("optimizer step")
     def step(self) -> Tensor:
         """Average the gradients, step and clear them, as DeepSpeed does, and return the average's norm."""
         self.engine.step()
