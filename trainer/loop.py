@@ -32,6 +32,7 @@ from trainer.steps.schedule import Now
 
 from .batch_stream import BatchStream, end_workers
 from .checkpoints import ema_snapshots, published
+from .checkpoints.mirror import LAST_SECONDS, Copier, Mirror
 from .distributed import divergence
 from .resume import EarlierPhase, refuse_changes, warn_of_other_speed
 from .steps import schedule
@@ -60,6 +61,8 @@ class Loop:
         self._resume(accept_changes)
         self.total = schedule.interval(config.schedule.total_kimg)
         self.intervals = self._intervals()
+        self.copier: Copier | None = None
+        self._retention = Retention(config.schedule.keep_last, config.schedule.keep_every_kimg)
         self._ticks = 1
         self.before = self.images_seen  # the clock at the start of the last iteration
         self.saved_at = self.images_seen
@@ -101,6 +104,16 @@ class Loop:
             return Submitter(self.run, self.config.evaluation)
         return None
 
+    def _copier(self) -> Copier | None:
+        """Return what copies checkpoints to the mirror, where the config names one. Only the main process has one."""
+        if self.config.schedule.mirror is None:
+            return None
+        copier = Copier(Mirror(self.config.schedule.mirror, self.run), self.run)
+        newest = published.newest(self.run)
+        if newest and copier.mirror.steps().get(newest.name, "missing"):
+            copier.copy(newest, self._retention)
+        return copier
+
     def _resume(self, accept_changes: bool) -> None:
         """Resume from the newest usable checkpoint, unless something that matters has changed since."""
 
@@ -118,12 +131,22 @@ class Loop:
 
     def train(self, stop: StopRequest) -> str | None:
         """Train to the end, or until a signal; then return its name. Both ways end with a checkpoint."""
-        if self.images_seen >= self.total:
+        self.copier = self.world.on_main(self._copier)
+        try:
+            if self.images_seen < self.total:
+                return self._train(stop)
             log.info("%s is complete: %d images", self.run, self.images_seen)
             if self.submitter:  # what the scheduler did not take before
                 self.submitter.submit()
-                self.submitter.finish()
             return None
+        finally:
+            if self.submitter:
+                self.submitter.finish()
+            if self.copier:
+                self.copier.finish(None if self.images_seen >= self.total else LAST_SECONDS)
+
+    def _train(self, stop: StopRequest) -> str | None:
+        """Train with what reports and reads along the way, and close that whatever comes."""
         if self.world.is_main:
             log.info("training on %s (processes: %d, speed: %s)", *self._machine())
         status = self.world.on_main(lambda: Status(self.run, self.total, self.images_seen))
@@ -139,8 +162,6 @@ class Loop:
             self.profiler.close(self.images_seen)
             if status:
                 status.close()
-            if self.submitter:
-                self.submitter.finish()
 
     def _iterate(self, stop: StopRequest, status: Status | None) -> str | None:
         """Run iteration after iteration to the end, or until a signal; then return its name."""
@@ -246,9 +267,12 @@ class Loop:
         self.means.check()
         divergence.check(self.stage.state.replicated(), self.world)
         self.means.sum_over_processes()
-        keep = Retention(self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
         with self.world.exchange("the writing of a checkpoint", timed_out_only=True):
-            save_checkpoint(self.run, self.images_seen, self.stage.state, self._metadata(), self.world, keep)
+            step = save_checkpoint(
+                self.run, self.images_seen, self.stage.state, self._metadata(), self.world, self._retention
+            )
+        if self.copier:
+            self.copier.copy(step, self._retention)
         self.means.keep_on_main()
         self.saved_at = self.images_seen
         if self.submitter:  # its job reads the manifest

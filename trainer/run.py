@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from trainer.stages.base import Stage
 from trainer.stages.gan import GanStage
 
 from .checkpoints import go_back, listing, published
+from .checkpoints.mirror import Mirror
 from .jobs import startup_agreement
 from .loop import Loop
 from .preflight import build_stage
-from .resume import EarlierPhase, ResumePoint, refuse_changes
+from .resume import EarlierPhase, ResumePoint, as_started, refuse_changes
 from .training_command import TrainingCommand
+
+log = logging.getLogger(__name__)
 
 
 def train(command: TrainingCommand) -> None:
@@ -41,6 +45,8 @@ def train(command: TrainingCommand) -> None:
             keep_freed_memory()
         _take_folder(run, lock, world)
         record.write()
+        world.on_main(lambda: _take_from_mirror(config, run))
+        config = as_started(config, run)  # a checkpoint may have come only now
         loop = _prepare(command, config, run, world, lock)
         world.on_main(lambda: _save_inputs(run, config, loop.stage))
         signal = loop.train(stop)
@@ -57,6 +63,16 @@ def _take_folder(run: Path, lock: Lock, world: World) -> None:
     world.on_all(lambda: run.mkdir(parents=True, exist_ok=True))  # an error ends all of them
     world.on_main(lock.acquire)
     startup_agreement.one_folder(lock.path, world)
+
+
+def _take_from_mirror(config: RunConfig, run: Path) -> None:
+    """Look whether checkpoints can be copied to the mirror; a run without one gets the newest from there."""
+    if config.schedule.mirror is None:
+        return
+    mirror = Mirror(config.schedule.mirror, run)
+    mirror.check()
+    if not published.steps(run) and (name := mirror.download(run)):
+        log.info("%s: %s is copied back from %s", run, name, mirror.url)
 
 
 def _prepare(command: TrainingCommand, config: VaeConfig | GanConfig, run: Path, world: World, lock: Lock) -> Loop:

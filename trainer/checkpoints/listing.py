@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from rich.table import Table
 from torch.distributed.checkpoint import FileSystemReader
 
 from common.errors import UserError
+from trainer.config.yaml_file import read_yaml
 
 from . import published
 from .load import load_tensors
+from .mirror import Mirror
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,48 @@ class Row:
 
 
 def print_checkpoints(run: Path) -> None:
-    """Print a table of the steps. Raises a UserError where there is no step."""
-    table = Table("step", "images seen", "px", "MB", "is", title=str(run))
-    for row in rows(run):
+    """Print a table of the steps, and of their copies where the run has a mirror.
+
+    Raises a UserError where there is no step in either place.
+    """
+    mirror = _mirror(run)
+    copies = mirror.steps() if mirror else {}
+    if mirror is None or published.steps(run):
+        found = rows(run)
+    elif copies:
+        found = []
+    else:
+        raise UserError(f"{published.folder(run)} and {mirror.url}: no checkpoint here; train the run further")
+    columns = ("step", "images seen", "px", "MB", "is", *(["copy"] if mirror else []))
+    table = Table(*columns, title=str(run))
+    for row in found:
         validity = "valid" if row.problem is None else f"not usable: it {row.problem}"
         state = ", ".join([validity, *row.pointers])
-        table.add_row(row.name, f"{row.images_seen:,}", str(row.resolution or "?"), f"{row.bytes / 1e6:.1f}", state)
+        copy = [_copy(copies, row.name)] if mirror else []
+        table.add_row(
+            row.name, f"{row.images_seen:,}", str(row.resolution or "?"), f"{row.bytes / 1e6:.1f}", state, *copy
+        )
+    for name in sorted(copies.keys() - {row.name for row in found}, reverse=True):
+        table.add_row(name, f"{published.clock_of(Path(name)):,}", "", "", "not here", _copy(copies, name))
     Console(width=130).print(table)
+    if mirror:
+        print(f"copies: {mirror.url}")
+
+
+def _mirror(run: Path) -> Mirror | None:
+    """Return the mirror that the run's config names."""
+    try:
+        schedule = read_yaml(run / "config.yaml").get("schedule", {})
+    except UserError:  # a folder of checkpoints alone
+        return None
+    url = schedule.get("mirror") if isinstance(schedule, dict) else None
+    return Mirror(url, run) if url else None
+
+
+def _copy(copies: Mapping[str, str | None], name: str) -> str:
+    """Say what the mirror has of a step."""
+    problem = copies.get(name, "is missing")
+    return "complete" if problem is None else f"not usable: it {problem}" if name in copies else "none"
 
 
 def rows(run: Path) -> list[Row]:

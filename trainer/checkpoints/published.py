@@ -6,6 +6,7 @@ A checkpoint is a folder RUN/checkpoints/step-N for N images seen, with a manife
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def name_of(images_seen: int) -> str:
 def clock_of(step: Path) -> int:
     """Return the images seen of a published step."""
     return int(step.name.removeprefix(STEP))
+
+
+def is_step(name: str) -> bool:
+    """Return whether a folder of this name is a published step."""
+    return re.fullmatch(STEP + r"\d{12}", name) is not None
 
 
 def full_name(step: str) -> str:

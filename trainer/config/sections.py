@@ -43,6 +43,13 @@ def _window(value: str) -> str:
     return value
 
 
+def _store(value: str) -> str:
+    """Refuse what is no URL, in one sentence."""
+    if "://" not in value:
+        raise ValueError("it is no URL, such as s3://bucket/runs or file:///archive/runs")
+    return value
+
+
 ProfileWindow = Annotated[str, AfterValidator(_window)]
 Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 
@@ -157,6 +164,11 @@ class ScheduleConfig(Settings):
     keep_last: int = may_change(2, ge=2, strict=True, description="how many of the newest checkpoints to keep")
     keep_every_kimg: PositiveFloat | None = may_change(
         None, description="also keep the first checkpoint of every N kimg; null keeps only the newest"
+    )
+    mirror: Annotated[str, AfterValidator(_store)] | None = may_change(
+        None,
+        description="URL of a folder in an object store (s3://, gs://, file://, any of fsspec) that each checkpoint is "
+        "copied to, as URL/RUN-NAME/STEP; a run whose folder has no checkpoint resumes from there; null is none",
     )
 
 
