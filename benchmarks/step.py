@@ -1,6 +1,7 @@
 """One full iteration of stage 2 (ID-GAN) against a plain baseline, in one run and alternating.
 
     python benchmarks/step.py --resolution 64 [--rounds 5] [--batch N] [--threads N] [--keep-freed] [--device cuda]
+        [--profile]
 
 plain: what a straightforward port of the paper does. Contiguous memory, fp32, R1 in every step by double backward, a
 backward call of its own with retained graph for each of D(real), D(fake) and R1, then the G step, then the average.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import os
 import statistics
 import sys
 import time
@@ -40,6 +42,7 @@ from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.gpu_kernels import make_repeatable
 from trainer.distributed.world import World
 from trainer.memory.allocator import keep_freed_memory
+from trainer.reporting.profiler import operation_table, pass_table
 from trainer.steps import ema, networks
 from trainer.steps.batches import Reals
 from trainer.steps.forward_passes import ForwardPasses
@@ -316,6 +319,18 @@ def peak(device: torch.device) -> float:
     return 2 * 2048**3 / min(seconds(product, device) for product in products for _ in range(10))
 
 
+def profiled(size: Size, device: torch.device, steps: int = 3) -> list[str]:
+    """Return where the time of ours goes, with R1 in every step, by passes and by operations."""
+    iterate = variants(size, device)["ours"]
+    iterate()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    with torch.profiler.profile() as profile:
+        for _ in range(steps):
+            iterate()
+    events = profile.key_averages()
+    return [*pass_table(events, steps), "", *operation_table(events, steps)]
+
+
 def report(size: Size, times: dict[str, list[float]], top: float) -> None:
     """A line for each variant."""
     work = iteration_flops(size)
@@ -329,7 +344,8 @@ def report(size: Size, times: dict[str, list[float]], top: float) -> None:
         print(f"{name:12} {middle:12.3f} {size.batch / middle:9.2f} {ratios[0]:8.2f} {ratios[1]:8.2f} {share:8.0%}")
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resolution", type=int, choices=sorted(SIZES), required=True)
     parser.add_argument("--rounds", type=int, default=5)
@@ -338,7 +354,12 @@ def main() -> None:
     parser.add_argument("--keep-freed", action="store_true", help="for all variants, as the trainer does on a CPU")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rates", type=Path, help="a file for `trainer plan`, to which the rate of lazy R1 is added")
-    options = parser.parse_args()
+    parser.add_argument("--profile", action="store_true", help="also print where the time of ours goes")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
     torch.set_num_threads(options.threads)
     if options.keep_freed:
         keep_freed_memory()
@@ -356,6 +377,8 @@ def main() -> None:
     print("gradients against plain's:", ", ".join(f"{side} {name} {gap:.0e}" for (side, name), gap in gaps.items()))
     times = measure(size, options.rounds, device)
     report(size, times, top)
+    if options.profile:
+        print("\n".join(profiled(size, device)))
     if options.rates:
         rate = iteration_flops(size)["ours, lazy"] / statistics.median(times["ours, lazy"])
         rates.record(options.rates, f"{where}, float32", {size.resolution: rate}, None)

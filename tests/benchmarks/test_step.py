@@ -29,3 +29,12 @@ def test_plain_tuned_and_ours_have_the_same_gradients(bottleneck: bool) -> None:
     gaps = step.gradient_gaps(size, CPU)
     assert set(gaps) == {("tuned", "G"), ("tuned", "D"), ("ours", "G"), ("ours", "D")}
     assert max(gaps.values()) < 1e-4, gaps
+
+
+def test_a_profile_names_the_passes_of_the_trainer() -> None:
+    lines = step.profiled(Size(64, 4, 16, 2, False), CPU, steps=1)
+    passes = {line[:24].strip(): float(line.split()[-2]) for line in lines[1 : lines.index("")]}
+    assert {"D real", "R1 pass 1", "R1 pass 2", "D fake", "G", "distillation", "optimizer step", "EMA"} <= set(passes)
+    assert passes["optimizer step"] == 2
+    assert passes["R1 pass 1"] == passes["D real"] == 1
+    assert len(lines) - lines.index("") - 2 == 15
