@@ -6,7 +6,7 @@ run=$1
 shift
 
 attempt=$run/nodes/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
-mkdir -p "$attempt"/{joined,staged}
+mkdir -p "$attempt/joined"
 exec > >(tee -a "$run/nodes/$SLURMD_NODENAME.log") 2>&1 # the job's own output has every node's, mixed
 
 # meet FOLDER [SECONDS]: waits until every node has come so far, or says who is missing.
@@ -27,12 +27,6 @@ meet() {
 }
 
 meet "$attempt/joined" "${JOIN_SECONDS:-300}"
-if [ -n "${STAGE_TO:-}" ]; then
-  stage "$DATA" "$STAGE_TO" ||
-    fail "STAGE_TO: on $SLURMD_NODENAME: $DATA was not copied to $STAGE_TO; unset it to read $DATA where it is"
-  set -- "$@" "data.local=$STAGE_TO"
-  meet "$attempt/staged" # one may have the shards from before, and would wait in vain for others in torch's rendezvous
-fi
 if [ -n "${NETWORK:-}" ]; then export NCCL_SOCKET_IFNAME=$NETWORK GLOO_SOCKET_IFNAME=$NETWORK; fi
 per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 processes=$((per_node * SLURM_NNODES))

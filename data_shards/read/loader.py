@@ -204,11 +204,8 @@ def batches(
     """
     if batch_size % world_size:
         raise UserError(f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple")
-    fetcher = None
     if cache is not None:
-        main = main.kept_in(cache)
-        encoder_level = encoder_level.kept_in(cache) if encoder_level is not None else None
-        fetcher = _fetcher(cache, [main, *([encoder_level] if encoder_level is not None else [])], seed, start)
+        main, encoder_level = main.kept_in(cache), encoder_level and encoder_level.kept_in(cache)
     loader = DataLoader(
         _Reader(main, encoder_level, seed, draw),
         batch_size=None,
@@ -221,17 +218,17 @@ def batches(
     )
     same = encoder_level is not None and main.resolution == CODE_RESOLUTION
     yielded = _unwrapped(loader, same, torch.cuda.current_device() if pin_memory else None)
-    return yielded if fetcher is None else _beside(fetcher, yielded)
+    return yielded if cache is None else _beside(_fetcher(cache, main, encoder_level, seed, start), yielded)
 
 
-def _fetcher(cache: ShardCache, levels: Sequence[Level], seed: int, start: int) -> Fetcher:
-    """Return what fetches the shards of some levels, those first that positions from `start` on need first.
+def _fetcher(cache: ShardCache, main: Level, encoder_level: Level | None, seed: int, start: int) -> Fetcher:
+    """Return what fetches the shards of the levels, those first that positions from `start` on need first.
 
-    What one epoch from there needs is every shard.
+    One epoch from there needs every shard.
     """
-    samples, _ = samples_at(seed, np.arange(start, start + levels[0].count), levels[0].count)
-    different = {level.resolution: level for level in levels}
-    wanted = sorted((w for level in different.values() for w in level.wanted(samples)), key=lambda w: w[0])
+    samples, _ = samples_at(seed, np.arange(start, start + main.count), main.count)
+    levels = {level.resolution: level for level in (main, encoder_level) if level is not None}
+    wanted = sorted((pair for level in levels.values() for pair in level.wanted(samples)), key=lambda pair: pair[0])
     return Fetcher(cache, [shard for _, shard in wanted])
 
 

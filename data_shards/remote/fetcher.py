@@ -64,10 +64,7 @@ class Fetcher:
             with ExitStack() as stack:
                 for folder in {wanted.target.parent for wanted in self._wanted}:
                     stack.enter_context(in_use(folder))
-                with self._cache.writing(self._stopped.is_set) as is_own_turn:
-                    if is_own_turn:
-                        self._cache.remove_parts()
-                        self._fetch_all()
+                self._fetch_in_turn()
                 self._stopped.wait()  # the folders stay in use
         except DamagedShard as error:
             self.error = error
@@ -79,6 +76,13 @@ class Fetcher:
                 reason,
                 self._cache.path,
             )
+
+    def _fetch_in_turn(self) -> None:
+        """Fetch once no other process of the node does."""
+        with self._cache.writing(self._stopped.is_set) as is_own_turn:
+            if is_own_turn:
+                self._cache.remove_parts()
+                self._fetch_all()
 
     def _fetch_all(self) -> None:
         """Fetch what is absent until the cache is full."""
