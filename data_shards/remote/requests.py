@@ -20,7 +20,7 @@ from common.errors import UserError, first_line
 from common.paths import Location, Url
 
 log = logging.getLogger(__name__)
-WAITS = (0.1, 0.4, 1.6, 6.4)  # seconds before each new try, on average
+WAITS = (0.1, 0.5, 2.0, 8.0, 30.0)  # seconds before each new try, on average: a store may be away for a while
 _CONNECT, _SILENCE = 10, 60  # seconds: to connect, and without a byte, over HTTP
 _REFUSED = (401, 403)
 _TRY_AGAIN = (408, 425, 429)  # of the HTTP statuses below 500

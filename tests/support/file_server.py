@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -91,3 +92,10 @@ def serving(folder: Path) -> Iterator[FileServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+if __name__ == "__main__":  # FOLDER SECONDS: serves a folder with so much latency, until it is ended
+    with FileServer(Path(sys.argv[1])) as alone:
+        alone.latency = float(sys.argv[2])
+        print(alone.url, flush=True)
+        alone.serve_forever()

@@ -77,20 +77,20 @@ def test_a_server_that_fails_for_good_ends_in_one_error(server: FileServer) -> N
     level = open_dataset(Url(server.url), 64)
     server.status = 503
     before = len(server.requests)
-    with pytest.raises(UserError, match=r"00000.tar: does not answer, after 5 tries \(.*503.*\); check the URL"):
+    with pytest.raises(UserError, match=r"00000.tar: does not answer, after 6 tries \(.*503.*\); check the URL"):
         level.read_samples(np.array([0]))
-    assert len(server.requests) - before == 5
+    assert len(server.requests) - before == 6
 
 
 def test_the_waits_between_tries_grow(monkeypatch: pytest.MonkeyPatch, server: FileServer) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(requests, "WAITS", (0.1, 0.4, 1.6, 6.4))
+    waited, waits = (0.1, 0.5, 2.0, 8.0, 30.0), list[float]()
+    monkeypatch.setattr(requests, "WAITS", waited)
     monkeypatch.setattr(requests.time, "sleep", waits.append)
     server.status = 500
     refused(run("info", server.url), server.url, "does not answer")
     waits = [seconds for seconds in waits if seconds]  # the server, which has no latency, sleeps 0 s
-    assert len(waits) == 4
-    assert all(wait / 2 <= slept <= wait * 3 / 2 for wait, slept in zip((0.1, 0.4, 1.6, 6.4), waits, strict=True))
+    assert len(waits) == 5
+    assert all(wait / 2 <= slept <= wait * 3 / 2 for wait, slept in zip(waited, waits, strict=True))
 
 
 def test_a_url_that_nobody_answers_at(tmp_path: Path) -> None:
