@@ -5,6 +5,9 @@
 (a) decodes the 1024 px tars and resizes; (b) shuffles and decodes the SAME tars. Both sides deliver
 uint8 batches [B, 3, R, R] with the same number of workers. To reach: 20 x (a) at 64 px, 1.0 x (b) everywhere.
 
+The last rows read the same tars from an HTTP server on this machine that takes 50 ms for each request, sample by sample
+and with every shard in the node's cache, beside the rate from the disk and that of one request after the other.
+
 The photos come from scikit-image's wheel (pip install scikit-image), else from drawn, textured sprites.
 """
 
@@ -17,7 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,13 +31,16 @@ import webdataset
 from PIL import Image
 from torch import Tensor
 
+from common.paths import Location, Url
 from data_shards.read.loader import batches, open_dataset
+from data_shards.remote.shard_cache import ShardCache
 from data_shards.sources.sprites.renderer import render
 
 RESOLUTIONS = (64, 128, 256, 512, 1024)
 COUNT, PER_SHARD = 192, 12
 BATCH = {64: 64, 128: 64, 256: 32, 512: 16, 1024: 8}
 PREFETCH = 4
+LATENCY = 0.05  # seconds from a request to its answer, as an object store takes
 
 
 def photos(folder: Path) -> str:
@@ -84,7 +92,7 @@ def make_set(cache: Path) -> Path:
     return cache / "set"
 
 
-def ours(root: Path, resolution: int, workers: int) -> Iterator[Tensor]:
+def ours(root: Location, resolution: int, workers: int) -> Iterator[Tensor]:
     level = open_dataset(root, resolution)
     stream = batches(level, seed=0, start=0, batch_size=BATCH[resolution], workers=workers)
     try:
@@ -127,6 +135,55 @@ def _webdataset(
         yield images
 
 
+def cached(url: Url, resolution: int, workers: int, folder: Path) -> Iterator[Tensor]:
+    """Ours, from a cache that holds all shards before the clock starts."""
+    cache = ShardCache(folder, 10**12)
+    cache.prepare()
+    level = open_dataset(url, resolution)
+    stream = batches(level, seed=0, start=0, batch_size=BATCH[resolution], workers=workers, cache=cache)
+    while len(list(folder.glob(f"*/{resolution}/*.tar"))) < COUNT // PER_SHARD:
+        next(stream)
+    try:
+        for batch in stream:
+            yield batch.images
+    finally:
+        stream.close()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def slow_server(root: Path) -> Iterator[Url]:
+    """Serve the set in a process of its own, with LATENCY."""
+    command = [sys.executable, "-m", "tests.support.file_server", str(root), str(LATENCY)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    try:
+        assert process.stdout is not None
+        yield Url(process.stdout.readline().strip())
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def print_remote_rows(root: Path, options: argparse.Namespace) -> None:
+    """Print the rates over HTTP, at the smallest and the largest resolution of the VAE's and a GAN's images."""
+    print(f"   px   over HTTP, {LATENCY * 1000:.0f} ms a request   cached   disk   over HTTP / disk   one by one")
+    with slow_server(root) as url:
+        for resolution in (64, 256):
+            rounds = []
+            for _ in range(options.rounds):
+                with TemporaryDirectory() as folder:
+                    streams = (
+                        ours(url, resolution, options.workers),
+                        cached(url, resolution, options.workers, Path(folder)),
+                        ours(root, resolution, options.workers),
+                    )
+                    rounds.append([rate(stream, resolution, options.workers, options.seconds) for stream in streams])
+            http, kept, disk = (statistics.median(column) for column in zip(*rounds, strict=True))
+            print(
+                f"{resolution:5} {http:30,.0f} {kept:8,.0f} {disk:6,.0f} {http / disk:18.2f} {1 / LATENCY:12,.0f}",
+                flush=True,
+            )
+
+
 def rate(stream: Iterator[Tensor], resolution: int, workers: int, seconds: float) -> float:
     """Images per second in the steady state: what was prefetched before the clock starts is thrown away."""
     for _ in range(2 * PREFETCH * max(1, workers)):
@@ -165,6 +222,7 @@ def main() -> None:
             f"   [{min(to_b):.2f}, {max(to_b):.2f}]",
             flush=True,
         )
+    print_remote_rows(root, options)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import typer
 
 from . import paths, shipped
 from .errors import Fault, UserError, disk_error, out_of_memory
+from .paths import Location, Url
 from .terminal import outlived
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,18 @@ def path(text: str | Path) -> Path:
     """
     try:
         return text if isinstance(text, Path) else paths.typed(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: {error}") from None
+
+
+def location(text: str | Location) -> Location:
+    """Read a folder or a URL of the command line, for `parser` of an argument or option; see `paths.typed_location`.
+
+    text: a Path or a Url where it is the option's default. An argument of it is annotated with Any, for typer takes no
+    union.
+    """
+    try:
+        return text if isinstance(text, Path | Url) else paths.typed_location(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text}: {error}") from None
 

@@ -16,6 +16,9 @@ from data_shards.format.manifest import Manifest
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(maker, name="make")
+SetFolder = Annotated[
+    Any, typer.Argument(metavar="DIR", help="folder of shards, or its URL", parser=cli.location, show_default=False)
+]
 
 
 @app.command("index")
@@ -42,7 +45,7 @@ def index_command(
 
 @app.command("check")
 def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards", parser=cli.path)],
+    folder: SetFolder,
     workers: Workers = CORES,
 ) -> None:
     """Hash, count and decode everything, and compare the levels with each other."""
@@ -63,7 +66,7 @@ def check_command(
 
 @app.command("info")
 def info_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder of shards", parser=cli.path)],
+    folder: SetFolder,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Print what a folder of shards holds."""

@@ -24,6 +24,7 @@ from typer.models import ArgumentInfo, OptionInfo
 import data_shards.__main__
 import evaluation.__main__
 import trainer.__main__
+from common.paths import Url
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.experiments.experiment_file import Experiment
 from trainer.machine_rates import Rates
@@ -78,12 +79,14 @@ UNITS = {
     "flops_per_second": "px: FLOP/s",
     "save_bytes_per_second": "byte/s",
     "hours": "h",
+    "gigabytes": "GB",
     "hours_factor": "",
     "seeds": "runs",
     **dict.fromkeys(("seed", "lr", "betas", "eps", "alpha", "value", "gamma", "beta", "beta_step"), ""),
     **dict.fromkeys(("code_weight", "r1", "decay", "sigma_rel"), ""),
 }
-WORDS: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path"}
+WORDS: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text"}
+WORDS |= {Path: "path", Url: "URL", Any: "path or URL"}  # typer takes no union: cli.location reads what is Any
 BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
 

@@ -243,7 +243,7 @@ def beside_command(
 
 
 def _open(
-    path: Path, step: str | None = None, ema: str | None = None, data: Path | None = None, out: Path | None = None
+    path: Path, step: str | None = None, ema: str | None = None, data: Any = None, out: Path | None = None
 ) -> Run:
     """Open a run whose results can be written. out: of --out, see `Results`."""
     from evaluation.inputs.run import open_run

@@ -13,6 +13,7 @@ import typer
 
 from common import cli
 from common.errors import UserError
+from common.paths import Location
 from evaluation.inputs.options import Exports
 
 
@@ -22,8 +23,11 @@ def check_command(
         bool, typer.Option("--record", help="record the figures beside the export and on its card")
     ] = False,
     data: Annotated[
-        Path | None,
-        typer.Option(help="with --record: the set that it was trained on [default: its data.path]", parser=cli.path),
+        Any,
+        typer.Option(
+            help="with --record: the set that it was trained on, folder or URL [default: its data.path]",
+            parser=cli.location,
+        ),
     ] = None,
 ) -> None:
     """Measure the first 256 images of exports: are the figures those that were recorded when they were shipped?"""
@@ -86,7 +90,7 @@ def _check(folder: Path) -> dict[str, Any]:
     return {"export": str(folder), "figures": len(compared), "holds": True}
 
 
-def _record(folder: Path, data: Path | None) -> dict[str, Any]:
+def _record(folder: Path, data: Location | None) -> dict[str, Any]:
     """Measure an export and record the figures beside it."""
     from trainer.config.load import load_config
     from trainer.config.schema import kind_of
@@ -98,7 +102,7 @@ def _record(folder: Path, data: Path | None) -> dict[str, Any]:
 
     target, extractor = _open(folder)
     config = load_config(kind_of(read_yaml(folder / "config.yaml")), folder / "config.yaml")
-    of_set = config.data if data is None else config.data.model_copy(update={"path": data, "local": None})
+    of_set = config.data if data is None else config.data.model_copy(update={"path": data})
     reals = steps.open_reals(of_set, config.seed)
     differs = _differences(target.data, reals.identity())
     if differs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -93,7 +93,7 @@ def fid_command(
 
 
 def reference_command(
-    data: Annotated[Path, typer.Argument(help="a folder of shards", metavar="DATA", parser=cli.path)],
+    data: Annotated[Any, typer.Argument(help="a folder of shards, or its URL", metavar="DATA", parser=cli.location)],
     resolution: Annotated[
         int | None, typer.Option(help="px of the reals, in factor-net of their sharpness [default: the largest level]")
     ] = None,
@@ -106,7 +106,10 @@ def reference_command(
     seed: Seed = 0,
     weights: Weights = None,
     out: Annotated[
-        Path | None, typer.Option(help="folder for the file [default: DATA/references]", parser=cli.path)
+        Path | None,
+        typer.Option(
+            help="folder for the file, needed where DATA is a URL [default: DATA/references]", parser=cli.path
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from common.errors import UserError
+from common.paths import Location
 from common.progress import progress_bar
 from common.signals import handling
 from data_shards.read.loader import CODE_RESOLUTION
@@ -57,7 +58,7 @@ def processes(device: str) -> Iterator[World]:
 
 
 def open_everywhere(
-    path: Path, step: str | None, average: str | None, world: World, data: Path | None, out: Path | None
+    path: Path, step: str | None, average: str | None, world: World, data: Location | None, out: Path | None
 ) -> EvaluationTarget:
     """Open the same checkpoint on every process: `best` or the newest may change in between.
 
@@ -154,7 +155,9 @@ def make_reference(
     sharpness_at = [px for px in sorted({size, *levels}) if px == max(size, CODE_RESOLUTION) or px == CODE_RESOLUTION]
     identity = references.identity_of(reals.identity(), net, size, min(samples, reals.count), seed)
     references.warn_of_few(identity["count"], net)
-    folder = out or reals.path / references.FOLDER
+    if out is None and not isinstance(reals.path, Path):
+        raise UserError(f"{reals.path}: the statistics are a file on a disk; name a folder for it with --out")
+    folder = out or Path(reals.path) / references.FOLDER
     path = folder / references.path_of(identity, reals, folder).name
     with progress_bar(world.is_main) as bar:
         task = bar.add_task("reference", total=identity["count"])

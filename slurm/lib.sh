@@ -18,9 +18,11 @@ load_site() {
   . "$SITE_ENV"
   set +a
   local name
-  for name in DATA VAE RUN STAGE_TO; do # bash leaves a quoted ~ as it is
+  for name in DATA VAE RUN; do # bash leaves a quoted ~ as it is
     case ${!name:-} in "~" | "~/"*) printf -v "$name" %s "$HOME${!name#\~}" ;; esac
   done
+  [ -z "${STAGE_TO:-}" ] || fail "STAGE_TO: $STAGE_TO, in $SITE_ENV or the environment, is now the setting data.cache;" \
+    "unset it, and give the job data.cache.path=$STAGE_TO data.cache.gigabytes=NUMBER"
   DEVICE=${DEVICE:-gpu}
   [ -f "configs/accelerate/$DEVICE.yaml" ] || fail "DEVICE: $DEVICE, in $SITE_ENV; set it to gpu or cpu"
   export SITE_ENV DEVICE
@@ -31,21 +33,6 @@ need() {
   local name missing=()
   for name; do [ -n "${!name:-}" ] || missing+=("$name"); done
   [ ${#missing[@]} -eq 0 ] || fail "${missing[*]}: not set; set them in $SITE_ENV"
-}
-
-# stage FROM TO: copies the files that TO lacks or has with another size or date. Each is there whole or not at all: a
-# job killed on the way would leave half a shard. One job at a time: jobs may share a node, and their copies collide.
-stage() {
-  local from=$1 to=$2 file
-  mkdir -p "$to" || return 1
-  (
-    flock 9
-    find -L "$from" -type f -printf '%P\n' | while IFS= read -r file; do
-      [ "$(stat -L -c '%s %Y' "$from/$file")" != "$(stat -c '%s %Y' "$to/$file" 2>/dev/null)" ] || continue
-      mkdir -p "$(dirname "$to/$file")" || exit 1
-      cp --preserve=timestamps "$from/$file" "$to/.part" && mv "$to/.part" "$to/$file" || exit 1
-    done
-  ) 9>"$to/.lock"
 }
 
 # in_python COMMAND...: with the site's set-up and container.

@@ -6,35 +6,34 @@ run=$1
 shift
 
 attempt=$run/nodes/$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
-mkdir -p "$attempt"/{joined,staged}
+mkdir -p "$attempt/joined"
 exec > >(tee -a "$run/nodes/$SLURMD_NODENAME.log") 2>&1 # the job's own output has every node's, mixed
 
-# meet FOLDER [SECONDS]: waits until every node has come so far, or says who is missing.
+# meet FOLDER SECONDS WORD: waits until every node has come and left its word, or says who is missing.
 meet() {
-  local folder=$1 seconds=${2:-} start=$SECONDS host missing
-  : >"$folder/$SLURMD_NODENAME"
+  local folder=$1 seconds=$2 start=$SECONDS host missing
+  echo "$3" >"$folder/.$SLURMD_NODENAME"
+  mv "$folder/.$SLURMD_NODENAME" "$folder/$SLURMD_NODENAME"
   while :; do
     missing=()
     for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
       [ -e "$folder/$host" ] || missing+=("$host")
     done
     [ ${#missing[@]} -eq 0 ] && return
-    [ -z "$seconds" ] || [ $((SECONDS - start)) -lt "$seconds" ] ||
+    [ $((SECONDS - start)) -lt "$seconds" ] ||
       fail "on $SLURMD_NODENAME: ${missing[*]} did not appear in $folder; not started," \
         "or RUN is not shared by the nodes"
     sleep 1
   done
 }
 
-meet "$attempt/joined" "${JOIN_SECONDS:-300}"
-if [ -n "${STAGE_TO:-}" ]; then
-  stage "$DATA" "$STAGE_TO" ||
-    fail "STAGE_TO: on $SLURMD_NODENAME: $DATA was not copied to $STAGE_TO; unset it to read $DATA where it is"
-  set -- "$@" "data.local=$STAGE_TO"
-  meet "$attempt/staged" # one may have the shards from before, and would wait in vain for others in torch's rendezvous
+per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
+meet "$attempt/joined" "${JOIN_SECONDS:-300}" "$per_node"
+if [ "$(cat "$attempt"/joined/* | sort -u | wc -l)" -ne 1 ]; then # `sbatch --gpus=12` may give 8 and 4
+  fail "GPUs: the nodes have different numbers ($(grep -H . "$attempt"/joined/* | sed 's|.*/||' | paste -sd ' '));" \
+    "ask for as many on each, with sbatch --gpus-per-node=N"
 fi
 if [ -n "${NETWORK:-}" ]; then export NCCL_SOCKET_IFNAME=$NETWORK GLOO_SOCKET_IFNAME=$NETWORK; fi
-per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 processes=$((per_node * SLURM_NNODES))
 # torchelastic passes these on to the processes, and waits so long before it kills them
 export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2,SIGXCPU,SIGALRM,SIGPWR,SIGIO

@@ -14,6 +14,7 @@ MOST_MODULES = 13  # of a folder
 ROOMS = (
     "common",
     "models",
+    "data_shards.remote",
     "data_shards.format",
     "data_shards.read",
     "data_shards.sources.containers",

@@ -26,7 +26,7 @@ from trainer.distributed.engines import zero
 from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import command_problem
 from trainer.stages.base import DTYPES, Stage
-from trainer.stages.data import Data, open_data
+from trainer.stages.data import Data, cache_of, open_data
 from trainer.stages.gan import GanInputs, GanStage, GanTraining
 from trainer.stages.vae import VaeStage, vae_phases
 from trainer.steps.schedule import Phase
@@ -68,6 +68,7 @@ def vae_data(config: VaeConfig, world: World, start: ResumePoint) -> Data:
     phases = vae_phases(config)
     problems = Problems(split_problems(config, phases, world))
     data = problems.collect(lambda: open_data(config.data, config.seed, file=start.data_file))
+    problems.collect(lambda: cache_of(config.data))
     if data:
         problems.messages += _shared_memory_problems(config, phases, data, world)
     problems.raise_any()
@@ -85,6 +86,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     resolutions = [phase.resolution for phase in phases]
     needs_encoder = config.code_source == "posterior"
     data = problems.collect(lambda: open_data(config.data, config.seed, resolutions, needs_encoder, start.data_file))
+    problems.collect(lambda: cache_of(config.data))
     vae = config.vae
     encoder = None if vae is None else problems.collect(lambda: _load_encoder(vae, start))
     if encoder:

@@ -138,9 +138,7 @@ def _save_inputs(run: Path, config: RunConfig, stage: Stage) -> None:
     """Write RUN/config.yaml with every default and absolute paths, and the frozen encoder, if any, beside it."""
     painting = stage.data.painting
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
-    data = config.data.model_copy(update={"local": None})  # a node's own copy: other jobs read the shards elsewhere
-    written = with_absolute_paths(config.model_copy(update={"data": data}))
-    publish(run / "config.yaml", (head + to_yaml(written)).encode())
+    publish(run / "config.yaml", (head + to_yaml(with_absolute_paths(config))).encode())
     if isinstance(stage, GanStage) and stage.frozen_encoder:
         stage.frozen_encoder.save(run)
 

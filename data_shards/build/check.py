@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -14,36 +15,42 @@ from torch import Tensor
 
 from common.arrays import UInt8
 from common.errors import UserError, first_line
+from common.paths import Location, Url
 from common.process_pool import ordered_map
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
 from data_shards.format.manifest import Manifest
 from data_shards.format.pyramid import pyramid
 from data_shards.format.tars import Entry, entries, read, sha256
+from data_shards.remote.fetcher import Wanted, fetch
 
 from .foreign_tars import image_fault
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Shard `number` of a set, at all its levels."""
+    """Shard `number` of a set, at all its levels. root: the set's folder or URL."""
 
-    root: Path
+    root: Location
     stored: Manifest
     number: int
 
 
 @dataclass(frozen=True)
 class _Tar:
-    """One level of a shard."""
+    """One level of a shard. path: where it is in the set; file: its bytes on a disk."""
 
-    path: Path
+    path: Location
+    file: Path
     resolution: int
     entries: list[Entry]
 
 
-def check(root: Path, workers: int = 1) -> Iterator[list[str]]:
-    """Yield the problems of each shard (all levels of it), in order; the first list is about the set as a whole."""
+def check(root: Location, workers: int = 1) -> Iterator[list[str]]:
+    """Yield the problems of each shard (all levels of it), in order; the first list is about the set as a whole.
+
+    Shards at a URL are fetched one by one for it, and not kept. Files that do not belong to such a set are not seen.
+    """
     stored = manifest.load(root)
     yield _check_set(root, stored)
     shards = {len(info.shards) for info in stored.levels.values()}
@@ -51,7 +58,7 @@ def check(root: Path, workers: int = 1) -> Iterator[list[str]]:
     yield from ordered_map(_check_shard, jobs, workers)
 
 
-def _check_set(root: Path, stored: Manifest) -> list[str]:
+def _check_set(root: Location, stored: Manifest) -> list[str]:
     """Problems that show without opening a tar: numbers of samples, indices, sizes, foreign files."""
     problems: list[str] = []
     top = stored.level(stored.resolutions[0])
@@ -63,7 +70,8 @@ def _check_set(root: Path, stored: Manifest) -> list[str]:
             problems.append(f"{folder}: holds {count} samples, not {stored.count}")
         try:
             index.load(root, info)
-            index.check_shards(root, info)
+            if isinstance(root, Path):
+                index.check_shards(root, info)
         except UserError as error:
             problems += error.problems or [str(error)]
     return problems
@@ -74,24 +82,34 @@ def _check_shard(job: _Job) -> list[str]:
     torch.set_num_threads(1)
     problems: list[str] = []
     tars: list[_Tar] = []  # the largest level first
-    for resolution in job.stored.resolutions:
-        info = job.stored.level(resolution)
-        path = job.root / info.folder / info.shards[job.number].name
-        try:
-            problems += _check_hash(path, info.shards[job.number], job.root)
-            tars.append(_Tar(path, resolution, entries(path, job.stored.recipe.get("image"))))
-        except UserError as error:
-            problems.append(str(error))
-        except FileNotFoundError:
-            problems.append(f"{path}: missing; copy it again")
-    return problems or _check_keys(tars) or _check_images(job.stored, tars)
+    with TemporaryDirectory(prefix="idgan-check-") as scratch:
+        for resolution in job.stored.resolutions:
+            info = job.stored.level(resolution)
+            shard = info.shards[job.number]
+            path = job.root / info.folder / shard.name
+            try:
+                file = path if isinstance(path, Path) else _fetched(path, shard, Path(scratch, f"{resolution}.tar"))
+                problems += _check_hash(file, path, shard, job.root)
+                tars.append(_Tar(path, file, resolution, entries(file, job.stored.recipe.get("image"))))
+            except UserError as error:
+                problems.append(str(error))
+            except FileNotFoundError:
+                problems.append(f"{path}: missing; copy it again")
+        return problems or _check_keys(tars) or _check_images(job.stored, tars)
 
 
-def _check_hash(path: Path, shard: manifest.Shard, root: Path) -> list[str]:
-    digest = sha256(path)
+def _fetched(url: Url, shard: manifest.Shard, file: Path) -> Path:
+    """Fetch a shard from a URL to a file on this machine's disk."""
+    fetch(Wanted(url, file, shard.bytes, shard.sha256))
+    return file
+
+
+def _check_hash(file: Path, path: Location, shard: manifest.Shard, root: Location) -> list[str]:
+    digest = sha256(file)
     if digest == shard.sha256:
         return []
-    remedy = f"copy it again, or run `python -m data_shards index {root}` if the change is wanted"
+    wanted = f", or {manifest.how_to_index(root)} if the change is wanted" if isinstance(root, Path) else ""
+    remedy = f"copy it again{wanted}"
     return [f"{path}: sha256 is {digest}, the manifest has {shard.sha256}; {remedy}"]
 
 
@@ -109,7 +127,7 @@ def _check_images(stored: Manifest, tars: list[_Tar]) -> list[str]:
     problems: list[str] = []
     lossless = stored.codec is not None and stored.codec.lossless
     with ExitStack() as stack:
-        handles = [os.open(tar.path, os.O_RDONLY) for tar in tars]
+        handles = [os.open(tar.file, os.O_RDONLY) for tar in tars]
         for handle in handles:
             stack.callback(os.close, handle)
         for row in range(len(tars[0].entries)):

@@ -148,8 +148,8 @@ def _finished(job: ShardJob) -> WrittenShard | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing, or cut short by a crash
         return None
     shards = {int(level): Shard.model_validate(shard) for level, shard in note["shards"].items()}
-    if note["recipe"] != job.recipe_hash:
-        return None
+    if note["recipe"] != job.recipe_hash or any(index.CRC32C not in table for table in tables.values()):
+        return None  # another recipe, or a version that knew no checksums
     unchanged = all(_unchanged(job.tar(level), shard) for level, shard in shards.items())
     return WrittenShard(tables, shards) if unchanged else None
 

@@ -1,11 +1,13 @@
 """index.npz: where every sample's image is in the tars, so that it is read by position; with labels and factors.
 
-One index per level, in the folder of its tars: shard int32 [N], offset int64 [N], length int64 [N], both in bytes. That
-of the largest level also holds factors int64 [N, F] and label_NAME int64 [N].
+One index per level, in the folder of its tars: shard int32 [N], offset int64 [N], length int64 [N], both in bytes,
+crc32c uint32 [N] of the image's bytes (Castagnoli; sets of before version 0.3 have none). That of the largest level
+also holds factors int64 [N, F] and label_NAME int64 [N].
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -15,19 +17,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Int64
 from common.atomic_writes import publish
 from common.errors import UserError, joined
+from common.paths import Location, Url
+from data_shards.remote import requests
 
 from . import npz
 from .label_columns import Numbering, Value, as_integer, from_text
-from .manifest import Factor, Label, LevelInfo, Shard
+from .manifest import Factor, Label, LevelInfo, Shard, how_to_index
 from .tars import Entry, read, sha256, tars_in
 
 FILE = "index.npz"
+CRC32C = "crc32c"  # the column of checksums
 # Members that hold one label each, by extension, with the label's name: those that webdataset reads as integers.
 LABEL_MEMBERS = {
     "cls": "class", "class": "class", "cls2": "cls2", "label": "label", "target": "target",
@@ -69,6 +75,7 @@ def tabulate(path: Path, entries: Sequence[Entry], columns: Columns, numbering: 
     table: Table = {
         "offset": np.array([e.image.offset for e in entries], np.int64),
         "length": np.array([e.image.length for e in entries], np.int64),
+        CRC32C: _checksums(path, entries),
     }
     if not any(columns):
         return table
@@ -82,6 +89,12 @@ def tabulate(path: Path, entries: Sequence[Entry], columns: Columns, numbering: 
     for label in columns.labels:
         table[f"label_{label}"] = np.array(_column(path, entries, integers, label, "integer"), np.int64)
     return table
+
+
+def _checksums(path: Path, entries: Sequence[Entry]) -> NDArray[np.uint32]:
+    """The crc32c of every image's bytes."""
+    with open(path, "rb") as tar:
+        return np.array([google_crc32c.value(read(tar.fileno(), entry.image)) for entry in entries], np.uint32)
 
 
 def _stacked(
@@ -177,25 +190,27 @@ def save(folder: Path, table: Table, recorded: str | None = None) -> str:
     """Write FOLDER/index.npz; returns its sha256.
 
     recorded: the hash of an earlier index. The same arrays get the same hash again, also where an older version of
-    Python wrote them.
+    Python wrote them, and without checksums where that index has none: the set stays the one that runs have recorded.
     """
     arrays = {name: table[name] for name in sorted(table)}
     data = npz.pack(arrays)
-    digest = hashlib.sha256(data).hexdigest()
-    if recorded not in (None, digest):
-        older = npz.pack(arrays, older=True)
-        if hashlib.sha256(older).hexdigest() == recorded:
-            data, digest = older, recorded
+    if recorded is not None and hashlib.sha256(data).hexdigest() != recorded:
+        plain = {name: values for name, values in arrays.items() if name != CRC32C}
+        older = (npz.pack(arrays, older=True), npz.pack(plain), npz.pack(plain, older=True))
+        data = next((form for form in older if hashlib.sha256(form).hexdigest() == recorded), data)
     publish(folder / FILE, data)
-    return digest
+    return hashlib.sha256(data).hexdigest()
 
 
-def load(root: Path, info: LevelInfo) -> Table:
-    """Read the index of a level. Raises UserError where it is missing, or not the one of the manifest."""
+def load(root: Location, info: LevelInfo) -> Table:
+    """Read the index of a level of the set in a folder or at a URL.
+
+    Raises UserError where it is missing, or not the one of the manifest.
+    """
     path = root / info.folder / info.index
-    remedy = f"run `python -m data_shards index {root}`"
+    remedy = how_to_index(root)
     try:
-        data = path.read_bytes()
+        data = _fetched(path, info.index_sha256) if isinstance(path, Url) else path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {remedy}") from None
     digest = hashlib.sha256(data).hexdigest()
@@ -207,7 +222,13 @@ def load(root: Path, info: LevelInfo) -> Table:
     return table
 
 
-def _consistent(path: Path, table: Table, info: LevelInfo, remedy: str) -> None:
+@functools.lru_cache(maxsize=4)
+def _fetched(url: Url, sha256: str) -> bytes:
+    """Read an index from a URL once, for a level and for its set's labels. sha256: of the one that is meant."""
+    return requests.read(url)
+
+
+def _consistent(path: Location, table: Table, info: LevelInfo, remedy: str) -> None:
     """Refuse an index that points outside its tars: in a set from elsewhere its hash proves nothing."""
     sizes = np.array([shard.bytes for shard in info.shards])
     samples = [shard.samples for shard in info.shards]
@@ -215,6 +236,7 @@ def _consistent(path: Path, table: Table, info: LevelInfo, remedy: str) -> None:
     ok = {"shard", "offset", "length"} <= table.keys() and np.array_equal(table["shard"], right)
     ok = ok and bool(np.all((table["offset"] >= 0) & (table["length"] > 0)))
     ok = ok and bool(np.all(table["offset"] + table["length"] <= sizes[table["shard"]]))
+    ok = ok and table.get(CRC32C, table["shard"]).shape == table["shard"].shape
     if not ok:
         raise UserError(f"{path}: does not fit the shards of the manifest; {remedy}")
 

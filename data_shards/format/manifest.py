@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from common.errors import UserError
+from common.paths import Location, Url
+from data_shards.remote.requests import read
 
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
@@ -163,7 +165,7 @@ class Manifest(_Part):
         return self.levels[resolution]
 
 
-def how_to_add(manifest: Manifest, folder: Path, resolutions: Collection[int]) -> str:
+def how_to_add(manifest: Manifest, folder: Location, resolutions: Collection[int]) -> str:
     """Return what to do so that the set in `folder` has these resolutions (px) too."""
     wanted = {*resolutions, *manifest.resolutions}
     every = ",".join(map(str, sorted(wanted, reverse=True)))
@@ -179,7 +181,7 @@ def how_to_add(manifest: Manifest, folder: Path, resolutions: Collection[int]) -
     return f"make the set again with --resolutions {every}{may_be_small}"
 
 
-def making_command(manifest: Manifest, folder: Path) -> str | None:
+def making_command(manifest: Manifest, folder: Location) -> str | None:
     """Return the command that makes a set of a built-in kind again; None for sets whose images come from elsewhere."""
     maker, _, style = manifest.data_set.partition("-")
     if maker not in ("dsprites", "faces"):
@@ -195,14 +197,42 @@ def to_bytes(manifest: Manifest) -> bytes:
     return (json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
-def load(folder: Path) -> Manifest:
-    """Read DIR/manifest.json. Raises UserError where it is missing, damaged or of another schema version."""
-    path = Path(folder) / FILE
+def load(folder: Location) -> Manifest:
+    """Read DIR/manifest.json of a folder or URL.
+
+    Raises UserError where it is missing, damaged or of another schema version, or cannot be read.
+    """
+    path = folder / FILE
     try:
-        data = path.read_bytes()
+        data = read(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(_missing(Path(folder))) from None
-    again = f"run `python -m data_shards index {folder}` or make the set again"
+        raise UserError(_missing(folder)) from None
+    return _parsed(data, path, f"{how_to_index(folder)} or make the set again")
+
+
+def changed(folder: Location, stored: Manifest) -> str | None:
+    """Say that a set is another one than when its manifest was read; None where it is the same, or cannot be read."""
+    try:
+        digest = hashlib.sha256(read(folder / FILE)).hexdigest()
+    except (OSError, UserError):
+        return None
+    if digest == stored.hash:
+        return None
+    return (
+        f"{folder / FILE}: has changed since this command began to read the set (its sha256 was {stored.hash}, now "
+        f"{digest}); put the set of before back, and run the same command again, or begin a new run"
+    )
+
+
+def how_to_index(folder: Location) -> str:
+    """Return what to do where an index or a manifest does not fit its tars."""
+    if isinstance(folder, Url):
+        return f"copy a whole, sound set to {folder} again"
+    return f"run `python -m data_shards index {folder}`"
+
+
+def _parsed(data: bytes, path: Location, again: str) -> Manifest:
+    """Read the bytes of a manifest. again: the remedy where it is none."""
     try:
         content = json.loads(data)
     except ValueError as error:
@@ -225,8 +255,10 @@ def load(folder: Path) -> Manifest:
     return manifest
 
 
-def _missing(folder: Path) -> str:
-    """The message for a folder without a manifest."""
+def _missing(folder: Location) -> str:
+    """The message for a folder or a URL without a manifest."""
+    if isinstance(folder, Url):
+        return f"{folder / FILE}: not found; correct the URL, or copy a whole set of `python -m data_shards make` there"
     if not folder.is_dir():
         return (
             f"{folder}: no such folder{nowhere(folder)}; make it with `python -m data_shards make folder SRC --out "

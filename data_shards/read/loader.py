@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cached_property
 from multiprocessing import active_children
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -19,36 +18,76 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from common.arrays import Float64, Int64, UInt8
 from common.errors import UserError, first_line, out_of_memory
+from common.paths import Location, Url
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
 from data_shards.format.manifest import CODE_RESOLUTION as CODE_RESOLUTION
 from data_shards.format.manifest import Manifest
 from data_shards.format.pyramid import box_mean
+from data_shards.remote.fetcher import Fetcher, Wanted
+from data_shards.remote.requests import refuse_without_ranges
+from data_shards.remote.shard_cache import ShardCache
 
 from . import shared_memory, worker_errors
 from .sample_order import samples_at
+from .shard_reader import BadSample, Place, ShardReader
 from .worker_signals import follow_parent
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 PREFETCH = 4  # batches that a worker keeps ready
-_MAX_OPEN = 128  # tars
 _THREADED_FROM = 256  # px: smaller images decode faster than a thread starts
 
 
 class Level:
     """One resolution of a set, read by sample id. Safe to use in forked and spawned workers.
 
-    count: samples in the set; channels: 1 or 3. Raises UserError where an index or a tar is missing or has changed.
+    root: the folder of the set or its URL; cache: where whole shards are looked for first; count: samples in the set;
+    channels: 1 or 3. Raises UserError where an index or a tar is missing or has changed.
     """
 
-    def __init__(self, root: Path, stored: Manifest, resolution: int) -> None:
-        self.root, self.manifest, self.resolution = Path(root), stored, resolution
+    def __init__(self, root: Location, stored: Manifest, resolution: int, cache: ShardCache | None = None) -> None:
+        self.root, self.manifest, self.resolution = root, stored, resolution
         self.count, self.channels = stored.count, stored.channels
-        self._info = stored.level(resolution)
-        table = index.load(self.root, self._info)
-        index.check_shards(self.root, self._info)
-        self._table = {name: table[name] for name in ("shard", "offset", "length")}
-        self._handles: dict[int, int] = {}
+        self._info, self._cache = stored.level(resolution), cache
+        table = index.load(root, self._info)
+        if isinstance(root, Url):
+            refuse_without_ranges(root / manifest.FILE)
+        else:
+            index.check_shards(root, self._info)
+        self._table = {name: table[name] for name in ("shard", "offset", "length", index.CRC32C) if name in table}
+        self._open()
+
+    def _open(self) -> None:
+        cached = self._cache.folder(self.manifest.hash, self.resolution) if self._cache else None
+        names = [shard.name for shard in self._info.shards]
+        self._reader = ShardReader(self.root / self._info.folder, names, cached)
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the index has a checksum of every image, by which one from a network is checked."""
+        return index.CRC32C in self._table
+
+    def kept_in(self, cache: ShardCache) -> Level:
+        """Return the level as it reads the shards that are in a cache from there."""
+        level = copy.copy(self)
+        level._cache = cache
+        level._open()
+        return level
+
+    def wanted(self, samples: Int64) -> list[tuple[int, Wanted]]:
+        """List the shards of sample ids int64 [N] for the level's cache, each with the place where it is first needed.
+
+        A place is a number in range(N).
+        """
+        assert self._cache is not None
+        folder = self._cache.folder(self.manifest.hash, self.resolution)
+        shards, first = np.unique(self._table["shard"][samples], return_index=True)
+        wanted = []
+        for number, place in zip(shards.tolist(), first.tolist(), strict=True):
+            shard = self._info.shards[number]
+            source = self.root / self._info.folder / shard.name
+            wanted.append((place, Wanted(source, folder / shard.name, shard.bytes, shard.sha256)))
+        return wanted
 
     @cached_property
     def _top(self) -> index.Table:
@@ -75,7 +114,7 @@ class Level:
         Large images are decoded by as many threads as torch has: one in a loader's worker.
         """
         images = torch.empty((len(samples), self.channels, self.resolution, self.resolution), dtype=torch.uint8)
-        stored = ((self.read_bytes(i), i, image) for i, image in zip(samples.tolist(), images.numpy(), strict=True))
+        stored = zip(self.read_files(samples.tolist()), samples.tolist(), images.numpy(), strict=True)
         threads = torch.get_num_threads() if self.resolution >= _THREADED_FROM else 1
         with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
             decode_all = pool.map if pool else map
@@ -96,42 +135,35 @@ class Level:
             raise self._broken(sample, f"is {tuple(pixels.shape)}, not {image.shape}")
         image[...] = pixels.numpy()
 
-    def read_bytes(self, sample: int) -> bytes:
-        """Read the stored image file of one sample. Raises UserError where its tar is cut short."""
-        shard, offset, length = (int(self._table[name][sample]) for name in ("shard", "offset", "length"))
-        data = os.pread(self._handle(shard), length, offset)
-        if len(data) != length:
-            raise self._broken(sample, "is cut short")
-        return data
+    def read_files(self, samples: Sequence[int]) -> Iterator[bytes]:
+        """Yield the stored image files of some samples. Raises UserError where one is damaged or cannot be read."""
+        try:
+            yield from self._reader.read([self._place(sample) for sample in samples])
+        except BadSample as error:
+            raise self._broken(error.place.sample, error.what) from None
 
-    def _handle(self, shard: int) -> int:
-        """Open a tar, or return the open one. pread has no shared position, so a fork may inherit the handle."""
-        if shard not in self._handles:
-            if len(self._handles) >= _MAX_OPEN:
-                self.close()
-            self._handles[shard] = os.open(self.root / self._info.folder / self._info.shards[shard].name, os.O_RDONLY)
-        return self._handles[shard]
+    def _place(self, sample: int) -> Place:
+        shard, offset, length = (int(self._table[name][sample]) for name in ("shard", "offset", "length"))
+        return Place(sample, shard, offset, length, int(self._table[index.CRC32C][sample]) if self.is_checked else None)
 
     def close(self) -> None:
         """Close the open tars; the next read opens them again."""
-        while self._handles:
-            os.close(self._handles.popitem()[1])
-
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_handles": {}}
+        self._reader.close()
 
     def _broken(self, sample: int, what: str) -> UserError:
         """The error about a damaged sample, with tar, byte and remedy."""
-        path = self.root / self._info.folder / self._info.shards[int(self._table["shard"][sample])].name
+        path = self._reader.folder / self._info.shards[int(self._table["shard"][sample])].name
+        if problem := manifest.changed(self.root, self.manifest):
+            return UserError(problem)
         where = f"sample {sample} at byte {int(self._table['offset'][sample])}"
         return UserError(
             f"{path}: {where} {what}; run `python -m data_shards check {self.root}` and copy or make the shard again"
         )
 
 
-def open_dataset(path: Path | str, resolution: int) -> Level:
-    """Open one resolution of the set at `path`. Raises UserError where the set is incomplete or changed."""
-    return Level(Path(path), manifest.load(Path(path)), resolution)
+def open_dataset(path: Location, resolution: int) -> Level:
+    """Open one resolution of the set at a folder or URL. Raises UserError where the set is incomplete or changed."""
+    return Level(path, manifest.load(path), resolution)
 
 
 class Batch(NamedTuple):
@@ -160,16 +192,20 @@ def batches(
     workers: int = 0,
     draw: Draw | None = None,
     pin_memory: bool = False,
+    cache: ShardCache | None = None,
 ) -> Iterator[Batch]:
     """Yield this rank's batches from stream position `start` on, without end.
 
     Iteration k holds the positions start + k * batch_size + [rank * b, (rank + 1) * b), where b = batch_size /
     world_size. encoder_level: the 64 px level of the same set, for Batch.encoder_images. draw(sprites, samples, epochs)
-    -> images is applied in the worker; encoder_images are then box means of what was drawn. Raises UserError where
-    batch_size does not divide by world_size, or a sample is damaged.
+    -> images is applied in the worker; encoder_images are then box means of what was drawn. cache: keeps whole shards
+    on this node, fetched while the batches are read. Raises UserError where batch_size does not divide by world_size,
+    or a sample is damaged.
     """
     if batch_size % world_size:
         raise UserError(f"batch size {batch_size} does not divide by {world_size} processes; choose a multiple")
+    if cache is not None:
+        main, encoder_level = main.kept_in(cache), encoder_level and encoder_level.kept_in(cache)
     loader = DataLoader(
         _Reader(main, encoder_level, seed, draw),
         batch_size=None,
@@ -181,7 +217,33 @@ def batches(
         prefetch_factor=PREFETCH if workers else None,
     )
     same = encoder_level is not None and main.resolution == CODE_RESOLUTION
-    return _unwrapped(loader, same, torch.cuda.current_device() if pin_memory else None)
+    yielded = _unwrapped(loader, same, torch.cuda.current_device() if pin_memory else None)
+    return yielded if cache is None else _beside(_fetcher(cache, main, encoder_level, seed, start), yielded)
+
+
+def _fetcher(cache: ShardCache, main: Level, encoder_level: Level | None, seed: int, start: int) -> Fetcher:
+    """Return what fetches the shards of the levels, those first that positions from `start` on need first.
+
+    One epoch from there needs every shard.
+    """
+    samples, _ = samples_at(seed, np.arange(start, start + main.count), main.count)
+    levels = {level.resolution: level for level in (main, encoder_level) if level is not None}
+    wanted = sorted((pair for level in levels.values() for pair in level.wanted(samples)), key=lambda pair: pair[0])
+    return Fetcher(cache, [shard for _, shard in wanted])
+
+
+def _beside(fetcher: Fetcher, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield batches while shards are fetched. Raises a UserError once a shard is known to be damaged."""
+    first = next(batches)  # the workers are forked before there is a thread
+    fetcher.start()
+    try:
+        yield first
+        for batch in batches:
+            if fetcher.error is not None:
+                raise fetcher.error
+            yield batch
+    finally:
+        fetcher.stop()
 
 
 def _unwrapped(loader: DataLoader[Batch | str], same: bool, gpu: int | None) -> Iterator[Batch]:

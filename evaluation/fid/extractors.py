@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.atomic_writes import publish
 from common.errors import UserError
+from common.paths import Location
 from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.factors.extractor import Extractor, at_64_px
 from evaluation.factors.face_network import load_face_extractor
@@ -43,7 +44,7 @@ class FeatureNet:
     extract: Callable[[Tensor, bool], Extracted]
 
 
-def refuse_unknown(path: Path, protocol: FidProtocol, data_set: str) -> None:
+def refuse_unknown(path: Location, protocol: FidProtocol, data_set: str) -> None:
     """Raise a UserError where a protocol's network is a shipped one that does not know a data set. path: to name."""
     for known, network in SHIPPED_NETWORKS.items():
         if network == protocol and known != data_set:

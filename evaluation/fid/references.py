@@ -1,8 +1,8 @@
 """Statistics of the reals that images are compared with, made once for all runs on a data set.
 
-They lie in DATA/references/NAME.safetensors, or in RUN/evaluation/references where DATA cannot be written. The name
-ends with a hash of everything that features depend on; the file's header says it in full. The file also holds the
-sharpness of the reals at one or more resolutions: one that it lacks is added when it is first needed.
+They lie in DATA/references/NAME.safetensors, or in RUN/evaluation/references where DATA cannot be written or is a URL.
+The name ends with a hash of everything that features depend on; the file's header says it in full. The file also holds
+the sharpness of the reals at one or more resolutions: one that it lacks is added when it is first needed.
 """
 
 from __future__ import annotations
@@ -79,15 +79,18 @@ def identity_of(data: Identity, net: FeatureNet, resolution: int, count: int, se
 
 
 def path_of(identity: Identity, reals: Reals, otherwise: Path) -> Path:
-    """Return the file where the statistics lie or will lie. otherwise: the folder where DATA cannot be written.
+    """Return the file where the statistics lie or will lie.
+
+    otherwise: the folder where DATA cannot be written, as at a URL.
 
     A file in that folder is taken first: it may hold more sharpness than the one of DATA.
     """
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{identity['protocol']}-{identity['resolution']}px-{identity['count']}-{key}.safetensors"
-    shared, own = reals.path / FOLDER / name, otherwise / name
-    if own.exists():
+    own = otherwise / name
+    if own.exists() or not isinstance(reals.path, Path):
         return own
+    shared = reals.path / FOLDER / name
     writable = os.access(shared.parent if shared.parent.exists() else reals.path, os.W_OK)
     return shared if shared.exists() or writable else own
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,10 @@ Exports = Annotated[
     typer.Argument(help="folders that `trainer export` wrote", metavar="EXPORT EXPORT ...", parser=cli.shipped_path),
 ]
 DataOption = Annotated[
-    Path | None,
+    Any,  # a folder, a URL or None
     typer.Option(
-        help="the set that it was trained on, where it lies elsewhere [default: its data.path]", parser=cli.path
+        help="the set that it was trained on, folder or URL, where it lies elsewhere [default: its data.path]",
+        parser=cli.location,
     ),
 ]
 ResultsOption = Annotated[

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from common.paths import Location
 from data_shards.read.loader import CODE_RESOLUTION, Level, open_dataset
 from trainer.stages.data import Data
 
 
 @dataclass(frozen=True)
 class Reals:
-    """The images of a folder of shards. opened: levels besides those of `data`, by resolution."""
+    """The images of a set of shards in a folder or at a URL. opened: levels besides those of `data`, by resolution."""
 
-    path: Path
+    path: Location
     data: Data
     opened: dict[int, Level]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import UserError
+from common.paths import Location
 from common.provenance import versions
 from data_shards.read.loader import CODE_RESOLUTION
 from models import VAE, CodeEncoder, freeze
@@ -171,11 +172,11 @@ def at_least_64_px(images: Tensor) -> Tensor:
     return F.interpolate(images, (CODE_RESOLUTION, CODE_RESOLUTION), mode="bilinear")
 
 
-def open_run(path: Path, step: str | None = None, average: str | None = None, data_path: Path | None = None) -> Run:
+def open_run(path: Path, step: str | None = None, average: str | None = None, data_path: Location | None = None) -> Run:
     """Open an export, or a run folder at its newest checkpoint or at a step by its name or by images seen.
 
-    average: a name in the config, or a file of averaged weights; None for the config's first. data_path: the folder of
-    its shards, None for that of its config; an export may be measured on another set that was drawn alike. Raises
+    average: a name in the config, or a file of averaged weights; None for the config's first. data_path: folder or URL
+    of its shards, None for that of its config; an export may be measured on another set that was drawn alike. Raises
     UserError where there is no run, no usable checkpoint, no such step or average, where an export is given either, or
     where data or encoder are not those of the training.
     """
@@ -183,9 +184,9 @@ def open_run(path: Path, step: str | None = None, average: str | None = None, da
     if is_export:
         refuse_choice(path, step, average)
     if data_path is not None:
-        moved = config.data.model_copy(update={"path": data_path, "local": None})
+        moved = config.data.model_copy(update={"path": data_path})
         config = config.model_copy(update={"data": moved})
-    if is_export and not config.data.path.is_dir():
+    if is_export and isinstance(config.data.path, Path) and not config.data.path.is_dir():
         raise UserError(
             f"{path}: {config.data.path}: the set that it was trained on is not here (data.path in "
             f"{path / 'config.yaml'}); name its folder with --data, or make it again"

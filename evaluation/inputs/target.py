@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.paths import Location
 from data_shards.read.loader import CODE_RESOLUTION
 from trainer.config.file_names import METADATA
 from trainer.config.sections import InceptionConfig
@@ -57,7 +58,7 @@ class EvaluationTarget:
 
 
 def open_target(
-    path: Path, step: str | None, average: str | None, device: torch.device, data: Path | None = None
+    path: Path, step: str | None, average: str | None, device: torch.device, data: Location | None = None
 ) -> EvaluationTarget:
     """Open a run folder or an export, with its networks on a device.
 

@@ -115,6 +115,17 @@ def ticks(place: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (place / "stats.jsonl").read_text().splitlines()]
 
 
+def test_nodes_with_different_numbers_of_gpus_are_refused(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
+    """As `sbatch --gpus=3` may give 1 and 2: torch would wait in vain for the processes that are missing."""
+    argv = settings(cluster, inputs, 6)
+    with open(cluster.place / "site.env", "a") as stream:
+        stream.write("PROCESSES_PER_NODE=$((${SLURM_NODEID:-0} + 1))\n")
+    job = cluster.submit("slurm/train_1024.sh", GAN_CONFIG, *argv)
+    assert cluster.code(job) != 0
+    assert "error: GPUs: the nodes have different numbers (n1:1 n2:2)" in cluster.output(job)
+    assert "--gpus-per-node=N" in cluster.output(job)
+
+
 def test_what_is_not_set_is_named_at_once(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
     site(cluster, DATA=inputs[0])
     job = cluster.submit("slurm/train_1024.sh")
@@ -318,18 +329,18 @@ def test_a_second_job_on_a_run_fails_and_spoils_nothing(cluster: Cluster, inputs
 
 
 def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -> None:
-    """Set-up, container, network interface and node-local shards, each as site.env says.
+    """Set-up, container and network interface as site.env says, and shards kept on the nodes.
 
     A set-up that talks and reads what is not set, as module scripts do, in a job that gets nothing of the environment
     that it was submitted in.
     """
-    argv = settings(cluster, inputs, 2)
+    kept = cluster.place / "kept"
+    argv = [*settings(cluster, inputs, 2), f"data.cache.path={kept}", "data.cache.gigabytes=1"]
     box = cluster.place / "box"
     box.write_text(f'#!/bin/sh\necho "$@" >> {cluster.place}/boxed\nexec "$@"\n')
     box.chmod(0o755)
-    staged = cluster.place / "staged"
     with open(cluster.place / "site.env", "a") as stream:
-        stream.write(f"CONTAINER='{box}'\nNETWORK=lo\nSTAGE_TO={staged}\n")
+        stream.write(f"CONTAINER='{box}'\nNETWORK=lo\n")
         paths = "".join(f"export {name}={cluster.env[name]}; " for name in ("PATH", "SLURM_CONF", "OMP_NUM_THREADS"))
         talk = "echo Loading cuda; : $NEVER_SET_BY_ANYBODY; "
         stream.write(f"SETUP='{paths}{talk}env > {cluster.place}/set-up-$$'\n")
@@ -337,10 +348,10 @@ def test_a_site_with_its_own_ways(cluster: Cluster, inputs: tuple[Path, Path]) -
     job = cluster.submit("--export=SITE_ENV", "slurm/train_1024.sh", GAN_CONFIG, *argv)
     assert cluster.code(job) == 0, cluster.output(job)
     assert yaml.safe_load((run_of(cluster) / "config.yaml").read_text())["data"]["path"] == str(inputs[0])
-    assert (staged / "manifest.json").read_bytes() == (inputs[0] / "manifest.json").read_bytes()
+    assert (kept / ".lock").is_file()
     boxed = (cluster.place / "boxed").read_text()
     assert boxed.count("accelerate launch --config_file configs/accelerate/cpu.yaml") == 2
-    assert boxed.count(f" data.local={staged} ") == 2
+    assert boxed.count(f" data.cache.path={kept} ") == 2
     assert "python -m trainer settle" in boxed
     environments = [path.read_text().splitlines() for path in cluster.place.glob("set-up-*")]
     on_nodes = [env for env in environments if any(line.startswith("SLURM_STEP_ID=") for line in env)]

@@ -37,6 +37,7 @@ RENAMED = {
     "optimizer_g.lr_course": "optimizer_g.lr_schedule",
     "optimizer_d.lr_course": "optimizer_d.lr_schedule",
     "optimizer_q.lr_course": "optimizer_q.lr_schedule",
+    "data.local": "data.cache",
 }
 """Names of v0.1, and those of later. In a run folder of v0.1 the old ones go on to be read, elsewhere they are not."""
 

@@ -65,8 +65,8 @@ def test_a_variable_that_is_not_set_and_a_url_are_refused(place: Place) -> None:
     settings = overrides(place.home / "data", place.here / "run", 2)
     running = place.start("trainer", "vae", VAE, *settings, "data.path=$NOT_SET/data", "run=~nobody_here/run")
     refused(running, 'data.path: found "$NOT_SET/data": ', "NOT_SET is not set; export it", "run: found", "no user")
-    running = place.start("trainer", "vae", VAE, *settings, "data.path=s3://bucket/data")
-    refused(running, 'data.path: found "s3://bucket/data": it is a URL', "copy what is there to a disk")
+    running = place.start("trainer", "vae", VAE, *settings, "data.painting=s3://bucket/a.png")
+    refused(running, 'data.painting: found "s3://bucket/a.png": it is a URL', "copy what is there to a disk")
     for name, *argv in (
         ("evaluation", "fid", "$NOT_SET/run"),
         ("evaluation", "figures", "run", "--out", "$NOT_SET/out"),

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from common.errors import joined
 
 from . import older_versions
+from .older_versions import FORMS
 from .overrides import apply_override
 from .rules import contradictions
 from .settings import Settings
@@ -68,7 +69,8 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     value = json.dumps(error["input"], default=str)
     if error["type"] == "extra_forbidden":
         renamed = older_versions.new_name(key)
-        return f"{key}: unknown key (value {value}); " + (f"it is now {renamed}" if renamed else _nearest(kind, key))
+        now = f"it is now {renamed}" if renamed not in FORMS else f"it is now {renamed}={FORMS[renamed]}"
+        return f"{key}: unknown key (value {value}); {now if renamed else _nearest(kind, key)}"
     if error["type"] == "missing":
         return f"{key}: is missing; set it in the file or as {key}=..."
     if error["type"] == "union_tag_not_found":

@@ -27,12 +27,14 @@ class Renamed(NamedTuple):
     new: str
 
 
-RENAMED = (  # in 0.2.0
+RENAMED = (  # in 0.2.0, data.local after it
     Renamed("growth", "stage_kimg", "phase_kimg"),
     Renamed("growth", "stage_kimg_at", "phase_kimg_at"),
     Renamed(r"optimizer\w*", "lr_course", "lr_schedule"),
     Renamed("beta", "course", "schedule"),
+    Renamed("data", "local", "cache"),  # null in every run folder
 )
+FORMS = {"data.cache": "{path: FOLDER, gigabytes: NUMBER}"}  # of renamed settings that are written in another way
 # By the stage of the config, key.path: the value that it has in runs from before it existed.
 ADDED: dict[type[Settings], dict[str, Any]] = {
     VaeConfig: {"autocast": "none"},

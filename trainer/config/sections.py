@@ -20,7 +20,7 @@ from pydantic import (
 from data_shards.read.variant_names import Variant
 
 from .feature_networks import CLEAN, LEGACY_PYTORCH
-from .settings import PathSetting, Settings, may_change
+from .settings import LocationSetting, PathSetting, Settings, may_change
 
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -54,12 +54,23 @@ ProfileWindow = Annotated[str, AfterValidator(_window)]
 Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 
 
+class CacheConfig(Settings):
+    """Whole shards on each node's own disk, fetched while the run trains."""
+
+    path: PathSetting = may_change(..., description="folder on a disk of the node, which all its processes share")
+    gigabytes: PositiveFloat = may_change(
+        ..., description="room that shards may take there, of every set; what does not fit is read sample by sample"
+    )
+
+
 class DataConfig(Settings):
     """Where the images come from."""
 
-    path: PathSetting = may_change(..., description="folder of shards that `python -m data_shards make` wrote")
-    local: PathSetting | None = may_change(
-        None, description="a copy of data.path on each node's own disk, read in its place; not kept in the run's config"
+    path: LocationSetting = may_change(
+        ..., description="folder of shards that `python -m data_shards make` wrote, or its URL (s3, gs, http, ...)"
+    )
+    cache: CacheConfig | None = may_change(
+        None, description="keeps whole shards on each node's own disk; null reads all from data.path"
     )
     variant: Variant = Field("plain", description="dSprites only: how the stored sprite is drawn (Table A.1)")
     painting: PathSetting | None = may_change(

@@ -25,8 +25,15 @@ def _path(value: Any) -> Any:
     return paths.typed(value) if isinstance(value, str) else value
 
 
+def _location(value: Any) -> Any:
+    """Expand a typed path, or read a URL. What is no text is refused by its type."""
+    return paths.typed_location(value) if isinstance(value, str) else value
+
+
 PathSetting = Annotated[Path, BeforeValidator(_path)]
 """A path as a user types it; see `common.paths.typed`."""
+LocationSetting = Annotated[paths.Location, BeforeValidator(_location)]
+"""A path as a user types it, or a URL; see `common.paths.typed_location`."""
 S = TypeVar("S", bound=BaseModel)
 
 

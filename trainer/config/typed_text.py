@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, Union
 import yaml
 from pydantic import BaseModel
 
+from common.paths import Url
+
 Kinds = Sequence[Any]
 
 
@@ -52,7 +54,7 @@ def alternatives(kinds: Kinds) -> list[Any]:
 
 def wants_text(kinds: Kinds) -> bool:
     """Return whether one of some alternatives is text, a path or a choice of words, and none is a number."""
-    return any(kind in (str, Path) or _origin(kind) is Literal for kind in kinds) and not {int, float} & set(kinds)
+    return any(kind in (str, Path, Url) or _origin(kind) is Literal for kind in kinds) and not {int, float} & set(kinds)
 
 
 def of_key(kinds: Kinds, key: str) -> list[Any]:

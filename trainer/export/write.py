@@ -116,8 +116,9 @@ def parameter_counts(parts: Parts) -> dict[str, int]:
 
 
 def _settings(config: VaeConfig | GanConfig) -> bytes:
-    """Return the settings of an export: of no run folder, with paths that a copy of the project has too."""
-    return to_yaml(with_relative_paths(config.model_copy(update={"run": None}), Path.cwd())).encode()
+    """Return the settings of an export: of no run folder and no node, with paths that a copy of the project has too."""
+    data = config.data.model_copy(update={"cache": None})  # of the nodes that trained it
+    return to_yaml(with_relative_paths(config.model_copy(update={"run": None, "data": data}), Path.cwd())).encode()
 
 
 def _read_config(run: Path) -> VaeConfig | GanConfig:

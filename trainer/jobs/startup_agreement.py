@@ -39,11 +39,11 @@ def code_sha256() -> str:
 def description(config: RunConfig, inputs: dict[str, str | int]) -> dict[str, Any]:
     """Describe what a process would train: hash of the code, versions, settings, and hashes of data and encoder.
 
-    Paths of data and encoder are left out, for they may differ from node to node. Keys are those that messages show.
+    Paths of data, cache and encoder are left out, for they may differ from node to node. Keys are those that messages
+    show.
     """
-    values = flat(config)
-    for key in ("data.path", "data.local", "data.painting", "vae"):
-        values.pop(key, None)
+    of_nodes = ("data.path", "data.cache", "data.cache.path", "data.cache.gigabytes", "data.painting", "vae")
+    values = {key: value for key, value in flat(config).items() if key not in of_nodes}
     named = {f"hash of {key}": value for key, value in inputs.items()}  # "data" would read as the group of data.path
     return {"code": code_sha256()[:12], **versions(), **named, **values}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import os
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +12,21 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.paths import Location, Url
 from common.random_numbers import Purpose
 from data_shards.format import manifest as manifests
 from data_shards.format.manifest import Manifest
 from data_shards.read.dsprites_variants import Painting, draw, load_painting
-from data_shards.read.loader import CODE_RESOLUTION, Batch, Level, batches, open_dataset
+from data_shards.read.loader import CODE_RESOLUTION, Batch, Level, batches
 from data_shards.read.sample_order import permutation
 from data_shards.read.variant_names import Variant
+from data_shards.remote.shard_cache import ShardCache
 from trainer.config.schema import RunConfig
 from trainer.config.sections import DataConfig
 from trainer.distributed.world import World
 from trainer.steps.schedule import Now
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Data:
             workers=config.data.workers,
             draw=None if self.variant == "plain" else self._draw,
             pin_memory=world.device.type == "cuda",
+            cache=cache_of(config.data),
         )
 
     def batch_bytes_per_image(self, resolution: int) -> int:
@@ -103,7 +110,7 @@ def open_data(
     wants_encoder_images: batches carry 64 px images beside others. file: the config of a run or an export, which
     messages name.
     """
-    folder = _folder(config, file)
+    folder = _folder(config.path, f"data.path in {file}" if file else "data.path")
     manifest = manifests.load(folder)
     _check_variant(config, folder, manifest.data_set)
     painting = _painting(config, file) if config.variant == "scream" else None
@@ -113,7 +120,8 @@ def open_data(
         why = ", where the code is defined" if missing == [CODE_RESOLUTION] else ""
         remedy = manifests.how_to_add(manifest, folder, wanted)
         raise UserError(f"data.path: {folder} has no {', '.join(f'{r} px' for r in missing)}{why}; {remedy}")
-    levels = {r: open_dataset(folder, r) for r in sorted(wanted)}
+    levels = {r: Level(folder, manifest, r) for r in sorted(wanted)}
+    _tell_of_no_checksums(levels.values())
     channels = manifest.channels if config.variant == "plain" else 3
     return Data(levels, wants_encoder_images, channels, config.variant, painting, seed)
 
@@ -128,13 +136,37 @@ def _level_for(resolution: int, manifest: Manifest) -> int:
     return min(stored, default=max(resolution, CODE_RESOLUTION))
 
 
-def _folder(config: DataConfig, file: Path | None) -> Path:
-    """Return the folder that the shards are read from. Raises a UserError where it is not there."""
-    if config.local is not None:
-        folder, key = config.local, "data.local"
-    else:
-        folder, key = config.path, f"data.path in {file}" if file else "data.path"
-    if not folder.is_dir():
+def _tell_of_no_checksums(levels: Collection[Level]) -> None:
+    """Say once that what comes over a network from a set of an older version is not checked."""
+    first = next(iter(levels))
+    if isinstance(first.root, Url) and not all(level.is_checked for level in levels):
+        on_main_process = os.environ.get("RANK", "0") == "0"
+        log.log(
+            logging.WARNING if on_main_process else logging.DEBUG,
+            "warning: %s: its index has no crc32c, as of a set of an older version: what the network damages is seen "
+            "only where it cannot be decoded; make the set again to have every image checked",
+            first.root,
+        )
+
+
+def cache_of(config: DataConfig) -> ShardCache | None:
+    """Return the cache of shards on this node, ready to be written; None without one.
+
+    Raises UserError where its folder cannot be written, or is within the set.
+    """
+    if config.cache is None:
+        return None
+    path = config.cache.path.absolute()
+    if isinstance(config.path, Path) and path.is_relative_to(config.path.absolute()):
+        raise UserError(f"data.cache.path: {path} is within data.path; name a folder on a disk of the node")
+    cache = ShardCache(path, int(config.cache.gigabytes * 1e9))
+    cache.prepare()
+    return cache
+
+
+def _folder(folder: Location, key: str) -> Location:
+    """Return where the shards are. Raises a UserError where it is a folder that is not there."""
+    if isinstance(folder, Path) and not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder{manifests.nowhere(folder)} ({key}); correct the path, go to where it is right, "
             "or make the set with `python -m data_shards make`"
@@ -150,7 +182,7 @@ def _painting(config: DataConfig, file: Path | None) -> Painting:
         raise UserError(f"{error}{f' (in {file})' if file else ''}") from None
 
 
-def _check_variant(config: DataConfig, folder: Path, data_set: str) -> None:
+def _check_variant(config: DataConfig, folder: Location, data_set: str) -> None:
     """Raise a UserError where the variant does not fit the data set, or the painting the variant."""
     if config.variant != "plain" and data_set != "dsprites":
         raise UserError(

@@ -9,9 +9,11 @@ import pytest
 
 from common.errors import UserError
 from trainer.config import older_versions
+from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 
 FILE = Path("runs/old/config.yaml")
+CONFIG = Path(__file__).parents[3] / "configs" / "dsprites" / "vae.yaml"
 VAE: dict[str, Any] = {"likelihood": "bernoulli", "beta.value": 4.0, "beta.course": [], "optimizer.lr_course": []}
 GAN: dict[str, Any] = {"s_dim": 8, "growth.stage_kimg": 3.0, "growth.stage_kimg_at": {"64": 1.0}, "bottleneck": None}
 
@@ -50,6 +52,17 @@ def test_a_setting_of_one_kind_of_network_is_given_to_that_kind_alone() -> None:
     for name, more in (("conv", {}), ("resnet", {"nf_min": 1})):
         told = older_versions.today_nested({"s_dim": 8, "network": {"name": name}, "growth": None}, FILE)
         assert told["network"] == {"name": name} | more
+
+
+@pytest.mark.parametrize("text", ["data.local=/tmp/set", "data.local=null"])
+def test_the_copy_on_each_node_is_refused_with_the_cache_that_replaces_it(text: str) -> None:
+    """A run folder's own data.local is null, and it goes on."""
+    with pytest.raises(UserError, match=r"data.local: unknown key .*; it is now data.cache=\{path: FOLDER, gigab"):
+        load_config(VaeConfig, CONFIG, [text])
+    assert older_versions.today_nested({"data": {"path": "set", "local": None}}, FILE)["data"] == {
+        "path": "set",
+        "cache": None,
+    }
 
 
 def test_no_other_key_is_renamed() -> None:
