@@ -163,20 +163,23 @@ def slow_server(root: Path) -> Iterator[Url]:
         process.wait()
 
 
+def remote_rates(root: Path, url: Url, resolution: int, options: argparse.Namespace) -> list[float]:
+    """Images per second over HTTP, from a full cache, and from the disk, one after the other."""
+    with TemporaryDirectory() as folder:
+        streams = (
+            ours(url, resolution, options.workers),
+            cached(url, resolution, options.workers, Path(folder)),
+            ours(root, resolution, options.workers),
+        )
+        return [rate(stream, resolution, options.workers, options.seconds) for stream in streams]
+
+
 def print_remote_rows(root: Path, options: argparse.Namespace) -> None:
-    """Print the rates over HTTP, at the smallest and the largest resolution of the VAE's and a GAN's images."""
+    """Print the rates over HTTP at the VAE's 64 px and at 256 px."""
     print(f"   px   over HTTP, {LATENCY * 1000:.0f} ms a request   cached   disk   over HTTP / disk   one by one")
     with slow_server(root) as url:
         for resolution in (64, 256):
-            rounds = []
-            for _ in range(options.rounds):
-                with TemporaryDirectory() as folder:
-                    streams = (
-                        ours(url, resolution, options.workers),
-                        cached(url, resolution, options.workers, Path(folder)),
-                        ours(root, resolution, options.workers),
-                    )
-                    rounds.append([rate(stream, resolution, options.workers, options.seconds) for stream in streams])
+            rounds = [remote_rates(root, url, resolution, options) for _ in range(options.rounds)]
             http, kept, disk = (statistics.median(column) for column in zip(*rounds, strict=True))
             print(
                 f"{resolution:5} {http:30,.0f} {kept:8,.0f} {disk:6,.0f} {http / disk:18.2f} {1 / LATENCY:12,.0f}",

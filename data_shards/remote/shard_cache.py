@@ -19,6 +19,7 @@ from common.errors import UserError
 
 PART = ".part"  # behind the name of a shard that is not whole
 _LOCK = ".lock"
+_LEVELS = f"{'[0-9a-f]' * 64}/*"  # folders of levels; nothing else below PATH is the cache's, such as another set
 _POLL = 0.5  # seconds between two looks at a lock that another process holds
 
 
@@ -52,7 +53,7 @@ class ShardCache(NamedTuple):
 
     def used(self) -> int:
         """Return the bytes that shards take, of every set and level."""
-        return sum(_size(path) for path in self.path.glob("*/*/*.tar"))
+        return sum(_size(path) for path in self.path.glob(f"{_LEVELS}/*.tar"))
 
     def make_room(self, need: int, level: Path) -> bool:
         """Remove shards of levels that no process reads, the oldest first, until `need` bytes fit in.
@@ -63,7 +64,7 @@ class ShardCache(NamedTuple):
         used = self.used()
         if used + need <= self.limit or need > self.limit:
             return need <= self.limit
-        for folder in sorted(self.path.glob("*/*"), key=_written):
+        for folder in sorted(self.path.glob(_LEVELS), key=_written):
             if used + need <= self.limit:
                 break
             if folder.is_dir() and folder != level:
@@ -72,7 +73,7 @@ class ShardCache(NamedTuple):
 
     def remove_parts(self) -> None:
         """Remove what killed processes left half. Only for the process that writes."""
-        for path in self.path.glob(f"*/*/*{PART}"):
+        for path in self.path.glob(f"{_LEVELS}/*{PART}"):
             path.unlink(missing_ok=True)
 
 

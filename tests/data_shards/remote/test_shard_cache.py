@@ -22,7 +22,7 @@ from data_shards.read.sample_order import samples_at
 from data_shards.remote.fetcher import Fetcher, Wanted
 from data_shards.remote.shard_cache import ShardCache, in_use
 from tests.support import processes
-from tests.support.data_sets import make_dsprites, mounted
+from tests.support.data_sets import hashes, make_dsprites, mounted
 from tests.support.file_server import FileServer
 from trainer.config.sections import DataConfig
 from trainer.stages.data import cache_of
@@ -47,7 +47,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def kept(cache: ShardCache) -> list[Path]:
-    return sorted(cache.path.glob("*/*/*.tar"))
+    return sorted(path for path in cache.path.glob("*/*/*.tar") if len(path.parents[1].name) == 64)
 
 
 def wanted_of(level: Level, cache: ShardCache, start: int = 0) -> list[Wanted]:
@@ -125,8 +125,9 @@ def fetch_64_px(url: str, cache: ShardCache) -> None:
 
 
 def test_a_process_killed_in_a_fetch_leaves_no_half_shard(
-    server: FileServer, root: Path, cache: ShardCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FileServer, root: Path, cache: ShardCache, tmp_path: Path
 ) -> None:
+    """Ten seconds where this is the first test that forks a process: what is forked imports torch."""
     server.latency = 0.3
     running = processes.start(fetch_64_px, (server.url, cache), tmp_path)
     wait_until(lambda: bool(list(cache.path.glob("*/*/*.part"))), 60)
@@ -198,6 +199,23 @@ def test_a_level_that_nobody_reads_makes_room(server: FileServer, cache: ShardCa
         assert kept(cache) == old
     wait_until(lambda: tight.make_room(large[0].bytes, large[0].target.parent))  # the fetcher lets go of it, too
     assert kept(cache) == []
+
+
+def test_a_set_that_lies_where_the_cache_does_is_not_touched(server: FileServer, root: Path) -> None:
+    """The only copy of it, perhaps."""
+    before = hashes(root)
+    cache = ShardCache(root.parent, 100_000)  # the set's tars lie as deep as those of the cache
+    cache.prepare()
+    (root / "64" / "half.part").write_text("")
+    assert cache.used() == 0
+    assert not cache.make_room(100_001, root.parent / "other" / "64")
+    fetch_64_px(server.url, cache)
+    cache.remove_parts()
+    wait_until(lambda: cache.make_room(90_000, root.parent / "other" / "64"))
+    assert kept(cache) == []
+    assert (root / "64" / "half.part").exists()
+    (root / "64" / "half.part").unlink()
+    assert hashes(root) == before
 
 
 def test_sets_lie_side_by_side(server: FileServer, root: Path, cache: ShardCache, tmp_path: Path) -> None:

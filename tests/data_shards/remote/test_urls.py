@@ -115,6 +115,11 @@ def test_refused_access_is_told_at_once(server: FileServer, status: int) -> None
     assert len(server.requests) == 1
 
 
+def test_a_client_that_is_not_installed() -> None:
+    fsspec.register_implementation("absent", "no_such_client.FileSystem", clobber=True, errtxt="Install no_such_client")
+    refused(run("info", "absent://bucket/set"), "absent://bucket/set", "no_such_client", "pip install 'idgan[remote]'")
+
+
 class NoCredentialsError(Exception):
     """As botocore raises it; a client of S3 is not needed to run the tests."""
 
