@@ -29,10 +29,9 @@ meet() {
 
 per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 meet "$attempt/joined" "${JOIN_SECONDS:-300}" "$per_node"
-if [ "$(cat "$attempt"/joined/* | sort -u | wc -l)" -ne 1 ]; then # `sbatch --gpus=12` may give 8 and 4
-  fail "GPUs: the nodes have different numbers ($(grep -H . "$attempt"/joined/* | sed 's|.*/||' | paste -sd ' '));" \
-    "ask for as many on each, with sbatch --gpus-per-node=N"
-fi
+counts=$(grep -H . "$attempt"/joined/* | sed 's|.*/||' | paste -sd ' ') # n1:8 n2:4 by `sbatch --gpus=12`
+[ "$(cat "$attempt"/joined/* | sort -u | wc -l)" -eq 1 ] ||
+  fail "GPUs: the nodes have different numbers ($counts); ask for as many on each, with sbatch --gpus-per-node=N"
 if [ -n "${NETWORK:-}" ]; then export NCCL_SOCKET_IFNAME=$NETWORK GLOO_SOCKET_IFNAME=$NETWORK; fi
 processes=$((per_node * SLURM_NNODES))
 # torchelastic passes these on to the processes, and waits so long before it kills them
