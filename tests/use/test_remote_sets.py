@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_shards.remote import requests
 from tests.support import processes
 from tests.support.data_sets import hashes
 from tests.support.evaluating import answer, evaluate, quickly, refused
 from tests.support.file_server import FileServer, serving
-from tests.support.training import differences, finish, newest, tensors, train
+from tests.support.training import VAE, differences, finish, newest, overrides, tensors, train
 from trainer.checkpoints import published
 
 
@@ -66,6 +67,12 @@ def test_statistics_of_a_set_at_a_url_need_a_folder(server: FileServer, tmp_path
     assert Path(file).is_file()
 
 
+def _impatient(argv: list[str]) -> None:
+    """Train with short waits between the tries of a request, which take 40 s in all."""
+    requests.WAITS = (0.0,) * len(requests.WAITS)
+    processes.module("trainer", argv)
+
+
 def test_a_server_that_goes_away_ends_a_run_with_one_message(
     sprites: Path, runs: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -74,7 +81,8 @@ def test_a_server_that_goes_away_ends_a_run_with_one_message(
     shutil.copytree(runs["url"], run)
     with serving(sprites) as other:
         url = other.url
-        long = train("vae", sprites, run, 100_000, data__path=url, data__workers=1)
+        argv = ["vae", VAE, *overrides(sprites, run, 100_000, data__path=url, data__workers=1)]
+        long = processes.start(_impatient, (argv,), tmp_path / "logs")
         before = published.newest(run)
         while long.process.is_alive() and published.newest(run) == before:
             long.process.join(0.1)
