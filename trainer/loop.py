@@ -143,7 +143,7 @@ class Loop:
             if self.submitter:
                 self.submitter.finish()
             if self.copier:
-                self.copier.finish(None if self.images_seen >= self.total else LAST_SECONDS)
+                self.copier.finish(self.config.timeout_minutes * 60 if self.images_seen >= self.total else LAST_SECONDS)
 
     def _train(self, stop: StopRequest) -> str | None:
         """Train with what reports and reads along the way, and close that whatever comes."""

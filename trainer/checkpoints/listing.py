@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from trainer.config.yaml_file import read_yaml
 from . import published
 from .load import load_tensors
 from .mirror import Mirror
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,8 @@ def print_checkpoints(run: Path) -> None:
 
     Raises a UserError where there is no step in either place.
     """
-    mirror = _mirror(run)
-    copies = mirror.steps() if mirror else {}
-    if mirror is None or published.steps(run):
-        found = rows(run)
-    elif copies:
-        found = []
-    else:
-        raise UserError(f"{published.folder(run)} and {mirror.url}: no checkpoint here; train the run further")
+    mirror, copies = _copies(run)
+    found = [] if copies and not published.steps(run) else rows(run)
     columns = ("step", "images seen", "px", "MB", "is", *(["copy"] if mirror else []))
     table = Table(*columns, title=str(run))
     for row in found:
@@ -62,6 +59,16 @@ def print_checkpoints(run: Path) -> None:
     Console(width=130).print(table)
     if mirror:
         print(f"copies: {mirror.url}")
+
+
+def _copies(run: Path) -> tuple[Mirror | None, dict[str, str | None]]:
+    """Return the run's mirror and the state of its copies; nothing, with a warning, where it does not answer."""
+    try:
+        mirror = _mirror(run)
+        return mirror, mirror.steps() if mirror else {}
+    except UserError as error:
+        log.warning("warning: %s", error)
+        return None, {}
 
 
 def _mirror(run: Path) -> Mirror | None:

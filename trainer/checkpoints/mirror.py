@@ -175,7 +175,7 @@ class Copier:
             self._wanted = _Wanted(step, keep)
             self._changed.notify_all()
 
-    def finish(self, seconds: float | None = None) -> None:
+    def finish(self, seconds: float) -> None:
         """Wait for the copy of the newest step, at most so many seconds, and end the thread."""
         with self._changed:
             self._ended = True

@@ -99,6 +99,18 @@ def test_the_listing_shows_both_places(trained: Path, tmp_path: Path, capsys: py
     assert "archive/run" in shown
 
 
+def test_a_mirror_that_does_not_answer_hides_no_checkpoint(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained / "run", run)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(f"file://{trained}/archive", "nosuch://bucket"))
+    listing.print_checkpoints(run)
+    assert "step-000000000240" in capsys.readouterr().out
+    assert "warning: schedule.mirror: nosuch://bucket" in caplog.text
+
+
 class Store(MemoryFileSystem):
     """A store in memory that may be slow or refuse."""
 
@@ -139,7 +151,7 @@ def test_a_slow_store_blocks_nothing_and_gets_the_newest(store: type[Store], tmp
     for clock in (1, 2, 3, 4):
         copier.copy(a_step(tmp_path, clock), KEEP_TWO)
     assert time.monotonic() - start < 0.2
-    copier.finish()
+    copier.finish(60)
     copies = copier.mirror.steps()
     assert copies["step-000000000004"] is None
     assert len(copies) <= 2
@@ -150,7 +162,7 @@ def test_training_that_went_back_leaves_no_later_copy(store: type[Store], tmp_pa
     later = a_step(tmp_path, 9)
     copier.mirror.upload(later)
     copier.copy(a_step(tmp_path, 5), KEEP_TWO)
-    copier.finish()
+    copier.finish(60)
     assert copier.mirror.steps() == {"step-000000000005": None}
 
 
@@ -158,7 +170,7 @@ def test_a_store_that_fails_twice_is_tried_again(store: type[Store], tmp_path: P
     store.failures = 2
     copier = Copier(Mirror("store://bucket", tmp_path), tmp_path)
     copier.copy(a_step(tmp_path, 5), KEEP_TWO)
-    copier.finish()
+    copier.finish(60)
     assert copier.mirror.steps() == {"step-000000000005": None}
 
 
@@ -169,7 +181,7 @@ def test_a_store_that_goes_on_failing_costs_a_warning(
     copier = Copier(Mirror("store://bucket", tmp_path), tmp_path)
     with caplog.at_level(logging.WARNING):
         copier.copy(a_step(tmp_path, 5), KEEP_TWO)
-        copier.finish()
+        copier.finish(60)
     assert "step-000000000005 was not copied to store://bucket" in caplog.text
     assert "ConnectionError: reset by peer" in caplog.text
     assert copier.mirror.steps() == {"step-000000000005": "was cut"}
@@ -186,7 +198,7 @@ def test_a_signal_waits_no_longer_than_it_may(
     copier.finish(0.1)
     assert time.monotonic() - start < 0.4
     assert "the next start copies it" in caplog.text
-    copier.finish()
+    copier.finish(60)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(sprites: Path, tmp_path: Path) -> None:
