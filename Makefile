@@ -9,7 +9,7 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
 STARTED := $(shell date +%s)
 VAE ?= shipped
 
-.PHONY: demo demo-faces demo-growth results compare test test-fast test-use test-wheel test-faults test-cluster
+.PHONY: demo demo-faces demo-growth results compare test test-fast test-use test-wheel test-faults test-cluster soak
 .PHONY: test-planted test-gpu lint setup clean-demo clean-compare
 
 setup: .venv/installed
@@ -97,7 +97,11 @@ test-faults: setup
 test-cluster: setup
 	$(RUN) pytest tests/cluster
 
-# Thirty-five mistakes of one line, planted one at a time: the tests named for each must fail.
+# Not part of CI: a run of two nodes of the test cluster with a fault every minute.
+soak: setup
+	$(RUN) tests.cluster.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),0)
+
+# Thirty-six mistakes of one line, planted one at a time: the tests named for each must fail.
 test-planted: setup
 	$(BIN)/python tests/planted/run.py
 

@@ -21,7 +21,8 @@ from tests.support.data_sets import make_dsprites, photos, run
 from tests.support.training import TIMING, differences, finish, largest_gap, newest, overrides, train
 from trainer.checkpoints import evaluation_holds, published
 
-from .conftest import Cluster, site
+from .cluster import Cluster, site
+from .soak import processes_with
 
 VAE_CONFIG, GAN_CONFIG = "configs/dsprites/beta_vae.yaml", "configs/dsprites/idgan.yaml"
 LONG = 4000  # iterations that nobody waits for
@@ -182,19 +183,6 @@ def test_an_interrupted_job_goes_on_and_ends_the_same(
 def processes_of(job: str, node: str) -> list[int]:
     """Of a job's step on a node."""
     return processes_with(f"SLURM_JOB_ID={job}", f"SLURMD_NODENAME={node}", "SLURM_STEP_ID=0")
-
-
-def processes_with(*wanted: str) -> list[int]:
-    """By what Slurm put in their environment."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if all(word.encode() in words for word in wanted):
-            found.append(int(path.parent.name))
-    return found
 
 
 def tiny_config(cluster: Cluster, path: str, name: str, **more: object) -> str:
