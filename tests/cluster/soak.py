@@ -203,6 +203,7 @@ def soak(
         disturbed.submit()
         disturbed.disturb(kinds(), between)
         took = (time.monotonic() - start) / 60
+        assert disturbed.faults, "the run ended before its first fault; give it more minutes"
         different = [n for n in differences(newest(straight), newest(disturbed.run)) if not n.startswith("stats.")]
         assert not different, f"these tensors differ: {different}"
     finally:
