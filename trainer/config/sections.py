@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from common import paths
 from data_shards.read.variant_names import Variant
 
 from .feature_networks import CLEAN, LEGACY_PYTORCH
@@ -44,10 +45,10 @@ def _window(value: str) -> str:
 
 
 def _store(value: str) -> str:
-    """Refuse what is no URL, in one sentence."""
+    """Read a URL as data.path does, without a password in it; refuse what is none, in one sentence."""
     if "://" not in value:
         raise ValueError("it is no URL, such as s3://bucket/runs or file:///archive/runs")
-    return value
+    return str(paths.typed_location(value))
 
 
 ProfileWindow = Annotated[str, AfterValidator(_window)]

@@ -210,11 +210,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(sprites: Pat
     assert "Traceback" not in running.err
 
 
-@pytest.mark.parametrize("url", ["nosuch://bucket/runs", "archive"])
+@pytest.mark.parametrize("url", ["nosuch://bucket/runs", "archive", "s3://me:secret@bucket/runs"])
 def test_what_is_no_store_is_refused(url: str, sprites: Path, tmp_path: Path) -> None:
     running = finish(train("vae", sprites, tmp_path / "run", 4, schedule__mirror=url), 2)
     assert "schedule.mirror" in running.err
     assert "Traceback" not in running.err
+    assert not (tmp_path / "run" / "config.yaml").exists(), "no copy of it is made"
 
 
 def test_a_store_whose_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
