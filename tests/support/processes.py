@@ -100,6 +100,8 @@ def _child(
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(handle, number)
     os.environ.update(env)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # the suite is a shell's background job; its runs are not
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method(None, force=True)  # not that of this process, but what a command has by itself
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     if not estimate:
