@@ -101,7 +101,7 @@ test-cluster: setup
 soak: setup
 	$(RUN) tests.cluster.soak --minutes $(or $(MINUTES),60) --seed $(or $(SEED),0)
 
-# Thirty-six mistakes of one line, planted one at a time: the tests named for each must fail.
+# Thirty-seven mistakes of one line, planted one at a time: the tests named for each must fail.
 test-planted: setup
 	$(BIN)/python tests/planted/run.py
 

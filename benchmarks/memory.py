@@ -36,6 +36,7 @@ CPU = torch.device("cpu")
 BLOCK = {"checkpointing": {"from_resolution": 128}}
 ROWS: dict[str, tuple[dict[str, Any], bool]] = {
     "ours": ({}, False),
+    "ours, R1 in two passes": ({}, False),
     "ours, a checkpoint a block": (BLOCK, False),
     "ours, micro_batch 1": ({}, True),
     "ours, micro_batch 1, a checkpoint a block": (BLOCK, True),
@@ -83,6 +84,7 @@ def side(name: str, size: Size) -> Side:
         )  # fmt: skip
     settings, single = ROWS[name]
     ours = step.Ours(size, plain, CPU, **settings)
+    ours.step.d.adds_gradients = name != "ours, R1 in two passes"
     pieces = _singles(inputs.reals) if single else [inputs.reals]
     return Side(lambda: ours.step(pieces, step.R1, size.batch, size.batch), ours.G, ours.D, ours.optimizers)
 

@@ -6,7 +6,8 @@
 plain: what a straightforward port of the paper does. Contiguous memory, fp32, R1 in every step by double backward, a
 backward call of its own with retained graph for each of D(real), D(fake) and R1, then the G step, then the average.
 tuned: the same networks and losses with channels_last memory and one backward call for all of D's loss.
-ours: trainer.steps.gan_step with the same mathematics (R1 in every step), and with lazy R1 (every 16th step).
+ours: trainer.steps.gan_step with the same mathematics (R1 in every step), and with lazy R1 (every 16th step). R1 in two
+passes: as fsdp2, zero, checkpointing and compile need it.
 
 Networks, batch and bottleneck are those of the paper at that size (Tables A.4 to A.7); every variant does the same
 optimizer step on the same images. Ratios are plain's seconds over the variant's, medians over the rounds.
@@ -263,9 +264,12 @@ def variants(size: Size, device: torch.device) -> dict[str, Callable[[], object]
     """One iteration of each, by name; "ours, no R1" is what 15 of 16 lazy steps are."""
     inputs = Inputs(size, device)
     plain, tuned, ours = build(size, device)
+    two_passes = Ours(size, plain, device)
+    two_passes.step.d.adds_gradients = False
     return {
         "plain": lambda: plain.iterate(inputs.x, inputs.encoder_images, inputs.draw),
         "tuned": lambda: tuned.iterate(inputs.reals.images, inputs.encoder_images, inputs.draw),
+        "ours, R1 in two passes": lambda: two_passes.step([inputs.reals], R1, size.batch, size.batch),
         "ours": lambda: ours.step([inputs.reals], R1, size.batch, size.batch),
         "ours, no R1": lambda: ours.step([inputs.reals], 0.0, size.batch, size.batch),
     }
@@ -334,14 +338,14 @@ def profiled(size: Size, device: torch.device, steps: int = 3) -> list[str]:
 def report(size: Size, times: dict[str, list[float]], top: float) -> None:
     """A line for each variant."""
     work = iteration_flops(size)
-    print(f"{'':12} {'s/iteration':>12} {'images/s':>9} {'x plain':>8} {'x tuned':>8} {'of peak':>8}")
+    print(f"{'':22} {'s/iteration':>12} {'images/s':>9} {'x plain':>8} {'x tuned':>8} {'of peak':>8}")
     for name, own in times.items():
         ratios = [
             statistics.median(a / b for a, b in zip(times[base], own, strict=True)) for base in ("plain", "tuned")
         ]
         middle = statistics.median(own)
         share = work[name] / middle / top
-        print(f"{name:12} {middle:12.3f} {size.batch / middle:9.2f} {ratios[0]:8.2f} {ratios[1]:8.2f} {share:8.0%}")
+        print(f"{name:22} {middle:12.3f} {size.batch / middle:9.2f} {ratios[0]:8.2f} {ratios[1]:8.2f} {share:8.0%}")
 
 
 def arguments() -> argparse.Namespace:

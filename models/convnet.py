@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .discriminator_output import DiscriminatorOutput, LogitHead
-from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
+from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear, Pair
 
 
 def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
@@ -64,9 +64,17 @@ class ConvDiscriminator(nn.Module):
         alpha: Tensor | None = None,
     ) -> DiscriminatorOutput:
         """Map images to logits, with the tangent alongside. noise, alpha: None, as there is nothing to use them."""
-        assert noise is None
-        assert alpha is None
-        h, t = self.layers(x, tangent)
+        h, t = self.trunk(x, tangent, alpha)
         with torch.autocast(x.device.type, enabled=False):  # logits of three digits would be too coarse for losses
-            logits, slope = self.judge(h.to(x.dtype), None if t is None else t.to(x.dtype), c)
+            return self.head(h.to(x.dtype), None if t is None else t.to(x.dtype), noise, c)
+
+    def head(self, h: Tensor, t: Tensor | None, noise: Tensor | None, c: Tensor | None) -> DiscriminatorOutput:
+        """Judge features [B, 256] and their tangent."""
+        assert noise is None
+        logits, slope = self.judge(h, t, c)
         return DiscriminatorOutput(logits, None, slope)
+
+    def trunk(self, x: Tensor, tangent: Tensor | None, alpha: Tensor | None) -> Pair:
+        """Map an image to features [B, 256]: piecewise linear (models/recorded_pass.py)."""
+        assert alpha is None
+        return self.layers(x, tangent)

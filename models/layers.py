@@ -21,7 +21,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:  # type: ignore[override]
         """Apply the layer to x and its tangent t."""
-        return super().forward(x), None if t is None else F.linear(t, self.weight)
+        return super().forward(x), None if t is None else self.along(t)
+
+    def along(self, t: Tensor) -> Tensor:
+        """Apply the weight alone."""
+        return F.linear(t, self.weight)
+
+    def weight_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Return the weight's gradient, from the input and the gradient at the output."""
+        return gradient.T @ x
 
 
 class Conv2d(nn.Conv2d):
@@ -29,7 +37,19 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Pair:  # type: ignore[override]
         """Apply the layer to x and its tangent t."""
-        return super().forward(x), None if t is None else self._conv_forward(t, self.weight, None)
+        return super().forward(x), None if t is None else self.along(t)
+
+    def along(self, t: Tensor) -> Tensor:
+        """Apply the weight alone."""
+        return self._conv_forward(t, self.weight, None)
+
+    def weight_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Return the weight's gradient, from the input and the gradient at the output."""
+        shape = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
+        found: Tensor = torch.ops.aten.convolution_backward(
+            gradient, x, self.weight, None, *shape, (False, True, False)
+        )[1]
+        return found
 
 
 class ConvOfEnlarged(nn.Conv2d):
@@ -66,7 +86,7 @@ class LeakyReLU(nn.Module):
         if torch.compiler.is_compiling():  # the compiler fuses, and chooses what to keep, by itself
             return F.leaky_relu(x, self.slope), None if t is None else torch.where(x > 0, t, self.slope * t)
         y: Tensor = F.leaky_relu_(x, self.slope) if self.in_place else _LeakyReLU.apply(x, self.slope)
-        return y, None if t is None else _masked(t, y.detach(), self.slope)
+        return y, None if t is None else masked(t, y.detach(), self.slope)
 
 
 class _LeakyReLU(torch.autograd.Function):
@@ -84,15 +104,17 @@ class _LeakyReLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _masked(gradient, ctx.saved_tensors[0], ctx.slope), None
+        return masked(gradient, ctx.saved_tensors[0], ctx.slope), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return _masked(tangent, ctx.saved_tensors[0], ctx.slope)
+        return masked(tangent, ctx.saved_tensors[0], ctx.slope)
 
 
-def _masked(t: Tensor, y: Tensor, slope: float) -> Tensor:
+def masked(t: Tensor, y: Tensor, slope: float, in_place: bool = False) -> Tensor:
     """Return t where y > 0, else slope * t: one operation where torch.where takes three, and nothing new to keep."""
+    if in_place:
+        return torch.ops.aten.leaky_relu_backward.grad_input(t, y, slope, True, grad_input=t)
     return torch.ops.aten.leaky_relu_backward(t, y, slope, True)
 
 

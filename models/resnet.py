@@ -259,16 +259,20 @@ class Discriminator(nn.Module):
         noise: [B, *noise_shape] ~ N(0, 1) for the bottleneck, None takes its mean. tangent: None or of x's shape.
         c: [B, c_dim] where c_dim > 0. alpha: as in G.
         """
-        h, t = self._trunk(x, tangent, alpha)
+        h, t = self.trunk(x, tangent, alpha)
         with torch.autocast(x.device.type, enabled=False):  # exp and the sum over the whole map want full precision
-            h, t, kl = h.to(x.dtype), None if t is None else t.to(x.dtype), None
-            if self.bottleneck is not None:
-                (h, t), kl = self.bottleneck(h, t, noise)
-            logits, slope = self.judge(*self.flatten(*self.activation(h, t)), c)
+            return self.head(h.to(x.dtype), None if t is None else t.to(x.dtype), noise, c)
+
+    def head(self, h: Tensor, t: Tensor | None, noise: Tensor | None, c: Tensor | None) -> DiscriminatorOutput:
+        """Judge features [B, channels, 4, 4] and their tangent."""
+        kl = None
+        if self.bottleneck is not None:
+            (h, t), kl = self.bottleneck(h, t, noise)
+        logits, slope = self.judge(*self.flatten(*self.activation(h, t)), c)
         return DiscriminatorOutput(logits, kl, slope)
 
-    def _trunk(self, x: Tensor, tangent: Tensor | None, alpha: Tensor | None) -> Pair:
-        """Map an image to features [B, trunk, 4, 4]."""
+    def trunk(self, x: Tensor, tangent: Tensor | None, alpha: Tensor | None) -> Pair:
+        """Map an image to features [B, channels, 4, 4]: piecewise linear (models/recorded_pass.py)."""
         active = x.shape[-1]
         h, t = self.from_rgb[str(active)](x, tangent)
         for r in (r for r in self.block_resolutions if r <= active):

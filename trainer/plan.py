@@ -101,7 +101,7 @@ class Planner:
 
     def networks(self) -> tuple[dict[str, Network], int]:
         """Return the sizes of G and D, and the bytes of everything that a checkpoint holds."""
-        with self.estimator.training(self.config) as (training, _):
+        with self.estimator.training(self.config, self.config.strategy) as (training, _):
             followers = len(training.averages.settings)
             state = sum(tensor.nbytes for tensor in training.state.state_dict().values())
             return {"G": Network.of(training.g, followers), "D": Network.of(training.d, 0)}, state
@@ -146,7 +146,7 @@ class Planner:
         R1 is due in the first iteration of a run. The second is one without, unless R1 is due in every iteration.
         """
         second = self.phases[0].batch_size if self.config.r1_interval > 1 else 0
-        with self.estimator.training(self.config, alone=True) as (training, _):
+        with self.estimator.training(self.config, self.config.strategy, alone=True) as (training, _):
             return {
                 phase: (self._flops_per_image(training, phase, 0), self._flops_per_image(training, phase, second))
                 for phase in self.phases

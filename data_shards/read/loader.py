@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from common.arrays import Float64, Int64, UInt8
-from common.errors import UserError, first_line, out_of_memory
+from common.errors import Fault, UserError, first_line, out_of_memory
 from common.paths import Location, Url
 from data_shards.format import index, manifest
 from data_shards.format.image_codec import decode
@@ -246,7 +246,10 @@ def _beside(fetcher: Fetcher, batches: Iterator[Batch]) -> Iterator[Batch]:
         fetcher.stop()
 
 
-def _unwrapped(loader: DataLoader[Batch | str], same: bool, gpu: int | None) -> Iterator[Batch]:
+Problem = UserError | Fault
+
+
+def _unwrapped(loader: DataLoader[Batch | Problem], same: bool, gpu: int | None) -> Iterator[Batch]:
     """Yield what the reader returned, or raise what it reports.
 
     same: the encoder's images are the batch's own; gpu: whose memory is pinned for, as threads have a GPU each.
@@ -266,12 +269,12 @@ def _unwrapped(loader: DataLoader[Batch | str], same: bool, gpu: int | None) -> 
             if problem is None:
                 raise
             raise UserError(problem) from None
-        if isinstance(item, str):
-            raise UserError(item)
+        if isinstance(item, Exception):
+            raise item
         yield item._replace(encoder_images=item.images) if same else item
 
 
-def _started(loader: DataLoader[Batch | str]) -> Iterator[Batch | str]:
+def _started(loader: DataLoader[Batch | Problem]) -> Iterator[Batch | Problem]:
     """Start the workers of a loader. Raises a UserError where the machine refuses one."""
     try:
         return iter(loader)
@@ -296,30 +299,30 @@ class _Positions(Sampler[Int64]):
             first += self.step
 
 
-class _Reader(Dataset[Batch | str]):
-    """Reads the batch at some positions. A UserError is returned as its message: torch would wrap it in a traceback."""
+class _Reader(Dataset[Batch | Problem]):
+    """Reads the batch at some positions. A problem is returned, not raised: torch would wrap it in a traceback."""
 
     def __init__(self, main: Level, encoder_level: Level | None, seed: int, draw: Draw | None) -> None:
         self.main, self.seed, self.draw = main, seed, draw
         self.encoder_level = encoder_level if main.resolution != CODE_RESOLUTION else None
 
-    def __getitem__(self, positions: Int64) -> Batch | str:
+    def __getitem__(self, positions: Int64) -> Batch | Problem:
         try:
             batch = self._read(positions)
             if get_worker_info() is not None:
                 shared_memory.move_to(batch)
             return batch
-        except UserError as error:
-            return str(error)
+        except (UserError, Fault) as error:
+            return error
         except (MemoryError, RuntimeError) as error:
             problem = worker_errors.no_resource(error)
             if problem is None:
                 raise
-            return problem
+            return UserError(problem)
         except OSError as error:
             where = error.filename or self.main.root
             remedy = worker_errors.REMEDIES.get(error.errno or 0, "restore the shard and run the same command again")
-            return f"{where}: {error.strerror}; {remedy}"
+            return UserError(f"{where}: {error.strerror}; {remedy}")
 
     def _read(self, positions: Int64) -> Batch:
         samples, epochs = samples_at(self.seed, positions, self.main.count)
@@ -335,6 +338,6 @@ class _Reader(Dataset[Batch | str]):
         return Batch(*ids, images, encoder_images)
 
 
-def _unchanged(batch: Batch | str) -> Batch | str:
+def _unchanged(batch: Batch | Problem) -> Batch | Problem:
     """Keep DataLoader from converting what the reader returns."""
     return batch

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from common.errors import UserError
+from common.errors import Fault, UserError
 from common.paths import Location, Url
 
 from .requests import read_range
@@ -68,7 +68,7 @@ class Fetcher:
                 self._stopped.wait()  # the folders stay in use
         except DamagedShard as error:
             self.error = error
-        except (UserError, OSError) as error:
+        except (UserError, Fault, OSError) as error:
             reason = f"{error.strerror} ({error.filename or self._cache.path})" if isinstance(error, OSError) else error
             log.warning(
                 "warning: data.cache: %s; shards that are not in %s yet are read sample by sample; make room or "

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
-from common.errors import UserError, first_line
+from common.errors import Fault, UserError, first_line
 from common.paths import Location, Url
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _NO_CREDENTIALS = (  # names of what the clients of S3, GCS and Azure raise; the
     *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"),
     *("DefaultCredentialsError", "RefreshError", "ClientAuthenticationError"),
 )
+_have_answered: set[str] = set()  # hosts, in this process and in those that it was forked from
 _random = SystemRandom()  # it decides nothing but how long to wait
 
 
@@ -38,7 +39,8 @@ class RangesIgnored(UserError):
 def read(location: Location) -> bytes:
     """Return the contents of a file on a disk or at a URL.
 
-    Raises FileNotFoundError where it is not there. Of a URL raises UserError where it does not answer, or refuses.
+    Raises FileNotFoundError where it is not there. Of a URL raises UserError where it does not answer, or refuses, and
+    Fault where it has answered before and does not any more.
     """
     if isinstance(location, Path):
         return location.read_bytes()
@@ -69,19 +71,30 @@ def _ask(url: Url, request: Callable[[Any, str], bytes]) -> bytes:
     for wait in (*WAITS, None):
         try:
             system = _file_system(os.getpid(), url.partition("://")[0], _host(url))
-            return request(system, system._strip_protocol(url))
+            data = request(system, system._strip_protocol(url))
+            _have_answered.add(_host(url))
+            return data
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, "not found", str(url)) from None
         except Exception as error:  # every store's client has errors of its own
             problem = _lasting_problem(url, error)
             if problem is None and wait is None:
-                tries = len(WAITS) + 1
-                problem = f"{url}: does not answer, after {tries} tries ({_said(error)}); check the URL and the network"
+                raise _no_answer(url, error) from None
             if problem is not None:
                 raise UserError(problem) from None
             log.debug("%s: %s; trying again", url, _said(error))
         time.sleep((wait or 0) * (0.5 + _random.random()))
     raise AssertionError("the last try returns or raises")
+
+
+def _no_answer(url: Url, error: Exception) -> UserError | Fault:
+    """Say that all tries failed. A store that has answered this process may come back: a job then starts again."""
+    tries, said = len(WAITS) + 1, _said(error)
+    if _host(url) in _have_answered:
+        return Fault(
+            f"{url}: does not answer any more, after {tries} tries ({said}); run the same command again when it does"
+        )
+    return UserError(f"{url}: does not answer, after {tries} tries ({said}); check the URL and the network")
 
 
 def _host(url: Url) -> str:

@@ -52,7 +52,8 @@ class Injector:
             return found
 
         Loop._next_batches = counted  # type: ignore[method-assign]
-        self.after(ForwardPasses, "image_gradient", "R1")
+        for name in ("image_gradient", "add_r1_gradients"):
+            self.after(ForwardPasses, name, "R1")
         for engine in (ddp.Replicated, fsdp2.FullyShard):
             if "step" in vars(engine):
                 self.after(engine, "step", "D", lambda engine: engine.name == "discriminator")

@@ -118,9 +118,9 @@ def lines(run: Path, command: str) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def refused(running: processes.Running, *words: object) -> None:
-    """Expect exit code 2, all of `words` on standard error, no traceback and no output."""
-    finish(running, 2)
+def refused(running: processes.Running, *words: object, code: int = 2) -> None:
+    """Expect the exit code, all of `words` on standard error, no traceback and no output."""
+    finish(running, code)
     for word in words:
         assert str(word) in running.err, running.err
     assert "Traceback" not in running.err

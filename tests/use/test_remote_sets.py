@@ -87,11 +87,11 @@ def test_a_server_that_goes_away_ends_a_run_with_one_message(
         while long.process.is_alive() and published.newest(run) == before:
             long.process.join(0.1)
         other.status = 503
-        refused(long, url, "does not answer, after 6 tries", "check the URL and the network")
+        refused(long, url, "does not answer any more, after 6 tries", "run the same command again", code=1)
     saved = published.newest(run)
     assert saved is not None
     assert tensors(saved)
-    assert json.loads((run / "exit.json").read_text())["code"] == 2
+    assert json.loads((run / "exit.json").read_text())["code"] == 1, "not the user's: a Slurm job starts again"
 
 
 def test_a_store_that_refuses_is_told_before_the_first_step(server: FileServer, sprites: Path, tmp_path: Path) -> None:

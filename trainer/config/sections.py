@@ -244,8 +244,8 @@ class BottleneckConfig(Settings):
 class CheckpointingConfig(Settings):
     """What the backward pass computes again instead of keeping it: memory for time, with the same gradients.
 
-    It lowers the peak of iterations without R1. In D's step with R1 a block is computed again beside its tangent, which
-    takes more than the checkpoint saves, so that the peak rises a little: see the table in docs/performance.md.
+    R1 then takes its two passes (trainer/steps/r1.py), and D's step as long as it does under fsdp2: see the tables in
+    docs/performance.md.
     """
 
     from_resolution: Count = Field(

@@ -114,7 +114,7 @@ class Estimator:
         return [{strategy: needs[strategy] for strategy in strategies} for needs in by_phase]
 
     def _replicated(self, config: GanConfig, phases: Sequence[Phase]) -> list[Need]:
-        with self.training(config) as (training, tracker):
+        with self.training(config, "ddp") as (training, tracker):
             kept = tracker.now  # the optimizers' state too, which a checkpoint's registry makes at the start
             return [self._need(tracker, training, config, phase, kept) for phase in phases]
 
@@ -125,7 +125,7 @@ class Estimator:
 
         Activations are those of a fake step of one process; weights, gradients and optimizer state are computed.
         """
-        with self.training(config, alone=True) as (training, tracker):
+        with self.training(config, strategies[0], alone=True) as (training, tracker):
             networks = [Network.of(training.g, len(training.averages.settings)), Network.of(training.d, 0)]
             not_split = tracker.now - sum(sharded_sizes.kept("ddp", networks, 1))
             for engine in (training.g, training.d):
@@ -147,16 +147,22 @@ class Estimator:
         return Need(phase.resolution, images, kept, tracker.peak - before)
 
     @contextmanager
-    def training(self, config: GanConfig, alone: bool = False) -> Iterator[tuple[Training, MemoryTracker]]:
+    def training(
+        self, config: GanConfig, strategy: Strategy, alone: bool = False
+    ) -> Iterator[tuple[Training, MemoryTracker]]:
         """Build a training of fake tensors, not compiled, and a tracker of its memory.
 
-        alone: as one process, which averages nothing with others.
+        It has the passes of a strategy and whole networks. alone: as one process, which averages nothing with others.
         """
+        in_parts = strategy != "ddp" or config.compile
         config = config.model_copy(update={"compile": False, "strategy": "ddp"})
         world = _Silent(0, 1 if alone else self.world.size, torch.device("cpu"), None)
         encoder = copy.deepcopy(self.encoder)  # before fakes: the training moves it, which makes its parameters fake
         with fake_tensors(), MemoryTracker() as tracker:
-            yield self.build(config, world, encoder), tracker
+            training = self.build(config, world, encoder)
+            if in_parts:
+                training.d.adds_gradients = False
+            yield training, tracker
 
     def iterate(self, training: Training, phase: Phase, config: GanConfig, images_seen: int = 0) -> int:
         """Run one iteration on a fake batch and return the images of a pass.

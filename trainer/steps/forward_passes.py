@@ -5,6 +5,7 @@ Every random number is a function of (seed, purpose, position).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import cast
 
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from common.random_numbers import Purpose, normal
-from models import DiscriminatorOutput, sample_posterior
+from models import ConvDiscriminator, Discriminator, DiscriminatorOutput, sample_posterior
 from trainer.config.schema import GanConfig
 
-from . import losses
+from . import losses, r1
 from .autocast import autocast
 from .batches import Reals
 
@@ -67,6 +68,14 @@ class ForwardPasses:
         return losses.image_gradient(
             self.d, reals.images, **self._discriminator_inputs(Purpose.BOTTLENECK_REAL, reals, c)
         )
+
+    @record_function("D real")
+    def add_r1_gradients(
+        self, reals: Reals, c: Tensor, loss: Callable[[DiscriminatorOutput], Tensor], weight: float
+    ) -> tuple[DiscriminatorOutput, Tensor]:
+        """Add the gradients of loss(D(reals)) + weight * R1 to D, and return D(reals) and R1. In full precision."""
+        inputs = self._discriminator_inputs(Purpose.BOTTLENECK_REAL, reals, c)
+        return r1.add_gradients(cast(ConvDiscriminator | Discriminator, self.d), reals.images, loss, weight, **inputs)
 
     def _discriminator_inputs(self, purpose: Purpose, reals: Reals, c: Tensor) -> dict[str, Tensor | None]:
         """Return D's inputs besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from common.random_numbers import Purpose
+from models import DiscriminatorOutput
 from trainer.config.schema import GanConfig
 from trainer.distributed.engines.base import Engine, set_learning_rate
 
@@ -75,19 +76,19 @@ class GanStep:
         self.averages.update(images_seen + batch_size, batch_size)
         return terms
 
+    @property
+    def r1_in_one_pass(self) -> bool:
+        """Whether D's loss on the reals and R1 share a forward pass (trainer/steps/r1.py)."""
+        return self.d.adds_gradients and not (self.config.compile or self.config.checkpointing)
+
     def _discriminator_pass(self, reals: Reals, c: Tensor, r1_weight: float, share: float, terms: Terms) -> None:
         """Add the gradients of softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 of one micro-batch to D.
 
         A bottleneck adds beta * KL, the mean of real and fake. cGAN's D sees the pairs (x, c), where c ~ q(c|x), and
         (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive.
         """
-        gradient = self.passes.image_gradient(reals, c) if r1_weight else None
-        self.d.unfreeze()
-        with record_function("D real"):
-            real = self.passes.discriminate(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
-            loss_real = losses.discriminator_real(real.logits)
-            r1 = torch.zeros_like(loss_real) if real.tangent is None else losses.r1_penalty(real.tangent)
-            self.d.backward((loss_real + r1_weight * r1 + self.kl_constraint.penalty(real)) * share)
+        real, r1 = self._real_pass(reals, c, r1_weight, share)
+        loss_real = losses.discriminator_real(real.logits)
 
         with record_function("D fake"):
             with torch.no_grad():
@@ -101,6 +102,23 @@ class GanStep:
         terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=reported_r1)
         terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
         terms.add(share, **self.kl_constraint.metrics(real, fake))
+
+    def _real_pass(self, reals: Reals, c: Tensor, r1_weight: float, share: float) -> tuple[DiscriminatorOutput, Tensor]:
+        """Add the gradients of softplus(-D(x)) + r1 * ||grad_x D(x)||^2 to D -> (D(x), ||grad_x D(x)||^2)."""
+
+        def loss(real: DiscriminatorOutput) -> Tensor:
+            return (losses.discriminator_real(real.logits) + self.kl_constraint.penalty(real)) * share
+
+        if r1_weight and self.r1_in_one_pass:
+            self.d.unfreeze()
+            return self.passes.add_r1_gradients(reals, c, loss, r1_weight * share)
+        gradient = self.passes.image_gradient(reals, c) if r1_weight else None
+        self.d.unfreeze()
+        with record_function("D real"):
+            real = self.passes.discriminate(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
+            r1 = real.logits.new_zeros(()) if real.tangent is None else losses.r1_penalty(real.tangent)
+            self.d.backward(loss(real) + r1_weight * share * r1)
+        return real, r1
 
     @record_function("G")
     def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:

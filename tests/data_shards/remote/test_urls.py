@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from common.errors import UserError
+from common.errors import Fault, UserError
 from common.paths import Url, typed_location
 from data_shards.format import index, manifest
 from data_shards.read.loader import open_dataset
@@ -77,7 +77,7 @@ def test_a_server_that_fails_for_good_ends_in_one_error(server: FileServer) -> N
     level = open_dataset(Url(server.url), 64)
     server.status = 503
     before = len(server.requests)
-    with pytest.raises(UserError, match=r"00000.tar: does not answer, after 6 tries \(.*503.*\); check the URL"):
+    with pytest.raises(Fault, match=r"00000.tar: does not answer any more, after 6 tries \(.*503.*\); run the same"):
         level.read_samples(np.array([0]))
     assert len(server.requests) - before == 6
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import DiscriminatorOutput
-from models.layers import Chain, Conv2d, Flatten, LeakyReLU, Linear
+from models.layers import Chain, Conv2d, Flatten, LeakyReLU, Linear, Pair
 from tests.reference import plain
 from trainer.config.schema import GanConfig
 from trainer.steps import schedule
@@ -121,7 +121,12 @@ class Discriminator128(nn.Module):
         self.layers = Chain(Conv2d(3, 4, 8, 8), LeakyReLU(0.2), Conv2d(4, 5, 3), Flatten(), Linear(5 * 14 * 14, 1))
 
     def forward(self, x: Tensor, tangent: Tensor | None = None, **nothing: None) -> DiscriminatorOutput:
-        logits, slope = self.layers(x, tangent)
+        return self.head(*self.trunk(x, tangent, None), None, None)
+
+    def trunk(self, x: Tensor, tangent: Tensor | None, _: None) -> Pair:
+        return self.layers(x, tangent)
+
+    def head(self, logits: Tensor, slope: Tensor | None, *nothing: None) -> DiscriminatorOutput:
         return DiscriminatorOutput(logits[:, 0], None, None if slope is None else slope[:, 0])
 
 

@@ -18,14 +18,16 @@ class Engine(Protocol):
     """A network with its optimizer.
 
     network: called as it would be without a strategy; blueprint: the network without values. A shard is what this
-    process holds of a parameter: all of it, a DTensor, or a piece. All processes call `step`, `full_tensors`,
-    `state_dict` and `load_state_dict` together.
+    process holds of a parameter: all of it, a DTensor, or a piece. adds_gradients: parameters are whole, and what is
+    added to their grad counts as what `backward` adds. All processes call `step`, `full_tensors`, `state_dict` and
+    `load_state_dict` together.
     """
 
     name: str
     network: nn.Module
     blueprint: nn.Module
     optimizer: Optimizer
+    adds_gradients: bool
 
     def freeze(self) -> None:
         """Compute no gradients of the parameters until `unfreeze`; those of the input still pass through."""

@@ -20,6 +20,8 @@ class Replicated:
     where parameters take no part in a step, and hooks into backward passes of networks that a step freezes.
     """
 
+    adds_gradients = True
+
     def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> None:
         self.name, self.network, self.blueprint, self.world = name, network, blueprint(network), world
         self.optimizer = make_optimizer(network)

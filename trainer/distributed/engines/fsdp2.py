@@ -24,6 +24,8 @@ class FullyShard(Replicated):
     fully_shard averages the gradients in every backward pass.
     """
 
+    adds_gradients = False
+
     def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> None:
         def sharding(network: nn.Module) -> torch.optim.Optimizer:
             mesh = init_device_mesh(world.device.type, (world.size,))

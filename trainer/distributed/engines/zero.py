@@ -48,6 +48,8 @@ class Zero:
     In stages 1 and 2 every process has whole parameters and, besides them, fp32 copies of its part.
     """
 
+    adds_gradients = False
+
     def __init__(
         self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World, strategy: Strategy
     ) -> None:

@@ -1,0 +1,52 @@
+"""R1 together with D's loss on the reals, by one forward and one backward pass through D's trunk.
+
+losses.image_gradient and losses.r1_penalty need D twice: for the gradient at the image, and for its tangent with a
+backward pass of its own. But the trunk is piecewise linear, so the backward pass to the image has found all that the
+weights' gradients need (models/recorded_pass.py). What it cannot say is done by the head, which is small, and by a
+second backward pass where D has a bottleneck: its KL and its noise are not linear in the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from models import ConvDiscriminator, Discriminator, DiscriminatorOutput
+from models.recorded_pass import RecordedPass
+
+
+def add_gradients(
+    d: ConvDiscriminator | Discriminator,
+    x: Tensor,
+    loss: Callable[[DiscriminatorOutput], Tensor],
+    weight: float,
+    *,
+    noise: Tensor | None,
+    c: Tensor | None,
+    alpha: Tensor | None,
+) -> tuple[DiscriminatorOutput, Tensor]:
+    """Add the gradients of loss(D(x)) + weight * R1 to D's parameters, and return D(x) and R1.
+
+    R1 is mean_b ||grad_x D(x_b)||^2. x: [B, C, R, R]; loss: a scalar; noise, c, alpha: D's other inputs. D has a trunk,
+    piecewise linear in the image, and a head: D(x) = head(*trunk(x, tangent, alpha), noise, c).
+    """
+    with record_function("R1 pass 1"):
+        trunk = RecordedPass(d, lambda x: d.trunk(x, None, alpha)[0], x)
+        features = trunk.output.detach().requires_grad_()
+        seen = d.head(features, None, noise, c)
+        (adjoint,) = torch.autograd.grad(seen.logits.sum(), features, retain_graph=True)
+        gradient = trunk.input_gradient(adjoint, retain_graph=seen.kl is not None)
+
+    with record_function("R1 pass 2"):
+        # Without a bottleneck the loss's gradient is the adjoint's times that in the image's logit, at every layer.
+        share = None if seen.kl is not None else torch.autograd.grad(loss(seen), seen.logits)[0]
+        tangent = trunk.tangent(gradient * (2 * weight / len(x)), share)  # d ||g||^2 = 2 g . dg
+        output = d.head(features, tangent, noise, c)
+        assert output.tangent is not None
+        (loss(output) + output.tangent.sum()).backward()
+        if share is None:
+            trunk.output.backward(features.grad, inputs=list(d.parameters()))
+    return output, gradient.square().flatten(1).sum(1).mean()
