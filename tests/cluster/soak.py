@@ -2,8 +2,8 @@
 
     python -m tests.cluster.soak --minutes 60 [--seed 0]
 
-The run grows from 16 to 64 px on the test cluster, by slurm/train_1024.sh as it is. It is as long as fits into 0.4 of
-the minutes undisturbed; an undisturbed run on this machine, which no launcher and no Slurm starts, goes before.
+The run grows from 16 to 64 px on the test cluster, by slurm/train_1024.sh as it is. The undisturbed run, which no
+launcher and no Slurm starts, goes beside it on this machine. Alone it would take a fifth of the minutes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer.checkpoints import published
 
 from .cluster import Cluster, project, running_slurm, site
 
-SHARE = 0.4  # of the minutes that an undisturbed run takes: every fault costs a start and what was not saved
+SHARE = 0.2  # of the minutes, for a run alone: two of them share this machine, and every fault costs a start
 BETWEEN = 60.0  # seconds from fault to fault, more where no checkpoint was published meanwhile
 FULL_SECONDS = 5.0
 SAVE_SECONDS = 5.0  # between two checkpoints, undisturbed
@@ -157,27 +157,26 @@ def settings(data: Path, vae: Path, run: Path, steps: int, rate: float) -> list[
     growth = f"{{start_resolution: 16, phase_kimg: {phase}, fade_kimg: {phase}}}"
     return overrides(
         data, run, steps, vae=vae, s_dim=3, processes=2, growth=growth, network="{name: resnet, nf: 2, nf_max: 8}",
-        r1_interval=2, bottleneck="{}", schedule__keep_last=3, schedule__tick_kimg=0.16,
+        r1_interval=2, bottleneck="{}", schedule__keep_last=3, schedule__tick_kimg=0.8,
         schedule__save_kimg=max(round(SAVE_SECONDS * rate), 2) * 16 / 1000,
     )  # fmt: skip
 
 
-def undisturbed(argv: Sequence[str], folder: Path, seconds: float | None) -> None:
-    """Train on two processes of this machine, to the end or for a while."""
-    both = processes.ranks(2, "trainer", ["gan", GAN, *argv], folder)
-    if seconds is not None:
-        time.sleep(seconds)
-        for rank in both:
-            rank.kill(signal.SIGTERM)
-    for rank in both:
-        finish(rank, 0 if seconds is None else 75)
+def undisturbed(argv: Sequence[str], folder: Path) -> list[processes.Running]:
+    """Start to train on two processes of this machine."""
+    return processes.ranks(2, "trainer", ["gan", GAN, *argv], folder)
 
 
 def iterations_per_second(data: Path, vae: Path, folder: Path, seconds: float) -> float:
     """Of the run at 64 px, from two checkpoints of a trial."""
     run = folder / "trial"
     trial = [*settings(data, vae, run, 100_000, 1), "growth=null"]
-    undisturbed(trial, folder / "logs", seconds)
+    both = undisturbed(trial, folder / "logs")
+    time.sleep(seconds)
+    for rank in both:
+        rank.kill(signal.SIGTERM)
+    for rank in both:
+        finish(rank, 75)
     steps = sorted((published.clock_of(step), step.stat().st_mtime) for step in published.steps(run))
     (first, start), (last, end) = steps[0], steps[-1]
     return (last - first) / 16 / (end - start)
@@ -189,14 +188,15 @@ def soak(
     """Run all of it. Returns the faults by kind. Raises AssertionError where the bits differ."""
     data = make_dsprites(cluster.place / "data", count=256, per_shard=64)
     finish(train("vae", data, cluster.place / "vae", 5, config=VAE))
+    both: list[processes.Running] = []
     inputs = (data, cluster.place / "vae")
     rate = iterations_per_second(*inputs, cluster.place, trial)
     steps = int(rate * minutes * 60 * SHARE)
     print(f"{clock()} undisturbed: {rate:.1f} iterations a second at 64 px, {steps} iterations in all", flush=True)
-    straight = cluster.place / "straight"
-    undisturbed(settings(*inputs, straight, steps, rate), cluster.place / "logs", None)
     assert mounted(cluster.place / "disk", DISK_KIB), "a disk of its own can be made by root only"
     try:
+        straight = cluster.place / "straight"
+        both = undisturbed(settings(*inputs, straight, steps, rate), cluster.place / "logs")
         disturbed = Soak(cluster, inputs, steps, rate)
         site(cluster, DATA=inputs[0], VAE=inputs[1], RUN=disturbed.run)
         start = time.monotonic()
@@ -204,9 +204,13 @@ def soak(
         disturbed.disturb(kinds(), between)
         took = (time.monotonic() - start) / 60
         assert disturbed.faults, "the run ended before its first fault; give it more minutes"
+        for rank in both:
+            finish(rank, seconds=minutes * 60)
         different = [n for n in differences(newest(straight), newest(disturbed.run)) if not n.startswith("stats.")]
         assert not different, f"these tensors differ: {different}"
     finally:
+        for rank in both:
+            rank.kill()
         subprocess.run(["umount", "--lazy", str(cluster.place / "disk")], check=False)
     listed = ", ".join(f"{count} x {kind.replace('_', ' ')}" for kind, count in sorted(disturbed.faults.items()))
     print(

@@ -17,6 +17,10 @@ def test_compiled_gradients_are_eager_ones(device: torch.device, sprites: Path, 
     checks.compiled_gradients_are_eager_ones(device, sprites, vae)
 
 
+def test_fast_is_exact_to_rounding(device: torch.device, sprites: Path, vae: Path) -> None:
+    checks.fast_is_exact_to_rounding(device, sprites, vae)
+
+
 def test_checkpointing_leaves_the_gradients(device: torch.device, sprites: Path, vae: Path) -> None:
     checks.checkpointing_leaves_the_gradients(device, sprites, vae)
 

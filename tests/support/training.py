@@ -89,9 +89,9 @@ def two_at_a_time(starts: Sequence[Callable[[], processes.Running]]) -> list[pro
     return ended
 
 
-def finish(running: processes.Running, code: int = 0) -> processes.Running:
+def finish(running: processes.Running, code: int = 0, seconds: float = 240) -> processes.Running:
     """Wait, and expect an exit code."""
-    found = running.wait()
+    found = running.wait(seconds)
     assert found == code, f"exit code {found}, expected {code}\n{running.err}"
     return running
 

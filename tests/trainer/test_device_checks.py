@@ -36,6 +36,14 @@ def test_bf16_through_the_stage(sprites: Path, vae: Path) -> None:
     checks.autocast_points_where_fp32_does(CPU, sprites, vae)
 
 
+def test_fast_through_the_stage(sprites: Path, vae: Path) -> None:
+    checks.fast_is_exact_to_rounding(CPU, sprites, vae)
+
+
+def test_a_fast_run_on_a_named_device(sprites: Path, vae: Path, tmp_path: Path) -> None:
+    checks.a_fast_run_resumes(CPU, sprites, vae, tmp_path)
+
+
 def test_checkpointing_through_the_stage(sprites: Path, vae: Path) -> None:
     checks.checkpointing_leaves_the_gradients(CPU, sprites, vae)
 
