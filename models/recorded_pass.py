@@ -16,6 +16,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .layers import Conv2d, LeakyReLU, Linear, masked
 
@@ -42,10 +43,11 @@ class RecordedPass:
     def __init__(self, network: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> None:
         self.run, self.x = run, x.detach().requires_grad_()
         self.records: dict[nn.Module, Record] = {}
+        self._noting: list[RemovableHandle] = []  # of gradients
         layers = [m for m in network.modules() if isinstance(m, (Conv2d, Linear, LeakyReLU))]
         hooks = [layer.register_forward_hook(self._record) for layer in layers]
         try:
-            self.output = run(self.x)
+            self.output: Tensor | None = run(self.x)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -56,11 +58,20 @@ class RecordedPass:
             self.records[layer] = Record(outputs[0].detach())
             return
         record = self.records[layer] = Record(inputs[0].detach())
-        outputs[0].register_hook(partial(_keep_first, record))
+        self._noting.append(outputs[0].register_hook(partial(_keep, record)))
 
     def input_gradient(self, adjoint: Tensor, retain_graph: bool = False) -> Tensor:
-        """Return the gradient of (output * adjoint).sum() in x; it is kept at every layer, too, for `tangent`."""
+        """Return the gradient of (output * adjoint).sum() in x; it is kept at every layer, too, for `tangent`.
+
+        retain_graph: whether output will take part in another backward pass; else it is dropped.
+        """
+        assert self.output is not None
         (gradient,) = torch.autograd.grad(self.output, self.x, adjoint, retain_graph=retain_graph)
+        for hook in self._noting:  # they would keep the records alive as long as the graph
+            hook.remove()
+        self._noting.clear()
+        if not retain_graph:
+            self.output = None
         return gradient
 
     @torch.no_grad()
@@ -77,19 +88,17 @@ class RecordedPass:
     def _linear(self, share: Tensor | None) -> Iterator[None]:
         """Let each recorded layer act as the linear map that it was in the pass."""
         layers = list(self.records)
-        for layer in layers:
-            record = self.records.pop(layer)
-            layer.forward = _Along(layer, record, share)
         try:
+            for layer in layers:
+                layer.forward = _Along(layer, self.records.pop(layer), share)
             yield
         finally:
             for layer in layers:
-                del layer.forward
+                vars(layer).pop("forward", None)
 
 
-def _keep_first(record: Record, gradient: Tensor) -> None:
-    if record.adjoint is None:
-        record.adjoint = gradient
+def _keep(record: Record, gradient: Tensor) -> None:
+    record.adjoint = gradient
 
 
 class _Along:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import active_children
 
 from torch.profiler import record_function
@@ -49,7 +49,7 @@ class BatchStream:
             own = FAIL if error else LEAVE if stop.reason else CONTINUE if len(batches) == count else WAIT
             vote = self._world.all_reduce_max(own)
             if vote == FAIL:
-                self._raise(error)
+                self._world.raise_on_all(error)
             if vote == LEAVE:
                 return None
             if vote == CONTINUE:
@@ -77,14 +77,6 @@ class BatchStream:
                 f"of {self._source} (data.timeout_minutes: {self._timeout:g}); look at that file system and at what "
                 "the loader's workers printed, then run the same command again"
             )
-
-    def _raise(self, error: Exception | None) -> None:
-        """Raise on every process the error of one that could not go on."""
-        kinds: tuple[Callable[[str], Exception], ...] = (UserError, Fault)
-        own = None if error is None else (int(isinstance(error, Fault)), str(error))
-        reports = [report for report in self._world.all_gather_object(own) if report]
-        kind, message = reports[0]
-        raise error or kinds[kind](message)
 
 
 def end_workers() -> None:

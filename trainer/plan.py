@@ -164,7 +164,7 @@ class Planner:
         phase = max(plan.resolutions, key=lambda row: row.memory["ddp"].bytes).worst
         saving = self._saving(self.config, phase)
         difference = f"{abs(saving):.0%} {'less' if saving > 0 else 'more'}"
-        fact = f"fsdp2 takes {difference} memory than ddp at {phase.resolution} px"
+        fact = f"with the same passes fsdp2 takes {difference} memory than ddp at {phase.resolution} px"
         if saving >= GAIN:
             return f"Sharding pays here: {fact}."
         network = self._narrowest_that_gains(phase)
@@ -186,8 +186,12 @@ class Planner:
         return None
 
     def _saving(self, config: GanConfig, phase: Phase) -> float:
-        """Return the part of a process's memory that fsdp2 saves against ddp."""
-        (needs,) = self.estimator.needs(config, [phase], ["ddp", "fsdp2"])
+        """Return the part of a process's memory that fsdp2 saves against ddp with the same passes.
+
+        As if compiled: R1 then takes its two passes under both. What ddp takes for doing with one is no gain of shards.
+        """
+        compiled = config.model_copy(update={"compile": True})
+        (needs,) = self.estimator.needs(compiled, [phase], ["ddp", "fsdp2"])
         return 1 - needs["fsdp2"].bytes / needs["ddp"].bytes
 
 

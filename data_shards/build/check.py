@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from common.arrays import UInt8
-from common.errors import UserError, first_line
+from common.errors import Fault, UserError, first_line
 from common.paths import Location, Url
 from common.process_pool import ordered_map
 from data_shards.format import index, manifest
@@ -74,6 +74,8 @@ def _check_set(root: Location, stored: Manifest) -> list[str]:
                 index.check_shards(root, info)
         except UserError as error:
             problems += error.problems or [str(error)]
+        except Fault as error:
+            problems.append(str(error))
     return problems
 
 
@@ -91,7 +93,7 @@ def _check_shard(job: _Job) -> list[str]:
                 file = path if isinstance(path, Path) else _fetched(path, shard, Path(scratch, f"{resolution}.tar"))
                 problems += _check_hash(file, path, shard, job.root)
                 tars.append(_Tar(path, file, resolution, entries(file, job.stored.recipe.get("image"))))
-            except UserError as error:
+            except (UserError, Fault) as error:
                 problems.append(str(error))
             except FileNotFoundError:
                 problems.append(f"{path}: missing; copy it again")

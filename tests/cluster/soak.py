@@ -3,7 +3,8 @@
     python -m tests.cluster.soak --minutes 60 [--seed 0]
 
 The run grows from 16 to 64 px on the test cluster, by slurm/train_1024.sh as it is. The undisturbed run, which no
-launcher and no Slurm starts, goes beside it on this machine. Alone it would take a fifth of the minutes.
+launcher and no Slurm starts, goes beside it on this machine. Alone it would take 0.3 of the
+minutes.
 """
 
 from __future__ import annotations
@@ -28,19 +29,30 @@ from trainer.checkpoints import published
 
 from .cluster import Cluster, project, running_slurm, site
 
-SHARE = 0.2  # of the minutes, for a run alone: two of them share this machine, and every fault costs a start
+SHARE = 0.3  # of the minutes, for a run alone: two of them share this machine, and every fault costs a start
 BETWEEN = 60.0  # seconds from fault to fault, more where no checkpoint was published meanwhile
 FULL_SECONDS = 5.0
-SAVE_SECONDS = 5.0  # between two checkpoints, undisturbed
+SAVE_SECONDS = 5.0  # between two checkpoints of a run alone
 DISK_KIB = 400_000
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 NODES = ("n1", "n2")
 
 
 class Soak:
-    """One disturbed run. steps: its iterations; rate: iterations a second where nothing disturbs it."""
+    """One disturbed run.
 
-    def __init__(self, cluster: Cluster, inputs: tuple[Path, Path], steps: int, rate: float) -> None:
+    steps: its iterations; rate: iterations a second of a run alone; beside: the ranks of the undisturbed one.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        inputs: tuple[Path, Path],
+        steps: int,
+        rate: float,
+        beside: Sequence[processes.Running],
+    ) -> None:
+        self.beside = beside
         self.cluster, self.run = cluster, cluster.place / "disk" / "run"
         self.inputs, self.steps, self.rate = inputs, steps, rate
         self.jobs: list[str] = []
@@ -73,6 +85,8 @@ class Soak:
         kind, last, last_clock = next(kinds, None), time.monotonic(), -1
         while not self.done():
             time.sleep(0.5)
+            ended = [rank for rank in self.beside if rank.process.exitcode]
+            assert not ended, f"the undisturbed run failed:\n{ended[0].err}"
             at = self.clock()
             is_due = kind is not None and time.monotonic() - last >= between and at > last_clock
             if not is_due or self.cluster.field(self.jobs[-1], "JobState") != "RUNNING":
@@ -167,19 +181,29 @@ def undisturbed(argv: Sequence[str], folder: Path) -> list[processes.Running]:
     return processes.ranks(2, "trainer", ["gan", GAN, *argv], folder)
 
 
+def end(ranks: Sequence[processes.Running]) -> None:
+    """Kill what still runs, and wait until it is gone: it may be writing."""
+    for rank in ranks:
+        rank.kill()
+        rank.process.join()
+
+
 def iterations_per_second(data: Path, vae: Path, folder: Path, seconds: float) -> float:
     """Of the run at 64 px, from two checkpoints of a trial."""
     run = folder / "trial"
     trial = [*settings(data, vae, run, 100_000, 1), "growth=null"]
     both = undisturbed(trial, folder / "logs")
-    time.sleep(seconds)
-    for rank in both:
-        rank.kill(signal.SIGTERM)
-    for rank in both:
-        finish(rank, 75)
+    try:
+        time.sleep(seconds)
+        for rank in both:
+            rank.kill(signal.SIGTERM)
+        for rank in both:
+            finish(rank, 75)
+    finally:
+        end(both)
     steps = sorted((published.clock_of(step), step.stat().st_mtime) for step in published.steps(run))
-    (first, start), (last, end) = steps[0], steps[-1]
-    return (last - first) / 16 / (end - start)
+    (first, start), (last, stop) = steps[0], steps[-1]
+    return (last - first) / 16 / (stop - start)
 
 
 def soak(
@@ -197,7 +221,7 @@ def soak(
     try:
         straight = cluster.place / "straight"
         both = undisturbed(settings(*inputs, straight, steps, rate), cluster.place / "logs")
-        disturbed = Soak(cluster, inputs, steps, rate)
+        disturbed = Soak(cluster, inputs, steps, rate, both)
         site(cluster, DATA=inputs[0], VAE=inputs[1], RUN=disturbed.run)
         start = time.monotonic()
         disturbed.submit()
@@ -209,8 +233,7 @@ def soak(
         different = [n for n in differences(newest(straight), newest(disturbed.run)) if not n.startswith("stats.")]
         assert not different, f"these tensors differ: {different}"
     finally:
-        for rank in both:
-            rank.kill()
+        end(both)
         subprocess.run(["umount", "--lazy", str(cluster.place / "disk")], check=False)
     listed = ", ".join(f"{count} x {kind.replace('_', ' ')}" for kind, count in sorted(disturbed.faults.items()))
     print(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
@@ -145,7 +144,7 @@ def checkpointing_leaves_the_gradients(device: torch.device, data: Path, vae: Pa
 
 
 def checkpointing_lowers_the_peak(device: torch.device, data: Path, vae: Path) -> None:
-    """A block at a time, in an iteration without R1. With R1 the CPU's peak rises (docs/performance.md)."""
+    """A block at a time, in an iteration without R1: with it each side takes other passes (docs/performance.md)."""
     every = {"from_resolution": 8}
     plain, less = (iterate(device, data, vae, r1=0, checkpointing=c).memory for c in (None, every))
     assert less < 0.97 * plain, f"{less} bytes at the peak, {plain} without"
@@ -178,12 +177,12 @@ def an_own_encoder_moves(device: torch.device, place: Path) -> None:
 
 def fast_is_exact_to_rounding(device: torch.device, data: Path, vae: Path) -> None:
     """The same iteration under both speeds: the same bits on a CPU, and on a GPU what TF32 makes of them."""
-    sides = {}
-    for speed in ("exact", "fast"):
-        choose_kernels(speed)
-        sides[speed] = iterate(device, data, vae)
-    choose_kernels("exact")
-    exact, fast = sides["exact"], sides["fast"]
+    try:
+        choose_kernels("fast")
+        fast = iterate(device, data, vae)
+    finally:
+        choose_kernels("exact")
+    exact = iterate(device, data, vae)
     found = gaps(fast, exact)
     if device.type == "cpu":
         assert max(found.values()) == 0, found
@@ -198,19 +197,23 @@ def fast_is_exact_to_rounding(device: torch.device, data: Path, vae: Path) -> No
 
 
 def a_fast_run_resumes(device: torch.device, data: Path, vae: Path, place: Path) -> None:
-    """8 = 4 + 4 iterations to rounding, and what the run says of itself. The learning rates are small: RMSprop's first
-    steps go by a gradient's sign, whatever its size.
+    """8 = 4 + 4 iterations, and what the run says of itself: the same bits on a CPU, and on a GPU to rounding.
+
+    There weights are compared by how far they moved since image 0, and RMSprop's state is that of all eight gradients.
     """
     more: dict[str, object] = {"device": device.type, "vae": vae, "s_dim": 4, "speed": "fast"}
-    more |= {f"optimizer_{name}": "{name: rmsprop, lr: 1e-7}" for name in "gd"}
-    whole = finish(train("gan", data, place / "a", 8, **more))
-    for steps in (4, 8):
-        finish(train("gan", data, place / "b", steps, **more))
-    assert "speed: fast" in whole.err
-    rows = [logged(place / name) for name in "ab"]
-    assert [len(found) for found in rows] == [8, 8]
-    for a, b in zip(*rows, strict=True):
-        assert a["loss_g"] == pytest.approx(b["loss_g"], rel=1e-2)
+    finish(train("gan", data, place / "a", 8, **more))
+    assert all("speed: fast" in finish(train("gan", data, place / "b", steps, **more)).err for steps in (4, 8)), (
+        "the start line"
+    )
+    a, b = (newest(place / name) for name in "ab")
+    assert len(logged(place / "b")) == 8
+    if device.type == "cpu":
+        assert not differences(a, b)
+        return
+    for name in (key for key in a if key.startswith("optimizer.") and a[key].is_floating_point()):
+        gap = float((a[name] - b[name]).norm()) / max(float(a[name].norm()), 1e-12)
+        assert gap < 0.2, f"{name}: {gap:.2f} apart; four of eight squared gradients lost would be about 0.5"
 
 
 def a_resume_is_bit_for_bit(stage: str, device: torch.device, data: Path, vae: Path, place: Path) -> None:

@@ -36,7 +36,7 @@ def test_bf16_through_the_stage(sprites: Path, vae: Path) -> None:
     checks.autocast_points_where_fp32_does(CPU, sprites, vae)
 
 
-def test_fast_through_the_stage(sprites: Path, vae: Path) -> None:
+def test_fast_through_the_stage(sprites: Path, vae: Path, settings_put_back: None) -> None:
     checks.fast_is_exact_to_rounding(CPU, sprites, vae)
 
 

@@ -37,8 +37,18 @@ def test_flops_are_those_of_the_closed_form(every: int) -> None:
     network = {"name": "resnet", "nf": size.nf, "nf_max": size.nf_max}
     config = config_of(network=network, resolution=16, batch_size=2, s_dim=closed.S, c_dim=closed.C, r1_interval=every)
     planner = Planner(config, 1)
-    expected = (closed.ours(size, True) + (every - 1) * closed.ours(size, False)) / every
+    expected = (closed.ours(size, closed.r1_in_one_pass) + (every - 1) * closed.ours(size, closed.no_r1)) / every
     assert planner.flops[planner.phases[0]] == expected
+
+
+def test_flops_are_those_of_the_strategys_own_passes() -> None:
+    """What splits networks, or compiles, takes R1's two passes."""
+    size = closed.Size(16, 4, 16, 2, True)
+    network = {"name": "resnet", "nf": size.nf, "nf_max": size.nf_max}
+    shape = {"network": network, "resolution": 16, "batch_size": 2, "s_dim": closed.S, "c_dim": closed.C}
+    for more in ({"strategy": "fsdp2"}, {"compile": True}):
+        planner = Planner(config_of(**shape, **more), 2)
+        assert planner.flops[planner.phases[0]] == closed.ours(size, closed.r1_in_two_passes), more
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +120,7 @@ def test_sharding_pays_from_the_named_width_on() -> None:
     assert named
     nf, nf_max = map(int, named.groups())
     assert (nf, nf_max) == (32, 128)
-    assert gain(nf, nf_max).startswith("Sharding pays here: fsdp2 takes ")
+    assert gain(nf, nf_max).startswith("Sharding pays here: with the same passes fsdp2 takes ")
 
 
 def test_one_process_shards_nothing() -> None:

@@ -244,7 +244,7 @@ class BottleneckConfig(Settings):
 class CheckpointingConfig(Settings):
     """What the backward pass computes again instead of keeping it: memory for time, with the same gradients.
 
-    R1 then takes its two passes (trainer/steps/r1.py), and D's step as long as it does under fsdp2: see the tables in
+    R1 then takes its two passes (trainer/steps/r1.py), and what they keep is computed again too: see the tables in
     docs/performance.md.
     """
 

@@ -138,23 +138,32 @@ class World:
         return box[0]
 
     def on_all(self, function: Callable[[], T]) -> T:
-        """Call function() on every process. A UserError on any is raised on all, so that none waits for one that left.
+        """Call function() on every process. An error on any is raised on all, so that none waits for one that left.
 
-        A full or read-only disk is raised as a UserError too.
+        A UserError and a Fault are such errors; a full or read-only disk is raised as a UserError too.
         """
-        result, error = None, None
+        result: T | None = None
+        error: UserError | Fault | None = None
         try:
             result = function()
-        except UserError as user_error:
-            error = user_error
+        except (UserError, Fault) as known:
+            error = known
         except OSError as os_error:
             error = disk_error(os_error)
             if error is None:
                 raise
-        messages = [message for message in self.all_gather_object(None if error is None else str(error)) if message]
-        if messages:
-            raise error or UserError(messages[0])
+        self.raise_on_all(error)
         return cast(T, result)
+
+    def raise_on_all(self, error: Exception | None) -> None:
+        """Raise on every process the error of one, its own first: a Fault as one, all else as a UserError."""
+        own = None if error is None else (isinstance(error, Fault), str(error))
+        reports = [report for report in self.all_gather_object(own) if report]
+        if error is not None:
+            raise error
+        if reports:
+            is_fault, message = reports[0]
+            raise Fault(message) if is_fault else UserError(message)
 
     def on_main(self, function: Callable[[], T]) -> T | None:
         """Call function() on the main process; return None on the others. A UserError there is raised on all."""

@@ -35,6 +35,7 @@ def add_gradients(
     """
     with record_function("R1 pass 1"):
         trunk = RecordedPass(d, lambda x: d.trunk(x, None, alpha)[0], x)
+        assert trunk.output is not None
         features = trunk.output.detach().requires_grad_()
         seen = d.head(features, None, noise, c)
         (adjoint,) = torch.autograd.grad(seen.logits.sum(), features, retain_graph=True)
@@ -47,6 +48,6 @@ def add_gradients(
         output = d.head(features, tangent, noise, c)
         assert output.tangent is not None
         (loss(output) + output.tangent.sum()).backward()
-        if share is None:
+        if trunk.output is not None:
             trunk.output.backward(features.grad, inputs=list(d.parameters()))
     return output, gradient.square().flatten(1).sum(1).mean()

@@ -24,18 +24,20 @@ def in_fp32(batch: Reals) -> Reals:
     return batch._replace(images=batch.images.float(), encoder_images=batch.encoder_images.float())
 
 
-Dtypes = dict[str, set[torch.dtype]]
+FP32, BF16 = torch.float32, torch.bfloat16
 
 
-def one_step(config: GanConfig, precision: torch.dtype) -> tuple[Dtypes, plain.Gan, dict[str, Tensor]]:
-    """An iteration; what came out of D's 16 px block, with a tangent and without; the networks; the terms."""
+def one_step(
+    config: GanConfig, precision: torch.dtype
+) -> tuple[list[tuple[torch.dtype, bool]], plain.Gan, dict[str, Tensor]]:
+    """An iteration; what came out of D's 16 px block, in turn, and whether a tangent did; the networks; the terms."""
     gan = plain.grown_networks(config)
     for network in (gan.G, gan.D, gan.q, gan.average):
         network.to(precision)
-    seen: dict[str, set[torch.dtype]] = {"tangent": set(), "plain": set()}
+    seen: list[tuple[torch.dtype, bool]] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor | None]) -> None:
-        seen["plain" if output[1] is None else "tangent"].add(output[0].dtype)
+        seen.append((output[0].dtype, output[1] is not None))
 
     gan.D.blocks["16"].register_forward_hook(look)
     step = plain.gan_step(config, gan, plain.ALONE)
@@ -46,10 +48,13 @@ def one_step(config: GanConfig, precision: torch.dtype) -> tuple[Dtypes, plain.G
 
 def test_autocast_computes_blocks_in_bf16_and_r1_in_full_precision() -> None:
     seen, gan, terms = one_step(plain.grown_config("ID-GAN", autocast="bfloat16"), torch.float32)
-    assert seen["tangent"] == {torch.float32}
-    assert seen["plain"] == {torch.float32, torch.bfloat16}, "R1's first pass, and the passes of the fakes"
+    assert seen == [(FP32, False)] * 2 + [(BF16, False)] * 2, "the pass with R1, its tangent alone, fakes, G's step"
+    again = {"from_resolution": 8}  # R1 then takes two passes; the last pass of D is computed again in G's step
+    passes, _, _ = one_step(plain.grown_config("ID-GAN", autocast="bfloat16", checkpointing=again), torch.float32)
+    assert [kind for kind in passes if kind[1]] == [(FP32, True)]
+    assert (FP32, False) in passes
     exact, _, reference = one_step(plain.grown_config("ID-GAN"), torch.float32)
-    assert exact["plain"] == {torch.float32}
+    assert exact == [(FP32, False)] * 4
     assert float(terms["r1"]) == pytest.approx(float(reference["r1"]), rel=1e-6)
     assert {p.dtype for network in (gan.G, gan.D) for p in network.parameters()} == {torch.float32}
     for name in ("loss_d_real", "loss_d_fake", "loss_g", "code_nll", "kl"):
@@ -81,14 +86,13 @@ def test_the_networks_of_table_a3_compute_in_bf16_but_for_r1_and_the_logits() ->
         gan = plain.gan_networks("ID-GAN")
         for network in (gan.G, gan.D, gan.q, gan.average):
             network.float()
-        seen: set[tuple[torch.dtype, bool]] = set()
-        gan.D.layers[0].register_forward_hook(lambda m, x, out, seen=seen: seen.add((out[0].dtype, out[1] is not None)))
+        seen: list[torch.dtype] = []
+        gan.D.layers[0].register_forward_hook(lambda m, x, out, seen=seen: seen.append(out[0].dtype))
         step = plain.gan_step(plain.gan_config("ID-GAN", autocast=kind), gan, plain.ALONE)
         first, second = list(plain.gan_batches())[:2]
         found[kind] = [step([in_fp32(batch)], weight, 0, plain.BATCH) for batch, weight in ((first, 10), (second, 0))]
-        bf16 = kind == "bfloat16"
-        assert ((torch.bfloat16, False) in seen) == bf16
-        assert (torch.bfloat16, True) not in seen, "a tangent is exact"
+        reduced = BF16 if kind == "bfloat16" else FP32
+        assert seen == [FP32] * 2 + [reduced] * 2 + [reduced] * 3, "with R1, whose passes are exact, and without"
     for exact, reduced in zip(found["none"], found["bfloat16"], strict=True):
         assert {term.dtype for term in reduced.values()} == {torch.float32}
         assert exact["loss_g"] != reduced["loss_g"]

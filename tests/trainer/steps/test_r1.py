@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -74,6 +75,22 @@ def test_one_pass_has_the_gradients_of_a_double_backward(name: str) -> None:
                 assert float((p.grad - calls * right).norm()) <= 1e-11 * calls * float(right.norm()), key
     assert x.grad is None
     assert not any("forward" in vars(layer) for layer in D.modules()), "every layer is itself again"
+
+
+@pytest.mark.parametrize("retain", [False, True], ids=["one backward pass", "two"])
+def test_what_a_layer_kept_is_freed_as_soon_as_it_was_used(retain: bool) -> None:
+    """Else every layer's input and gradient would be alive until the end, which a large image has no room for."""
+    D = Discriminator(16, 4, 16)
+    trunk = RecordedPass(D, lambda x: D.trunk(x, None, None)[0], torch.randn(2, 3, 16, 16))
+    assert trunk.output is not None
+    trunk.input_gradient(torch.ones_like(trunk.output), retain)
+    records = [weakref.ref(record) for record in trunk.records.values()]
+    assert len(records) == len([m for m in D.modules() if isinstance(m, (Conv2d, LeakyReLU))]) - 1, "all of the trunk"
+    alive: list[int] = []
+    D.blocks["4"].register_forward_hook(lambda *_: alive.append(sum(record() is not None for record in records)))
+    trunk.tangent(torch.randn(2, 3, 16, 16))
+    assert alive == [0], "the last block's own are gone as it ends"
+    assert (trunk.output is None) != retain
 
 
 def test_a_layer_that_is_called_twice_is_refused() -> None:
