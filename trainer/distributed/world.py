@@ -91,6 +91,22 @@ class World:
                 dist.all_reduce(tensor)
         return tensor
 
+    def start_sum_(self, tensor: Tensor) -> Callable[[], None]:
+        """Begin to sum over the processes, in place. Returns what waits for it: tensor is not to be touched before.
+
+        All processes must begin their sums, and all other exchanges, in the same order.
+        """
+        name = "a sum over the processes"
+        with self.exchange(name):
+            work = dist.all_reduce(tensor, async_op=True)
+        assert work is not None
+
+        def wait() -> None:
+            with self.exchange(name):
+                work.wait()
+
+        return wait
+
     def all_reduce_mean_(self, tensor: Tensor) -> Tensor:
         """Mean over the processes, in place."""
         return self.all_reduce_sum_(tensor).div_(self.size)

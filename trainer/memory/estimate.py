@@ -218,3 +218,6 @@ class _Silent(World):
 
     def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
         return tensor
+
+    def start_sum_(self, tensor: Tensor) -> Callable[[], None]:
+        return lambda: None

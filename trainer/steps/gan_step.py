@@ -62,13 +62,13 @@ class GanStep:
             set_learning_rate(engine, schedule.learning_rate(optimizer, images_seen))
         codes = [self.passes.code(reals) for reals in batches]
 
-        for reals, c in zip(batches, codes, strict=True):
-            self._discriminator_pass(reals, c, r1_weight, share, terms)
+        for i, (reals, c) in enumerate(zip(batches, codes, strict=True), start=1):
+            self._discriminator_pass(reals, c, r1_weight, share, i == len(batches), terms)
         terms["grad_norm_d"] = self.d.step()
         self.kl_constraint.step(terms)
 
-        for reals, c in zip(batches, codes, strict=True):
-            self._generator_pass(reals, c, share, terms)
+        for i, (reals, c) in enumerate(zip(batches, codes, strict=True), start=1):
+            self._generator_pass(reals, c, share, i == len(batches), terms)
         terms["grad_norm_g"] = self.g.step()
         if self.joint_q:
             terms["grad_norm_q"] = self.joint_q.step()
@@ -81,7 +81,9 @@ class GanStep:
         """Whether D's loss on the reals and R1 share a forward pass (trainer/steps/r1.py)."""
         return self.d.adds_gradients and not (self.config.compile or self.config.checkpointing)
 
-    def _discriminator_pass(self, reals: Reals, c: Tensor, r1_weight: float, share: float, terms: Terms) -> None:
+    def _discriminator_pass(
+        self, reals: Reals, c: Tensor, r1_weight: float, share: float, last: bool, terms: Terms
+    ) -> None:
         """Add the gradients of softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 of one micro-batch to D.
 
         A bottleneck adds beta * KL, the mean of real and fake. cGAN's D sees the pairs (x, c), where c ~ q(c|x), and
@@ -95,7 +97,7 @@ class GanStep:
                 fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
             fake = self.passes.discriminate(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
             loss_fake = losses.discriminator_fake(fake.logits)
-            self.d.backward((loss_fake + self.kl_constraint.penalty(fake)) * share)
+            self.d.backward((loss_fake + self.kl_constraint.penalty(fake)) * share, last)
         self.d.freeze()
 
         reported_r1 = r1 * r1_weight / (self.config.r1 or 1)  # so that with lazy R1 the mean over a tick is R1
@@ -121,7 +123,7 @@ class GanStep:
         return real, r1
 
     @record_function("G")
-    def _generator_pass(self, reals: Reals, c: Tensor, share: float, terms: Terms) -> None:
+    def _generator_pass(self, reals: Reals, c: Tensor, share: float, last: bool, terms: Terms) -> None:
         """Add the gradients of softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) of one micro-batch to G.
 
         s' is new, c is that of the discriminator step. InfoGAN's q learns from the second term too.
@@ -134,4 +136,4 @@ class GanStep:
                 nll = losses.code_nll(c, *self.q(fakes))
             terms.add(share, code_nll=nll)
             loss = loss + self.config.code_weight * nll
-        self.g.backward(loss * share)
+        self.g.backward(loss * share, last)

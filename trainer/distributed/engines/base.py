@@ -37,8 +37,11 @@ class Engine(Protocol):
         """Compute gradients of the parameters again."""
         ...
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of this process's loss, also to the networks of other engines that it depends on."""
+    def backward(self, loss: Tensor, last: bool = False) -> None:
+        """Add the gradients of this process's loss, also to the networks of other engines that it depends on.
+
+        last: nothing else adds to this network's gradients before `step`, so that they may be sent meanwhile.
+        """
         ...
 
     def step(self) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +12,15 @@ from torch.profiler import record_function
 from trainer.distributed.world import World
 
 from .base import MakeOptimizer, Named, blueprint, materialise, named
+from .gradient_buckets import GradientBuckets
 
 
 class Replicated:
     """Parameters and optimizer state are whole tensors on every process.
 
-    Gradients are averaged by one all-reduce of all of them. torch's DistributedDataParallel is not used: it raises
-    where parameters take no part in a step, and hooks into backward passes of networks that a step freezes.
+    Gradients are averaged while the last backward pass of a step goes on (gradient_buckets.py). torch's
+    DistributedDataParallel is not used: it raises where parameters take no part in a step, and hooks into backward
+    passes of networks that a step freezes.
     """
 
     adds_gradients = True
@@ -27,6 +30,7 @@ class Replicated:
         self.optimizer = make_optimizer(network)
         materialise(self.optimizer)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.buckets = GradientBuckets(self.parameters, world) if self.adds_gradients and world.size > 1 else None
 
     def freeze(self) -> None:
         """Compute no gradients of the parameters until `unfreeze`."""
@@ -36,18 +40,17 @@ class Replicated:
         """Compute gradients of the parameters again."""
         self.network.requires_grad_(True)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of this process's loss."""
-        loss.backward()
+    def backward(self, loss: Tensor, last: bool = False) -> None:
+        """Add the gradients of this process's loss. last: nothing else adds to them before `step`."""
+        with self.buckets.last_pass(loss) if last and self.buckets else nullcontext():
+            loss.backward()
 
     @record_function("optimizer step")
     def step(self) -> Tensor:
         """Average the gradients over the processes, step, clear them, and return the norm of the average."""
+        if self.buckets:
+            self.buckets.average_()
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        if self.world.size > 1:
-            flat = torch.cat([g.flatten() for g in gradients])
-            pieces = self.world.all_reduce_mean_(flat).split([g.numel() for g in gradients])
-            gradients = [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)]
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

@@ -77,8 +77,8 @@ class Zero:
         """Compute gradients of the parameters again."""
         self.network.requires_grad_(True)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of this process's loss."""
+    def backward(self, loss: Tensor, last: bool = False) -> None:
+        """Add the gradients of this process's loss. DeepSpeed sends them as it does, in every pass."""
         if self.zero_stage == 3:  # as DeepSpeed's own forward pass does; else a second pass overwrites the first
             self.engine.optimizer.clear_backward_seen_flag()
         self.engine.backward(loss)
