@@ -15,7 +15,8 @@ from .layers import Chain, Conv2d, Flatten, LeakyReLU, Linear, Pair
 def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
     """Build the decoder that Tables A.2 and A.3 share: FC 256, FC 4x4x64, four 4x4 up-convolutions.
 
-    It maps [B, code_dim] to logits [B, channels, 64, 64].
+    It maps [B, code_dim] to logits [B, channels, 64, 64]. The second FC is the table's, with 1,024 biases; the authors'
+    code has a transposed convolution there, with 64.
     """
     layers: list[nn.Module] = [nn.Linear(code_dim, 256), nn.ReLU(), nn.Linear(256, 64 * 4 * 4), nn.ReLU()]
     layers.append(nn.Unflatten(1, (64, 4, 4)))

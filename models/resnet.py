@@ -1,9 +1,9 @@
 """Generator and discriminator of Tables A.4 to A.7: ResNets of any resolution that can grow.
 
 Where a table and the authors' code differ, this is the code's form (GAN_stability and VGAN share it):
-  the image convolutions are 3x3 (the tables print "4x4 conv 3"); D has a last ResBlock at 4x4 (Tables A.4 to A.6 omit
-  it); there are log2(R / 4) up- and down-samplings (Table A.7 prints one more, which would give 2048 px); average
-  pooling is 3x3 with stride 2; Table A.5's G is nf 128, its D nf 64.
+  the image convolutions are 3x3 (the tables print "4x4 conv 3"); D has a last ResBlock at 4x4 (the tables omit it);
+  average pooling is 3x3 with stride 2; Table A.5's G is nf 128, its D nf 64; Table A.7 lists for G the widths that
+  enter the blocks, where the others list those that leave them, and leaves out D's first convolution.
 No normalisation anywhere; weights start as PyTorch's do.
 
 Growth: with a start_resolution all blocks exist from the start, and each resolution from there on has image layers of

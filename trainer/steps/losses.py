@@ -3,7 +3,8 @@
 Both discriminator terms serve every system. In cGAN the logits are of pairs (x, c): real ones from
 p_d(x, c) = p(x) q(c|x), fake ones from p_G(x, c) = q(c) p_G(x|c) (A.14). Against the best D, G then minimises a
 divergence of the two that contains -R_ID (A.15 to A.20): cGAN raises R_ID as far as its D is near its optimum, ID-GAN
-raises it directly.
+raises it directly. (What A.15 writes out, the sum of both KL divergences, is Jeffreys' divergence. A GAN minimises the
+Jensen-Shannon divergence, which A.14 names: the derivation is not of that one.)
 """
 
 from __future__ import annotations
