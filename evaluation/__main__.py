@@ -130,18 +130,30 @@ def figures_command(
     step: Step = None,
     data: DataOption = None,
     out: ResultsOption = None,
+    latents: Annotated[
+        str | None, typer.Option(help="traverse these alone, in this order, such as c3,c7 [default: all, by KL]")
+    ] = None,
+    names: Annotated[str | None, typer.Option(help="what they are called, such as azimuth,bangs")] = None,
+    base_seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="draws what traversals start from [default: --seed]")
+    ] = None,
 ) -> None:
     """Draw samples, latent traversals and, where s_dim > 0, c against s, in RUN/evaluation/figures[-EMA]."""
+    from evaluation.factors.latents import choose
     from evaluation.inputs.images import code_source
     from evaluation.records import measurements
 
     from .pages import figures
 
     opened = _open(run, step, ema, data, out)
-    source = code_source(opened, codes)
+    source, chosen = code_source(opened, codes), choose(opened, latents, names, base_seed)
     folder = measurements.figures_folder(opened.results, None if step is None else opened.step, _average_suffix(opened))
-    paths = [str(path) for path in figures.draw(opened, folder, source, seed)]
-    record = {"codes": source, "seed": seed, "files": paths}
+    paths = [str(path) for path in figures.draw(opened, folder, source, seed, chosen)]
+    record: dict[str, Any] = {"codes": source, "seed": seed, "files": paths}
+    if chosen.titles:
+        record["latents"] = chosen.titles
+    if base_seed is not None:
+        record["base_seed"] = base_seed
     _print_and_record(opened, "figures", record, "figures", ["file"], [[path] for path in paths])
 
 

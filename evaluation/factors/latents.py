@@ -6,11 +6,13 @@ The latents are those of c; in a GAN without a code they are those of s.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from evaluation.inputs.images import code_source, codes, nuisance, of_codes, own_kind, signed
 from evaluation.inputs.run import Run
 from trainer.pictures.walks import traversal_codes
@@ -102,11 +104,51 @@ class Row(NamedTuple):
     c: Tensor
 
 
-def traversal_rows(run: Run, seed: int) -> list[Row]:
-    """Traverse each latent over linspace(-3, 3, 7) from one base, the largest KL first (Figures A.2, A.3)."""
-    base, decode = bases(run, seed, 1), decoder(run, seed)
-    codes_of = {j: traversal_codes(base, j) for j in range(base.shape[1])}
-    return [Row(names(run)[j], note, decode(codes_of[j])[0], codes_of[j][0]) for j, note in by_kl(run, seed)]
+@dataclass(frozen=True)
+class Chosen:
+    """Which latents a figure traverses, in this order, under which names, and from which base.
+
+    titles: a name for each latent, such as {"c3": "azimuth"}, or empty: all of them, the largest KL first; base_seed:
+    draws the base and s, None is the figure's own seed.
+    """
+
+    titles: dict[str, str] = field(default_factory=dict)
+    base_seed: int | None = None
+
+
+ALL = Chosen()
+
+
+def choose(run: Run, latents: str | None, titles: str | None, base_seed: int | None) -> Chosen:
+    """Read comma-separated latents and their names. Raises UserError where a latent is unknown or named twice."""
+    if latents is None:
+        if titles is not None:
+            raise UserError("--names: needs --latents, which says whose names they are")
+        return Chosen({}, base_seed)
+    wanted, known = [name.strip() for name in latents.split(",")], names(run)
+    given = wanted if titles is None else [name.strip() for name in titles.split(",")]
+    wrong = [name for name in wanted if name not in known]
+    if wrong:
+        raise UserError(f"--latents: {', '.join(map(repr, wrong))} is none of this run's; it has {', '.join(known)}")
+    if len(set(wanted)) != len(wanted):
+        raise UserError(f"--latents: {latents} has one of them twice; leave it out")
+    if len(given) != len(wanted):
+        raise UserError(f"--names: has {len(given)} names for {len(wanted)} latents; give one for each of {latents}")
+    return Chosen(dict(zip(wanted, given, strict=True)), base_seed)
+
+
+def traversal_rows(run: Run, seed: int, chosen: Chosen = ALL) -> list[Row]:
+    """Traverse latents over linspace(-3, 3, 7) from one base (Figures A.2, A.3; A.8 and A.9 where some are chosen)."""
+    base_seed = seed if chosen.base_seed is None else chosen.base_seed
+    base, decode = bases(run, base_seed, 1), decoder(run, base_seed)
+    codes_of = {name: traversal_codes(base, j) for j, name in enumerate(names(run))}
+    notes = {names(run)[j]: note for j, note in by_kl(run, seed)}
+    titles = chosen.titles or {name: name for name in notes}
+    rows = []
+    for name, title in titles.items():
+        note = notes[name] if title == name else ", ".join(part for part in (name, notes[name]) if part)
+        rows.append(Row(title, note, decode(codes_of[name])[0], codes_of[name][0]))
+    return rows
 
 
 def by_kl(run: Run, seed: int) -> list[tuple[int, str]]:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evaluation.factors.latents import decoded, traversal_rows
+from evaluation.factors.latents import ALL, Chosen, decoded, traversal_rows
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, generate, maker, nuisance, own_kind
 from evaluation.inputs.run import Run
@@ -22,15 +22,15 @@ SAMPLES, ACROSS, PANE, ZOOMED = 64, 8, 5, 4
 TEXT_SHARE, LABEL = 8, 3  # letters have at least an 8th of an image; a label has the room of 3
 
 
-def draw(run: Run, out: Path, source: Codes, seed: int) -> list[Path]:
+def draw(run: Run, out: Path, source: Codes, seed: int, chosen: Chosen) -> list[Path]:
     """Write the figures that the run can have to `out`: PNG, the video as WebP, and all on the pages of a PDF.
 
-    Returns their paths.
+    chosen: of the traversals. Returns their paths.
     """
     samples = maker(run, own_kind(run), seed, source, 0)(torch.arange(SAMPLES))
     reals = run.reals.at(seed, torch.arange(SAMPLES), samples.shape[-1])
     panels = {"reals": _sheet_of("Reals", reals), "samples": _sheet_of("Random samples", samples)}
-    panels["traversals"] = traversals(run, seed)
+    panels["traversals"] = traversals(run, seed, chosen)
     pictures = {"reals": grid(reals, ACROSS), "samples": grid(samples, ACROSS)}
     pictures["traversals"] = two_columns(panels["traversals"], 2 if _has_both(run) else 1)
     if run.generator is not None and run.s_dim and run.c_dim:
@@ -50,16 +50,16 @@ def _sheet_of(title: str, images: Tensor) -> Panel:
     return Panel(title, "", [("", row) for row in images.split(ACROSS)])
 
 
-def traversals(run: Run, seed: int) -> Panel:
-    """Traverse every latent. Where a generator has a VAE's code, the VAE's decodings stand above its images."""
+def traversals(run: Run, seed: int, chosen: Chosen = ALL) -> Panel:
+    """Traverse latents. Where a generator has a VAE's code, the VAE's decodings stand above its images."""
     rows, both = [], _has_both(run)
-    for row in traversal_rows(run, seed):
+    for row in traversal_rows(run, seed, chosen):
         label = f"{row.name}\n{row.note}"
         if both:
             rows.append((label, decoded(run, row.c, row.images.shape[-1])))
         rows.append(("" if both else label, row.images))
     note = f"linspace(-3, 3, {TRAVERSAL_STEPS}) along each latent from one base"
-    note += ", the largest KL first" if run.q is not None else ""
+    note += ", the largest KL first" if run.q is not None and not chosen.titles else ""
     return Panel("Traversals", note + ("; the VAE's decodings above the generator's images" if both else ""), rows)
 
 

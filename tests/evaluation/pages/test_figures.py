@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from common.errors import UserError
 from evaluation.inputs.images import codes, nuisance, of_codes
 from evaluation.inputs.run import open_run
 from evaluation.pages import interpolation, pdf, zoom
@@ -110,3 +111,38 @@ def test_traversals_of_every_kind_of_run_have_rows_of_seven(name: str, systems: 
     words = [words for words, _ in panel.rows]
     assert all(words[:: 2 if both else 1])
     assert not both or not any(words[1::2])
+
+
+def test_chosen_latents_have_the_rows_that_all_have_under_their_names(systems: dict[str, Path]) -> None:
+    from evaluation.factors.latents import choose, traversal_rows
+
+    run = open_run(systems["idgan"])
+    rows = {row.name: row for row in traversal_rows(run, 0)}
+    azimuth, bangs = traversal_rows(run, 0, choose(run, "c3, c1", "azimuth,bangs", None))
+    assert (azimuth.name, bangs.name) == ("azimuth", "bangs")
+    assert azimuth.note.startswith("c3, ")
+    assert torch.equal(azimuth.images, rows["c3"].images)
+    assert torch.equal(bangs.images, rows["c1"].images)
+    (other,) = traversal_rows(run, 0, choose(run, "c3", None, 5))
+    assert other.name == "c3"
+    assert other.note == rows["c3"].note
+    assert torch.equal(other.images, {row.name: row for row in traversal_rows(run, 5)}["c3"].images)
+    assert not torch.equal(other.images, rows["c3"].images)
+
+
+@pytest.mark.parametrize(
+    ("latents", "names", "words"),
+    [
+        ("c3,c99", None, "--latents: 'c99' is none of this run's; it has c1, c2"),
+        ("c3,c3", None, "--latents: c3,c3 has one of them twice"),
+        ("c3,c1", "azimuth", "--names: has 1 names for 2 latents"),
+        (None, "azimuth", "--names: needs --latents"),
+    ],
+)
+def test_a_choice_of_latents_that_cannot_be_is_refused(
+    latents: str | None, names: str | None, words: str, systems: dict[str, Path]
+) -> None:
+    from evaluation.factors.latents import choose
+
+    with pytest.raises(UserError, match=re.escape(words)):
+        choose(open_run(systems["idgan"]), latents, names, None)
