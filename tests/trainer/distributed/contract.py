@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from models.resnet import set_checkpointing
 from tests.reference import plain
 from tests.support import processes
 from trainer.config.schema import GanConfig
+from trainer.config.sections import CheckpointingConfig
 from trainer.distributed.world import World
 from trainer.steps import schedule
 from trainer.steps.batches import Reals
@@ -47,11 +47,11 @@ def batches(dtype: torch.dtype) -> list[Reals]:
 
 def step_of(config: GanConfig, checkpointed: bool, dtype: torch.dtype, world: World) -> GanStep:
     """Build the step of a config under its strategy. checkpointed: recompute the blocks from 8 px on."""
+    if checkpointed:  # R1 then takes its two passes
+        config = config.model_copy(update={"checkpointing": CheckpointingConfig(from_resolution=8)})
     gan = plain.grown_networks(config)
     for network in (gan.G, gan.D, gan.q):
         network.to(dtype)
-        if checkpointed:
-            set_checkpointing(network, 8)
     return plain.gan_step(config, gan, world)
 
 
