@@ -98,7 +98,7 @@ class Factor(_Part):
 
 
 class Label(_Part):
-    """An integer per sample; `classes` names its values where they have names."""
+    """An integer per sample; `classes` names its values where they have names. With classes, -1 is none of them."""
 
     name: str
     classes: tuple[str, ...] | None = None

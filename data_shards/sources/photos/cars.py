@@ -17,22 +17,25 @@ from data_shards.format.manifest import Label
 from data_shards.format.tars import sha256
 from data_shards.sources.containers.image_store import Box, Photo, images_of
 from data_shards.sources.containers.stores import open_store
+from data_shards.sources.published_counts import fewer
 
 from .crop_and_resize import OwnBox
 from .label_files import few, require_rows
 from .photo_source import Photos, photos_hash
 
+NO_CLASS = -1  # the label of an image that has none
 LEAST = 64  # px: the paper leaves smaller boxes out
 _TRAIN, _TEST, _ALL = "cars_train_annos.mat", "cars_test_annos_withlabels.mat", "cars_annos.mat"
+_NO_CLASSES = "cars_test_annos.mat"  # the devkit's own annotations of the test images: boxes alone
 _META = "cars_meta.mat"
 _DEVKIT = "copy the devkit again"
 
 
 class Car(NamedTuple):
-    """A row of the annotations. class_number counts from 1."""
+    """A row of the annotations. class_number counts from 1; None: the file has none."""
 
     box: Box
-    class_number: int
+    class_number: int | None
 
 
 def cars(src: Path, size: int) -> Photos:
@@ -47,7 +50,7 @@ def cars(src: Path, size: int) -> Photos:
     classes = _classes(mats)
     rows, notes = _matched(photos, mats, src)
     boxed = [
-        photo._replace(box=car.box, labels=(car.class_number - 1,))
+        photo._replace(box=car.box, labels=(NO_CLASS if car.class_number is None else car.class_number - 1,))
         for photo, car in zip(photos, rows, strict=True)
         if _large(car.box, max(LEAST, size))
     ]
@@ -72,13 +75,20 @@ def cars(src: Path, size: int) -> Photos:
         recipe=recipe,
         listing_sha256=photos_hash(store, boxed),
         own_labels=(Label(name="class", classes=classes),),
-        notes=(*notes, *_left_out(len(photos) - len(boxed), max(LEAST, size))),
+        notes=(*notes, *fewer("cars", len(photos)), *_left_out(len(photos) - len(boxed), size), *_without_class(boxed)),
     )
 
 
-def _left_out(boxes: int, least: int) -> list[str]:
-    """A note on the boxes with a side below `least` px, where there are some."""
-    return [f"{boxes} boxes with a side under {least} px are left out"] if boxes else []
+def _without_class(photos: Sequence[Photo]) -> list[str]:
+    """A note on images without a class, where there are some."""
+    count = sum(photo.labels == (NO_CLASS,) for photo in photos)
+    remedy = f"{_NO_CLASSES} has none; with {_TEST} they have one"
+    return [f"{count} images have no class, label {NO_CLASS}: {remedy}"] if count else []
+
+
+def _left_out(boxes: int, size: int) -> list[str]:
+    """A note on the boxes with a side below the least one, where there are some."""
+    return [f"{boxes} boxes with a side under {max(LEAST, size)} px are left out"] if boxes else []
 
 
 def _large(box: Box, least: int) -> bool:
@@ -87,12 +97,12 @@ def _large(box: Box, least: int) -> bool:
 
 def _mats(folder: Path) -> dict[str, Path]:
     """The annotation files below a folder, by name."""
-    wanted = (_TRAIN, _TEST, _ALL, _META)
+    wanted = (_TRAIN, _TEST, _NO_CLASSES, _ALL, _META)
     below = (path for path in sorted(folder.rglob("*.mat"), reverse=True) if path.name in wanted)
     mats = {path.name: path for path in below if litter_on_path(path.relative_to(folder).as_posix()) is None}
-    if not mats.keys() & {_TRAIN, _TEST, _ALL}:
-        raise UserError(f"{folder}: holds none of {_TRAIN}, {_TEST}, {_ALL}; put the devkit there")
-    return mats
+    if not mats.keys() - {_META}:
+        raise UserError(f"{folder}: holds none of {', '.join(wanted[:-1])}; put the devkit there")
+    return {name: path for name, path in mats.items() if not (name == _NO_CLASSES and _TEST in mats)}
 
 
 def _matched(photos: Sequence[Photo], mats: dict[str, Path], src: Path) -> tuple[list[Car], list[str]]:
@@ -112,10 +122,10 @@ def _matched(photos: Sequence[Photo], mats: dict[str, Path], src: Path) -> tuple
 def _table_of(photo: Photo, mats: dict[str, Path], src: Path) -> str:
     """Return the name of the annotation file of an image: by its folder, or the only one that there is."""
     folders = PurePosixPath(photo.path).parent.parts or (src.name,)
-    split = {"cars_train": _TRAIN, "cars_test": _TEST}
+    split = {"cars_train": _TRAIN, "cars_test": _NO_CLASSES if _NO_CLASSES in mats else _TEST}
     name = next((split[folder] for folder in folders if folder in split), None)
     if name is None:
-        there = [name for name in (_ALL, _TRAIN, _TEST) if name in mats]
+        there = [name for name in (_ALL, _TRAIN, _TEST) if name in mats] or [_NO_CLASSES]
         if len(there) > 1 and there[0] != _ALL:
             remedy = "keep the images in cars_train and cars_test, or one of these files"
             raise UserError(f"{src}: {photo.path} may belong to {' or '.join(there)}; {remedy}")
@@ -140,18 +150,20 @@ def _read(path: Path) -> dict[str, Car]:
     table = _array(path, "annotations")
     names = table.dtype.names or ()
     file = "fname" if "fname" in names else "relative_im_path"
-    fields = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", file)
+    fields: tuple[str, ...] = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", file)
+    if path.name == _NO_CLASSES:
+        fields = tuple(field for field in fields if field != "class")
     lost = [field for field in fields if field not in names]
     if lost:
-        remedy = f"use {_TEST} for the test images" if lost == ["class"] else _DEVKIT
-        raise UserError(f"{path}: annotations has the fields {', '.join(names) or 'none'}, no {lost[0]}; {remedy}")
+        raise UserError(f"{path}: annotations has the fields {', '.join(names) or 'none'}, no {lost[0]}; {_DEVKIT}")
     rows: dict[str, Car] = {}
     for row in table:
         try:
-            x1, y1, x2, y2, number = (int(row[field]) for field in fields[:5])
+            box = int(row["bbox_x1"]), int(row["bbox_y1"]), int(row["bbox_x2"]), int(row["bbox_y2"])
+            number = int(row["class"]) if "class" in fields else None
         except (TypeError, ValueError):
             raise UserError(f"{path}: the row of {row[file]} does not hold integers; {_DEVKIT}") from None
-        rows[PurePosixPath(str(row[file])).name] = Car((x1, y1, x2, y2), number)
+        rows[PurePosixPath(str(row[file])).name] = Car(box, number)
     return rows
 
 
@@ -162,8 +174,9 @@ def _classes(mats: dict[str, Path]) -> tuple[str, ...] | None:
 
 
 def _check_classes(rows: Sequence[Car], classes: tuple[str, ...] | None, mats: dict[str, Path]) -> None:
-    highest = max(row.class_number for row in rows)
-    if min(row.class_number for row in rows) < 1 or (classes is not None and highest > len(classes)):
+    numbers = [row.class_number for row in rows if row.class_number is not None]
+    highest = max(numbers, default=0)
+    if min(numbers, default=1) < 1 or (classes is not None and highest > len(classes)):
         names = ", ".join(sorted(mats))
         raise UserError(f"{names}: class {highest} of {len(classes or ())} named classes; {_DEVKIT}")
 

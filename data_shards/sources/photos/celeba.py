@@ -12,6 +12,7 @@ from common.errors import UserError
 from data_shards.format.manifest import Label
 from data_shards.sources.containers.image_store import Photo, by_file_name, images_of
 from data_shards.sources.containers.stores import open_store
+from data_shards.sources.published_counts import fewer
 
 from .crop_and_resize import FixedBox, centre
 from .label_files import ATTRIBUTES, IDENTITY, LANDMARKS, PARTITION, Kind, Table, find_tables, require_rows
@@ -56,7 +57,7 @@ def celeba(src: Path, size: int, crop: str = "paper", labels: Path | None = None
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
         own_labels=table_labels(tables),
-        notes=notes,
+        notes=(*notes, *fewer("celeba", len(photos))),
     )
 
 

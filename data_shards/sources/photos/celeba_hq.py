@@ -16,6 +16,7 @@ from data_shards.sources.containers.image_store import Fault, Photo, Store, by_f
 from data_shards.sources.containers.parquet import ParquetStore, open_parquet, parquet_files
 from data_shards.sources.containers.stores import open_store
 from data_shards.sources.containers.tfrecords import RecordStore, largest_records
+from data_shards.sources.published_counts import fewer
 
 from .celeba import add_labels, find_label_tables, label_file_hashes, table_labels
 from .celebamask_hq import NONE, images_alone, rows_by_number, text_files
@@ -67,7 +68,7 @@ def celeba_hq(src: Path, size: int, image_list: Path | None = None, labels: Path
         listing_sha256=photos_hash(store, photos),
         own_labels=table_labels(tables),
         measured_labels=(Label(name=IDENTICAL, classes=("no", "yes")),) if image_list is not None else (),
-        notes=(*left_out, *notes, *_unlike_the_published(store, len(photos), side)),
+        notes=(*left_out, *notes, *_unlike_the_published(store, len(photos), side), *fewer("celeba_hq", len(photos))),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from data_shards.format.manifest import Label
 from data_shards.sources.containers.image_store import Photo, images_of
 from data_shards.sources.containers.stores import open_store
+from data_shards.sources.published_counts import fewer
 
 from .crop_and_resize import FixedBox, centre
 from .photo_source import Photos, photos_hash
@@ -45,7 +46,7 @@ def chairs(src: Path, size: int) -> Photos:
         recipe=recipe,
         listing_sha256=photos_hash(store, photos),
         own_labels=(Label(name="model", classes=tuple(classes)), Label(name="azimuth"), Label(name="elevation")),
-        notes=("azimuth and elevation are degrees",),
+        notes=("azimuth and elevation are degrees", *fewer("chairs", len(photos))),
     )
 
 

@@ -108,10 +108,10 @@ def _by_values(
 
 
 def _with_classes(column: int, label: Label, photos: Sequence[Photo], classes: tuple[str, ...] | None) -> Label:
-    """The label with the names of its integers, where there is one for each."""
+    """The label with the names of its integers, where there is one for each; -1 is none of them."""
     if label.classes is not None or classes is None:
         return label
-    complete = all(0 <= photo.labels[column] < len(classes) for photo in photos if photo.fault is None)
+    complete = all(-1 <= photo.labels[column] < len(classes) for photo in photos if photo.fault is None)
     return label.model_copy(update={"classes": classes}) if complete else label
 
 

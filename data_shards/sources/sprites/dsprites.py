@@ -16,6 +16,7 @@ from data_shards.format.tars import sha256
 from data_shards.sources.base import NumberedImages, Sample, listing_hash
 from data_shards.sources.containers.npz_and_hdf5 import Arrays, open_arrays
 from data_shards.sources.factor_grids import choose
+from data_shards.sources.published_counts import fewer
 
 from .renderer import COUNT, FACTOR_NAMES, FACTOR_SIZES, classes, index_of, render
 
@@ -26,13 +27,15 @@ _REMEDY = "name the published dsprites_ndarray_co1sh3sc6or40x32y32_64x64 file, o
 class DSprites(NumberedImages):
     """A sorted choice of dSprites at one size, as a source: drawn at `size` px, or from stored bits.
 
-    index: int64 [N], dataset indices. bits: uint8 [N, 512], np.packbits of 64x64; None draws.
+    index: int64 [N], dataset indices. bits: uint8 [N, 512], np.packbits of 64x64; None draws. in_file:
+    images of the file that they are from.
     """
 
     index: Int64
     size: int
     bits: UInt8 | None = None
     drawn_by: str = "renderer"
+    in_file: int = COUNT
     data_set: ClassVar[str] = "dsprites"
     channels: ClassVar[int] = 1
 
@@ -64,6 +67,11 @@ class DSprites(NumberedImages):
     def factors(self) -> tuple[Factor, ...]:
         """Shape, scale, orientation, x and y."""
         return tuple(Factor(name=n, size=s) for n, s in zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Whether the file that the images are from is the whole set."""
+        return fewer("dsprites", self.in_file)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def dsprites(count: int | None, size: int, file: Path | None = None) -> DSprites
         bits = published.packed(rows)
         index = published.index[rows]
     order = np.argsort(index, kind="stable")
-    return DSprites(index[order], size, bits[order], f"file {sha256(file)}")
+    return DSprites(index[order], size, bits[order], f"file {sha256(file)}", len(published.index))
 
 
 class _Published:

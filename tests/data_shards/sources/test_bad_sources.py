@@ -169,7 +169,7 @@ def annotate(source: Path, **change: Any) -> Path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"class": None}, ["no class", "use cars_test_annos_withlabels.mat"]),
+        ({"class": None}, ["no class", "copy the devkit again"]),
         ({"bbox_x2": None}, ["no bbox_x2", "copy the devkit again"]),
         ({"bbox_x2": "wide"}, ["the row of 00001.jpg does not hold integers"]),
         ({"class": 4}, ["class 4 of 3 named classes"]),
@@ -207,6 +207,7 @@ def test_mat_files_without_the_expected_arrays(tmp_path: Path) -> None:
 def test_annotations_that_are_missing(tmp_path: Path) -> None:
     source = replicas.cars(tmp_path / "src", 4)
     (source / "cars_test_annos_withlabels.mat").unlink()
+    (source / "devkit/cars_test_annos.mat").unlink()
     refused(attempt("cars", source), "cars_test/00001.jpg needs cars_test_annos_withlabels.mat", "add it")
     shutil.rmtree(source / "devkit")
     refused(attempt("cars", source), source, "holds none of cars_train_annos.mat", "put the devkit there")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_shards.sources import published_counts
 from tests.support import replicas
 from tests.support.data_sets import Made, box_mean, cropped, hashes, refused, run
 
@@ -163,6 +164,21 @@ def test_cars_are_cropped_to_their_boxes_as_they_stand(tmp_path: Path) -> None:
     assert made.manifest.skipped == ()
 
 
+def test_the_devkits_own_annotations_of_test_images_have_boxes_and_no_classes(tmp_path: Path) -> None:
+    source = replicas.cars(tmp_path / "src", 9)
+    (source / "cars_test_annos_withlabels.mat").unlink()
+    made = Made(tmp_path / "set", "cars", source)
+    test, train = expected_cars(source, "cars_test", 4), expected_cars(source, "cars_train", 5)
+    np.testing.assert_array_equal(made.pixels(64), [cropped(file, box, 64) for file, box, _ in [*test, *train]])
+    assert made.labels["class"] == [-1 for _ in test] + [number for _, _, number in train]
+    assert made.classes("class") == replicas.CAR_CLASSES
+    words = "3 images have no class, label -1: cars_test_annos.mat has none; with cars_test_annos_withlabels.mat"
+    assert any(note.startswith(words) for note in made.manifest.notes)
+    again = Made(tmp_path / "again", "folder", tmp_path / "set", "--resolutions", "64")
+    assert again.labels["class"] == made.labels["class"]
+    assert again.classes("class") == replicas.CAR_CLASSES
+
+
 def test_flat_copies_of_cars(tmp_path: Path) -> None:
     source = replicas.cars(tmp_path / "src", 5, "flat")
     made = Made(tmp_path / "set", "cars", source, "--resolutions", "64,32")
@@ -210,3 +226,25 @@ def test_a_zip_of_photos_gives_the_set_of_their_folder(tmp_path: Path) -> None:
             )
         ).hexdigest()
     )
+
+
+@pytest.mark.parametrize(
+    ("data_set", "published"),
+    [("celeba", "202,599"), ("celeba_hq", "30,000"), ("chairs", "86,366"), ("cars", "16,185"), ("dsprites", "737,280")],
+)
+def test_a_copy_with_fewer_images_than_were_published_says_so(data_set: str, published: str) -> None:
+    """Table A.1's numbers."""
+    whole = int(published.replace(",", ""))
+    assert published_counts.fewer(data_set, whole) == ()
+    words = f"{whole - 1:,} images of the {published} that were published: a download or an archive may not be whole"
+    assert published_counts.fewer(data_set, whole - 1) == (words,)
+
+
+def test_partial_copies_have_the_note_in_their_manifest(tmp_path: Path) -> None:
+    replicas.celeba(tmp_path / "CELEBA", 3)
+    for made, count, published in (
+        (Made(tmp_path / "cars", "cars", replicas.cars(tmp_path / "src", 9)), 9, "16,185"),
+        (Made(tmp_path / "chairs", "chairs", replicas.chairs(tmp_path, 1)), len(replicas.VIEWS), "86,366"),
+        (Made(tmp_path / "celeba", "celeba", tmp_path / "CELEBA", "--resolutions", "64"), 3, "202,599"),
+    ):
+        assert any(n.startswith(f"{count} images of the {published} that") for n in made.manifest.notes), made.manifest

@@ -20,6 +20,7 @@ from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.yaml_file import read_yaml
 from trainer.steps import networks, schedule
 
+RMSPROP = {"name": "rmsprop", "lr": 1e-4, "alpha": 0.99, "eps": 1e-8}
 ALL_GANS: dict[str, Any] = {
     "code_source": "posterior",
     "code_loss": "distill",
@@ -46,11 +47,7 @@ ALL_GANS: dict[str, Any] = {
     "data.flip": True,
     "data.dequantise": True,
     "schedule.total_kimg": 19_200,  # 300,000 iterations of 64
-} | {
-    f"optimizer_{network}.{key}": value
-    for network in "gd"
-    for key, value in {"name": "rmsprop", "lr": 1e-4, "alpha": 0.99, "eps": 1e-8}.items()
-}
+} | {f"optimizer_{network}.{key}": value for network in "gd" for key, value in RMSPROP.items()}
 BOTTLENECK = {
     "bottleneck.information": 0.1,
     "bottleneck.beta": 0.1,
@@ -59,13 +56,25 @@ BOTTLENECK = {
 }
 HQ = BOTTLENECK | {"network.nf": 16, "resolution": 1024, "code_weight": 1e-4, "batch_size": 1}
 HQ |= {"schedule.total_kimg": 300}
+GAN = {"code_source": "none", "code_loss": "none", "code_weight": 0, "s_dim": 276, "c_dim": 0, "resolution": 64}
+INFOGAN = {f"optimizer_q.{key}": value for key, value in RMSPROP.items()}
+INFOGAN |= {"code_source": "prior", "code_loss": "info", "resolution": 64}
+A_5 = {"resolution": 128, "network.generator_nf": 128}  # G alone: D's nf is 64
 LITERAL: dict[str, dict[str, Any]] = {
     "celeba/64": {"resolution": 64, "code_weight": 1e-3},
-    "celeba/128": {"resolution": 128, "code_weight": 1e-3, "network.generator_nf": 128},  # A.5's G
+    "celeba/gan": GAN,
+    "celeba/infogan": INFOGAN | {"code_weight": 1e-3},
+    "celeba/128": A_5 | {"code_weight": 1e-3},
+    "celeba/128_no_distill": A_5 | {"code_loss": "none", "code_weight": 0},
+    "celeba/128_cgan": A_5 | {"code_loss": "none", "code_weight": 0, "d_sees_code": True},
     "celeba/256": {"resolution": 256, "code_weight": 1e-3, "batch_size": 24, "schedule.total_kimg": 7200},
     "celeba_hq/1024": HQ | {"vae": "runs/celeba-beta_vae"},
     "chairs/64": {"resolution": 64, "code_weight": 1e-4, "r1": 1000},
+    "chairs/gan": GAN | {"r1": 1000},
+    "chairs/infogan": INFOGAN | {"code_weight": 1e-4, "r1": 1000},
     "cars/64": {"resolution": 64, "code_weight": 1e-3},
+    "cars/gan": GAN,
+    "cars/infogan": INFOGAN | {"code_weight": 1e-3},
     "hd_dsprites/1024": HQ
     | {"c_dim": 10, "data.variant": "color", "data.flip": False, "data.dequantise": False},  # dSprites', A.2 and A.1
 }
@@ -83,7 +92,6 @@ AT_1024 = {  # what departs
     "schedule.total_kimg": 10500,
 }
 DEPARTURES: dict[str, dict[str, Any]] = {
-    "celeba/128": {"network.generator_nf": None},
     "celeba_hq/1024": AT_1024 | {"vae": "runs/celeba_hq-beta_vae"},
     "hd_dsprites/1024": AT_1024,
 }
@@ -165,8 +173,11 @@ SIZES = [
     ("celeba/64", [], 9_559_747, 7_299_265),
     ("chairs/64", [], 9_559_747, 7_299_265),
     ("cars/64", [], 9_559_747, 7_299_265),
-    ("celeba/128", [], 14_279_363, 12_018_881),
-    ("celeba/128", ["network.generator_nf=128"], 19_103_107, 12_018_881),
+    ("celeba/gan", [], 9_559_747, 7_299_265),
+    ("celeba/infogan", [], 9_559_747, 7_299_265),
+    ("celeba/128", ["network.generator_nf=64"], 14_279_363, 12_018_881),
+    ("celeba/128", [], 19_103_107, 12_018_881),
+    ("celeba/128_no_distill", [], 19_103_107, 12_018_881),
     ("celeba/256", [], 18_998_979, 16_738_497),
     ("celeba_hq/1024", ["growth=null"], 18_965_683, 17_230_513),
     ("celeba_hq/1024", [], 18_965_683 + AUXILIARY_G, 17_230_513 + AUXILIARY_D),
@@ -190,21 +201,30 @@ def test_networks_at_full_size_have_the_authors_parameter_counts(
 
 # Stage 1 (A.2): c_dim, likelihood, beta, iterations
 
-STAGE_1 = {
-    "celeba/beta_vae": (20, "gaussian", 6.4, 1_000_000),
-    "celeba_hq/beta_vae": (20, "gaussian", 6.4, 1_000_000),
-    "chairs/beta_vae": (20, "gaussian", 10, 1_000_000),
-    "cars/beta_vae": (20, "gaussian", 5, 1_000_000),
-    "hd_dsprites/beta_vae": (10, "bernoulli", 8, 500_000),
+STAGE_1 = {  # and FactorVAE's gamma; Cars' is not known: CelebA's
+    "celeba/vae": (20, "gaussian", 1, 1_000_000, 0),
+    "celeba/factor_vae": (20, "gaussian", 1, 1_000_000, 6.4),
+    "celeba/beta_vae": (20, "gaussian", 6.4, 1_000_000, 0),
+    "celeba_hq/beta_vae": (20, "gaussian", 6.4, 1_000_000, 0),
+    "chairs/vae": (20, "gaussian", 1, 1_000_000, 0),
+    "chairs/factor_vae": (20, "gaussian", 1, 1_000_000, 3.2),
+    "chairs/beta_vae": (20, "gaussian", 10, 1_000_000, 0),
+    "cars/vae": (20, "gaussian", 1, 1_000_000, 0),
+    "cars/factor_vae": (20, "gaussian", 1, 1_000_000, 6.4),
+    "cars/beta_vae": (20, "gaussian", 5, 1_000_000, 0),
+    "hd_dsprites/beta_vae": (10, "bernoulli", 8, 500_000, 0),
 }
 
 
 @pytest.mark.parametrize("name", VAES)
 def test_stage_1_has_the_papers_settings(name: str) -> None:
     config = load_config(VaeConfig, PATHS[name])
-    iterations = config.schedule.total_kimg * 1000 / 64
-    assert (config.c_dim, config.likelihood, config.beta.value, iterations) == STAGE_1[name]
-    assert (config.beta.schedule, config.gamma, config.init, config.batch_size) == ((), 0, "normal", 64)
+    images = 2 * 64 if config.gamma else 64  # the total correlation is estimated on a second batch
+    iterations = config.schedule.total_kimg * 1000 / images
+    assert (config.c_dim, config.likelihood, config.beta.value, iterations, config.gamma) == STAGE_1[name]
+    assert (config.beta.schedule, config.init, config.batch_size) == ((), "normal", 64)
+    critic = config.optimizer_critic
+    assert not config.gamma or (critic.lr, critic.betas) == (1e-5, (0.5, 0.9))
     assert (config.optimizer.lr, config.optimizer.betas, config.optimizer.eps) == (1e-4, (0.9, 0.999), 1e-8)
     assert config.data.variant == ("color" if name.startswith("hd") else "plain")
 
@@ -253,6 +273,8 @@ VALUES = {
 def test_every_value_of_the_paper_stands_in_the_file(name: str) -> None:
     """Also where it is the default, which another config may have moved."""
     wanted = VALUES["vae" if name in VAES else "gan"].split()
+    wanted += ["gamma", "optimizer_critic"] if name.endswith("factor_vae") else []
+    wanted += ["optimizer_q"] if name.endswith("infogan") else []
     wanted += VALUES["1024"].split() if name.endswith("/1024") else []
     groups = read_yaml(PATHS[name])
     keys = set(flat(groups)) | set(groups)
@@ -263,8 +285,8 @@ def test_every_value_of_the_paper_stands_in_the_file(name: str) -> None:
 def test_every_value_of_the_paper_names_its_source(name: str) -> None:
     """A table or the authors' code, or the config that it was taken from; the second rate has that of the first."""
     lines = PATHS[name].read_text().splitlines()
-    told = "s_dim c_dim likelihood beta code_weight network bottleneck r1 r1_interval growth checkpointing autocast "
-    told += "optimizer optimizer_g ema batch_size"
+    told = "s_dim c_dim likelihood beta gamma code_weight network bottleneck r1 r1_interval growth checkpointing "
+    told += "autocast optimizer_critic optimizer optimizer_g ema batch_size"
     source = r"Table A\.\d|authors' code|CelebA|dSprites'|that of 64 px|those of 64 px|paper: |iterations of"
     for line in lines:
         key, _, rest = line.partition(":")
