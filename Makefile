@@ -35,31 +35,10 @@ demo-faces demo-growth: demo-%: setup
 results: setup
 	$(RUN) trainer experiments run results
 
-# The same 6,000 iterations of 16 for each (FactorVAE's take 2 x 16 images) and otherwise configs/dsprites/, except what
-# a short run needs: see docs/systems.md.
-SHORT := batch_size=16 data.path=data/demo schedule.tick_kimg=8 schedule.sample_kimg=48 schedule.save_kimg=24
-SHORT_VAE := $(SHORT) init=default optimizer.lr=5e-4
-SHORT_GAN := $(SHORT) schedule.total_kimg=96 optimizer_d.lr=3e-4 'ema.averages=[{decay: 0.997}]'
-COMPARED := vae beta_vae factor_vae gan infogan cgan idgan_no_distill idgan
-COMPARE := runs/compare
-VAE_OF_COMPARE := vae=$(COMPARE)/beta_vae
-
 compare: setup
-	$(RUN) data_shards make dsprites --out data/demo --count 60000
-	$(RUN) trainer vae configs/dsprites/vae.yaml run=$(COMPARE)/vae $(SHORT_VAE) schedule.total_kimg=96 \
-		'beta={value: 1, schedule: [[0, 0], [40, 1]]}'
-	$(RUN) trainer vae configs/dsprites/beta_vae.yaml run=$(COMPARE)/beta_vae $(SHORT_VAE) schedule.total_kimg=96 \
-		'beta={value: 4, schedule: [[0, 0], [8, 0], [60, 4]]}'
-	$(RUN) trainer vae configs/dsprites/factor_vae.yaml run=$(COMPARE)/factor_vae $(SHORT_VAE) schedule.total_kimg=192 \
-		'beta={value: 1, schedule: [[0, 0], [80, 1]]}'
-	$(RUN) trainer gan configs/dsprites/gan.yaml run=$(COMPARE)/gan $(SHORT_GAN)
-	$(RUN) trainer gan configs/dsprites/infogan.yaml run=$(COMPARE)/infogan $(SHORT_GAN) code_weight=1e-3 \
-		optimizer_q.lr=3e-4
-	$(RUN) trainer gan configs/dsprites/cgan.yaml run=$(COMPARE)/cgan $(VAE_OF_COMPARE) $(SHORT_GAN)
-	$(RUN) trainer gan configs/dsprites/idgan_no_distill.yaml run=$(COMPARE)/idgan_no_distill $(VAE_OF_COMPARE) $(SHORT_GAN)
-	$(RUN) trainer gan configs/dsprites/idgan.yaml run=$(COMPARE)/idgan $(VAE_OF_COMPARE) $(SHORT_GAN) code_weight=0.03
-	$(RUN) evaluation compare $(COMPARED:%=$(COMPARE)/%) --out $(COMPARE)/page
-	@echo "open $(COMPARE)/page/index.html"
+	$(RUN) trainer experiments run dsprites_family --budget small --only 'plain-*'
+	$(RUN) trainer experiments table dsprites_family --budget small --only 'plain-*'
+	@echo "open results/dsprites_family/small/index.html"
 
 # A process more than cores, two to four: a test often waits for another process. A file's tests stay in one, since they
 # share what its fixtures train; tests/conftest.py puts the long files first.
@@ -118,4 +97,4 @@ clean-demo:
 	rm -rf runs/demo data/demo data/demo-128 data/demo-faces
 
 clean-compare:
-	rm -rf $(COMPARE)
+	rm -rf runs/dsprites_family/small results/dsprites_family/small data/small

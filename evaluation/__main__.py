@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common import cli
-from evaluation.inputs.choices import FvmProtocolName
+from evaluation.inputs.choices import FidProtocol, FvmProtocolName
 from evaluation.inputs.options import CodesOption, DataOption, EmaOption, ResultsOption, RunFolder, Seed, Step
 
 # A command imports what it needs when it runs: `--help` would wait seconds for torch.
-from . import export_commands, fid_commands
+from . import experiment_commands, export_commands, fid_commands
 
 if TYPE_CHECKING:
     from evaluation.inputs.run import Run
@@ -29,6 +29,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 app.command("fid")(fid_commands.fid_command)
 app.command("reference")(fid_commands.reference_command)
 app.command("weights")(fid_commands.weights_command)
+app.command("sheet")(experiment_commands.sheet_command)
+app.command("table")(experiment_commands.table_command)
 app.command("check")(export_commands.check_command)
 app.command("showcase")(export_commands.showcase_command)
 
@@ -62,7 +64,7 @@ def alignment_command(
     data: DataOption = None,
     out: ResultsOption = None,
 ) -> None:
-    """Measure how well the factors of an image are found in what is generated from its code (R^2, accuracy)."""
+    """Measure how well an image's factors and code are found in what is made of the code (R^2, accuracy, nats)."""
     from evaluation.factors.choose import extractor_of
 
     from . import measure
@@ -70,8 +72,10 @@ def alignment_command(
     opened = _open(run, step, ema, data, out)
     extractor = extractor_of(opened)
     record = measure.alignment(opened, extractor, samples, seed)
+    record["information"] = measure.information(opened, samples, seed)
     rows = [[kind, *measure.alignment_row(scores)] for kind, scores in record["kinds"].items()]
     title = f"factors of {samples:,} sources found in their images; encoder: {record['encoder']}"
+    title += f"\n{measure.information_text(record)}"
     _print_and_record(opened, "alignment", record, title, ["images", *measure.alignment_columns(record)], rows)
 
 
@@ -185,6 +189,31 @@ def ema_command(
     _print_and_record(opened, "ema", record, title, ["of the fit", "value", "snapshot"], rows)
 
 
+@app.command("paper")
+def paper_command(
+    run: RunFolder,
+    samples: Annotated[int, typer.Option(min=2, help="images behind each FID, and at most as many reals")] = 50_000,
+    information_samples: Annotated[int, typer.Option(min=2, help="codes behind R")] = 10_000,
+    ema: EmaOption = None,
+    seed: Seed = 0,
+    step: Step = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="file of pytorch-fid's Inception [default: inception.legacy_pytorch]", parser=cli.path),
+    ] = None,
+    data: DataOption = None,
+    out: ResultsOption = None,
+) -> None:
+    """Measure all that the paper does, with its protocols: FID with both sources of codes, FVM, MIG, R in nats."""
+    from . import paper
+
+    opened = _open(run, step, ema, data, out)
+    plan = paper.PaperPlan(paper.network(opened, weights), samples, information_samples, seed)
+    record = paper.paper(opened, plan)
+    title = f"{opened.config.system}: the paper's measures, {samples:,} images against {record['reference_count']:,}"
+    _print_and_record(opened, "paper", record, title, paper.COLUMNS, paper.rows(record))
+
+
 @app.command("report")
 def report_command(
     run: RunFolder,
@@ -210,6 +239,13 @@ def compare_command(
     ),
     samples: Annotated[int, typer.Option(min=2, help="images behind each FID and each alignment")] = 10_000,
     protocol: Annotated[FvmProtocolName | None, typer.Option(help=f"{PROTOCOL_HELP} [default: a short one]")] = None,
+    fid_protocol: Annotated[
+        FidProtocol | None, typer.Option(help="network of FID's features [default: that of `fid` for these data]")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="file of the Inception network [default: that of the config]", parser=cli.path)
+    ] = None,
+    codes: CodesOption = None,
     seed: Seed = 0,
     data: DataOption = None,
 ) -> None:
@@ -217,13 +253,13 @@ def compare_command(
     from evaluation.records.measurements import argv
     from evaluation.records.printed_output import show
 
-    from .pages import comparison, comparison_page
+    from .pages import comparison, comparison_cells, comparison_page
 
     opened = comparison.open_all(runs, data, out)
-    plan = comparison.plan(opened[0], samples, seed, protocol)
+    plan = comparison.plan(opened[0], samples, seed, comparison.Asked(protocol, fid_protocol, weights, codes))
     measured = comparison.measure_all(opened, plan)
     written = comparison_page.write(out, plan, comparison.measure_reals(opened, plan), measured)
-    columns = list(comparison_page.COLUMNS)[:SHOWN_COLUMNS]
+    columns = list(comparison_cells.COLUMNS)[:SHOWN_COLUMNS]
     show(written.title, columns, [row[:SHOWN_COLUMNS] for row in written.rows])
     print(json.dumps({"command": "compare", "argv": argv(), "files": [str(path) for path in written.files]}))
 
@@ -248,7 +284,7 @@ def beside_command(
 
     folder = out or run / "beside"
     opened = comparison.open_all([run] if shipped_model is None else [run, shipped_model], data, folder)
-    written = side_by_side.write(opened, comparison.plan(opened[0], samples, seed), folder)
+    written = side_by_side.write(opened, comparison.plan_with_readings(opened[0], samples, seed), folder)
     for title, head, rows in written.tables:
         show(title, head, rows)
     print(json.dumps({"command": "beside", "argv": argv(), "page": str(written.page)}))

@@ -15,9 +15,11 @@ from evaluation.inputs.choices import FvmProtocolName, RequestedCodes
 from evaluation.inputs.images import code_source
 from evaluation.inputs.run import Run
 from evaluation.inputs.target import EvaluationTarget
+from evaluation.records import measurements
 from trainer.distributed.world import World
 
-from .disentanglement import alignment as alignments
+from .alignment import found_factors, sprite_sources
+from .alignment import information as informations
 from .disentanglement import (
     dci,
     encoding,
@@ -27,7 +29,6 @@ from .disentanglement import (
     mig,
     modularity,
     sap,
-    sprite_alignment,
 )
 from .factors import control as controls
 from .factors import latents as movements
@@ -122,7 +123,7 @@ def disentanglement_rows(record: dict[str, Any]) -> list[list[str]]:
 
 def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> dict[str, Any]:
     """Measure how well the factors of a source image are seen in the image made from its code, by kind of images."""
-    kinds = alignments.alignment(run, extractor, samples, seed)
+    kinds = found_factors.alignment(run, extractor, samples, seed)
     return {
         "encoder": run.encoder,
         "encoder_sha256": run.encoder_sha256,
@@ -131,6 +132,31 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> di
         "seed": seed,
         "kinds": kinds,
     }
+
+
+def information(run: Run, samples: int, seed: int = 0) -> dict[str, Any]:
+    """Measure how much the images tell of their codes, in nats, with codes drawn as in training.
+
+    samples: codes; at most one for every image of the set is drawn. The entropy of the codes is estimated once for an
+    encoder: an earlier record of the run has it.
+    """
+    source, samples = code_source(run, None), min(samples, run.reals.count)
+    described = run.describe()
+    wanted = {"encoder_sha256": run.encoder_sha256, "seed": seed} | {n: described[n] for n in ("data", "variant")}
+    earlier = [r for r in measurements.every(run.results, "alignment") if wanted.items() <= r.items()]
+    found = [r["information"] for r in earlier if "information" in r]
+    known = [f["entropy"] for f in found if (f["codes"], f["samples"]) == (source, samples)]
+    return informations.information(run, samples, seed, source, known[-1] if known else None)
+
+
+def information_text(record: dict[str, Any]) -> str:
+    """Say what an alignment record has on what the images tell of their codes; "" where an older one has nothing."""
+    if "information" not in record:
+        return ""
+    found = record["information"]
+    name = "R_Info" if found["codes"] == "prior" else "R_ID"
+    r = ", ".join(f"{kind} {each['nats']:.2f} ± {each['error']:.2f}" for kind, each in found["kinds"].items())
+    return f"{name} in nats (codes: {found['codes']}): {r}"
 
 
 def alignment_columns(record: dict[str, Any]) -> list[str]:
@@ -148,7 +174,7 @@ def alignment_row(scores: dict[str, Any]) -> list[str]:
 
 def r2_of(scores: dict[str, Any]) -> dict[str, float]:
     """Return R^2 by factor. Records of sprites have it beside their accuracies."""
-    r2: dict[str, float] = scores["r2"] if "r2" in scores else {name: scores[name] for name in sprite_alignment.VALUES}
+    r2: dict[str, float] = scores["r2"] if "r2" in scores else {name: scores[name] for name in sprite_sources.VALUES}
     return r2
 
 

@@ -46,8 +46,9 @@ class CodeProjection(nn.Module):
     The optimal discriminator of pairs has the logit log p_d(x, c) / p_G(x, c), where p_d(x, c) = p(x) q(c|x) and
     p_G(x, c) = q(c) p_G(x|c) (A.14). As a function of c it is log q(c|x) - log p_G(c|x), and q is a Gaussian with
     diagonal covariance: its logarithm is linear in (c, c^2) with coefficients that depend on x. So the logit gains
-    features(x) . V [c, c^2], which can represent that exactly (a projection discriminator, Miyato & Koyama, 2018, on
-    the sufficient statistics of q). c belongs to the pair, not to the image: R1's tangent runs through x alone.
+    features(x) . V [c, c^2], which can represent log q(c|x) exactly, and log p_G(c|x) in general not: G's posterior of
+    a code need not be Gaussian (a projection discriminator, Miyato & Koyama, 2018, on the sufficient statistics of q).
+    c belongs to the pair, not to the image: R1's tangent runs through x alone.
 
     x: features [B, features]; t: their tangent or None; c: [B, c_dim] -> ([B, 1], its tangent or None).
     """

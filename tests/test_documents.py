@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import os
 import re
@@ -19,8 +18,6 @@ from benchmarks import flops
 from tests.support.data_sets import photos
 from tests.support.evaluating import quickly
 from tests.support.training import finish
-from trainer.config.load import load_config
-from trainer.config.schema import GanConfig, VaeConfig
 from trainer.demo import demos
 from trainer.demo import run as demo_run
 
@@ -256,42 +253,11 @@ def test_every_command_of_the_demos_runs(
     assert "What trained models make" in (workplace / demos.SHIPPED / "page" / "index.html").read_text()
 
 
-@pytest.mark.slow
-def test_the_comparison_at_a_tiny_size_and_again(workplace: Path) -> None:
-    """Takes more than ten seconds: eight systems are trained and measured."""
-    steps = commands_of("compare")
-    kinds = [tuple(shlex.split(s)[2:4]) for s in steps]
-    assert kinds == [
-        ("data_shards", "make"), *[("trainer", "vae")] * 3, *[("trainer", "gan")] * 5, ("evaluation", "compare"),
-    ]  # fmt: skip
-    runs = [a for a in shlex.split(steps[-1]) if a.startswith("runs/compare/") and not a.endswith("page")]
-    for command in steps:
-        run_in(workplace, command)
-    trained = {run: (workplace / run / "checkpoints" / "latest").stat().st_mtime_ns for run in runs}
-    with open(workplace / "runs/compare/page/compare.csv") as stream:
-        rows = list(csv.DictReader(stream))
-    names = ["VAE", "beta-VAE", "FactorVAE", "GAN", "InfoGAN", "cGAN", "ID-GAN without distillation", "ID-GAN"]
-    assert [row["system"] for row in rows] == ["reals", *names]
-    assert len({row["batch"] for row in rows[1:]}) == 1
-    records = {path: path.read_bytes() for run in runs for path in (workplace / run / "evaluation").glob("*.jsonl")}
-    for command in steps:  # the second time everything is there already
-        run_in(workplace, command)
-    assert trained == {run: (workplace / run / "checkpoints" / "latest").stat().st_mtime_ns for run in runs}
-    assert records == {path: path.read_bytes() for path in records}
-
-
-def test_the_comparison_is_equal_in_iterations_and_batch_size() -> None:
-    """Read from the commands themselves, at their real size."""
-    found = set()
-    for command in commands_of("compare"):
-        args = shlex.split(command)
-        if args[2] != "trainer":
-            continue
-        kind = VaeConfig if args[3] == "vae" else GanConfig
-        config = load_config(kind, ROOT / args[4], args[5:])
-        taken = config.batch_size * (2 if config.system == "FactorVAE" else 1)
-        found.add((config.schedule.total_kimg * 1000 / taken, config.batch_size, config.seed))
-    assert found == {(6000, 16, 0)}
+def test_the_comparison_is_the_small_budget_of_an_experiment_and_its_table() -> None:
+    """Which tests/trainer/experiments runs at a tiny budget."""
+    asked = ["dsprites_family", "--budget", "small", "--only", "plain-*"]
+    steps = [shlex.split(step)[2:] for step in commands_of("compare")]
+    assert steps == [["trainer", "experiments", command, *asked] for command in ("run", "table")]
 
 
 def test_without_a_gpu_its_checks_say_that_they_ran_nothing() -> None:

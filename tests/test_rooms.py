@@ -42,10 +42,13 @@ ROOMS = (
     "evaluation.records",
     "evaluation.factors",
     "evaluation.disentanglement",
+    "evaluation.alignment",
     "evaluation.fid",
     "evaluation.exports",
     "evaluation.measure",
+    "evaluation.measured_once",
     "evaluation.pages",
+    "evaluation.experiments",
     "evaluation",
 )
 TOPS = tuple(dict.fromkeys(room.split(".")[0] for room in ROOMS))

@@ -139,6 +139,11 @@ def _save_inputs(run: Path, config: RunConfig, stage: Stage) -> None:
     painting = stage.data.painting
     head = "" if painting is None else f"# painting: {painting.source}, sha256 {painting.sha256}\n"
     publish(run / "config.yaml", (head + to_yaml(with_absolute_paths(config))).encode())
+    if painting is not None and config.data.painting is None:
+        log.warning(
+            "warning: data.painting is not set: sprites are drawn on a procedural texture, not on Munch's painting as "
+            "in the paper; name an image of it for that"
+        )
     if isinstance(stage, GanStage) and stage.frozen_encoder:
         stage.frozen_encoder.save(run)
 

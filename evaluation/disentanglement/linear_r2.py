@@ -11,7 +11,6 @@ import numpy as np
 
 from common.arrays import Float64, Int64
 
-from .alignment_sources import r_squared
 from .encoding import FactorKind
 from .labelled_codes import LabelledCodes
 
@@ -42,3 +41,8 @@ def _values(classes: Int64, size: int, kind: FactorKind) -> Float64:
 
 def _with_one(codes: Float64) -> Float64:
     return np.concatenate((codes, np.ones((len(codes), 1))), 1)
+
+
+def r_squared(truth: Float64, predicted: Float64) -> float:
+    """Return 1 - residual / total sum of squares: 1 is exact, 0 as good as the mean, below 0 worse. Both: [N]."""
+    return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())

@@ -44,13 +44,16 @@ class FeatureNet:
     extract: Callable[[Tensor, bool], Extracted]
 
 
-def refuse_unknown(path: Location, protocol: FidProtocol, data_set: str) -> None:
-    """Raise a UserError where a protocol's network is a shipped one that does not know a data set. path: to name."""
+def refuse_unknown(path: Location, protocol: FidProtocol, data_set: str, option: str = "--protocol") -> None:
+    """Raise a UserError where a protocol's network is a shipped one that does not know a data set.
+
+    path, option: to name.
+    """
     for known, network in SHIPPED_NETWORKS.items():
         if network == protocol and known != data_set:
             raise UserError(
                 f"{path}: of {data_set}; the network of {protocol} knows {known} only; "
-                f"use --protocol {default_protocol(data_set)}"
+                f"use {option} {default_protocol(data_set)}"
             )
 
 

@@ -3,43 +3,79 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, joined
-from evaluation import measure
+from evaluation import measure, measured_once
+from evaluation.disentanglement import encoding
 from evaluation.factors.choose import extractor_of
 from evaluation.factors.extractor import Extractor
-from evaluation.fid import trajectory
-from evaluation.fid.extractors import FeatureNet, shipped
+from evaluation.fid.extractors import FeatureNet, load, refuse_unknown, shipped
 from evaluation.fid.plan import FidPlan
-from evaluation.inputs.choices import FvmProtocolName, Kind
+from evaluation.inputs.choices import Codes, FidProtocol, FvmProtocolName, Kind, RequestedCodes
 from evaluation.inputs.images import code_source
 from evaluation.inputs.results import can_write
 from evaluation.inputs.run import Run, open_run
-from evaluation.inputs.target import of_run
-from evaluation.records import measurements
-from trainer.distributed.world import ALONE
+from trainer.config.feature_networks import SHIPPED_NETWORKS, default_protocol
 
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """How every run is measured. samples: images behind each FID and each alignment; protocol: of FVM."""
+    """How every run is measured.
 
-    extractor: Extractor
+    extractor: reads the images' factors, None where no shipped network knows them; net: of FID; samples: images behind
+    each FID and each alignment; fvm: its protocol, None where the data have no known factors; requested: codes of FID.
+    """
+
+    extractor: Extractor | None
     net: FeatureNet
     samples: int
-    protocol: FvmProtocolName
+    fvm: FvmProtocolName | None
     seed: int
+    requested: RequestedCodes = None
+
+    def codes(self, run: Run) -> Codes:
+        """Return where the codes of a run's images come from; a GAN without a code has none whatever is requested."""
+        own = code_source(run, None)
+        return own if own == "none" else code_source(run, self.requested)
 
 
-def plan(run: Run, samples: int, seed: int, protocol: FvmProtocolName | None = None) -> ComparisonPlan:
-    """Return the plan for runs on a run's data set. protocol: of FVM, None for a short one."""
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of a comparison; None is the default. weights: the file of the Inception network."""
+
+    fvm: FvmProtocolName | None = None
+    fid: FidProtocol | None = None
+    weights: Path | None = None
+    codes: RequestedCodes = None
+
+
+def plan(run: Run, samples: int, seed: int, asked: Asked) -> ComparisonPlan:
+    """Return the plan for runs on a run's data set. Raises a UserError where what is asked does not fit it."""
+    data_set = run.data.main.manifest.data_set
+    protocol = asked.fid or default_protocol(data_set)
+    refuse_unknown(run.path, protocol, data_set, "--fid-protocol")
+    net = load(protocol, run.config.inception, asked.weights, run.results, run.device)
+    extractor = extractor_of(run) if data_set in SHIPPED_NETWORKS else None
+    return ComparisonPlan(extractor, net, samples, _fvm(run, asked.fvm, seed), seed, asked.codes)
+
+
+def _fvm(run: Run, asked: FvmProtocolName | None, seed: int) -> FvmProtocolName | None:
+    try:
+        encoding.space_of(run, seed)
+    except UserError:
+        if asked is not None:
+            raise
+        return None
+    return measure.fvm_protocol(run, asked, short=True)
+
+
+def plan_with_readings(run: Run, samples: int, seed: int) -> ComparisonPlan:
+    """Return the plan for runs whose factors a shipped network knows. Raises a UserError where none does."""
     extractor = extractor_of(run)
-    fvm = measure.fvm_protocol(run, protocol, short=True)
-    return ComparisonPlan(extractor, shipped(extractor), samples, fvm, seed)
+    return ComparisonPlan(extractor, shipped(extractor), samples, measure.fvm_protocol(run, None, short=True), seed)
 
 
 @dataclass(frozen=True)
@@ -94,18 +130,16 @@ def _measure(run: Run, plan: ComparisonPlan, metrics: dict[str, dict[str, Any]])
     fid = fid_of(run, plan, kinds, plan.samples)
     if run.q is None:
         return Measured(run, fid, None, None)
-    encoder = run.encoder_sha256 or ""
-    known = metrics.get(encoder)
-    disentanglement = _once(
-        run,
-        "disentanglement",
-        lambda r: r["seed"] == plan.seed and r["fvm"]["protocol"] == plan.protocol and set(measure.SCORES) <= set(r),
-        lambda: known | {"encoder": run.encoder} if known else measure.disentanglement(run, plan.protocol, plan.seed),
-    )
-    metrics[encoder] = {"encoder_sha256": encoder} | {
-        n: disentanglement[n] for n in ("seed", *measure.SCORES, "linear_r2") if n in disentanglement
-    }
+    disentanglement = _of_encoder(run, plan.fvm, plan.seed, metrics) if plan.fvm else None
     return Measured(run, fid, disentanglement, alignment_of(run, plan))
+
+
+def _of_encoder(run: Run, protocol: FvmProtocolName, seed: int, metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    encoder = run.encoder_sha256 or ""
+    found = measured_once.disentanglement(run, protocol, seed, metrics.get(encoder))
+    kept = {name: found[name] for name in ("seed", *measure.SCORES, "linear_r2") if name in found}
+    metrics[encoder] = {"encoder_sha256": encoder} | kept
+    return found
 
 
 def measure_reals(runs: list[Run], plan: ComparisonPlan) -> Measured:
@@ -117,38 +151,11 @@ def measure_reals(runs: list[Run], plan: ComparisonPlan) -> Measured:
 
 def fid_of(run: Run, plan: ComparisonPlan, kinds: tuple[Kind, ...], samples: int) -> dict[str, Any]:
     """Return the FID record of kinds of images of a run, an old one where it fits the plan."""
-    codes = code_source(run, None)
-    wanted = {"extractor": plan.extractor.sha256, "samples": samples, "seed": plan.seed, "codes": codes}
-    fid_plan = FidPlan(plan.net, kinds, samples, codes, plan.seed)
-    target = of_run(run)
-
-    def fits(record: dict[str, Any]) -> bool:
-        """True if a record has these numbers, measured in this way."""
-        alone = record.get("seeds", 1) == 1 and record.get("reference_file") is None
-        return wanted.items() <= record.items() and set(kinds) <= record["kinds"].keys() and alone
-
-    def measured() -> dict[str, Any]:
-        """Measure them."""
-        with measure.fid(target, fid_plan, ALONE) as result:
-            return result
-
-    record = _once(run, "fid", fits, measured)
-    trajectory.write(run.results)
-    return record
+    return measured_once.fid(run, FidPlan(plan.net, kinds, samples, plan.codes(run), plan.seed))
 
 
-def alignment_of(run: Run, plan: ComparisonPlan) -> dict[str, Any]:
-    """Return the alignment record of a run, an old one where it fits the plan."""
-    wanted = {"extractor": plan.extractor.sha256, "samples": plan.samples, "seed": plan.seed}
-    return _once(
-        run,
-        "alignment",
-        lambda r: wanted.items() <= r.items(),
-        lambda: measure.alignment(run, plan.extractor, plan.samples, plan.seed),
-    )
-
-
-def _once(
-    run: Run, command: str, fits: Callable[[dict[str, Any]], bool], make: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    return measurements.once(run.results, command, run.describe(), fits, make)
+def alignment_of(run: Run, plan: ComparisonPlan) -> dict[str, Any] | None:
+    """Return the alignment record of a run, an old one where it fits the plan; None where nothing reads its factors."""
+    if plan.extractor is None:
+        return None
+    return measured_once.alignment(run, plan.extractor, plan.samples, plan.seed)

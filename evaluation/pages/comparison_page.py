@@ -8,41 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from markupsafe import Markup
 from PIL import Image
 
 from common.atomic_writes import publish
-from evaluation import measure
 from evaluation.factors.latents import traversal_rows
-from evaluation.inputs.images import code_source, maker, own_kind
+from evaluation.inputs.images import maker, own_kind
 from evaluation.inputs.run import Run
 from trainer.jobs.exit_file import read_command
 from trainer.pictures.image_grids import beside, grid, labelled, save
 from trainer.pictures.walks import TRAVERSAL_STEPS
 
 from .comparison import ComparisonPlan, Measured
+from .comparison_cells import COLUMNS, as_row, cells_of, means
 from .page import bullets, heading, image, preformatted, publish_page, section, table, wide
 
 SAMPLES, SAMPLE_COLUMNS, SHOWN_LATENTS = 40, 8, 5
-COLUMNS = {
-    "system": "the paper's name for the settings",
-    "iterations": "of the run's own stage",
-    "batch": "global batch size",
-    "FID": "of the generator's images, in stage 1 of the VAE's decodings, with codes drawn as in training",
-    "untrained": "FID of the same generator before its first step",
-    "ratio": "untrained / FID",
-    "fidelity": "share of images that are faithful sprites (IoU >= 0.8)",
-    "MIG": "of the encoder",
-    "FVM": "of the encoder, train accuracy",
-    "R2 x": "how well x of a source is found in the image made from its code",
-    "R2 y": "likewise y",
-    "R2 scale": "likewise scale",
-    "parts": "likewise, accuracy of the sprite's shape, or of a face's parts (mean)",
-    "encoder": "what MIG, FVM and the codes of the sources are of",
-    "run": "folder",
-}
 
 
 class Written(NamedTuple):
@@ -56,52 +38,30 @@ class Written(NamedTuple):
 def write(out: Path, plan: ComparisonPlan, ceiling: Measured, measured: Sequence[Measured]) -> Written:
     """Write the files to the folder `out`. ceiling: the measures of reals."""
     runs = [one.run for one in measured]
-    rows = [_row(ceiling, of_reals=True), *(_row(one) for one in measured)]
+    rows = [as_row(cells_of(ceiling, of_reals=True)), *(as_row(cells_of(one)) for one in measured)]
+    rows += [as_row(cells) for cells in means(measured)]
     data = runs[0].data.main.manifest
+    encoders = f"FVM {plan.fvm}, MIG dlib, " if plan.fvm else ""
     title = (
         f"{data.data_set} ({runs[0].config.data.variant}, {data.count:,} images): FID and alignment from "
-        f"{plan.samples:,} images, {plan.net.protocol} {plan.net.sha256[:12]}, FVM {plan.protocol}, MIG dlib, "
-        f"evaluation seed {plan.seed}"
+        f"{plan.samples:,} images, {plan.net.protocol} {plan.net.sha256[:12]}, {encoders}evaluation seed {plan.seed}"
     )
-    notes = _notes(runs, ceiling)
+    notes = _notes(runs, ceiling, plan)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"compare.{end}" for end in ("csv", "md", "png")]
     publish(files[0], _csv(rows).encode())
     publish(files[1], _markdown(title, rows, notes).encode())
-    save(picture(runs, plan.seed), files[2])
+    save(picture(runs, plan), files[2])
     files.append(publish_page(out / "index.html", "Comparison", _page(title, rows, notes, files[2], runs)))
     return Written(title, rows, files)
 
 
-def _row(m: Measured, of_reals: bool = False) -> list[str]:
-    kind = "reals" if of_reals else own_kind(m.run)
-    fid, untrained = m.fid["kinds"][kind], m.fid["kinds"].get("untrained") if kind == "gan" else None
-    cells = {"system": "reals" if of_reals else m.run.config.system, "FID": f"{fid['fid']:.3g}"}
-    if fid["fidelity"] is not None:
-        cells["fidelity"] = f"{fid['fidelity']:.1%}"
-    if untrained:
-        cells |= {"untrained": f"{untrained['fid']:.3g}", "ratio": f"{untrained['fid'] / fid['fid']:.1f}"}
-    if m.alignment:
-        seen = m.alignment["kinds"][kind]
-        r2, accuracy = measure.r2_of(seen), measure.accuracy_of(seen)
-        cells |= {f"R2 {name}": f"{r2[name]:.3f}" for name in ("x", "y", "scale")}
-        parts = [share for name, share in accuracy.items() if name not in r2 and name != "orientation"]
-        cells["parts"] = f"{np.mean(parts):.1%}"
-    if m.disentanglement:
-        cells["MIG"] = f"{m.disentanglement['mig']['score']:.3f}"
-        cells["FVM"] = f"{m.disentanglement['fvm']['train_accuracy']:.3f}"
-    if not of_reals:
-        iterations = f"{m.run.manifest['iteration']:,}"
-        cells |= {"iterations": iterations, "batch": str(m.run.config.batch_size), "run": str(m.run.path)}
-        cells["encoder"] = m.run.encoder or "none"
-    return [cells.get(name, "") for name in COLUMNS]
-
-
-def _notes(runs: Sequence[Run], ceiling: Measured) -> list[str]:
+def _notes(runs: Sequence[Run], ceiling: Measured, plan: ComparisonPlan) -> list[str]:
     """Return what a reader must know beside the numbers."""
     seeds = sorted({run.config.seed for run in runs})
     notes = [f"Training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; one run a row."]
     kinds = ceiling.fid["kinds"]
+    notes.append(f"Codes {'as in training' if plan.requested is None else 'of the ' + plan.requested}.")
     notes.append(f"FID of reals: {kinds['reals']['count']:,} against {kinds['reference_count']:,} others.")
     for what, values in (
         ("iterations", {run.manifest["iteration"] for run in runs}),
@@ -126,12 +86,14 @@ def _markdown(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -
     return "\n".join([f"{title}. {' '.join(notes)}", "", *lines, "", *legend, ""])
 
 
-def picture(runs: Sequence[Run], seed: int) -> Image.Image:
+def picture(runs: Sequence[Run], plan: ComparisonPlan) -> Image.Image:
     """Draw samples and traversals side by side, the runs below each other, the reals on top."""
-    blocks = [("reals", grid(runs[0].reals.at(seed, torch.arange(SAMPLES)), SAMPLE_COLUMNS))]
+    blocks = [("reals", grid(runs[0].reals.at(plan.seed, torch.arange(SAMPLES)), SAMPLE_COLUMNS))]
     for run in runs:
-        samples = maker(run, own_kind(run), seed, code_source(run, None), 0)(torch.arange(SAMPLES))
-        blocks.append((_wrapped(run.config.system), beside([grid(samples, SAMPLE_COLUMNS), traversals(run, seed)])))
+        samples = maker(run, own_kind(run), plan.seed, plan.codes(run), 0)(torch.arange(SAMPLES))
+        blocks.append(
+            (_wrapped(run.config.system), beside([grid(samples, SAMPLE_COLUMNS), traversals(run, plan.seed)]))
+        )
     return labelled(blocks, gap=12)
 
 
@@ -152,7 +114,7 @@ def _page(
     legend = [f"{name}: {text}" for name, text in COLUMNS.items()]
     commands = "\n".join(dict.fromkeys(filter(None, (read_command(run.path) for run in runs))))
     about = (
-        "Left: samples, codes drawn as in training. "
+        "Left: samples, codes drawn as behind FID. "
         f"Right: linspace(-3, 3, {TRAVERSAL_STEPS}) along the {SHOWN_LATENTS} latents with the largest KL "
         "of the run's encoder (a GAN without a code: along its first ones, s)."
     )

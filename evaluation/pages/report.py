@@ -255,11 +255,13 @@ def _alignment(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
         return NOTHING
     rows = [(_names(run)[kind], *measure.alignment_row(scores)) for kind, scores in record["kinds"].items()]
+    told = measure.information_text(record)
     note = (
         f"How well the factors of {record['samples']:,} source images are found, by the network of the data set, in "
         "what is made from their codes: R^2 of values, and how often the true class is found; the sources themselves "
         "are the ceiling. "
         f"Codes are posterior means of {record['encoder']}. {_origin(run, record)}"
+        + (f" How much the images tell of codes drawn as in training, {told}." if told else "")
     )
     return section("Code alignment", table(("images", *measure.alignment_columns(record)), rows), note)
 

@@ -81,7 +81,9 @@ def write(runs: Sequence[Run], plan: ComparisonPlan, out: Path) -> Written:
 
 def _column(run: Run, title: str, plan: ComparisonPlan, kinds: tuple[Kind, ...]) -> Column:
     fid = comparison.fid_of(run, plan, kinds, plan.samples)["kinds"]
-    return Column(title, run, fid, comparison.alignment_of(run, plan)["kinds"])
+    alignment = comparison.alignment_of(run, plan)
+    assert alignment is not None
+    return Column(title, run, fid, alignment["kinds"])
 
 
 def _here(run: Run) -> str:

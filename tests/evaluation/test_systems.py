@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -96,6 +98,35 @@ def test_alignment_compares_with_the_sources_and_where_there_is_one_with_the_vae
     assert kinds["reals"] == answer(asked["idgan", "alignment"])["kinds"]["reals"], "the same sources for every run"
     assert kinds["reals"]["x"] > 0.9
     assert kinds[list(kinds)[-1]]["x"] < 0.5, "after five iterations"
+
+
+@pytest.mark.parametrize("system", ENCODERS)
+def test_what_an_image_tells_of_its_code_is_in_nats_of_codes_as_in_training(system: str, asked: Asked) -> None:
+    """The frozen encoder and its codes are the same for all that have it, and so is their entropy."""
+    found, of_idgan = (answer(asked[name, "alignment"])["information"] for name in (system, "idgan"))
+    assert (found["codes"], found["samples"]) == (CODES[system], 64)
+    if system == "infogan":
+        assert found["entropy"] == {"mean": pytest.approx(5 * math.log(2 * math.pi * math.e)), "error": 0}
+        assert list(found["kinds"]) == ["gan"]
+    elif system != "factor_vae":
+        assert found["entropy"] == of_idgan["entropy"]
+        assert {kind: found["kinds"][kind] for kind in ("reals", "vae")} == {
+            kind: of_idgan["kinds"][kind] for kind in ("reals", "vae")
+        }
+    shown = found["kinds"]["vae" if system == "factor_vae" else "gan"]
+    assert f"{shown['nats']:.2f} ± {shown['error']:.2f}" in " ".join(asked[system, "alignment"].out.split())
+
+
+def test_the_entropy_of_the_codes_is_estimated_once_for_an_encoder(systems: dict[str, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(systems["idgan"], tmp_path / "run")
+    records = run / "evaluation" / "alignment.jsonl"
+    record = json.loads(records.read_text().splitlines()[-1])
+    record["information"]["entropy"]["mean"] = 123.0
+    records.write_text(json.dumps(record) + "\n")
+    again = answer(finish(quickly(tmp_path, "alignment", run, "--samples", 64)))
+    assert again["information"]["entropy"]["mean"] == 123
+    other = answer(finish(quickly(tmp_path, "alignment", run, "--samples", 48)))
+    assert other["information"]["entropy"]["mean"] != 123
 
 
 @pytest.mark.parametrize("system", NAMES)

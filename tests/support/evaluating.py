@@ -30,23 +30,27 @@ def evaluate(folder: Path, *argv: object, code: int = 0) -> processes.Running:
 
 
 def quickly(folder: Path, *argv: object, place: Path | None = None) -> processes.Running:
-    """Start `python -m evaluation ARGV` with few images behind MIG, FVM, latents and control; no pruning.
+    """Start `python -m evaluation ARGV` with few images behind MIG, FVM, latents and control.
 
-    place: the folder to run it in.
+    Nothing is pruned, and no whole grid is encoded. place: the folder to run it in.
     """
     return processes.start(_quick, ([str(a) for a in argv], None if place is None else str(place)), folder)
 
 
 def _quick(argv: list[str], place: str | None) -> None:
     from data_shards.sources.faces import render
-    from evaluation.disentanglement import factor_vae, labelled_codes
+    from evaluation.disentanglement import encoding, factor_vae, labelled_codes
     from evaluation.factors import control, latents
 
-    factor_vae.FVM_PROTOCOLS["short"] = factor_vae.FvmProtocol(500, 0.0, 16, 40, 0)
+    represent = encoding.representation
+    encoding.representation = lambda run, space, whole_grid: represent(run, space, whole_grid=False)
+    for name in ("paper", "short"):
+        factor_vae.FVM_PROTOCOLS[name] = factor_vae.FvmProtocol(500, 0.0, 16, 40, 0)
     factor_vae.FVM_PROTOCOLS["faces-short"] = factor_vae.FvmProtocol(60, 0.0, 4, 15, 0)
     render.SMALLEST = 64  # faces that are drawn for a metric are not shrunk from 256 px, which takes five times as long
     mig.MIG_SAMPLES = 500
-    labelled_codes.PREDICTOR_PROTOCOLS["short"] = labelled_codes.PredictorProtocol(100, 50, 1)
+    for name in ("dlib", "short"):
+        labelled_codes.PREDICTOR_PROTOCOLS[name] = labelled_codes.PredictorProtocol(100, 50, 1)
     latents.BASES = 4
     control.GRID = 8
     control.MEANS = 256

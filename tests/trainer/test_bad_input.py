@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support import processes
+from tests.support import processes, replicas
 from tests.support.data_sets import hashes, make_dsprites, mounted, photos
 from tests.support.data_sets import run as shards
 from tests.support.training import GAN, VAE, differences, finish, newest, overrides, train
@@ -106,6 +106,15 @@ def test_a_painting_that_is_no_picture(sprites: Path, tmp_path: Path) -> None:
     text.write_text("not a picture")
     more = {"data__variant": "scream", "data__painting": text}
     refused(train("vae", sprites, tmp_path / "run", 5, **more), "data.painting", text, "not a readable picture")
+
+
+def test_without_a_painting_scream_says_once_that_it_is_not_the_papers(sprites: Path, tmp_path: Path) -> None:
+    picture = replicas.picture(200, 150, 0)
+    picture.save(tmp_path / "painting.png")
+    own = finish(train("vae", sprites, tmp_path / "own", 1, data__variant="scream"))
+    assert own.err.count("warning: data.painting is not set") == own.err.count("not on Munch's painting") == 1
+    more = {"data__variant": "scream", "data__painting": tmp_path / "painting.png"}
+    assert "warning" not in finish(train("vae", sprites, tmp_path / "named", 1, **more)).err
 
 
 def test_a_shard_that_is_cut_while_the_run_reads_it(sprites: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""python -m trainer experiments list | run: their arguments."""
+"""python -m trainer experiments list | run | table: their arguments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 if TYPE_CHECKING:
     from .jobs import Job
 
-app = typer.Typer(help="Lists of trainings and measurements, in configs/experiments/: show one, run one.")
+app = typer.Typer(help="Lists of trainings and measurements, in configs/experiments/: show, run, make a table.")
 Name = Annotated[str, typer.Argument(help="an experiment's name, or a YAML file", metavar="EXPERIMENT")]
 BudgetOption = Annotated[str | None, typer.Option("--budget", help="how much of it [default: its first]")]
 Only = Annotated[str | None, typer.Option(help="cells whose names fit a pattern, and what they need: 'faces-*'")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="at most so many seeds of a cell [default: its own number]")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="so many seeds of every cell [default: its own number]")]
 
 
 @app.command("list")
@@ -29,7 +29,10 @@ def list_(
 
     if name is None:
         for known in experiment_file.names():
-            print(known)
+            experiment = experiment_file.load(known)
+            print(f"{known:16} budgets {', '.join(experiment.budgets)}; cells {', '.join(experiment.cells)}")
+            if experiment.variants:
+                print(f"{'':16} for each of {', '.join(experiment.variants)}")
         return
     folder, jobs = _open(name, budget, only, seeds)
     for job in jobs:
@@ -39,17 +42,66 @@ def list_(
 
 
 @app.command()
-def run(name: Name, budget: BudgetOption = None, only: Only = None, seeds: Seeds = None) -> None:
+def run(
+    name: Name,
+    budget: BudgetOption = None,
+    only: Only = None,
+    seeds: Seeds = None,
+    element: Annotated[
+        str | None, typer.Option(help="of slurm/experiments.sh: STAGE.NUMBER, one job, whose data are there")
+    ] = None,
+) -> None:
     """Make the data, train and measure all that is not complete. Stopped at any time, the same command goes on."""
-    from common.errors import UserError
-
     from . import runner
 
     folder, jobs = _open(name, budget, only, seeds)
-    failed = runner.run_jobs(jobs, folder)
-    if failed:
-        raise UserError(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}; see above, and run it again")
+    runner.refuse_wrong_settings(jobs)
+    without_data = []
+    if element is None:
+        without_data = runner.make_data(jobs, folder)
+    else:
+        jobs = runner.element(jobs, folder, element)
+    failed = runner.run_jobs([job for job in jobs if job not in without_data], folder)
+    _refuse_failures([*(job.name for job in without_data), *failed], len(jobs))
     print(f"complete: {len(jobs)} jobs, results in {folder}")
+
+
+@app.command()
+def prepare(name: Name, budget: BudgetOption = None, only: Only = None, seeds: Seeds = None) -> None:
+    """Check all settings, make the data, and print how many jobs each stage has, a line a stage; train nothing.
+
+    A stage needs what the ones before leave: slurm/experiments.sh makes a job array of each.
+    """
+    from . import runner
+    from .jobs import stages
+
+    folder, jobs = _open(name, budget, only, seeds)
+    runner.refuse_wrong_settings(jobs)
+    _refuse_failures([job.name for job in runner.make_data(jobs, folder)], len(jobs))
+    for stage in stages(jobs):
+        print(len(stage))
+
+
+def _refuse_failures(failed: list[str], count: int) -> None:
+    from common.errors import UserError
+
+    if failed:
+        raise UserError(f"{len(failed)} of {count} jobs failed: {', '.join(failed)}; see above, and run it again")
+
+
+@app.command()
+def table(name: Name, budget: BudgetOption = None, only: Only = None, seeds: Seeds = None) -> None:
+    """Make one table and one page of what is complete, with mean and standard deviation over the seeds."""
+    from . import cells, experiment_file, programs, runner
+
+    folder, jobs = _open(name, budget, only, seeds)
+    for job in jobs:
+        runner.is_complete(job, folder)  # which refuses a result of other settings
+    runner.publish_cells(jobs, folder, cells.placed_cells(experiment_file.load(name)))
+    try:
+        print(programs.run_program(["evaluation", "table", str(folder)]), end="")
+    except programs.Failed:
+        raise SystemExit(2) from None
 
 
 def _open(name: str, budget: str | None, only: str | None, seeds: int | None) -> tuple[Path, list[Job]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +14,21 @@ from trainer.config.settings import PathSetting, Settings
 from trainer.config.yaml_file import read_yaml
 
 FOLDER = Path("configs/experiments")
+RESERVED = ("run", "seed", "data.path", "vae", "init_from")
+
+
+class Variant(Settings):
+    """A data set, a way to draw it, or a value of a setting: each cell exists once for every variant."""
+
+    overrides: tuple[str, ...] = Field((), description="other values of settings, before the cell's own")
 
 
 class Cell(Settings):
-    """One system on one data set."""
+    """One system on one data set. In `config` and `set`, {variant} is the variant's name."""
 
+    once: bool = Field(False, description="one cell for all variants, under its own name")
     stage: Literal["vae", "gan"] = Field(..., description="stage of training: the command of `python -m trainer`")
-    config: PathSetting = Field(..., description="the config that is trained")
+    config: str = Field(..., description="the config that is trained")
     set: str = Field(..., description="the data set, by its name in `sets`")
     seeds: int = Field(1, ge=1, strict=True, description="runs, with the seeds 0, 1, ...")
     vae: str | None = Field(None, description="the cell whose run of seed 0 gives the encoder")
@@ -30,11 +39,14 @@ class Cell(Settings):
 
 
 class Budget(Settings):
-    """How much of it is run."""
+    """How much of it is run. Its overrides come after the cells' own: of all, of a stage, of a cell."""
 
     hours_factor: float = Field(1, gt=0, description="by which the cells' hours are multiplied")
-    overrides: tuple[str, ...] = Field((), description="other values of settings of every cell, after its own")
-    stage_2: tuple[str, ...] = Field((), description="the same for cells of stage 2, after these")
+    hours: dict[str, float] = Field({}, description="of one run of a cell by its name, in place of the cell's")
+    overrides: tuple[str, ...] = Field((), description="other values of settings of every cell")
+    stage_1: tuple[str, ...] = Field((), description="of cells of stage 1")
+    stage_2: tuple[str, ...] = Field((), description="of cells of stage 2")
+    cells: dict[str, tuple[str, ...]] = Field({}, description="of single cells, by their names without a variant's")
     sets: str = Field("", description="more options of the commands that make data sets")
     folder: PathSetting = Field(Path("data"), description="the folder of the data sets")
     measure: dict[str, str] = Field({}, description="more options of a command of evaluation, by its name")
@@ -46,6 +58,7 @@ class Experiment(Settings):
     runs: PathSetting = Field(..., description="the folder of the run folders")
     budgets: dict[str, Budget] = Field(..., min_length=1)
     sets: dict[str, str] = Field(..., description="by name: what follows `python -m data_shards make`, without --out")
+    variants: dict[str, Variant] = Field({}, description="by name; without any, each cell exists once")
     cells: dict[str, Cell] = Field(..., min_length=1)
 
 
@@ -64,28 +77,78 @@ def load(name: str) -> Experiment:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (value {e['input']!r})" for e in error.errors()]
         raise joined(str(path), problems) from None
-    problems = _contradictions(experiment)
+    problems = contradictions(experiment)
     if problems:
         raise joined(str(path), problems)
     return experiment
 
 
-def _contradictions(experiment: Experiment) -> list[str]:
-    problems, before = [], set()
+def contradictions(experiment: Experiment) -> list[str]:
+    """Return all that is wrong between the parts of a file."""
+    problems: list[str] = []
+    before: set[str] = set()
     for name, cell in experiment.cells.items():
-        for key, needed in (("vae", cell.vae), ("init_from", cell.init_from)):
-            if needed is None:
-                continue
-            if needed not in experiment.cells:
-                problems.append(f"cells.{name}.{key}: {needed} is no cell; choose from {', '.join(experiment.cells)}")
-            elif needed not in before:
-                problems.append(f"cells.{name}.{key}: {needed} comes after it; put it before")
+        problems += [f"cells.{name}.{key}: {words}" for key, words in _needs(experiment, cell, before)]
+        problems += [f"cells.{name}.{key}: {words}" for key, words in _missing(experiment, cell)]
+        problems += [f"cells.{name}.overrides: {words}" for words in _reserved(cell.overrides)]
         before.add(name)
-        if cell.set not in experiment.sets:
-            problems.append(f"cells.{name}.set: {cell.set} is no set; choose from {', '.join(experiment.sets)}")
-        if not shipped.config(cell.config).is_file():
-            problems.append(f"cells.{name}.config: {cell.config}: no such file")
+        before.update(placed_names(experiment, name))
+    for name, variant in experiment.variants.items():
+        problems += [f"variants.{name}.overrides: {words}" for words in _reserved(variant.overrides)]
+    for name, budget in experiment.budgets.items():
+        problems += [f"budgets.{name}: {words}" for words in _of_a_budget(experiment, budget)]
     return problems
+
+
+def _of_a_budget(experiment: Experiment, budget: Budget) -> Iterator[str]:
+    yield from _reserved((*budget.overrides, *budget.stage_1, *budget.stage_2))
+    for cell in sorted(budget.cells.keys() | budget.hours.keys()):
+        if cell not in experiment.cells:
+            yield f"{cell} is no cell; choose from {', '.join(experiment.cells)}"
+        yield from _reserved(budget.cells.get(cell, ()))
+
+
+def placed_names(experiment: Experiment, name: str) -> list[str]:
+    """Return the names that a cell of the file has for each variant: VARIANT-CELL, or its own."""
+    if experiment.cells[name].once or not experiment.variants:
+        return [name]
+    return [f"{variant}-{name}" for variant in experiment.variants]
+
+
+def _needs(experiment: Experiment, cell: Cell, before: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield a key and what is wrong with the cell that it names: a cell of the file, or one for one variant."""
+    known = {placed for name in experiment.cells for placed in (name, *placed_names(experiment, name))}
+    for key, needed in (("vae", cell.vae), ("init_from", cell.init_from)):
+        if needed is None:
+            continue
+        if needed not in known:
+            yield key, f"{needed} is no cell; choose from {', '.join(experiment.cells)}"
+        elif needed not in before:
+            yield key, f"{needed} comes after it; put it before"
+        elif cell.once and needed in experiment.cells and placed_names(experiment, needed) != [needed]:
+            yield key, f"{needed} exists for every variant; name one of {', '.join(placed_names(experiment, needed))}"
+
+
+def _missing(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, str]]:
+    for variant in [""] if cell.once else experiment.variants or [""]:
+        chosen, config = filled(cell.set, variant), filled(cell.config, variant)
+        if chosen not in experiment.sets:
+            yield "set", f"{chosen} is no set; choose from {', '.join(experiment.sets)}"
+        if not shipped.config(Path(config)).is_file():
+            yield "config", f"{config}: no such file"
+
+
+def filled(pattern: str, variant: str) -> str:
+    """Return a pattern with the variant's name in it."""
+    return pattern.replace("{variant}", variant)
+
+
+def _reserved(overrides: Iterable[str]) -> Iterator[str]:
+    """Yield what is wrong with overrides of what the experiment itself sets."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in RESERVED:
+            yield f"{override}: the experiment sets {key} itself; leave it out"
 
 
 def chosen(experiment: Experiment, budget: str | None) -> tuple[str, Budget]:

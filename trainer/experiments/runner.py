@@ -1,24 +1,28 @@
 """Run the jobs of an experiment one after the other, as programs; each can be stopped, and goes on where it was.
 
 A finished job leaves results/EXPERIMENT/BUDGET/NAME.json: its settings, what it took, and the records of its
-measurements. It is skipped from then on, also where its run folder is gone.
+measurements; and in NAME/ small pictures. It is skipped from then on, also where its run folder is gone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from common import shipped
 from common.atomic_writes import publish
-from common.errors import UserError
+from common.errors import UserError, joined
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, VaeConfig
 from trainer.reporting.cost import spent
 from trainer.reporting.stats_file import read_stats
 
-from .jobs import Job
+from .cells import PlacedCell
+from .jobs import Job, stages
 from .programs import Failed, run_program, say
 
 RESULTS = Path("results")
@@ -28,6 +32,7 @@ def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
     """Run what is not complete; return the names of the jobs that failed. A line before each says what is to come.
 
     A job that fails does not stop the others, but for those that need its run. Exits with 75 where a signal stopped it.
+    The data must be there, see `make_data`.
     """
     left = [job for job in jobs if not is_complete(job, results)]
     for job in (job for job in jobs if job not in left):
@@ -37,11 +42,73 @@ def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
         rest = sum(job.hours for job in left[at:])
         say(f"{job.name}: {at + 1} of {len(left)}, about {_time(job.hours)}; all that is left: {_time(rest)}")
         try:
-            publish_result(job, results, _run(job))
+            publish_result(job, results, _run(job, results))
         except Failed as error:
             say(f"{job.name}: failed: {error}")
             failed.append(job.name)
     return failed
+
+
+def make_data(jobs: Sequence[Job], results: Path) -> list[Job]:
+    """Make the data sets of all jobs that are not complete, each once; return the jobs whose set could not be made."""
+    wanted: dict[str, list[Job]] = {}
+    for job in jobs:
+        if not is_complete(job, results):
+            wanted.setdefault(json.dumps(job.data), []).append(job)
+    failed: list[Job] = []
+    for of_one_set in wanted.values():
+        try:
+            run_program(of_one_set[0].data)
+        except Failed as error:
+            say(f"{', '.join(job.name for job in of_one_set)}: no data: {error}")
+            failed += of_one_set
+    return failed
+
+
+def element(jobs: Sequence[Job], results: Path, at: str) -> list[Job]:
+    """Return the job of an element of a job array, STAGE.NUMBER, in a list.
+
+    Raises a UserError where there is none, or where what it needs is not complete.
+    """
+    by_stage = stages(jobs)
+    stage, _, number = at.partition(".")
+    if not (stage.isdecimal() and number.isdecimal()) or int(stage) >= len(by_stage):
+        raise UserError(f"--element: {at}: give STAGE.NUMBER, with a stage below {len(by_stage)}")
+    if int(number) >= len(by_stage[int(stage)]):
+        raise UserError(f"--element: {at}: stage {stage} has {len(by_stage[int(stage)])} jobs, numbered from 0")
+    job = by_stage[int(stage)][int(number)]
+    missing = [name for name in job.needs if not (results / f"{name}.json").is_file()]
+    if missing:
+        raise UserError(f"{job.name}: needs {', '.join(missing)}, which is not complete; run it first")
+    return [job]
+
+
+def refuse_wrong_settings(jobs: Sequence[Job]) -> None:
+    """Raise one UserError with all that the trainings would refuse of their settings, before the first begins."""
+    problems = []
+    for job in jobs:
+        _, stage, config, *overrides = job.training
+        kind = VaeConfig if stage == "vae" else GanConfig
+        try:
+            load_config(kind, shipped.config(Path(config)), overrides)
+        except UserError as error:
+            problems.append(f"{job.name}: {error}")
+    if problems:
+        raise joined("these cells cannot be trained", problems)
+
+
+def publish_cells(jobs: Sequence[Job], results: Path, cells: Mapping[str, PlacedCell]) -> None:
+    """Write which cells, with which seeds, a table has: results/EXPERIMENT/BUDGET/cells.json."""
+    names: dict[str, list[str]] = {}
+    for job in jobs:
+        names.setdefault(job.cell, []).append(job.name)
+    listed = [
+        {"name": name, "system": cells[name].system, "variant": cells[name].variant, "jobs": seeds}
+        for name, seeds in names.items()
+    ]
+    content = {"experiment": results.parent.name, "budget": results.name, "cells": listed}
+    results.mkdir(parents=True, exist_ok=True)
+    publish(results / "cells.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
 def is_complete(job: Job, results: Path) -> bool:
@@ -76,15 +143,15 @@ def publish_result(job: Job, results: Path, measured: dict[str, Any]) -> None:
 
 def _described(job: Job) -> dict[str, Any]:
     described: dict[str, Any] = json.loads(json.dumps(asdict(job), default=str))
-    del described["hours"]  # an estimate
+    del described["hours"], described["needs"]  # an estimate, and what the command lines say
     return described
 
 
-def _run(job: Job) -> dict[str, Any]:
-    """Make the data, train, measure; return the hours of training, its last tick, and the records."""
-    run_program(job.data)
+def _run(job: Job, results: Path) -> dict[str, Any]:
+    """Train, measure, draw; return the hours of training, its last tick, and the records."""
     run_program(job.training)
     records = [_record(run_program(argv)) for argv in job.measurements]
+    run_program(["evaluation", "sheet", str(job.run), "--out", str(results / job.name)])
     ticks = read_stats(job.run)
     last = ticks[-1] if ticks else None
     return {"hours": round(spent(ticks, 1).seconds / 3600, 3), "last_tick": last, "records": records}

@@ -89,10 +89,15 @@ def code_nll(c: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     The entropy is constant in what learns, so minimising this maximises R, a lower bound of the mutual information of
     c and the image.
 
-    c: [B, c_dim], the code that made x = G(s, c); mean, logvar: [B, c_dim], what q says of x. The 1e-8 is the authors'.
+    c: [B, c_dim], the code that made x = G(s, c); mean, logvar: [B, c_dim], what q says of x.
     """
+    return code_nll_of_each(c, mean, logvar).mean()
+
+
+def code_nll_of_each(c: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    """-log q(c|x) of each image in nats: [B]. Arguments as those of `code_nll`; the 1e-8 is the authors'."""
     squared = (c - mean).square() / (logvar.exp() + 1e-8)
-    return ((math.log(2 * math.pi) + logvar + squared) / 2).sum(1).mean()
+    return ((math.log(2 * math.pi) + logvar + squared) / 2).sum(1)
 
 
 def image_gradient(discriminator: nn.Module, x: Tensor, **inputs: Tensor | None) -> Tensor:

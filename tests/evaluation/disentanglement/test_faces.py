@@ -14,7 +14,7 @@ from data_shards.read.loader import Level, open_dataset
 from data_shards.sources.faces.factors import BINS, Part
 from data_shards.sources.faces.render import render
 from data_shards.sources.faces.styles import open_style
-from evaluation.disentanglement.alignment import alignment
+from evaluation.alignment.found_factors import alignment
 from evaluation.disentanglement.encoding import faces_at
 from evaluation.disentanglement.labelled_codes import places, random_factors
 from evaluation.factors.face_network import load_face_extractor

@@ -13,7 +13,7 @@ from torch import Tensor
 from data_shards.sources.faces.factors import Part, Value, by_name, draw_values
 from data_shards.sources.faces.render import render, render_values
 from data_shards.sources.faces.styles import open_style
-from evaluation.disentanglement.alignment_sources import r_squared
+from evaluation.disentanglement.linear_r2 import r_squared
 from evaluation.factors.damage import blur, compress
 from evaluation.factors.face_network import WEIGHTS, load_face_extractor
 from evaluation.fid.frechet import Moments, distance

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,18 @@ import pytest
 from PIL import Image
 
 from evaluation import measure
-from tests.support import processes
+from tests.support import processes, replicas
 from tests.support.data_sets import hashes
-from tests.support.evaluating import answer, lines, quickly, refused, self_contained, unmeasured
-from tests.support.training import finish, train_system
+from tests.support.evaluating import (
+    answer,
+    lines,
+    quickly,
+    random_inception,
+    refused,
+    self_contained,
+    unmeasured,
+)
+from tests.support.training import finish, train_system, two_at_a_time
 
 NAMES = {"idgan": "ID-GAN", "gan": "GAN", "infogan": "InfoGAN", "cgan": "cGAN", "factor_vae": "FactorVAE"}
 COMMANDS = ("fid", "disentanglement", "alignment")
@@ -285,3 +295,58 @@ def test_everything_that_cannot_be_compared_is_refused_at_once(systems: dict[str
     )
     assert not out.exists()
     assert not list(tmp_path.rglob("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of an InfoGAN and a GAN, on pictures whose factors nothing knows; random.pth beside them."""
+    place = tmp_path_factory.mktemp("photographs")
+    (place / "photos").mkdir()
+    for i in range(24):
+        replicas.picture(80, 80, i).save(place / "photos" / f"{i:02d}.png")
+    argv = ("make", "folder", place / "photos", "--out", place / "set", "--resolutions", "64", "--workers", 1)
+    finish(processes.command("data_shards", argv, place))
+    starts = [partial(train_system, "infogan", place / "set", place / f"seed_{seed}", 1, seed=seed) for seed in (0, 1)]
+    starts.append(partial(train_system, "gan", place / "set", place / "gan", 1))
+    for running in two_at_a_time(starts):
+        finish(running)
+    random_inception(place / "random.pth")
+    return place
+
+
+def test_runs_on_photographs_are_compared_by_inception_and_seeds_of_one_setting_have_a_mean(
+    photographs: Path, tmp_path: Path
+) -> None:
+    """Takes more than ten seconds: the whole Inception network looks at 16 images of each kind."""
+    runs = {name: photographs / name for name in ("seed_0", "seed_1", "gan")}
+    argv = ("compare", *runs.values(), "--out", tmp_path / "page", "--samples", 16, "--codes", "posterior")
+    asked = ("--fid-protocol", "legacy_pytorch", "--weights", photographs / "random.pth")
+    finish(quickly(tmp_path, *argv, *asked))
+    rows = rows_of(tmp_path / "page")
+    assert [row["system"] for row in rows] == ["reals", "InfoGAN", "InfoGAN", "GAN", "InfoGAN, mean of 2 seeds"]
+    records = [
+        next(r for line in lines(run, "fid") if "gan" in (r := json.loads(line))["kinds"]) for run in runs.values()
+    ]
+    assert [record["codes"] for record in records] == ["posterior", "posterior", "none"]
+    assert {record["protocol"] for record in records} == {"legacy_pytorch"}
+    found = [record["kinds"]["gan"]["fid"] for record in records[:2]]
+    assert found[0] != found[1]
+    mean, deviation = (float(text) for text in rows[-1]["FID"].split(" ± "))
+    assert mean == pytest.approx(statistics.mean(found), rel=0.01)
+    assert deviation == pytest.approx(statistics.stdev(found), rel=0.01)
+    assert (rows[-1]["iterations"], rows[-1]["batch"], rows[-1]["run"]) == ("1", "16", "")
+    of_factors = ("fidelity", "MIG", "FVM", "R2 x", "R2 y", "R2 scale", "parts")
+    assert {row[column] for row in rows for column in of_factors} == {""}
+    text = (tmp_path / "page" / "compare.md").read_text()
+    assert "Codes of the posterior." in text
+    assert "FVM " not in text.splitlines()[0]
+
+
+def test_what_does_not_fit_the_data_is_refused(photographs: Path, systems: dict[str, Path], tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "page")
+    photos, sprites = photographs / "gan", systems["gan"]
+    refused(quickly(tmp_path, "compare", photos, *out), "the weights of --protocol clean are not there", "--weights")
+    refused(quickly(tmp_path, "compare", sprites, *out, "--fid-protocol", "face-net"), "use --fid-protocol factor-net")
+    weights = ("--fid-protocol", "legacy_pytorch", "--weights", photographs / "random.pth")
+    refused(quickly(tmp_path, "compare", photos, *out, *weights, "--protocol", "short"), "has no known factors")
+    refused(quickly(tmp_path, "beside", photos), "trained on folder; the shipped networks know")

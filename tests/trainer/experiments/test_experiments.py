@@ -67,6 +67,19 @@ def test_jobs_are_command_lines_in_the_order_of_their_needs() -> None:
     assert [job.hours for job in listed("tiny")] == [1, 1, 0.5, 0.5]
 
 
+def test_seeds_are_of_every_chosen_cell() -> None:
+    assert [job.name for job in listed(only="g*", seeds=3)] == ["vae", "gan", "gan-1", "gan-2"]
+    found = listed(only="gan", seeds=2)
+    assert [job.training[-1] for job in found[1:]] == ["vae=runs/full/vae"] * 2, "one encoder serves them"
+    assert [job.training[4] for job in found[1:]] == ["seed=0", "seed=1"]
+
+
+def test_two_jobs_of_one_name_are_refused() -> None:
+    twice = experiment(cells={"vae": TINY["cells"]["vae"], "vae-1": TINY["cells"]["other"]})
+    with pytest.raises(UserError, match="vae-1: two cells would have this run folder, one as a seed"):
+        jobs.jobs(twice, "full", twice.budgets["full"])
+
+
 def test_what_a_chosen_cell_needs_comes_along_once() -> None:
     assert [job.name for job in listed(only="g*")] == ["vae", "gan"]
     assert [job.name for job in listed(only="*", seeds=1)] == ["vae", "other", "gan"]
@@ -82,6 +95,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (of("gan", seedz=3), r"cells.gan.seedz: Extra inputs are not permitted \(value 3\)"),
     (of("gan", seeds=0), "cells.gan.seeds: Input should be greater than or equal to 1"),
     (TINY | {"cells": {}}, "cells: Dictionary should have at least 1 item"),
+    (of("gan", overrides=["seed=3"]), "cells.gan.overrides: seed=3: the experiment sets seed itself; leave it out"),
+    (TINY | {"budgets": {"full": {"cells": {"gna": []}}}}, "budgets.full: gna is no cell; choose from vae, other, gan"),
+    (TINY | {"budgets": {"full": {"stage_2": ["vae=x"]}}}, "budgets.full: vae=x: the experiment sets vae itself"),
+    (TINY | {"variants": {"a": {"overrides": ["run=x"]}}}, "variants.a.overrides: run=x: the experiment sets run"),
 ]
 
 

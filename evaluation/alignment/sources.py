@@ -6,8 +6,6 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from common.arrays import Float64
-
 Readings = dict[str, Any]
 """What is read from images, by name: arrays [N, ...]."""
 
@@ -26,8 +24,3 @@ class Sources(Protocol):
     def score(self, predicted: Readings) -> dict[str, Any]:
         """Compare what was read from the images of all positions with the truth."""
         ...
-
-
-def r_squared(truth: Float64, predicted: Float64) -> float:
-    """Return 1 - residual / total sum of squares: 1 is exact, 0 as good as the mean, below 0 worse. Both: [N]."""
-    return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from data_shards.sources.sprites.renderer import FACTOR_SIZES, Factors, classes, factors_of, render, render_factors
-from evaluation.disentanglement.alignment import alignment
-from evaluation.disentanglement.alignment_sources import r_squared
-from evaluation.disentanglement.sprite_alignment import FACTORS, VALUES, accuracies, by_shape, sources
+from evaluation.alignment.found_factors import alignment
+from evaluation.alignment.sprite_sources import FACTORS, VALUES, accuracies, by_shape, sources
+from evaluation.disentanglement.linear_r2 import r_squared
 from evaluation.factors.factor_network import load_factor_extractor
 from evaluation.inputs.run import Run
 from trainer.config.schema import GanConfig

@@ -18,9 +18,9 @@ from evaluation.inputs.choices import Kind
 from evaluation.inputs.images import BLOCK, nuisance, of_codes, own_kind, signed
 from evaluation.inputs.run import Run
 
-from .alignment_sources import Readings, Sources
-from .face_alignment import FaceSources
-from .sprite_alignment import SpriteSources
+from .face_sources import FaceSources
+from .sources import Readings, Sources
+from .sprite_sources import SpriteSources
 
 
 def sources_of(run: Run, extractor: Extractor, samples: int, seed: int) -> Sources:

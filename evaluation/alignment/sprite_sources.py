@@ -11,6 +11,8 @@ from torch import Tensor
 from common.arrays import Bool, Float64, Int64
 from common.random_numbers import Purpose, integers
 from data_shards.sources.sprites.renderer import COUNT, SHAPES, THETAS, Factors, classes, factors_of
+from evaluation.disentanglement.encoding import sprites_at
+from evaluation.disentanglement.linear_r2 import r_squared
 from evaluation.factors.extractor import Extractor
 from evaluation.factors.factor_network import (
     FAITHFUL_IOU,
@@ -22,8 +24,7 @@ from evaluation.factors.factor_network import (
 from evaluation.inputs.run import Run
 from models.factor_net import SYMMETRY
 
-from .alignment_sources import Readings, r_squared
-from .encoding import sprites_at
+from .sources import Readings
 
 VALUES = ("x", "y", "scale")
 FACTORS = ("shape", "scale", "orientation", "x", "y")

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from evaluation.disentanglement.linear_r2 import r_squared
 from evaluation.factors.face_network import FaceExtractor, targets_of
 from evaluation.inputs.run import Run
 
-from .alignment_sources import Readings, r_squared
+from .sources import Readings
 
 
 class FaceSources:

@@ -1,0 +1,1 @@
+"""How much of its code, and of the factors of that, a generated image shows."""

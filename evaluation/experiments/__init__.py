@@ -1,0 +1,1 @@
+"""Tables and pages of experiments, from what their jobs left in results/."""

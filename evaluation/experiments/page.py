@@ -1,0 +1,113 @@
+"""FOLDER/index.html of an experiment: the table, samples and traversals of the systems beside each other, a chart.
+
+The panels are those of the paper's Figures A.2 to A.5 and A.10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from evaluation.pages.charts import svg
+from evaluation.pages.page import bullets, figures, heading, inline_image, publish_page, section, wide
+from evaluation.pages.page import table as html_table
+
+from .results import CellResults, ExperimentResults
+from .table import Table, statistics, title_of
+
+TRAVERSED = ("beta_vae", "infogan", "idgan")
+JOINT = ("idgan", "infogan")
+
+
+def write(results: ExperimentResults, table: Table) -> Path:
+    """Write the page beside the results. Returns its path."""
+    parts = [
+        heading(table.title, " ".join(f"{line}." for line in table.measured)),
+        section("Measured", html_table(table.head, table.rows), "Mean and standard deviation over the seeds."),
+        *_charts(results),
+        *_samples(results),
+        *_traversals(results),
+        *_joint(results),
+        section("Columns", bullets(table.legend)),
+    ]
+    return publish_page(results.folder / "index.html", table.title, parts)
+
+
+def _variants(results: ExperimentResults) -> Iterator[tuple[str, list[CellResults]]]:
+    """Yield a variant and the cells of it that have pictures; cells of all variants are among each one's."""
+    shared = [cell for cell in results.cells if not cell.variant]
+    for variant in dict.fromkeys(cell.variant for cell in results.cells if cell.variant) or [""]:
+        own = [cell for cell in results.cells if cell.variant == variant and variant]
+        yield variant, [cell for cell in (*shared, *own) if cell.finished]
+
+
+def _samples(results: ExperimentResults) -> Iterator[Markup]:
+    """Figure A.4: random samples of every system, from the same s and, of one encoder, from the same codes."""
+    for variant, cells in _variants(results):
+        panels = [_panel(results, cell, "samples", title_of(cell)) for cell in cells]
+        panels = [*(_panel(results, cell, "reals", "reals") for cell in cells[:1]), *panels]
+        yield from _section(f"Random samples {variant}".rstrip(), panels, "")
+
+
+def _traversals(results: ExperimentResults) -> Iterator[Markup]:
+    """Figures A.2 and A.3: every latent of the code, in columns."""
+    note = "Rows: c1, c2, ... from one base each; columns: linspace(-3, 3, 7)."
+    for variant, cells in _variants(results):
+        by_system = {cell.system: cell for cell in cells}
+        chosen = [by_system[name] for name in TRAVERSED if name in by_system]
+        panels = [_panel(results, cell, "traversals", title_of(cell)) for cell in chosen]
+        yield from _section(f"Traversals {variant}".rstrip(), panels, note)
+
+
+def _joint(results: ExperimentResults) -> Iterator[Markup]:
+    """Figure A.5: what c decides and what s decides."""
+    for variant, cells in _variants(results):
+        by_system = {cell.system: cell for cell in cells}
+        panels = [_panel(results, by_system[name], "joint", name) for name in JOINT if name in by_system]
+        yield from _section(f"c against s {variant}".rstrip(), panels, "Rows share c, columns share s.")
+
+
+def _section(title: str, panels: Sequence[tuple[Markup, str] | None], note: str) -> Iterator[Markup]:
+    there = [panel for panel in panels if panel is not None]
+    if there:
+        yield section(title, wide(figures("row", there)), note)
+
+
+def _panel(results: ExperimentResults, cell: CellResults, picture: str, title: str) -> tuple[Markup, str] | None:
+    """Return a picture of the cell's first finished seed with its title; None where there is no such picture."""
+    path = results.folder / next(iter(cell.finished)) / f"{picture}.webp"
+    return (inline_image(title, "webp", path.read_bytes()), title) if path.is_file() else None
+
+
+def _charts(results: ExperimentResults) -> Iterator[Markup]:
+    """Figure A.10, where the variants are the values of a setting: FID over them, with its spread over the seeds."""
+    try:
+        values = sorted({float(cell.variant) for cell in results.cells if cell.variant})
+    except ValueError:
+        return
+    if len(values) < 2:
+        return
+    yield section("FID over the variants", chart(results), "Error bars: standard deviation over the seeds.")
+
+
+def chart(results: ExperimentResults) -> Markup:
+    """Draw FID over the variants' values, both on logarithmic axes, a line a system."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for system in dict.fromkeys(cell.system for cell in results.cells if cell.variant):
+        cells = [cell for cell in results.cells if cell.variant and cell.system == system and cell.complete]
+        points = [(float(c.variant), *s["FID"], title_of(c)) for c in cells if "FID" in (s := statistics(c))]
+        if points:
+            x, y, spread, titles = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+            axes.errorbar(x, y, [each or 0 for each in spread], marker="o", capsize=3, label=titles[0])
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("value")
+    axes.set_ylabel("FID")
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False)
+    return svg(figure, "FID over the variants")

@@ -1,0 +1,118 @@
+"""The table of an experiment: a row a cell, with mean and standard deviation over its seeds.
+
+A cell that is not complete is empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .job_numbers import COLUMNS, FORMATS, numbers, protocols, system_of
+from .results import CellResults, ExperimentResults
+
+
+@dataclass(frozen=True)
+class Table:
+    """head: titles; rows: cells of text; measured: how all of it was measured, a line each; legend: of the columns."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    measured: list[str]
+    legend: list[str]
+
+    @property
+    def csv(self) -> str:
+        """The rows under their head."""
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([self.head, *self.rows])
+        return stream.getvalue()
+
+    @property
+    def markdown(self) -> str:
+        """The same with title and legend."""
+        lines = [f"| {' | '.join(cells)} |" for cells in (self.head, ["---"] * len(self.head), *self.rows)]
+        return "\n".join([self.title, "", *bullets(self.measured), "", *lines, "", *bullets(self.legend), ""])
+
+
+def bullets(lines: Sequence[str]) -> list[str]:
+    """Return lines of a Markdown list."""
+    return [f"* {line}" for line in lines]
+
+
+def statistics(cell: CellResults) -> dict[str, tuple[float, float | None]]:
+    """Return mean and standard deviation over the seeds of each number that all of them have; {} if one is not there.
+
+    The deviation of one seed is None.
+    """
+    if not cell.complete:
+        return {}
+    found = [numbers(result) for result in cell.finished.values()]
+    shared = [name for name in COLUMNS if all(name in each for each in found)]
+    return {name: _mean_and_deviation([each[name] for each in found]) for name in shared}
+
+
+def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def title_of(cell: CellResults) -> str:
+    """Return the paper's name of a cell's system, or that of the file until a job is finished."""
+    return next((name for result in cell.finished.values() if (name := system_of(result))), cell.system)
+
+
+def table(results: ExperimentResults) -> Table:
+    """Make the table of an experiment. Numbers that were measured differently are told apart in its head."""
+    measured = [statistics(cell) for cell in results.cells]
+    columns = [name for name in COLUMNS if any(name in each for each in measured)]
+    variants = any(cell.variant for cell in results.cells)
+    head = [*(["variant"] if variants else []), "system", "seeds", "hours", *columns]
+    rows = [
+        [
+            *([cell.variant] if variants else []),
+            title_of(cell),
+            _seeds(cell),
+            _hours(cell),
+            *(_shown(name, each.get(name)) for name in columns),
+        ]
+        for cell, each in zip(results.cells, measured, strict=True)
+    ]
+    return Table(
+        title=f"Experiment {results.experiment}, budget {results.budget}",
+        head=head,
+        rows=rows,
+        measured=_measured(results),
+        legend=[f"{name}: {COLUMNS[name]}" for name in columns],
+    )
+
+
+def _seeds(cell: CellResults) -> str:
+    return str(len(cell.jobs)) if cell.complete else f"{len(cell.finished)} of {len(cell.jobs)}"
+
+
+def _hours(cell: CellResults) -> str:
+    return f"{np.mean([result['hours'] for result in cell.finished.values()]):.2f}" if cell.complete else ""
+
+
+def _shown(column: str, value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return ""
+    mean, deviation = (None if v is None else format(v, FORMATS.get(column, ".3f")) for v in value)
+    return f"{mean}" if deviation is None else f"{mean} ± {deviation}"
+
+
+def _measured(results: ExperimentResults) -> list[str]:
+    """Say how the numbers were measured; where cells differ in it, of which cells each is."""
+    cells: dict[str, list[str]] = {}
+    for cell in results.cells:
+        for line in dict.fromkeys(line for result in cell.finished.values() for line in protocols(result)):
+            cells.setdefault(line, []).append(cell.name)
+    kinds = [line.split(" ")[0] for line in cells]
+    return [
+        f"{line} ({', '.join(names)})" if kinds.count(line.split(" ")[0]) > 1 else line for line, names in cells.items()
+    ]

@@ -1,0 +1,143 @@
+"""Tables of experiments from results that are written here: means, what is missing, what was measured differently."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from common.errors import UserError
+from evaluation.experiments import page, results, table
+from tests.support import processes
+from tests.support.evaluating import refused, self_contained
+
+PRIOR, SEEDS = 7.0, (0.5, 0.7, 0.9)
+
+
+def job(fid: float, system: str = "ID-GAN", samples: int = 100, hours: float = 2.0) -> dict[str, Any]:
+    """What the trainer writes of a finished job of stage 2."""
+    own = {"fid": fid, "fidelity": 0.5, "precision": 0.25, "recall": 1.0}
+    common = {"protocol": "factor-net", "extractor": "e" * 64, "samples": samples, "seed": 0, "system": system}
+    fids = [
+        common | {"command": "fid", "codes": codes, "kinds": {"reference_count": 90, "gan": own | more, "vae": own}}
+        for codes, more in (("posterior", {}), ("prior", {"fid": PRIOR}))
+    ]
+    r = {"command": "alignment", "extractor": "e" * 64, "samples": 60, "system": system}
+    r |= {"kinds": {"gan": {"r2": {"x": 0.9, "y": 0.8, "scale": 0.7}, "accuracy": {"shape": 0.6}}}}
+    r |= {"information": {"kinds": {"gan": {"nats": 4.0 * fid, "error": 0.1}}}}
+    return {"job": {"training": ["trainer", "gan", "x.yaml"]}, "hours": hours, "records": [*fids, r]}
+
+
+def encoder(mig: float) -> dict[str, Any]:
+    """The same of a VAE."""
+    record = {"command": "disentanglement", "system": "beta-VAE", "fvm": {"protocol": "paper", "train_accuracy": 0.8}}
+    record |= {"mig": {"protocol": "dlib", "score": mig}}
+    return {"job": {"training": ["trainer", "vae", "x.yaml"]}, "hours": 1.0, "records": [record]}
+
+
+def write(folder: Path, cells: list[tuple[str, str, list[str]]], jobs: dict[str, dict[str, Any]]) -> Path:
+    folder.mkdir(parents=True)
+    listed = [
+        {"name": f"{variant}-{system}" if variant else system, "variant": variant, "system": system, "jobs": names}
+        for variant, system, names in cells
+    ]
+    (folder / "cells.json").write_text(json.dumps({"experiment": "mine", "budget": "small", "cells": listed}))
+    for name, content in jobs.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+        (folder / name).mkdir()
+        for picture in ("samples", "traversals", "joint"):
+            Image.new("L", (8, 8)).save(folder / name / f"{picture}.webp")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of the beta-VAE one seed is there, of the ID-GAN three, of the cGAN one of two, of the GAN nothing."""
+    cells = [
+        ("", "beta_vae", ["beta_vae"]), ("", "idgan", ["idgan", "idgan-1", "idgan-2"]),
+        ("", "cgan", ["cgan", "cgan-1"]),
+        ("", "gan", ["gan"]),
+    ]  # fmt: skip
+    done = {"beta_vae": encoder(0.3), "cgan": job(5, "cGAN")}
+    done |= {name: job(fid, hours=fid) for name, fid in zip(("idgan", "idgan-1", "idgan-2"), SEEDS, strict=True)}
+    return write(tmp_path / "results/mine/small", cells, done)
+
+
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    made = table.table(results.read(folder))
+    return {row["system"]: row for row in csv.DictReader(made.csv.splitlines(), strict=True)}
+
+
+def test_a_cell_has_mean_and_standard_deviation_over_its_seeds(folder: Path) -> None:
+    row = rows(folder)["ID-GAN"]
+    assert row["FID"] == f"{statistics.mean(SEEDS):.3g} ± {statistics.stdev(SEEDS):.3g}"
+    nats = [4 * fid for fid in SEEDS]
+    assert row["R, nats"] == f"{statistics.mean(nats):.2f} ± {statistics.stdev(nats):.2f}"
+    assert (row["FID, prior"], row["seeds"], row["hours"]) == ("7 ± 0", "3", "0.70")
+    assert (row["R2 scale"], row["shape"], row["MIG"]) == ("0.700 ± 0.000", "60.0% ± 0.0%", "")
+
+
+def test_one_seed_has_no_deviation_and_an_encoder_no_images(folder: Path) -> None:
+    row = rows(folder)["beta-VAE"]
+    assert (row["MIG"], row["FVM"], row["FID"], row["seeds"]) == ("0.300", "0.800", "", "1")
+
+
+def test_a_cell_that_is_not_complete_is_empty_and_says_so(folder: Path) -> None:
+    found = rows(folder)
+    for name, seeds in (("cGAN", "1 of 2"), ("gan", "0 of 1")):
+        assert found[name]["seeds"] == seeds
+        assert {cell for column, cell in found[name].items() if column not in ("system", "seeds")} == {""}
+
+
+def test_the_head_says_how_all_was_measured_and_whose_was_measured_otherwise(folder: Path) -> None:
+    fid = "FID factor-net eeeeeeeeeeee, 100 images against 90, evaluation seed 0"
+    assert table.table(results.read(folder)).measured == [
+        "FVM paper, MIG dlib", fid, "alignment eeeeeeeeeeee, 60 sources",
+    ]  # fmt: skip
+    (folder / "gan.json").write_text(json.dumps(job(9, "GAN", samples=50)))
+    assert table.table(results.read(folder)).measured[1::2] == [
+        f"{fid} (idgan, cgan)",
+        "FID factor-net eeeeeeeeeeee, 50 images against 90, evaluation seed 0 (gan)",
+    ]
+
+
+def test_the_markdown_is_the_csv_with_a_legend(folder: Path) -> None:
+    made = table.table(results.read(folder))
+    text = made.markdown
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    assert [cells[0], *cells[2:]] == list(csv.reader(made.csv.splitlines()))
+    assert all(f"* {column}: " in text for column in cells[0][3:])
+
+
+def test_the_page_shows_what_is_there_beside_each_other(folder: Path) -> None:
+    found = results.read(folder)
+    text = page.write(found, table.table(found)).read_text()
+    assert self_contained(text)
+    titles = ("Random samples", "Traversals", "c against s", "Measured", "Columns")
+    assert all(f"<h2>{title}</h2>" in text for title in titles)
+    assert "FID over the variants" not in text
+    traversed = text.split("<h2>Traversals</h2>")[1].split("<h2>")[0]
+    assert [title in traversed for title in ("beta-VAE", "ID-GAN", "cGAN")] == [True, True, False]
+
+
+def test_variants_that_are_values_have_a_chart(tmp_path: Path) -> None:
+    cells = [(value, "idgan", [f"{value}-idgan", f"{value}-idgan-1"]) for value in ("0.01", "0.1", "1")]
+    done = {name: job(fid) for (_, _, names) in cells[:2] for name, fid in zip(names, (1, 2), strict=True)}
+    found = results.read(write(tmp_path / "mine/small", cells, done))
+    text = page.write(found, table.table(found)).read_text()
+    assert "<h2>FID over the variants</h2>" in text
+    assert "data:image/svg+xml" in text
+    assert text.count("<h2>Random samples 0.") == 2, "of the variants that have some"
+
+
+def test_a_folder_without_results_and_a_damaged_one_are_refused(folder: Path, tmp_path: Path) -> None:
+    asked = processes.command("evaluation", ("table", tmp_path), tmp_path / "logs")
+    refused(asked, f"{tmp_path / 'cells.json'}: is not there; `python -m trainer experiments table NAME` writes it")
+    (folder / "idgan-1.json").write_text("{")
+    with pytest.raises(UserError, match=r"idgan-1.json: is damaged; remove it, and the job is measured again"):
+        results.read(folder)

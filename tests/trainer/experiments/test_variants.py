@@ -1,0 +1,160 @@
+"""Cells of several variants: names, order and settings; the shipped experiments; the eight systems for real."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from common.errors import UserError
+from tests.support import processes
+from tests.support.evaluating import self_contained
+from tests.support.training import finish
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig, VaeConfig
+from trainer.experiments import cells, experiment_file, jobs, programs, runner
+from trainer.experiments.experiment_file import Experiment
+
+SYSTEMS = ["VAE", "beta-VAE", "FactorVAE", "GAN", "InfoGAN", "cGAN", "ID-GAN without distillation", "ID-GAN"]
+
+
+def cell(stage: str, **more: Any) -> dict[str, Any]:
+    config = f"configs/dsprites/{'vae' if stage == 'vae' else 'idgan'}.yaml"
+    return {"stage": stage, "config": config, "set": "sprites", "hours": 1, **more}
+
+
+def experiment(**changes: Any) -> Experiment:
+    content: dict[str, Any] = {
+        "runs": "runs",
+        "budgets": {
+            "full": {},
+            "small": {
+                "hours": {"gan": 0.2}, "overrides": ["c_dim=1"], "stage_1": ["c_dim=2"], "stage_2": ["c_dim=3"],
+                "cells": {"gan": ["c_dim=4"]},
+            },
+        },
+        "sets": {"sprites": "dsprites"},
+        "variants": {"a": {"overrides": ["c_dim=6"]}, "b": {}},
+        "cells": {
+            "vae": cell("vae"),
+            "gan": cell("gan", vae="vae", overrides=["c_dim=7"]),
+            "best": cell("gan", vae="b-vae", once=True),
+            "first": cell("vae", once=True),
+            "last": cell("gan", vae="first"),
+        },
+    }  # fmt: skip
+    return Experiment.model_validate(content | changes)
+
+
+def test_each_cell_exists_for_every_variant_and_after_what_it_needs() -> None:
+    placed = cells.placed_cells(experiment())
+    assert list(placed) == ["first", "a-vae", "a-gan", "a-last", "b-vae", "best", "b-gan", "b-last"]
+    needs = {name: each.vae for name, each in placed.items() if each.vae}
+    assert needs == {"a-gan": "a-vae", "a-last": "first", "best": "b-vae", "b-gan": "b-vae", "b-last": "first"}
+    assert [each.system for each in placed.values()][:3] == ["first", "vae", "gan"]
+
+
+def test_later_overrides_are_the_more_special_ones() -> None:
+    found = experiment()
+    small = {job.name: job for job in jobs.jobs(found, "small", found.budgets["small"])}
+    assert small["a-gan"].training[-5:] == ["c_dim=6", "c_dim=7", "c_dim=1", "c_dim=3", "c_dim=4"]
+    assert small["a-vae"].training[-3:] == ["c_dim=6", "c_dim=1", "c_dim=2"]
+    assert (small["a-gan"].hours, small["a-vae"].hours) == (0.2, 1)
+
+
+def test_in_config_and_set_stands_the_variants_name() -> None:
+    photographs = experiment_file.load("photographs")
+    found = {job.name: job for job in jobs.jobs(photographs, "paper", photographs.budgets["paper"])}
+    assert found["chairs-gan"].training[2] == "configs/chairs/gan.yaml"
+    assert "data.path=data/chairs-64" in found["chairs-gan"].training
+    assert "vae=runs/photographs/paper/celeba-beta_vae" in found["celeba_hq-idgan"].training
+    assert len(found) == 3 * 6 + 5
+
+
+WRONG = [
+    ({"cells": {"vae": cell("vae"), "best": cell("gan", vae="vae", once=True)}}, "best.vae: vae exists for every var"),
+    ({"cells": {"vae": cell("vae", set="{variant}s")}}, "cells.vae.set: as is no set; choose from sprites"),
+    ({"cells": {"vae": cell("vae", config="configs/{variant}/x.yaml")}}, "cells.vae.config: configs/a/x.yaml: no such"),
+    ({"cells": {"gan": cell("gan", vae="c-vae")}}, "cells.gan.vae: c-vae is no cell; choose from gan"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), WRONG)
+def test_a_wrong_file_is_refused(changes: dict[str, Any], words: str) -> None:
+    assert any(words in problem for problem in experiment_file.contradictions(experiment(**changes)))
+
+
+@pytest.mark.parametrize("name", experiment_file.names())
+def test_the_trainer_takes_the_settings_of_every_shipped_cell_at_every_budget(name: str) -> None:
+    found = experiment_file.load(name)
+    for budget, content in found.budgets.items():
+        runner.refuse_wrong_settings(jobs.jobs(found, budget, content, seeds=2))
+
+
+def test_settings_that_contradict_are_all_refused_before_anything_is_trained() -> None:
+    found = experiment(cells={"vae": cell("vae", overrides=["beta.valu=2"]), "gan": cell("gan", overrides=["r1=-1"])})
+    with pytest.raises(UserError) as error:
+        runner.refuse_wrong_settings(jobs.jobs(found, "full", found.budgets["full"]))
+    for words in ("these cells cannot be trained: 4 problems", "a-vae: ", "b-vae: ", "beta.valu", "b-gan: ", "r1"):
+        assert words in str(error.value)
+
+
+def test_the_small_budget_of_the_family_is_equal_in_iterations_and_batch_size() -> None:
+    family = experiment_file.load("dsprites_family")
+    found = set()
+    for job in jobs.jobs(family, "small", family.budgets["small"], only="plain-*"):
+        kind = VaeConfig if job.training[1] == "vae" else GanConfig
+        config = load_config(kind, Path(job.training[2]), job.training[3:])
+        taken = config.batch_size * (2 if config.system == "FactorVAE" else 1)
+        found.add((config.schedule.total_kimg * 1000 / taken, config.batch_size, config.seed))
+    assert found == {(6000, 16, 0)}
+
+
+@pytest.mark.slow
+def test_the_eight_systems_at_a_tiny_budget_again_and_in_a_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Takes more than ten seconds: eight systems are trained and measured. The programs are forks, to spare imports."""
+
+    def program(argv: list[str]) -> str:
+        return finish(processes.start(processes.module_in, (str(tmp_path), argv[0], argv[1:]), tmp_path / "logs")).out
+
+    monkeypatch.setattr(runner, "run_program", program)
+    monkeypatch.chdir(tmp_path)
+    family = experiment_file.load("dsprites_family")
+    found = jobs.jobs(family, "tiny", family.budgets["tiny"], only="color-*")
+    results = Path("results/dsprites_family/tiny")
+    assert runner.run_jobs(found, results) == []
+    for job in found:
+        sheet = Image.open(results / job.name / "samples.webp")
+        assert sheet.size == (8 * 66 + 2, 4 * 66 + 2)
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    monkeypatch.delattr(runner, "run_program")
+    assert runner.run_jobs(found, results) == [], "all of it is there"
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+    _the_table_has_the_records_numbers(found, results, cells.placed_cells(family))
+
+
+def _the_table_has_the_records_numbers(
+    found: list[jobs.Job], results: Path, placed: dict[str, cells.PlacedCell]
+) -> None:
+    runner.publish_cells(found, results, placed)
+    told = programs.run_program(["evaluation", "table", str(results)])
+    assert json.loads(told.splitlines()[-1])["files"][0] == str(results / "table.csv")
+    with open(results / "table.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["system"] for row in rows] == SYSTEMS
+    for row, job in zip(rows, found, strict=True):
+        records = json.loads((results / f"{job.name}.json").read_text())["records"]
+        own = "gan" if job.training[1] == "gan" else "vae"
+        assert float(row["FID"]) == pytest.approx(records[0]["kinds"][own]["fid"], rel=0.01)
+        assert (row["variant"], row["seeds"]) == ("color", "1")
+        assert bool(row["MIG"]) == any(record["command"] == "disentanglement" for record in records)
+        assert bool(row["R, nats"]) == (row["system"] != "GAN")
+    page = (results / "index.html").read_text()
+    assert self_contained(page)
+    assert page.count("data:image/webp") == 1 + 8 + 3, "reals, samples of all, traversals of three; no s, so no joint"
