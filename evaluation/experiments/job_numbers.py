@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from evaluation import measure
@@ -31,7 +31,8 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     stage = result["job"]["training"][1]
     for record in result["records"]:
-        found |= dict(_OF[record["command"]](record, "gan" if stage == "gan" else "vae"))
+        read = _OF.get(record["command"])
+        found |= dict(read(record, "gan" if stage == "gan" else "vae")) if read else {}
     return found
 
 
@@ -99,5 +100,4 @@ def _of_alignment(record: dict[str, Any], kind: str) -> Numbers:
 
 
 _OF = {"fid": _of_fid, "paper": _of_paper, "disentanglement": _of_encoder, "alignment": _of_alignment}
-"""What each command of evaluation says; an experiment may name these alone."""
-MEASURES: Sequence[str] = tuple(_OF)
+"""What the commands of evaluation say of a job; records of others are kept, and have no column."""

@@ -30,7 +30,8 @@ def job(fid: float, system: str = "ID-GAN", samples: int = 100, hours: float = 2
     r = {"command": "alignment", "extractor": "e" * 64, "samples": 60, "system": system}
     r |= {"kinds": {"gan": {"r2": {"x": 0.9, "y": 0.8, "scale": 0.7}, "accuracy": {"shape": 0.6}}}}
     r |= {"information": {"kinds": {"gan": {"nats": 4.0 * fid, "error": 0.1}}}}
-    return {"job": {"training": ["trainer", "gan", "x.yaml"]}, "hours": hours, "records": [*fids, r]}
+    other = {"command": "control", "system": system}  # which has no column
+    return {"job": {"training": ["trainer", "gan", "x.yaml"]}, "hours": hours, "records": [*fids, r, other]}
 
 
 def encoder(mig: float) -> dict[str, Any]:

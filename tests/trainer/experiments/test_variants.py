@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ def test_the_trainer_takes_the_settings_of_every_shipped_cell_at_every_budget(na
     found = experiment_file.load(name)
     for budget, content in found.budgets.items():
         runner.refuse_wrong_settings(jobs.jobs(found, budget, content, seeds=2))
+
+
+def test_the_list_that_the_docs_show_has_the_cells_that_they_name(tmp_path: Path) -> None:
+    page = Path("docs/experiments.md").read_text()
+    (content,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(content)
+    found = experiment_file.load(str(tmp_path / "mine.yaml"))
+    placed = cells.placed_cells(found)
+    assert f"The cells here are {', '.join(list(placed)[:-1])} and {list(placed)[-1]}" in page
+    assert placed["color-gan"].vae == "color-vae"
+    runner.refuse_wrong_settings(jobs.jobs(found, "short", found.budgets["short"]))
 
 
 def test_settings_that_contradict_are_all_refused_before_anything_is_trained() -> None:
