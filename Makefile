@@ -97,4 +97,4 @@ clean-demo:
 	rm -rf runs/demo data/demo data/demo-128 data/demo-faces
 
 clean-compare:
-	rm -rf runs/dsprites_family/small results/dsprites_family/small data/small
+	rm -rf runs/dsprites_family/small/plain-* results/dsprites_family/small/plain-*

@@ -203,13 +203,15 @@ def paper_command(
     ] = None,
     data: DataOption = None,
     out: ResultsOption = None,
+    device: fid_commands.Device = "auto",
 ) -> None:
     """Measure all that the paper does, with its protocols: FID with both sources of codes, FVM, MIG, R in nats."""
-    from . import paper
+    from . import fid_steps, paper
 
     opened = _open(run, step, ema, data, out)
-    plan = paper.PaperPlan(paper.network(opened, weights), samples, information_samples, seed)
-    record = paper.paper(opened, plan)
+    with fid_steps.processes(device) as world:
+        net = paper.network(opened, weights, world.device)
+        record = paper.paper(opened, paper.PaperPlan(net, samples, information_samples, seed))
     title = f"{opened.config.system}: the paper's measures, {samples:,} images against {record['reference_count']:,}"
     _print_and_record(opened, "paper", record, title, paper.COLUMNS, paper.rows(record))
 

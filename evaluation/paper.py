@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from common.errors import UserError
 from evaluation.disentanglement import encoding
 from evaluation.fid import extractors
@@ -18,7 +20,7 @@ from evaluation.fid.extractors import FeatureNet
 from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import Codes, FidProtocol
 from evaluation.inputs.images import code_source, own_kind
-from evaluation.inputs.run import Run
+from evaluation.inputs.run import CPU, Run
 from trainer.config.feature_networks import SHIPPED_NETWORKS
 
 from . import measure, measured_once
@@ -36,10 +38,13 @@ class PaperPlan:
     seed: int
 
 
-def network(run: Run, weights: Path | None) -> FeatureNet:
-    """Return the network of FID. weights: the file of pytorch-fid's Inception, None for the config's."""
+def network(run: Run, weights: Path | None, device: torch.device) -> FeatureNet:
+    """Return the network of FID, on the device where FID and R are measured; FVM and MIG are measured on the CPU.
+
+    weights: the file of pytorch-fid's Inception, None for the config's.
+    """
     protocol: FidProtocol = SHIPPED_NETWORKS.get(run.data.main.manifest.data_set) or "legacy_pytorch"
-    return extractors.load(protocol, run.config.inception, weights, run.results, run.device)
+    return extractors.load(protocol, run.config.inception, weights, run.results, device)
 
 
 def sources(run: Run) -> list[Codes]:
@@ -51,7 +56,8 @@ def sources(run: Run) -> list[Codes]:
 
 def paper(run: Run, plan: PaperPlan) -> dict[str, Any]:
     """Measure a run as the paper does. What its records hold already is taken from there."""
-    kind = own_kind(run)
+    kind, device = own_kind(run), plan.net.device
+    run = run.to(device)
     fids = [measured_once.fid(run, FidPlan(plan.net, (kind,), plan.samples, s, plan.seed)) for s in sources(run)]
     record = {
         "protocol": plan.net.protocol,
@@ -67,7 +73,7 @@ def paper(run: Run, plan: PaperPlan) -> dict[str, Any]:
     }
     if run.q is not None:
         record["information"] = measure.information(run, plan.codes, plan.seed)
-        record |= _of_factors(run, plan.seed)
+        record |= _of_factors(run.to(CPU), plan.seed)
     return record
 
 

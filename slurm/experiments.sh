@@ -21,7 +21,7 @@ load_site
 [ $# -ge 1 ] || fail "usage: sbatch slurm/experiments.sh EXPERIMENT [--budget NAME] [--only PATTERN] [--seeds N]"
 experiments=(python -m trainer experiments)
 case ${IDGAN_STAGE:-} in
-  "") ;;
+  "") [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || fail "IDGAN_STAGE: not set in an element of an array; submit without --array" ;;
   table) in_python "${experiments[@]}" table "$@"; exit ;;
   *)
     echo "element $SLURM_ARRAY_TASK_ID of stage $IDGAN_STAGE"
@@ -33,11 +33,12 @@ stages=$(mktemp)
 again_on_usr1 "${experiments[@]}" prepare "$@" >"$stages"
 stage=0 after=()
 for count in $(<"$stages"); do
-  id=$(IDGAN_STAGE=$stage sbatch --parsable --array="0-$((count - 1))" ${after[@]+"${after[@]}"} slurm/experiments.sh "$@")
+  array=(--array="0-$((count - 1))" --export="ALL,IDGAN_STAGE=$stage")
+  id=$(sbatch --parsable "${array[@]}" ${after[@]+"${after[@]}"} slurm/experiments.sh "$@")
   echo "stage $stage: job $id, $count cells"
   after=(--dependency="afterany:$id")
   stage=$((stage + 1))
 done
-id=$(IDGAN_STAGE=table sbatch --parsable ${after[@]+"${after[@]}"} slurm/experiments.sh "$@")
+id=$(sbatch --parsable --export=ALL,IDGAN_STAGE=table ${after[@]+"${after[@]}"} slurm/experiments.sh "$@")
 echo "table: job $id"
 rm "$stages"

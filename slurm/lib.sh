@@ -61,11 +61,14 @@ again_on_usr1() {
   return "$code"
 }
 
-# requeue: this job starts again, unless it was cancelled or is over: Slurm would take back even such a one.
+# requeue: this job starts again, unless it was cancelled or is over: Slurm would take back even such a one. The last
+# element of an array has the array's own number: by that, all elements would be meant.
 requeue() {
-  case $(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T) in
-    COMPLETING | CANCELLED | TIMEOUT) echo "job $SLURM_JOB_ID was cancelled: it does not start again" ;;
-    *) scontrol requeue "$SLURM_JOB_ID" ;;
+  local job=$SLURM_JOB_ID
+  [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  case $(squeue --noheader --jobs "$job" --format %T) in
+    COMPLETING | CANCELLED | TIMEOUT) echo "job $job was cancelled: it does not start again" ;;
+    *) scontrol requeue "$job" ;;
   esac
   exit 75
 }

@@ -47,9 +47,9 @@ def log_aggregated(c: Tensor, means: Tensor, logvars: Tensor, count: int) -> Flo
     """Return log q(c_i) of the aggregated posterior q(c) = sum_j q(c|x_j) / count, where c_i is a sample of q(c|x_i).
 
     c: [N, D]; means, logvars: [K, D], N <= K <= count, float64, of the images x_1, ..., x_K -> [N]. Exact for
-    K = count. Else q(c_i|x_i) has its weight 1 / count, and the others stand for all others (minibatch stratified
-    sampling, Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs", appendix C.1): without it a narrow
-    posterior's own sample would seem to lie where nothing is.
+    K = count, for the images as they were drawn. Else q(c_i|x_i) has its weight 1 / count, and the others stand for all
+    others (minibatch stratified sampling, Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs", appendix
+    C.1): without it a narrow posterior's own sample would seem to lie where nothing is.
     """
     precisions = (-logvars).exp()
     constant = (math.log(2 * math.pi) + logvars + means.square() * precisions).sum(1)
@@ -109,6 +109,7 @@ def _entropy(run: Run, drawn: Tensor, seed: int, source: Codes) -> dict[str, Any
 
 
 def _r(entropy: dict[str, Any], nll: Estimate) -> dict[str, Any]:
+    """Return R. Its error adds both parts' as if they were independent: the entropy may be an earlier result's."""
     error = math.hypot(entropy["error"], nll.error)
     return {"nats": entropy["mean"] - nll.mean, "error": error, "code_nll": nll._asdict()}
 

@@ -18,8 +18,8 @@ from evaluation.pages.page import table as html_table
 from .results import CellResults, ExperimentResults
 from .table import Table, statistics, title_of
 
-TRAVERSED = ("beta_vae", "infogan", "idgan")
-JOINT = ("idgan", "infogan")
+TRAVERSED = ("beta-VAE", "InfoGAN", "ID-GAN")
+JOINT = ("ID-GAN", "InfoGAN")
 
 
 def write(results: ExperimentResults, table: Table) -> Path:
@@ -36,38 +36,57 @@ def write(results: ExperimentResults, table: Table) -> Path:
     return publish_page(results.folder / "index.html", table.title, parts)
 
 
-def _variants(results: ExperimentResults) -> Iterator[tuple[str, list[CellResults]]]:
-    """Yield a variant and the cells of it that have pictures; cells of all variants are among each one's."""
-    shared = [cell for cell in results.cells if not cell.variant]
-    for variant in dict.fromkeys(cell.variant for cell in results.cells if cell.variant) or [""]:
-        own = [cell for cell in results.cells if cell.variant == variant and variant]
-        yield variant, [cell for cell in (*shared, *own) if cell.finished]
+def _groups(results: ExperimentResults) -> dict[str, list[CellResults]]:
+    """Return the cells that have pictures by the title of what they have in common, the images that they learn.
+
+    That is a variant, and with it the cells of all variants that have its data set; the data set of the others.
+    """
+    sets: dict[str, set[str]] = {}
+    for cell in results.cells:
+        sets.setdefault(cell.variant, set()).add(cell.data_set)
+    alone = len({cell.data_set for cell in results.cells}) == 1
+    found: dict[str, list[CellResults]] = {variant: [] for variant in sets if variant}
+    for cell in (cell for cell in results.cells if cell.finished):
+        shared = [variant for variant in sets if variant and cell.data_set in sets[variant]]
+        for title in [cell.variant] if cell.variant else shared or ["" if alone else cell.data_set]:
+            found.setdefault(title, []).append(cell)
+    return {title: cells for title, cells in found.items() if cells}
+
+
+def _caption(cell: CellResults, cells: Sequence[CellResults]) -> str:
+    """The paper's name of a cell's system, with its own where others beside it have that one too."""
+    title = title_of(cell)
+    return title if [title_of(other) for other in cells].count(title) == 1 else f"{title} ({cell.name})"
 
 
 def _samples(results: ExperimentResults) -> Iterator[Markup]:
     """Figure A.4: random samples of every system, from the same s and, of one encoder, from the same codes."""
-    for variant, cells in _variants(results):
-        panels = [_panel(results, cell, "samples", title_of(cell)) for cell in cells]
-        panels = [*(_panel(results, cell, "reals", "reals") for cell in cells[:1]), *panels]
-        yield from _section(f"Random samples {variant}".rstrip(), panels, "")
+    for title, cells in _groups(results).items():
+        own = next((cell for cell in cells if cell.variant == title), cells[0])
+        panels = [_panel(results, own, "reals", "reals")]
+        panels += [_panel(results, cell, "samples", _caption(cell, cells)) for cell in cells]
+        yield from _section(f"Random samples {title}".rstrip(), panels, "")
 
 
 def _traversals(results: ExperimentResults) -> Iterator[Markup]:
     """Figures A.2 and A.3: every latent of the code, in columns."""
     note = "Rows: c1, c2, ... from one base each; columns: linspace(-3, 3, 7)."
-    for variant, cells in _variants(results):
-        by_system = {cell.system: cell for cell in cells}
-        chosen = [by_system[name] for name in TRAVERSED if name in by_system]
-        panels = [_panel(results, cell, "traversals", title_of(cell)) for cell in chosen]
-        yield from _section(f"Traversals {variant}".rstrip(), panels, note)
+    yield from _panels(results, "traversals", TRAVERSED, "Traversals", note)
 
 
 def _joint(results: ExperimentResults) -> Iterator[Markup]:
     """Figure A.5: what c decides and what s decides."""
-    for variant, cells in _variants(results):
-        by_system = {cell.system: cell for cell in cells}
-        panels = [_panel(results, by_system[name], "joint", name) for name in JOINT if name in by_system]
-        yield from _section(f"c against s {variant}".rstrip(), panels, "Rows share c, columns share s.")
+    yield from _panels(results, "joint", JOINT, "c against s", "Rows share c, columns share s.")
+
+
+def _panels(
+    results: ExperimentResults, picture: str, systems: Sequence[str], title: str, note: str
+) -> Iterator[Markup]:
+    """Yield a section for each group with a picture of the cells of some systems, in the order of these."""
+    for group, cells in _groups(results).items():
+        chosen = [cell for system in systems for cell in cells if title_of(cell) == system]
+        panels = [_panel(results, cell, picture, _caption(cell, cells)) for cell in chosen]
+        yield from _section(f"{title} {group}".rstrip(), panels, note)
 
 
 def _section(title: str, panels: Sequence[tuple[Markup, str] | None], note: str) -> Iterator[Markup]:

@@ -20,13 +20,14 @@ CELLS = "cells.json"
 class CellResults:
     """A cell with what its finished jobs left.
 
-    name: VARIANT-SYSTEM; system: its name in the experiment's file; jobs: names of its seeds; finished: by job, what
-    its file holds.
+    name: VARIANT-SYSTEM; system: its name in the experiment's file; variant: "" of a cell of all variants; data_set:
+    its name in the file; jobs: names of its seeds; finished: by job, what its file holds.
     """
 
     name: str
     system: str
     variant: str
+    data_set: str
     jobs: tuple[str, ...]
     finished: Mapping[str, dict[str, Any]]
 
@@ -56,7 +57,7 @@ def read(folder: Path) -> ExperimentResults:
 def _cell(folder: Path, cell: dict[str, Any]) -> CellResults:
     paths = {name: folder / f"{name}.json" for name in cell["jobs"]}
     finished = {name: _json(path) for name, path in paths.items() if path.is_file()}
-    return CellResults(cell["name"], cell["system"], cell["variant"], tuple(cell["jobs"]), finished)
+    return CellResults(cell["name"], cell["system"], cell["variant"], cell["set"], tuple(cell["jobs"]), finished)
 
 
 def _json(path: Path) -> dict[str, Any]:

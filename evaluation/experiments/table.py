@@ -70,11 +70,10 @@ def table(results: ExperimentResults) -> Table:
     """Make the table of an experiment. Numbers that were measured differently are told apart in its head."""
     measured = [statistics(cell) for cell in results.cells]
     columns = [name for name in COLUMNS if any(name in each for each in measured)]
-    variants = any(cell.variant for cell in results.cells)
-    head = [*(["variant"] if variants else []), "system", "seeds", "hours", *columns]
+    head = ["cell", "system", "seeds", "hours", *columns]
     rows = [
         [
-            *([cell.variant] if variants else []),
+            cell.name,
             title_of(cell),
             _seeds(cell),
             _hours(cell),

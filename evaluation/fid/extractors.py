@@ -82,16 +82,24 @@ def load(
     """
     if protocol == "factor-net" or protocol == "face-net":
         if weights is not None:
-            raise UserError(f"--weights: {weights}: {protocol} is shipped; leave it out, or name another --protocol")
+            raise UserError(
+                f"--weights: {weights}: {protocol} is shipped; leave it out, or ask for Inception's features"
+            )
         return shipped(load_face_extractor() if protocol == "face-net" else load_factor_extractor(), device)
     path = weights or getattr(config, protocol)
     digest = verified_sha256(protocol, path, config.clean_sha256)
-    for folder in () if results is None else results.folders:
-        _same_as_before(folder / RECORDED, protocol, path, digest)
+    if results is not None:
+        refuse_other_weights(results, protocol, path, digest)
     features = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
     blank = torch.zeros(1, 3, CODE_RESOLUTION, CODE_RESOLUTION, dtype=torch.uint8, device=device)
     dim = features(blank).shape[1]
     return FeatureNet(protocol, digest, dim, None, device, lambda images, faithful: Extracted(features(images)))
+
+
+def refuse_other_weights(results: Results, protocol: FidProtocol, path: Path | str, digest: str) -> None:
+    """Raise a UserError where a run's first numbers of a protocol are of another file. path: of it, to name."""
+    for folder in results.folders:
+        _same_as_before(folder / RECORDED, protocol, path, digest)
 
 
 def record(results: Results, net: FeatureNet) -> None:
@@ -103,7 +111,7 @@ def record(results: Results, net: FeatureNet) -> None:
         publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
 
 
-def _same_as_before(recorded: Path, protocol: FidProtocol, path: Path, digest: str) -> None:
+def _same_as_before(recorded: Path, protocol: FidProtocol, path: Path | str, digest: str) -> None:
     before = _known(recorded).get(protocol, digest)
     if before != digest:
         raise UserError(

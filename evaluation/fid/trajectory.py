@@ -35,6 +35,7 @@ def add(results: Results, record: dict[str, Any]) -> None:
 def write(results: Results) -> list[dict[str, Any]]:
     """Write trajectory.csv from all records, and return them."""
     records = measurements.every(results, "fid")
+    results.folder.mkdir(parents=True, exist_ok=True)
     publish(results.folder / FILE, table(records).encode())
     return records
 

@@ -33,7 +33,7 @@ COLUMNS = {
     "run": "folder",
 }
 FORMATS = {"FID": ".3g", "untrained": ".3g", "ratio": ".1f", "fidelity": ".1%", "parts": ".1%"}
-_OF_A_RUN = ("seed", "run", "vae", "init_from", "processes", "profile")  # what seeds of one setting may differ in
+_OF_A_RUN = ("seed", "run", "vae", "processes", "profile")  # what seeds of one setting may differ in
 _OF_ITS_DATA = ("path", "workers", "cache")
 
 
@@ -77,14 +77,20 @@ def means(measured: Sequence[Measured]) -> list[dict[str, Cell]]:
     settings: dict[str, list[Measured]] = {}
     for one in measured:
         settings.setdefault(_setting(one.run), []).append(one)
-    return [_mean([cells_of(one) for one in group]) for group in settings.values() if len(group) > 1]
+    return [_mean([cells_of(one) for one in group]) for group in settings.values() if _are_seeds(group)]
+
+
+def _are_seeds(group: Sequence[Measured]) -> bool:
+    """True if these are several runs, each of a seed of its own: not a run and its export, nor one trained twice."""
+    return len(group) > 1 and len({one.run.config.seed for one in group}) == len(group)
 
 
 def _setting(run: Run) -> str:
-    """Return all of a run's config but its seed, its place and the runs that it is made from, with its iterations."""
+    """Return all of a run's config but its seed and its place, with its iterations and the encoder it was given."""
     config = run.config.model_dump(mode="json", exclude={*_OF_A_RUN})
+    frozen = run.encoder_sha256 if run.generator is not None and run.config.system != "InfoGAN" else None
     config["data"] = {name: value for name, value in config["data"].items() if name not in _OF_ITS_DATA}
-    return json.dumps([config, run.manifest["iteration"]], sort_keys=True)
+    return json.dumps([config, run.manifest["iteration"], frozen], sort_keys=True)
 
 
 def _mean(rows: Sequence[Mapping[str, Cell]]) -> dict[str, Cell]:

@@ -29,7 +29,7 @@ def experiment(cluster: Cluster) -> None:
         "runs": "runs/mine",
         "budgets": {"tiny": {"overrides": TINY, "stage_1": ["schedule.total_kimg=3.2"]}},
         "sets": {"sprites": "dsprites --count 64 --workers 1"},
-        "cells": {"vae": cell | {"measure": ["fid --samples 48"]}, "other": cell, "gan": gan},
+        "cells": {"other": cell, "vae": cell | {"measure": ["fid --samples 48"]}, "gan": gan},
     }
     (cluster.place / "mine.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
@@ -73,13 +73,14 @@ def test_a_killed_element_stops_no_other_a_requeued_one_goes_on_and_the_same_com
         until((runs / name / "stats.jsonl").exists)
     for pid in trainings("run=runs/mine/tiny/other"):
         os.kill(pid, signal.SIGKILL)
-    cluster.run("scancel", "--signal=USR1", "--batch", f"{first}_0")
+    cluster.run("scancel", "--signal=USR1", "--batch", f"{first}_1")  # the last one has the array's own number
     assert cluster.code(table) == 0, "the table waits for the GAN, and that for both VAEs"
     assert json.loads((runs / "vae" / "exit.json").read_text())["reason"] == "complete"
     told = "".join(path.read_text() for path in cluster.place.glob(f"slurm-{first}_*.out"))
     assert "other: failed: exit code -9" in told
     assert "stopped; the same command goes on from here" in told
     assert "resuming runs/mine/tiny/vae" in told
+    assert told.count("other: failed") == 1, "the requeue of one element starts no other again"
     found = rows(cluster)
     assert (found["ID-GAN"]["seeds"], found["other"]["seeds"]) == ("1", "0 of 1")
     assert found["ID-GAN"]["FID"]

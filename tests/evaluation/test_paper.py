@@ -67,9 +67,7 @@ def test_of_photographs_it_takes_pytorch_fids_network_and_says_what_has_no_facto
     finish(processes.command("data_shards", argv, tmp_path))
     finish(train_system("infogan", tmp_path / "set", tmp_path / "run", 1))
     few = ("--samples", 16, "--information-samples", 16)
-    refused(
-        quickly(tmp_path, "paper", tmp_path / "run", *few), "the weights of --protocol legacy_pytorch are not there"
-    )
+    refused(quickly(tmp_path, "paper", tmp_path / "run", *few), "the weights of Inception legacy_pytorch are not there")
     weights = random_inception(tmp_path / "random.pth")
     record = ask(tmp_path, "paper", tmp_path / "run", *few, "--weights", weights)
     assert record["protocol"] == "legacy_pytorch"

@@ -26,7 +26,7 @@ def test_weights_that_every_job_needs_are_looked_for_before_the_first(
         values = {"data": {"path": "data"}, "schedule": {"total_kimg": 1}, "evaluation": {"submit": True}}
         return weights_problem(GanConfig.model_validate(values | {"inception": {"clean": path}} | more), data_set)
 
-    assert "inception.pt: the weights of --protocol clean are not there" in (problem() or "")
+    assert "inception.pt: the weights of Inception clean are not there" in (problem() or "")
     assert problem("dsprites") is None
     assert problem(evaluation={"submit": False}) is None
     monkeypatch.setenv("EVALUATION", "--protocol legacy_pytorch")
@@ -34,7 +34,7 @@ def test_weights_that_every_job_needs_are_looked_for_before_the_first(
     monkeypatch.setenv("EVALUATION", "--protocol factor-net")
     assert problem() is None
     monkeypatch.setenv("EVALUATION", f"--samples 100 --weights {tmp_path / 'other.pt'}")
-    assert "other.pt: the weights of --protocol clean are not there" in (problem() or "")
+    assert "other.pt: the weights of Inception clean are not there" in (problem() or "")
     monkeypatch.setenv("EVALUATION", "--reference statistics.safetensors")
     assert problem() is None
     monkeypatch.setenv("EVALUATION", "--weights")

@@ -34,7 +34,7 @@ def verified_sha256(protocol: Inception, path: Path, wanted: str | None) -> str:
     """
     if not path.is_file():
         raise UserError(
-            f"{path}: the weights of --protocol {protocol} are not there; put {FILES[protocol]} there (where there is "
+            f"{path}: the weights of Inception {protocol} are not there; put {FILES[protocol]} there (where there is "
             f"a network, `python -m evaluation weights {protocol} --out {path}` fetches it), or name another place "
             f"with --weights or inception.{protocol}"
         )

@@ -70,14 +70,15 @@ def run(
 def prepare(name: Name, budget: BudgetOption = None, only: Only = None, seeds: Seeds = None) -> None:
     """Check all settings, make the data, and print how many jobs each stage has, a line a stage; train nothing.
 
-    A stage needs what the ones before leave: slurm/experiments.sh makes a job array of each.
+    A stage needs what the ones before leave: slurm/experiments.sh makes a job array of each. Data that cannot be made
+    are told, and their jobs fail one by one.
     """
     from . import runner
     from .jobs import stages
 
     folder, jobs = _open(name, budget, only, seeds)
     runner.refuse_wrong_settings(jobs)
-    _refuse_failures([job.name for job in runner.make_data(jobs, folder)], len(jobs))
+    runner.make_data(jobs, folder)
     for stage in stages(jobs):
         print(len(stage))
 

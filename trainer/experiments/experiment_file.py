@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from trainer.config.settings import PathSetting, Settings
 from trainer.config.yaml_file import read_yaml
 
 FOLDER = Path("configs/experiments")
+MEASURES = ("fid", "disentanglement", "alignment", "paper", "latents", "control", "figures")  # of python -m evaluation
 RESERVED = ("run", "seed", "data.path", "vae", "init_from")
 
 
@@ -91,8 +93,11 @@ def contradictions(experiment: Experiment) -> list[str]:
         problems += [f"cells.{name}.{key}: {words}" for key, words in _needs(experiment, cell, before)]
         problems += [f"cells.{name}.{key}: {words}" for key, words in _missing(experiment, cell)]
         problems += [f"cells.{name}.overrides: {words}" for words in _reserved(cell.overrides)]
+        problems += [f"cells.{name}.measure: {words}" for words in _unknown_measures(cell)]
         before.add(name)
         before.update(placed_names(experiment, name))
+    placed = Counter(placed for name in experiment.cells for placed in placed_names(experiment, name))
+    problems += [f"cells: two of them would be called {name}" for name, times in placed.items() if times > 1]
     for name, variant in experiment.variants.items():
         problems += [f"variants.{name}.overrides: {words}" for words in _reserved(variant.overrides)]
     for name, budget in experiment.budgets.items():
@@ -101,6 +106,9 @@ def contradictions(experiment: Experiment) -> list[str]:
 
 
 def _of_a_budget(experiment: Experiment, budget: Budget) -> Iterator[str]:
+    measured = {line.split()[0] for cell in experiment.cells.values() for line in cell.measure if line.strip()}
+    for command in sorted(budget.measure.keys() - measured):
+        yield f"measure: no cell is measured by {command}; choose from {', '.join(sorted(measured))}"
     yield from _reserved((*budget.overrides, *budget.stage_1, *budget.stage_2))
     for cell in sorted(budget.cells.keys() | budget.hours.keys()):
         if cell not in experiment.cells:
@@ -141,6 +149,13 @@ def _missing(experiment: Experiment, cell: Cell) -> Iterator[tuple[str, str]]:
 def filled(pattern: str, variant: str) -> str:
     """Return a pattern with the variant's name in it."""
     return pattern.replace("{variant}", variant)
+
+
+def _unknown_measures(cell: Cell) -> Iterator[str]:
+    for line in cell.measure:
+        command = line.partition(" ")[0]
+        if command not in MEASURES:
+            yield f"{line!r}: {command or 'nothing'} measures no run; choose from {', '.join(MEASURES)}"
 
 
 def _reserved(overrides: Iterable[str]) -> Iterator[str]:

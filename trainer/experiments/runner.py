@@ -6,7 +6,9 @@ measurements; and in NAME/ small pictures. It is skipped from then on, also wher
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -38,14 +40,19 @@ def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
     for job in (job for job in jobs if job not in left):
         say(f"{job.name}: complete, see {result_file(job, results)}")
     failed: list[str] = []
+    expected, took = 0.0, 0.0  # hours of what was run here, which say how this machine compares with the file's
     for at, job in enumerate(left):
-        rest = sum(job.hours for job in left[at:])
-        say(f"{job.name}: {at + 1} of {len(left)}, about {_time(job.hours)}; all that is left: {_time(rest)}")
+        pace = took / expected if expected else 1.0
+        rest = pace * sum(job.hours for job in left[at:])
+        say(f"{job.name}: {at + 1} of {len(left)}, about {_time(pace * job.hours)}; all that is left: {_time(rest)}")
+        start = time.monotonic()
         try:
             publish_result(job, results, _run(job, results))
         except Failed as error:
             say(f"{job.name}: failed: {error}")
             failed.append(job.name)
+            continue
+        expected, took = expected + job.hours, took + (time.monotonic() - start) / 3600
     return failed
 
 
@@ -103,7 +110,13 @@ def publish_cells(jobs: Sequence[Job], results: Path, cells: Mapping[str, Placed
     for job in jobs:
         names.setdefault(job.cell, []).append(job.name)
     listed = [
-        {"name": name, "system": cells[name].system, "variant": cells[name].variant, "jobs": seeds}
+        {
+            "name": name,
+            "system": cells[name].system,
+            "variant": cells[name].variant,
+            "set": cells[name].set,
+            "jobs": seeds,
+        }
         for name, seeds in names.items()
     ]
     content = {"experiment": results.parent.name, "budget": results.name, "cells": listed}
@@ -150,20 +163,23 @@ def _described(job: Job) -> dict[str, Any]:
 def _run(job: Job, results: Path) -> dict[str, Any]:
     """Train, measure, draw; return the hours of training, its last tick, and the records."""
     run_program(job.training)
-    records = [_record(run_program(argv)) for argv in job.measurements]
+    records = [record for argv in job.measurements for record in _records(run_program(argv))]
     run_program(["evaluation", "sheet", str(job.run), "--out", str(results / job.name)])
     ticks = read_stats(job.run)
     last = ticks[-1] if ticks else None
     return {"hours": round(spent(ticks, 1).seconds / 3600, 3), "last_tick": last, "records": records}
 
 
-def _record(output: str) -> dict[str, Any]:
-    """Return the JSON object that a command of evaluation prints as its last line."""
-    try:
-        record: dict[str, Any] = json.loads(output.splitlines()[-1])
-    except (ValueError, IndexError):
-        raise Failed("its last line is no JSON object") from None
-    return record
+def _records(output: str) -> list[dict[str, Any]]:
+    """Return the JSON objects that a command of evaluation prints: its last line, with two sources of codes two."""
+    objects = []
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError):
+            objects.append(json.loads(line))
+    records = [found for found in objects if isinstance(found, dict)]
+    if not records:
+        raise Failed("it printed no JSON object")
+    return records
 
 
 def _time(hours: float) -> str:

@@ -47,8 +47,11 @@ def cars(src: Path, size: int) -> Photos:
     store = open_store(src)
     photos = images_of(store, src)
     mats = _mats(src if src.is_dir() else src.parent)
+    tables = [_table_of(photo, mats, src) for photo in photos]
+    if _NO_CLASSES not in tables:  # as of a devkit whose test images are not there, or have their classes elsewhere
+        mats.pop(_NO_CLASSES, None)
     classes = _classes(mats)
-    rows, notes = _matched(photos, mats, src)
+    rows, notes = _matched(photos, tables, mats, src)
     boxed = [
         photo._replace(box=car.box, labels=(NO_CLASS if car.class_number is None else car.class_number - 1,))
         for photo, car in zip(photos, rows, strict=True)
@@ -105,18 +108,19 @@ def _mats(folder: Path) -> dict[str, Path]:
     return {name: path for name, path in mats.items() if not (name == _NO_CLASSES and _TEST in mats)}
 
 
-def _matched(photos: Sequence[Photo], mats: dict[str, Path], src: Path) -> tuple[list[Car], list[str]]:
-    """Return the annotation of every image, and notes on annotations without an image."""
-    tables = {name: _read(path) for name, path in mats.items() if name != _META}
-    groups: dict[str, list[str]] = {name: [] for name in tables}
-    keys = []
-    for photo in photos:
-        name, file = _table_of(photo, mats, src), PurePosixPath(photo.path).name
-        groups[name].append(file)
-        keys.append((name, file))
+def _matched(
+    photos: Sequence[Photo], tables: Sequence[str], mats: dict[str, Path], src: Path
+) -> tuple[list[Car], list[str]]:
+    """Return the annotation of every image, and notes on annotations without an image.
+
+    tables: for each image the name of its annotation file.
+    """
+    cars = {name: _read(path) for name, path in mats.items() if name != _META}
+    keys = [(name, PurePosixPath(photo.path).name) for name, photo in zip(tables, photos, strict=True)]
     _refuse_copies(keys, src)
-    notes = [note for name, files in groups.items() for note in require_rows(mats[name], files, list(tables[name]))]
-    return [tables[name][file] for name, file in keys], notes
+    files = {name: [file for table, file in keys if table == name] for name in cars}
+    notes = [note for name in cars for note in require_rows(mats[name], files[name], list(cars[name]))]
+    return [cars[name][file] for name, file in keys], notes
 
 
 def _table_of(photo: Photo, mats: dict[str, Path], src: Path) -> str:
@@ -125,7 +129,7 @@ def _table_of(photo: Photo, mats: dict[str, Path], src: Path) -> str:
     split = {"cars_train": _TRAIN, "cars_test": _NO_CLASSES if _NO_CLASSES in mats else _TEST}
     name = next((split[folder] for folder in folders if folder in split), None)
     if name is None:
-        there = [name for name in (_ALL, _TRAIN, _TEST) if name in mats] or [_NO_CLASSES]
+        there = [name for name in (_ALL, _TRAIN, _TEST, _NO_CLASSES) if name in mats]
         if len(there) > 1 and there[0] != _ALL:
             remedy = "keep the images in cars_train and cars_test, or one of these files"
             raise UserError(f"{src}: {photo.path} may belong to {' or '.join(there)}; {remedy}")

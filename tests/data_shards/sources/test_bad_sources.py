@@ -221,4 +221,7 @@ def test_images_that_may_belong_to_either_split(tmp_path: Path) -> None:
     Image.open(source / "00001.jpg").save(source / "cars_train/00001.jpg")
     shutil.rmtree(source / "cars_test")
     (source / "cars_test_annos_withlabels.mat").unlink()
+    words = "00001.jpg may belong to cars_train_annos.mat or cars_test_annos.mat; keep the images in cars_train"
+    refused(attempt("cars", source), source, words)
+    (source / "devkit/cars_test_annos.mat").unlink()
     refused(attempt("cars", source), source, "more than one image of a name (00001.jpg)", "remove the copies")

@@ -179,6 +179,16 @@ def test_the_devkits_own_annotations_of_test_images_have_boxes_and_no_classes(tm
     assert again.classes("class") == replicas.CAR_CLASSES
 
 
+def test_annotations_of_test_images_that_are_not_there_change_nothing(tmp_path: Path) -> None:
+    """As before they were read: a set of the training images alone, and its recipe."""
+    source = replicas.cars(tmp_path / "src", 4)
+    shutil.rmtree(source / "cars_test")
+    (source / "cars_test_annos_withlabels.mat").unlink()
+    made = Made(tmp_path / "set", "cars", source)
+    assert set(made.manifest.recipe["label_files"]) == {"cars_train_annos.mat", "cars_meta.mat"}
+    assert not any("cars_test" in note for note in made.manifest.notes)
+
+
 def test_flat_copies_of_cars(tmp_path: Path) -> None:
     source = replicas.cars(tmp_path / "src", 5, "flat")
     made = Made(tmp_path / "set", "cars", source, "--resolutions", "64,32")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.support import processes
 from tests.support.evaluating import refused, self_contained
 
 PRIOR, SEEDS = 7.0, (0.5, 0.7, 0.9)
+SETS = {"large": "sprites-1024"}  # of cells; those of all others: sprites
 
 
 def job(fid: float, system: str = "ID-GAN", samples: int = 100, hours: float = 2.0) -> dict[str, Any]:
@@ -44,14 +46,20 @@ def encoder(mig: float) -> dict[str, Any]:
 def write(folder: Path, cells: list[tuple[str, str, list[str]]], jobs: dict[str, dict[str, Any]]) -> Path:
     folder.mkdir(parents=True)
     listed = [
-        {"name": f"{variant}-{system}" if variant else system, "variant": variant, "system": system, "jobs": names}
+        {
+            "name": f"{variant}-{system}" if variant else system,
+            "variant": variant,
+            "system": system,
+            "set": SETS.get(system, "sprites"),
+            "jobs": names,
+        }
         for variant, system, names in cells
     ]
     (folder / "cells.json").write_text(json.dumps({"experiment": "mine", "budget": "small", "cells": listed}))
     for name, content in jobs.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
         (folder / name).mkdir()
-        for picture in ("samples", "traversals", "joint"):
+        for picture in ("reals", "samples", "traversals", "joint"):
             Image.new("L", (8, 8)).save(folder / name / f"{picture}.webp")
     return folder
 
@@ -92,7 +100,7 @@ def test_a_cell_that_is_not_complete_is_empty_and_says_so(folder: Path) -> None:
     found = rows(folder)
     for name, seeds in (("cGAN", "1 of 2"), ("gan", "0 of 1")):
         assert found[name]["seeds"] == seeds
-        assert {cell for column, cell in found[name].items() if column not in ("system", "seeds")} == {""}
+        assert {cell for column, cell in found[name].items() if column not in ("cell", "system", "seeds")} == {""}
 
 
 def test_the_head_says_how_all_was_measured_and_whose_was_measured_otherwise(folder: Path) -> None:
@@ -112,7 +120,7 @@ def test_the_markdown_is_the_csv_with_a_legend(folder: Path) -> None:
     text = made.markdown
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     assert [cells[0], *cells[2:]] == list(csv.reader(made.csv.splitlines()))
-    assert all(f"* {column}: " in text for column in cells[0][3:])
+    assert all(f"* {column}: " in text for column in cells[0][4:])
 
 
 def test_the_page_shows_what_is_there_beside_each_other(folder: Path) -> None:
@@ -124,6 +132,26 @@ def test_the_page_shows_what_is_there_beside_each_other(folder: Path) -> None:
     assert "FID over the variants" not in text
     traversed = text.split("<h2>Traversals</h2>")[1].split("<h2>")[0]
     assert [title in traversed for title in ("beta-VAE", "ID-GAN", "cGAN")] == [True, True, False]
+
+
+def test_cells_of_another_data_set_are_shown_by_themselves_and_equal_systems_by_their_names(tmp_path: Path) -> None:
+    """Two variants; an encoder of both on their data, an ID-GAN on larger images; two ID-GANs of one variant."""
+    cells = [("", "encoder", ["encoder"]), ("", "large", ["large"])]
+    cells += [("a", "one", ["a-one"]), ("a", "two", ["a-two"]), ("b", "one", ["b-one"])]
+    done = {name: job(1) for name in ("large", "a-one", "a-two", "b-one")} | {"encoder": encoder(0.1)}
+    found = results.read(write(tmp_path / "mine/small", cells, done))
+    text = page.write(found, table.table(found)).read_text()
+    shown = {}
+    for section in text.split("<h2>Random samples ")[1:]:
+        title, rest = section.split("</h2>", 1)
+        shown[title] = re.findall(r"<figcaption>(.*?)</figcaption>", rest.split("<h2>")[0])
+    assert shown == {
+        "a": ["reals", "beta-VAE", "ID-GAN (a-one)", "ID-GAN (a-two)"],
+        "b": ["reals", "beta-VAE", "ID-GAN"],
+        "sprites-1024": ["reals", "ID-GAN"],
+    }
+    rows = list(csv.DictReader(table.table(found).csv.splitlines()))
+    assert [row["cell"] for row in rows] == ["encoder", "large", "a-one", "a-two", "b-one"]
 
 
 def test_variants_that_are_values_have_a_chart(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ import json
 import statistics
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from evaluation import measure
+from evaluation.pages.comparison import Measured
+from evaluation.pages.comparison_cells import means
 from tests.support import processes, replicas
 from tests.support.data_sets import hashes
 from tests.support.evaluating import (
@@ -25,6 +28,8 @@ from tests.support.evaluating import (
     unmeasured,
 )
 from tests.support.training import finish, train_system, two_at_a_time
+from trainer.config.load import load_config
+from trainer.config.schema import GanConfig
 
 NAMES = {"idgan": "ID-GAN", "gan": "GAN", "infogan": "InfoGAN", "cgan": "cGAN", "factor_vae": "FactorVAE"}
 COMMANDS = ("fid", "disentanglement", "alignment")
@@ -342,10 +347,33 @@ def test_runs_on_photographs_are_compared_by_inception_and_seeds_of_one_setting_
     assert "FVM " not in text.splitlines()[0]
 
 
+def measured(system: str, encoder: str | None, **settings: Any) -> Measured:
+    """What a comparison knows of a run that was not made."""
+    settings |= {"vae": "runs/vae"} if system == "idgan" else {}
+    config = load_config(GanConfig, Path(f"configs/dsprites/{system}.yaml"), [f"{k}={v}" for k, v in settings.items()])
+    run: Any = SimpleNamespace(
+        config=config, generator=object(), encoder=encoder, encoder_sha256=encoder, manifest={"iteration": 5},
+        path=Path("runs/x"),
+    )  # fmt: skip
+    fid = {"kinds": {"gan": {"fid": float(settings["seed"] + 1), "fidelity": None}}}
+    return Measured(run, fid, None, None)
+
+
+def test_only_seeds_of_one_setting_on_one_encoder_have_a_mean() -> None:
+    """Not a run and its export, nor ID-GANs on two encoders; InfoGANs learn an encoder each."""
+    one, two = measured("idgan", "a", seed=0), measured("idgan", "a", seed=1)
+    assert [cells["FID"] for cells in means([one, two])] == ["1.5 ± 0.707"]
+    assert means([one, measured("idgan", "a", seed=0)]) == []
+    assert means([one, measured("idgan", "b", seed=1)]) == []
+    assert means([one, measured("idgan", "a", seed=1, r1=5)]) == []
+    infogans = [measured("infogan", "a", seed=0), measured("infogan", "b", seed=1)]
+    assert [cells["system"] for cells in means(infogans)] == ["InfoGAN, mean of 2 seeds"]
+
+
 def test_what_does_not_fit_the_data_is_refused(photographs: Path, systems: dict[str, Path], tmp_path: Path) -> None:
     out = ("--out", tmp_path / "page")
     photos, sprites = photographs / "gan", systems["gan"]
-    refused(quickly(tmp_path, "compare", photos, *out), "the weights of --protocol clean are not there", "--weights")
+    refused(quickly(tmp_path, "compare", photos, *out), "the weights of Inception clean are not there", "--weights")
     refused(quickly(tmp_path, "compare", sprites, *out, "--fid-protocol", "face-net"), "use --fid-protocol factor-net")
     weights = ("--fid-protocol", "legacy_pytorch", "--weights", photographs / "random.pth")
     refused(quickly(tmp_path, "compare", photos, *out, *weights, "--protocol", "short"), "has no known factors")

@@ -143,7 +143,53 @@ def test_a_failed_job_stops_no_other_and_a_complete_one_is_skipped(programs: lis
     assert not (tmp_path / "vae-1.json").exists()
     count = len(programs)
     assert runner.run_jobs(listed(), tmp_path) == ["vae-1"]
-    assert [argv[0] for argv in programs[count:]] == ["data_shards", "trainer"], "that of vae-1"
+    assert [argv[0] for argv in programs[count:]] == ["trainer"], "that of vae-1"
+
+
+def test_each_data_set_is_made_once_and_not_for_what_is_complete(
+    programs: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert runner.make_data(listed(), tmp_path) == []
+    assert [argv[:3] for argv in programs] == [["data_shards", "make", "dsprites"]]
+    runner.run_jobs(listed(), tmp_path)
+    programs.clear()
+    assert runner.make_data([job for job in listed() if job.name != "vae-1"], tmp_path) == []
+    assert not programs
+
+    def program(argv: list[str]) -> str:
+        raise Failed("exit code 2")
+
+    monkeypatch.setattr(runner, "run_program", program)
+    assert [job.name for job in runner.make_data(listed(), tmp_path)] == ["vae-1"]
+
+
+def test_elements_of_a_job_array_are_one_job_each_after_what_it_needs(
+    programs: list[list[str]], tmp_path: Path
+) -> None:
+    assert [[job.name for job in stage] for stage in jobs.stages(listed())] == [["vae", "vae-1", "other"], ["gan"]]
+    assert [job.name for job in runner.element(listed(), tmp_path, "0.2")] == ["other"]
+    with pytest.raises(UserError, match="gan: needs vae, which is not complete; run it first"):
+        runner.element(listed(), tmp_path, "1.0")
+    runner.run_jobs(listed(), tmp_path)
+    assert [job.name for job in runner.element(listed(), tmp_path, "1.0")] == ["gan"]
+    for wrong, words in (
+        ("2.0", "give STAGE.NUMBER, with a stage below 2"),
+        ("x", "give STAGE"),
+        ("0.3", "has 3 jobs"),
+    ):
+        with pytest.raises(UserError, match=words):
+            runner.element(listed(), tmp_path, wrong)
+
+
+def test_what_is_left_is_told_at_the_pace_of_what_was_run(
+    programs: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The first job takes half of its two hours; the second one fails, which says nothing of the pace."""
+    times = iter([0.0, 3600.0, 3600.0, 3700.0, 7300.0, 7300.0, 9000.0])
+    monkeypatch.setattr(runner.time, "monotonic", lambda: next(times))
+    runner.run_jobs(listed(), tmp_path)
+    told = re.findall(r"about (\S+); all that is left: (\S+)", capsys.readouterr().err)
+    assert told == [("2:00:00", "6:00:00"), ("1:00:00", "2:00:00"), ("0:30:00", "1:00:00"), ("0:40:00", "0:40:00")]
 
 
 @pytest.mark.usefixtures("programs")
@@ -177,6 +223,7 @@ def test_the_shipped_models_at_a_tiny_size_and_again(
     monkeypatch.chdir(tmp_path)
     experiment = experiment_file.load("results")
     found = jobs.jobs(experiment, "tiny", experiment.budgets["tiny"], seeds=1)
+    assert runner.make_data(found, tmp_path / "results") == []
     assert runner.run_jobs(found, tmp_path / "results") == []
     assert [job.cell for job in found] == list(experiment.cells)
     for job in found:

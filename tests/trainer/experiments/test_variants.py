@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from PIL import Image
 
+import data_shards.__main__ as data_shards
+import evaluation.__main__ as evaluation
 from common.errors import UserError
 from tests.support import processes
 from tests.support.evaluating import self_contained
@@ -81,6 +84,9 @@ WRONG = [
     ({"cells": {"vae": cell("vae", set="{variant}s")}}, "cells.vae.set: as is no set; choose from sprites"),
     ({"cells": {"vae": cell("vae", config="configs/{variant}/x.yaml")}}, "cells.vae.config: configs/a/x.yaml: no such"),
     ({"cells": {"gan": cell("gan", vae="c-vae")}}, "cells.gan.vae: c-vae is no cell; choose from gan"),
+    ({"cells": {"gan": cell("gan", measure=["fidd --samples 9"])}}, "'fidd --samples 9': fidd measures no run; choose"),
+    ({"budgets": {"full": {"measure": {"fid": ""}}}}, "budgets.full: measure: no cell is measured by fid"),
+    ({"cells": {"vae": cell("vae"), "a-vae": cell("vae", once=True)}}, "cells: two of them would be called a-vae"),
 ]
 
 
@@ -94,6 +100,27 @@ def test_the_trainer_takes_the_settings_of_every_shipped_cell_at_every_budget(na
     found = experiment_file.load(name)
     for budget, content in found.budgets.items():
         runner.refuse_wrong_settings(jobs.jobs(found, budget, content, seeds=2))
+
+
+@pytest.mark.parametrize("name", experiment_file.names())
+def test_data_shards_and_evaluation_take_every_command_line_of_the_shipped_experiments(name: str) -> None:
+    """Their options alone are read; the measures that a file may name are commands of evaluation."""
+    found = experiment_file.load(name)
+    for budget, content in found.budgets.items():
+        for job in jobs.jobs(found, budget, content):
+            parse(data_shards.app, job.data[1:])
+            for argv in job.measurements:
+                parse(evaluation.app, argv[1:])
+    known: Any = typer.main.get_command(evaluation.app)
+    assert set(experiment_file.MEASURES) <= known.commands.keys()
+
+
+def parse(app: typer.Typer, argv: list[str]) -> None:
+    """Read a command line; raises where a program would refuse it."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command, argv = command.commands[argv[0]], argv[1:]
+    command.make_context("command", list(argv))
 
 
 def test_the_list_that_the_docs_show_has_the_cells_that_they_name(tmp_path: Path) -> None:
@@ -140,6 +167,7 @@ def test_the_eight_systems_at_a_tiny_budget_again_and_in_a_table(
     family = experiment_file.load("dsprites_family")
     found = jobs.jobs(family, "tiny", family.budgets["tiny"], only="color-*")
     results = Path("results/dsprites_family/tiny")
+    assert runner.make_data(found, results) == []
     assert runner.run_jobs(found, results) == []
     for job in found:
         sheet = Image.open(results / job.name / "samples.webp")
@@ -164,7 +192,7 @@ def _the_table_has_the_records_numbers(
         records = json.loads((results / f"{job.name}.json").read_text())["records"]
         own = "gan" if job.training[1] == "gan" else "vae"
         assert float(row["FID"]) == pytest.approx(records[0]["kinds"][own]["fid"], rel=0.01)
-        assert (row["variant"], row["seeds"]) == ("color", "1")
+        assert (row["cell"], row["seeds"]) == (job.cell, "1")
         assert bool(row["MIG"]) == any(record["command"] == "disentanglement" for record in records)
         assert bool(row["R, nats"]) == (row["system"] != "GAN")
     page = (results / "index.html").read_text()
