@@ -21,6 +21,7 @@ WITHOUT = {
     "trainer.reporting": "what people read",
     "evaluation.inputs": "opens what other rooms have written",
     "evaluation.measure": "joins the rooms",
+    "evaluation.measured_once": "joins them with the records",
 }
 
 
