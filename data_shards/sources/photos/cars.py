@@ -52,11 +52,7 @@ def cars(src: Path, size: int) -> Photos:
         mats.pop(_NO_CLASSES, None)
     classes = _classes(mats)
     rows, notes = _matched(photos, tables, mats, src)
-    boxed = [
-        photo._replace(box=car.box, labels=(NO_CLASS if car.class_number is None else car.class_number - 1,))
-        for photo, car in zip(photos, rows, strict=True)
-        if _large(car.box, max(LEAST, size))
-    ]
+    boxed = [_boxed(*pair) for pair in zip(photos, rows, strict=True) if _large(pair[1].box, max(LEAST, size))]
     _check_classes(rows, classes, mats)
     if not boxed:
         remedy = "choose a smaller --resolutions" if size > LEAST else "add images with larger boxes"
@@ -80,6 +76,10 @@ def cars(src: Path, size: int) -> Photos:
         own_labels=(Label(name="class", classes=classes),),
         notes=(*notes, *fewer("cars", len(photos)), *_left_out(len(photos) - len(boxed), size), *_without_class(boxed)),
     )
+
+
+def _boxed(photo: Photo, car: Car) -> Photo:
+    return photo._replace(box=car.box, labels=(NO_CLASS if car.class_number is None else car.class_number - 1,))
 
 
 def _without_class(photos: Sequence[Photo]) -> list[str]:

@@ -22,7 +22,7 @@ OTHERS = {"accelerate", "experiments"}  # no training configs
 
 def needed(path: Path) -> list[str]:
     """The override without which a shipped config cannot run."""
-    on_a_code = path.stem in ("cgan", "idgan", "idgan_no_distill") or path.stem.isdigit()
+    on_a_code = path.stem in ("cgan", "idgan", "idgan_no_distill") or path.stem.split("_")[0].isdigit()
     return ["vae=somewhere"] if on_a_code else []
 
 
