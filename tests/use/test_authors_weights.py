@@ -164,7 +164,8 @@ def test_what_does_not_fit_is_listed_at_once(tmp_path: Path) -> None:
         "s_dim=128",
     )
     refused(
-        import_weights(tmp_path, model, "--as", "celeba/128", *TINY), "generator: resnet.10.conv_0.weight: is not there"
+        import_weights(tmp_path, model, "--as", "celeba/128", *TINY, "network.generator_nf=2"),
+        "generator: resnet.10.conv_0.weight: is not there",
     )
     refused(import_weights(tmp_path, model, "--as", "dsprites/idgan"), "generator: layer.0.weight: is not there")
     assert not (tmp_path / "exports").exists()
