@@ -61,24 +61,30 @@ Numbers = Iterator[tuple[str, float]]
 
 
 def _of_fid(record: dict[str, Any], kind: str) -> Numbers:
-    name = "FID, prior" if record["codes"] == "prior" and record["system"] != "InfoGAN" else "FID"
-    kinds = record["kinds"]
+    kinds, own = record["kinds"], _own_codes(record)
     if kind in kinds:
-        yield from _of_images(kinds[kind], name)
-    if kind != "vae" and "vae" in kinds:
+        yield from _of_images(kinds[kind], record["codes"], own)
+    if kind != "vae" and "vae" in kinds and record["codes"] == own:
         yield "FID of the VAE", kinds["vae"]["fid"]
 
 
-def _of_images(found: dict[str, Any], name: str) -> Numbers:
-    yield name, found["fid"]
-    if name == "FID":
+def _own_codes(record: dict[str, Any]) -> str:
+    """Where the codes of a record's system come from in training."""
+    return {"GAN": "none", "InfoGAN": "prior"}.get(record["system"], "posterior")
+
+
+def _of_images(found: dict[str, Any], codes: str, own: str) -> Numbers:
+    """Yield what is known of images. codes: where theirs come from; own: where those of the training came from."""
+    if codes == own:
+        yield "FID", found["fid"]
         yield from ((key, found[key]) for key in ("precision", "recall", "fidelity") if found.get(key) is not None)
+    elif codes == "prior":
+        yield "FID, prior", found["fid"]
 
 
 def _of_paper(record: dict[str, Any], kind: str) -> Numbers:
-    *others, own = record["fid"].items()
-    yield from _of_images(own[1], "FID")
-    yield from (("FID, prior", found["fid"]) for codes, found in others if codes == "prior")
+    for codes, found in record["fid"].items():
+        yield from _of_images(found, codes, _own_codes(record))
     if record["disentanglement"]:
         yield from _of_encoder(record["disentanglement"], kind)
     if record["information"]:

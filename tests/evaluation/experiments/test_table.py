@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from evaluation.experiments import page, results, table
+from evaluation.experiments import job_numbers, page, results, table
 from tests.support import processes
 from tests.support.evaluating import refused, self_contained
 
@@ -89,6 +89,19 @@ def test_a_cell_has_mean_and_standard_deviation_over_its_seeds(folder: Path) -> 
     assert row["R, nats"] == f"{statistics.mean(nats):.2f} ± {statistics.stdev(nats):.2f}"
     assert (row["FID, prior"], row["seeds"], row["hours"]) == ("7 ± 0", "3", "0.70")
     assert (row["R2 scale"], row["shape"], row["MIG"]) == ("0.700 ± 0.000", "60.0% ± 0.0%", "")
+
+
+def test_fid_is_that_of_the_codes_of_training_whatever_else_was_measured() -> None:
+    """An InfoGAN's are of the prior: those of the posterior have no column, in either order, nor in `paper`."""
+    result = job(5.0, "InfoGAN")
+    posterior, prior, _, _ = result["records"]
+    whole = {"command": "paper", "disentanglement": None, "information": None, "system": "InfoGAN"}
+    whole["fid"] = {"posterior": {"fid": 5.0}, "prior": {"fid": PRIOR}}
+    for records in ([posterior, prior], [prior, posterior], [whole]):
+        found = job_numbers.numbers(result | {"records": records})
+        assert (found["FID"], "FID, prior" in found) == (PRIOR, False)
+    of_idgan = job_numbers.numbers(job(5.0) | {"records": [whole | {"system": "ID-GAN"}]})
+    assert (of_idgan["FID"], of_idgan["FID, prior"]) == (5.0, PRIOR)
 
 
 def test_one_seed_has_no_deviation_and_an_encoder_no_images(folder: Path) -> None:
