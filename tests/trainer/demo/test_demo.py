@@ -17,6 +17,7 @@ from trainer.config.schema import GanConfig
 from trainer.demo import demos, run, timing
 from trainer.demo.demos import Demo, Name, demo
 from trainer.experiments.programs import Failed
+from trainer.steps import autocast
 from trainer.steps.schedule import phases
 
 NAMES = get_args(Name)
@@ -36,6 +37,17 @@ def test_what_is_trained_and_measured_lies_where_the_next_step_looks(name: Name)
         if own_vae:
             assert f"vae={chosen.trainings[0].run}" in gan.settings
         assert folder in " ".join([*gan.settings, Path(gan.settings[0]).read_text()])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_where_bf16_is_emulated_the_demos_train_in_float32(
+    name: Name, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autocast, "has_bf16", lambda device: has_bf16)
+    gan = demo(name).trainings[-1]
+    config = load_config(GanConfig, Path(gan.settings[0]), [*gan.settings[1:], f"vae=pretrained/{gan.encoder}"])
+    assert config.autocast == ("bfloat16" if has_bf16 else "none")
 
 
 def test_the_last_training_is_as_long_as_the_time_allows() -> None:
