@@ -49,5 +49,6 @@ def table_command(
     publish(files[0], made.csv.encode())
     publish(files[1], made.markdown.encode())
     files.append(page.write(found, made))
-    show(made.title, made.head, made.rows)
+    for number, (head, rows) in enumerate(made.parts()):
+        show("" if number else made.title, head, rows)
     print(json.dumps({"command": "table", "files": [str(path) for path in files], "measured": made.measured}))

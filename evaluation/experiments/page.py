@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from evaluation.pages.charts import svg
-from evaluation.pages.page import bullets, figures, heading, inline_image, publish_page, section, wide
+from evaluation.pages.page import bullets, figures, heading, inline_image, publish_page, section
 from evaluation.pages.page import table as html_table
 
 from .results import CellResults, ExperimentResults
@@ -20,13 +20,14 @@ from .table import Table, statistics, title_of
 
 TRAVERSED = ("beta-VAE", "InfoGAN", "ID-GAN")
 JOINT = ("ID-GAN", "InfoGAN")
+SPREAD = "Mean and standard deviation over the seeds."
 
 
 def write(results: ExperimentResults, table: Table) -> Path:
     """Write the page beside the results. Returns its path."""
     parts = [
         heading(table.title, " ".join(f"{line}." for line in table.measured)),
-        section("Measured", html_table(table.head, table.rows), "Mean and standard deviation over the seeds."),
+        section("Measured", Markup().join(html_table(*part) for part in table.parts()), SPREAD),
         *_charts(results),
         *_samples(results),
         *_traversals(results),
@@ -92,7 +93,7 @@ def _panels(
 def _section(title: str, panels: Sequence[tuple[Markup, str] | None], note: str) -> Iterator[Markup]:
     there = [panel for panel in panels if panel is not None]
     if there:
-        yield section(title, wide(figures("row", there)), note)
+        yield section(title, figures("pair", there), note)
 
 
 def _panel(results: ExperimentResults, cell: CellResults, picture: str, title: str) -> tuple[Markup, str] | None:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .job_numbers import COLUMNS, FORMATS, numbers, protocols, system_of
 from .results import CellResults, ExperimentResults
+
+FIXED = ("cell", "system", "seeds", "hours")
+FIRST_NUMBERS, NUMBERS = 3, 5  # columns of numbers beside those, and in each further part
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,14 @@ class Table:
     rows: list[list[str]]
     measured: list[str]
     legend: list[str]
+
+    def parts(self) -> Iterator[tuple[list[str], list[list[str]]]]:
+        """Yield head and rows of tables that a page or a terminal is wide enough for, each with the cells' names."""
+        first = len(FIXED) + FIRST_NUMBERS
+        spans = [slice(0, first), *(slice(at, at + NUMBERS) for at in range(first, len(self.head), NUMBERS))]
+        for span in spans:
+            names = 0 if span.start == 0 else 1  # the first one has them
+            yield [*self.head[:names], *self.head[span]], [[*row[:names], *row[span]] for row in self.rows]
 
     @property
     def csv(self) -> str:
@@ -70,7 +81,7 @@ def table(results: ExperimentResults) -> Table:
     """Make the table of an experiment. Numbers that were measured differently are told apart in its head."""
     measured = [statistics(cell) for cell in results.cells]
     columns = [name for name in COLUMNS if any(name in each for each in measured)]
-    head = ["cell", "system", "seeds", "hours", *columns]
+    head = [*FIXED, *columns]
     rows = [
         [
             cell.name,

@@ -14,6 +14,7 @@ from PIL import Image
 
 from common.errors import UserError
 from evaluation.experiments import job_numbers, page, results, table
+from evaluation.records import printed_output
 from tests.support import processes
 from tests.support.evaluating import refused, self_contained
 
@@ -126,6 +127,18 @@ def test_the_head_says_how_all_was_measured_and_whose_was_measured_otherwise(fol
         f"{fid} (idgan, cgan)",
         "FID factor-net eeeeeeeeeeee, 50 images against 90, evaluation seed 0 (gan)",
     ]
+
+
+def test_in_parts_every_number_stands_once_beside_its_cell_and_no_part_is_wider_than_a_terminal(folder: Path) -> None:
+    made = table.table(results.read(folder))
+    parts = list(made.parts())
+    assert [column for number, (head, _) in enumerate(parts) for column in head[bool(number) :]] == made.head
+    for head, rows in parts:
+        assert head[0] == "cell"
+        assert [row[0] for row in rows] == [row[0] for row in made.rows]
+        assert all(row == [whole[made.head.index(c)] for c in head] for row, whole in zip(rows, made.rows, strict=True))
+        widest = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+        assert sum(widest) + 3 * len(head) + 1 <= printed_output.WIDTH
 
 
 def test_the_markdown_is_the_csv_with_a_legend(folder: Path) -> None:
