@@ -31,6 +31,7 @@ from benchmarks.flops import Size
 from trainer.memory.fake_tensors import fake_tensors
 from trainer.memory.tracker import Alive, MemoryTracker, exclude_gradients
 from trainer.steps.batches import Reals
+from trainer.steps.gan_step import Penalties
 
 CPU = torch.device("cpu")
 BLOCK = {"checkpointing": {"from_resolution": 128}}
@@ -86,7 +87,7 @@ def side(name: str, size: Size) -> Side:
     ours = step.Ours(size, plain, CPU, **settings)
     ours.step.d.adds_gradients = name != "ours, R1 in two passes"
     pieces = _singles(inputs.reals) if single else [inputs.reals]
-    return Side(lambda: ours.step(pieces, step.R1, size.batch, size.batch), ours.G, ours.D, ours.optimizers)
+    return Side(lambda: ours.step(pieces, Penalties(step.R1), size.batch, size.batch), ours.G, ours.D, ours.optimizers)
 
 
 def _singles(reals: Reals) -> list[Reals]:

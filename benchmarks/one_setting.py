@@ -28,6 +28,7 @@ from common.provenance import hardware
 from trainer.distributed.gpu_kernels import choose_kernels
 from trainer.memory.allocator import keep_freed_memory
 from trainer.steps.compilation import compile_passes
+from trainer.steps.gan_step import Penalties
 
 Iterations = tuple[Callable[[], object], Callable[[], object]]
 
@@ -40,8 +41,8 @@ def iterations(size: Size, device: torch.device, autocast: str, compiled: bool) 
         compile_passes([ours.G, ours.D, plain.q])
     reals = [Inputs(size, device).reals]
     return (
-        lambda: ours.step(reals, 0.0, size.batch, size.batch),
-        lambda: ours.step(reals, R1 * LAZY, size.batch, size.batch),
+        lambda: ours.step(reals, Penalties(0.0), size.batch, size.batch),
+        lambda: ours.step(reals, Penalties(R1 * LAZY), size.batch, size.batch),
     ), ours
 
 

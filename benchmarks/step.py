@@ -47,7 +47,7 @@ from trainer.reporting.profiler import operation_table, pass_table
 from trainer.steps import ema, networks
 from trainer.steps.batches import Reals
 from trainer.steps.forward_passes import ForwardPasses
-from trainer.steps.gan_step import GanStep
+from trainer.steps.gan_step import GanStep, Penalties
 from trainer.steps.kl_constraint import KLConstraint
 
 S, C, R1, LAZY = 256, 20, 10.0, 16
@@ -269,9 +269,9 @@ def variants(size: Size, device: torch.device) -> dict[str, Callable[[], object]
     return {
         "plain": lambda: plain.iterate(inputs.x, inputs.encoder_images, inputs.draw),
         "tuned": lambda: tuned.iterate(inputs.reals.images, inputs.encoder_images, inputs.draw),
-        "ours, R1 in two passes": lambda: two_passes.step([inputs.reals], R1, size.batch, size.batch),
-        "ours": lambda: ours.step([inputs.reals], R1, size.batch, size.batch),
-        "ours, no R1": lambda: ours.step([inputs.reals], 0.0, size.batch, size.batch),
+        "ours, R1 in two passes": lambda: two_passes.step([inputs.reals], Penalties(R1), size.batch, size.batch),
+        "ours": lambda: ours.step([inputs.reals], Penalties(R1), size.batch, size.batch),
+        "ours, no R1": lambda: ours.step([inputs.reals], Penalties(0.0), size.batch, size.batch),
     }
 
 
@@ -282,7 +282,7 @@ def gradient_gaps(size: Size, device: torch.device) -> dict[tuple[str, str], flo
     right, *others = (gradients_of(side) for side in (plain, tuned, ours))
     for baseline in (plain, tuned):
         baseline.iterate(inputs.x, inputs.encoder_images, inputs.draw)
-    ours.step([inputs.reals], R1, size.batch, size.batch)
+    ours.step([inputs.reals], Penalties(R1), size.batch, size.batch)
     return {
         (side, name): float((gradients[name] - right[name]).norm() / right[name].norm())
         for side, gradients in zip(("tuned", "ours"), others, strict=True)

@@ -45,6 +45,8 @@ class Purpose(IntEnum):
     BOTTLENECK_G = 23  # the fake of the generator's step
     FACES = 24  # factors of drawn faces
     FACE_NET = 25
+    BOTTLENECK_G_REAL = 26  # the real of the generator's step, which a relativistic objective looks at
+    STACKED = 27  # classes and orientations of stacked sprites
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

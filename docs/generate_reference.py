@@ -83,7 +83,7 @@ UNITS = {
     "hours_factor": "",
     "seeds": "runs",
     **dict.fromkeys(("seed", "lr", "betas", "eps", "alpha", "value", "gamma", "beta", "beta_step"), ""),
-    **dict.fromkeys(("code_weight", "r1", "decay", "sigma_rel"), ""),
+    **dict.fromkeys(("code_weight", "r1", "r2", "decay", "sigma_rel"), ""),
 }
 WORDS: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text"}
 WORDS |= {Path: "path", Url: "URL", Any: "path or URL"}  # typer takes no union: cli.location reads what is Any

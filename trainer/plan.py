@@ -205,20 +205,21 @@ def bytes_sent(strategy: Strategy, networks: dict[str, Network], config: GanConf
 
     A sum that all processes get is sent twice. ZeRO-1 sums gradients once and gathers weights; ZeRO-2 sums them in
     every backward pass. Split weights are gathered for G's two forward passes and a backward one; for D's, forward and
-    backward, on reals, fakes and in G's step, where ZeRO-3 keeps them from one to the next; and for R1's two. Every
-    backward pass that trains scatters gradients.
+    backward, on reals, fakes and in G's step, where ZeRO-3 keeps them from one to the next; for the two passes of R1,
+    and of R2; and for the two more of a relativistic objective. Every backward pass that trains scatters gradients.
     """
     g, d = networks["G"].weights, networks["D"].weights
     part = (processes - 1) / processes
     share = config.batch_size // processes
     pieces = share // pass_size(share, config.micro_batch)
-    r1 = 2 / config.r1_interval if config.r1 else 0
+    more = sum(2 / config.r1_interval for weight in (config.r1, config.r2) if weight)
+    more += 2 if config.objective == "relativistic" else 0
     totals: dict[Strategy, float] = {
         "ddp": 2 * (g + d),
         "zero1": 3 * (g + d),
         "zero2": (2 * pieces + 1) * g + (4 * pieces + 1) * d,
-        "zero3": pieces * (4 * g + (6 + r1) * d),
-        "fsdp2": pieces * (4 * g + (8 + r1) * d),
+        "zero3": pieces * (4 * g + (6 + more) * d),
+        "fsdp2": pieces * (4 * g + (8 + more) * d),
     }
     return part * totals[strategy]
 

@@ -45,6 +45,7 @@ T = TypeVar("T")
 # By family of data sets (what stands before a dash): settings that its images have no use for, and why.
 _USELESS = {
     "dsprites": (("flip", "dequantise"), "the dSprites family has neither"),
+    "stacked": (("flip", "dequantise"), "stacked sprites have neither, as dSprites"),
     "faces": (("flip",), "drawn faces are never mirrored: partings and winks sit on one side"),
 }
 

@@ -67,6 +67,26 @@ def make_dsprites(
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers)
 
 
+@maker.command("stacked")
+def make_stacked(
+    out: Out,
+    count: Annotated[int, typer.Option(help="number of images; the first ones are the same in every set")] = 50_000,
+    resolutions: Resolutions = "64",
+    workers: Workers = CORES,
+    codec: CodecName = "png",
+    quality: Quality = 95,
+    samples_per_shard: PerShard = None,
+) -> None:
+    """Draw stacked sprites: a sprite of ten classes in each colour channel, 1,000 modes to count."""
+    from data_shards.sources.sprites.stacked import stacked
+
+    levels = parse_resolutions(resolutions)
+    source = stacked(count, max(64, levels[0]))
+    if levels[0] < 64:
+        raise UserError(f"--resolutions is {resolutions}: stacked sprites need a level of 64 px or more; add 64")
+    _make(source, out, _settings(levels, source, codec, quality, samples_per_shard), workers)
+
+
 @maker.command("faces")
 def make_faces(
     out: Out,

@@ -30,6 +30,7 @@ UNFINISHED = ".parts"  # the folder that `make` keeps beside the levels until th
 CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
 ENLARGE = "enlarge"  # the key of a recipe that stores images below the largest level enlarged
 ImageFormat = Literal["png", "webp", "jpeg"]
+DRAWN = ("dsprites", "faces", "stacked")  # families of sets that `make` draws
 _NOT_OF_THE_DRAWING = ("codec", "levels", "pyramid", "samples_per_shard")  # of a recipe
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
 
@@ -140,7 +141,7 @@ class Manifest(_Part):
 
         It changes with the style of faces, its version, and the factors that vary.
         """
-        if self.data_set.partition("-")[0] not in ("dsprites", "faces"):
+        if self.data_set.partition("-")[0] not in DRAWN:
             return None
         how = {name: value for name, value in self.recipe.items() if name not in _NOT_OF_THE_DRAWING}
         factors = [factor.model_dump() for factor in self.factors]
@@ -184,7 +185,7 @@ def how_to_add(manifest: Manifest, folder: Location, resolutions: Collection[int
 def making_command(manifest: Manifest, folder: Location) -> str | None:
     """Return the command that makes a set of a built-in kind again; None for sets whose images come from elsewhere."""
     maker, _, style = manifest.data_set.partition("-")
-    if maker not in ("dsprites", "faces"):
+    if maker not in DRAWN:
         return None
     sizes = ",".join(map(str, manifest.resolutions))
     command = ["python", "-m", "data_shards", "make", maker, "--out", str(folder)]

@@ -65,6 +65,8 @@ ADDED_KEYS: dict[str, dict[str, Meaning]] = {
     "gan": {
         **BOTH,
         "init_from": Meaning(None, "runs/vae"),
+        "objective": Meaning("logistic", "relativistic"),
+        "r2": Meaning(0.0, 1.0),
         "growth.warm_start": Meaning(False, True),
         "network.nf_min": Meaning(1, 2),
     },

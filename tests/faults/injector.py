@@ -52,7 +52,7 @@ class Injector:
             return found
 
         Loop._next_batches = counted  # type: ignore[method-assign]
-        for name in ("image_gradient", "add_r1_gradients"):
+        for name in ("image_gradient", "add_penalised_gradients"):
             self.after(ForwardPasses, name, "R1")
         for engine in (ddp.Replicated, fsdp2.FullyShard):
             if "step" in vars(engine):

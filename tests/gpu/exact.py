@@ -23,6 +23,7 @@ from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
 from trainer.stages.base import LAYOUT
 from trainer.steps.batches import Reals
+from trainer.steps.gan_step import Penalties
 
 TERMS, GRADIENTS, UPDATES = 1e-4, 1e-4, 1e-3  # relative
 EPS = 2.0**-23  # of fp32
@@ -169,7 +170,7 @@ def _gan_step(config: GanConfig, gan: plain.Gan, batch: Reals, device: torch.dev
         rederived = plain.PlainGan(config.system, copied, config.r1)
         theirs = rederived.iterate(batch)
     with gradients_of_steps() as found:
-        ours = step([on(piece, device) for piece in plain.pieces(batch, 2)], config.r1, 0, plain.BATCH)
+        ours = step([on(piece, device) for piece in plain.pieces(batch, 2)], Penalties(config.r1), 0, plain.BATCH)
     same_terms(ours, theirs)
     if config.bottleneck:
         same_terms({"beta after it": step.kl_constraint.beta}, {"beta after it": torch.tensor(rederived.beta)})

@@ -122,7 +122,7 @@ def test_r1_of_pairs_by_the_tangent_equals_double_backward(channels: int, c_dim:
     D.requires_grad_(False)
     image_gradient = losses.image_gradient(D, x, c=c)
     D.requires_grad_(True)
-    penalty = losses.r1_penalty(D(x, tangent=image_gradient, c=c).tangent)
+    penalty = losses.gradient_penalty(D(x, tangent=image_gradient, c=c).tangent)
     penalty.backward()
     torch.testing.assert_close(penalty.detach(), expected.detach(), rtol=1e-10, atol=0)
     assert float(D.judge.projection.embed.weight.grad.norm()) > 0

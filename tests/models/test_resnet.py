@@ -196,7 +196,7 @@ def test_r1_is_exact_through_bottleneck_code_and_fade(
     D.requires_grad_(False)
     held = losses.image_gradient(D, x, **more)
     D.requires_grad_(True)
-    found = losses.r1_penalty(D(x, tangent=held, **more).tangent)
+    found = losses.gradient_penalty(D(x, tangent=held, **more).tangent)
     found.backward()
     assert abs(float(found.detach() / penalty.detach()) - 1) < 1e-10
     for (name, p), e in zip(D.named_parameters(), expected, strict=True):

@@ -217,8 +217,17 @@ def descend(loss: Tensor, *optimizers: Optimizer) -> list[Tensor]:
 class PlainGan:
     """The five GANs: c; D's step; G's step with the same c and a new s; the average."""
 
-    def __init__(self, system: str, gan: Gan, r1: float = 10, sample_in_g_step: bool = True) -> None:
+    def __init__(
+        self,
+        system: str,
+        gan: Gan,
+        r1: float = 10,
+        sample_in_g_step: bool = True,
+        r2: float = 0,
+        relativistic: bool = False,
+    ) -> None:
         self.system, self.gan, self.r1, self.s_dim = system, gan, r1, 5 if system == "GAN" else 3
+        self.r2, self.relativistic = r2, relativistic
         self.beta, self.sample_in_g_step = 0.3, sample_in_g_step  # of a bottleneck
         self.opt_g = RMSprop(gan.G.parameters(), lr=1e-3, alpha=0.99, eps=1e-8)
         self.opt_d = RMSprop(gan.D.parameters(), lr=1e-4, alpha=0.99, eps=1e-8)
@@ -253,7 +262,7 @@ class PlainGan:
         D = self.gan.D
         if isinstance(D, Discriminator):
             noise = draw(purpose, batch.positions, *D.noise_shape)
-            if purpose == Purpose.BOTTLENECK_G and not self.sample_in_g_step:
+            if purpose in (Purpose.BOTTLENECK_G, Purpose.BOTTLENECK_G_REAL) and not self.sample_in_g_step:
                 noise = torch.zeros_like(noise)
             return D(x, noise=noise, c=c if self.system == "cGAN" else None, alpha=batch.alpha)[:2]
         if self.system != "cGAN":
@@ -264,15 +273,21 @@ class PlainGan:
         return linear + (features * pair).sum(1) / math.sqrt(256), torch.zeros(())
 
     def discriminator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:
-        """D's step, with R1 by double backward, and the bottleneck's beta."""
-        x = batch.images.clone().requires_grad_()
+        """D's step, with R1 and R2 by double backward, and the bottleneck's beta."""
+        x, fake = batch.images.clone().requires_grad_(), fake.clone().requires_grad_()
         d_real, kl_real = self.judge(x, c, Purpose.BOTTLENECK_REAL, batch)
         d_fake, kl_fake = self.judge(fake, c, Purpose.BOTTLENECK_FAKE, batch)
         (g,) = torch.autograd.grad(d_real.sum(), x, create_graph=True)
-        penalty, kl = g.pow(2).sum((1, 2, 3)).mean(), 0.5 * (kl_real.mean() + kl_fake.mean())
-        real, wrong = -torch.log(torch.sigmoid(d_real)).mean(), -torch.log(1 - torch.sigmoid(d_fake)).mean()
-        (norm,) = descend(real + wrong + self.r1 * penalty + self.beta * kl, self.opt_d)
-        found = {
+        (g_fake,) = torch.autograd.grad(d_fake.sum(), fake, create_graph=True)
+        penalty, penalty_fake = (slope.pow(2).sum((1, 2, 3)).mean() for slope in (g, g_fake))
+        kl = 0.5 * (kl_real.mean() + kl_fake.mean())
+        if self.relativistic:
+            real = wrong = adversarial = -torch.log(torch.sigmoid(d_real - d_fake)).mean()
+        else:
+            real, wrong = -torch.log(torch.sigmoid(d_real)).mean(), -torch.log(1 - torch.sigmoid(d_fake)).mean()
+            adversarial = real + wrong
+        (norm,) = descend(adversarial + self.r1 * penalty + self.r2 * penalty_fake + self.beta * kl, self.opt_d)
+        found = ({"r2": penalty_fake} if self.r2 else {}) | {
             "loss_d_real": real, "loss_d_fake": wrong, "r1": penalty if self.r1 else torch.zeros(()),
             "logit_real": d_real.mean(), "logit_fake": d_fake.mean(), "grad_norm_d": norm,
         }  # fmt: skip
@@ -284,6 +299,8 @@ class PlainGan:
     def generator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:
         """G's step, and InfoGAN's q's."""
         judged, _ = self.judge(fake, c, Purpose.BOTTLENECK_G, batch)
+        if self.relativistic:
+            judged = judged - self.judge(batch.images, c, Purpose.BOTTLENECK_G_REAL, batch)[0].detach()
         loss = adversarial = -torch.log(torch.sigmoid(judged)).mean()
         found, optimizers = {"loss_g": adversarial}, [self.opt_g]
         if self.system in ("InfoGAN", "ID-GAN"):

@@ -120,8 +120,9 @@ def _code_loss(c: GanConfig) -> list[Rule]:
 
 
 def _penalty(c: GanConfig) -> list[Rule]:
-    """R1 and its interval."""
-    return [(c.r1 == 0 and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 is 0; set r1_interval=1")]
+    """R1, R2 and their interval."""
+    none = c.r1 == 0 and c.r2 == 0
+    return [(none and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 and r2 are 0; set r1_interval=1")]
 
 
 def _strategy(c: GanConfig) -> list[Rule]:

@@ -154,10 +154,18 @@ class GanConfig(RunConfig):
         "ddp",
         description="what the processes split of G and D: nothing (ddp), all (fsdp2), or as ZeRO's stages 1 to 3 do",
     )
+    objective: Literal["logistic", "relativistic"] = Field(
+        "logistic",
+        description="loss of D and G: the paper's, or of the difference of a real's logit and a fake's (relativistic), "
+        "which wants r2 beside r1",
+    )
     r1: NonNegative = Field(
         10, description="weight of R1, mean ||grad||^2 (no 1/2: the literature's gamma is twice this)"
     )
-    r1_interval: Count = Field(1, description="k: R1 in every k-th iteration, with k times its weight (lazy R1)")
+    r2: NonNegative = Field(0, description="weight of R2, which is R1 at the generated images; 0 is none")
+    r1_interval: Count = Field(
+        1, description="k: R1 and R2 in every k-th iteration, with k times their weights (lazy R1)"
+    )
     optimizer_g: OptimizerConfig = RMSpropConfig(lr=1e-3)
     optimizer_d: OptimizerConfig = RMSpropConfig(lr=1e-4)
     optimizer_q: OptimizerConfig | None = Field(

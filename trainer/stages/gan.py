@@ -25,7 +25,7 @@ from trainer.steps import compilation, networks, schedule
 from trainer.steps.batches import reals
 from trainer.steps.ema import Averages
 from trainer.steps.forward_passes import ForwardPasses
-from trainer.steps.gan_step import GanStep
+from trainer.steps.gan_step import GanStep, Penalties
 from trainer.steps.kl_constraint import KLConstraint
 from trainer.steps.running_means import Terms
 from trainer.steps.schedule import Now
@@ -118,14 +118,16 @@ class GanTraining:
         """Run one iteration. batches: one list of this process's micro-batches; images_seen: the clock before it."""
         config, (micro_batches,) = self.config, batches
         seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in micro_batches]
-        return self._step(seen, self._r1_weight(now, images_seen), images_seen, now.batch_size)
+        return self._step(seen, self._penalties(now, images_seen), images_seen, now.batch_size)
 
-    def _r1_weight(self, now: Now, images_seen: int) -> float:
+    def _penalties(self, now: Now, images_seen: int) -> Penalties:
         iteration, following = (
             schedule.iteration(self.phases, clock, self.batches_per_step)
             for clock in (images_seen, images_seen + now.batch_size)
         )
-        return schedule.r1_weight(self.config.r1, self.config.r1_interval, iteration, max(following, iteration + 1))
+        following, every = max(following, iteration + 1), self.config.r1_interval
+        r1, r2 = (schedule.lazy_weight(w, every, iteration, following) for w in (self.config.r1, self.config.r2))
+        return Penalties(r1, r2)
 
 
 class GanStage(GanTraining):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,20 @@ from trainer.config.schema import GanConfig
 from . import losses, r1
 from .autocast import autocast
 from .batches import Reals
+
+G_STEP = (Purpose.BOTTLENECK_G, Purpose.BOTTLENECK_G_REAL)
+
+
+class Judged(NamedTuple):
+    """Images that D looks at, [b, C, R, R] in [-1, 1], and whose they are.
+
+    purpose: which random numbers make the bottleneck's noise; reals, c: the reals of the pass and its code, [b, c_dim].
+    """
+
+    images: Tensor
+    purpose: Purpose
+    reals: Reals
+    c: Tensor
 
 
 class ForwardPasses:
@@ -51,39 +65,45 @@ class ForwardPasses:
         with autocast(self.config, z):
             return self.g(z, reals.images.shape[-1], reals.alpha)
 
-    def discriminate(
-        self, x: Tensor, purpose: Purpose, reals: Reals, c: Tensor, tangent: Tensor | None = None
-    ) -> DiscriminatorOutput:
+    def discriminate(self, x: Judged, tangent: Tensor | None = None) -> DiscriminatorOutput:
         """Return D of images, their code and the bottleneck's noise. With a tangent it computes in full precision."""
         region = nullcontext() if tangent is None else record_function("R1 pass 2")
-        with region, autocast(self.config, x, tangent is None):
-            return self.d(x, tangent=tangent, **self._discriminator_inputs(purpose, reals, c))
+        with region, autocast(self.config, x.images, tangent is None):
+            return self.d(x.images, tangent=tangent, **self._discriminator_inputs(x))
+
+    @torch.no_grad()
+    def paired_logits(self, x: Judged) -> Tensor | None:
+        """Return D's logits of the images that the relativistic objective compares others with, [b]; else None."""
+        if self.config.objective == "logistic":
+            return None
+        with record_function("D paired"):
+            return self.discriminate(x).logits
 
     @record_function("R1 pass 1")
-    def image_gradient(self, reals: Reals, c: Tensor) -> Tensor:
-        """Return D's gradient at the reals, [b, C, R, R]: R1's first pass.
+    def image_gradient(self, x: Judged) -> Tensor:
+        """Return D's gradient at the images, [b, C, R, R]: the first pass of R1 or R2.
 
-        D must be frozen. Its noise and code are those of its other pass through the reals.
+        D must be frozen. Its noise and code are those of its other pass through them.
         """
-        return losses.image_gradient(
-            self.d, reals.images, **self._discriminator_inputs(Purpose.BOTTLENECK_REAL, reals, c)
-        )
+        return losses.image_gradient(self.d, x.images, **self._discriminator_inputs(x))
 
-    @record_function("D real")
-    def add_r1_gradients(
-        self, reals: Reals, c: Tensor, loss: Callable[[DiscriminatorOutput], Tensor], weight: float
+    def add_penalised_gradients(
+        self, x: Judged, loss: Callable[[DiscriminatorOutput], Tensor], weight: float
     ) -> tuple[DiscriminatorOutput, Tensor]:
-        """Add the gradients of loss(D(reals)) + weight * R1 to D, and return D(reals) and R1. In full precision."""
-        inputs = self._discriminator_inputs(Purpose.BOTTLENECK_REAL, reals, c)
-        return r1.add_gradients(cast(ConvDiscriminator | Discriminator, self.d), reals.images, loss, weight, **inputs)
+        """Add the gradients of loss(D(x)) + weight * mean_b ||grad_x D(x_b)||^2 to D. In full precision.
 
-    def _discriminator_inputs(self, purpose: Purpose, reals: Reals, c: Tensor) -> dict[str, Tensor | None]:
+        Returns D(x), and the penalty without its weight.
+        """
+        inputs = self._discriminator_inputs(x)
+        return r1.add_gradients(cast(ConvDiscriminator | Discriminator, self.d), x.images, loss, weight, **inputs)
+
+    def _discriminator_inputs(self, x: Judged) -> dict[str, Tensor | None]:
         """Return D's inputs besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""
         bottleneck = self.config.bottleneck
         noise = None  # D sees the bottleneck's mean
-        if bottleneck and (bottleneck.sample_in_g_step or purpose != Purpose.BOTTLENECK_G):
-            noise = self._normal(purpose, reals, cast(tuple[int, ...], self.d.noise_shape))
-        return {"noise": noise, "c": c if self.config.d_sees_code else None, "alpha": reals.alpha}
+        if bottleneck and (bottleneck.sample_in_g_step or x.purpose not in G_STEP):
+            noise = self._normal(x.purpose, x.reals, cast(tuple[int, ...], self.d.noise_shape))
+        return {"noise": noise, "c": x.c if self.config.d_sees_code else None, "alpha": x.reals.alpha}
 
     def _normal(self, purpose: Purpose, reals: Reals, shape: tuple[int, ...]) -> Tensor:
         return normal(self.config.seed, purpose, reals.positions, shape).to(reals.images.dtype)

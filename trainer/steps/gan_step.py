@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,20 @@ from trainer.distributed.engines.base import Engine, set_learning_rate
 from . import losses, schedule
 from .batches import Reals
 from .ema import Averages
-from .forward_passes import ForwardPasses
+from .forward_passes import ForwardPasses, Judged
 from .kl_constraint import KLConstraint
 from .running_means import Terms
 
 TERMS = ("loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake", "grad_norm_d", "grad_norm_g")
+
+Adversarial = Callable[[Tensor, Tensor | None], Tensor]  # loss of D's logits and of those that they are paired with
+
+
+class Penalties(NamedTuple):
+    """Weights of ||grad_x D(x)||^2 in one iteration, at reals (R1) and at fakes (R2); 0 where none is due."""
+
+    r1: float
+    r2: float = 0.0
 
 
 class GanStep:
@@ -46,15 +56,14 @@ class GanStep:
         self.learning_rates = [(g, config.optimizer_g), (d, config.optimizer_d)]
         if joint_q is not None and config.optimizer_q is not None:
             self.learning_rates.append((joint_q, config.optimizer_q))
-        optional = {"code_nll": q, "grad_norm_q": joint_q}
+        optional = {"r2": config.r2 or None, "code_nll": q, "grad_norm_q": joint_q}
         self.terms = (*TERMS, *(name for name, part in optional.items() if part is not None), *kl_constraint.names)
         self.d.freeze()
 
-    def __call__(self, batches: Sequence[Reals], r1_weight: float, images_seen: int, batch_size: int) -> Terms:
+    def __call__(self, batches: Sequence[Reals], weights: Penalties, images_seen: int, batch_size: int) -> Terms:
         """Train D, the bottleneck's beta and G once, and return the terms that `self.terms` names.
 
-        batches: this process's micro-batches; r1_weight: 0 where R1 is not due; images_seen: the clock before this
-        iteration; batch_size: global.
+        batches: this process's micro-batches; images_seen: the clock before this iteration; batch_size: global.
         """
         terms = Terms()
         share = 1 / len(batches)
@@ -63,7 +72,7 @@ class GanStep:
         codes = [self.passes.code(reals) for reals in batches]
 
         for i, (reals, c) in enumerate(zip(batches, codes, strict=True), start=1):
-            self._discriminator_pass(reals, c, r1_weight, share, i == len(batches), terms)
+            self._discriminator_pass(reals, c, weights, share, i == len(batches), terms)
         terms["grad_norm_d"] = self.d.step()
         self.kl_constraint.step(terms)
 
@@ -76,60 +85,81 @@ class GanStep:
         self.averages.update(images_seen + batch_size, batch_size)
         return terms
 
-    @property
-    def r1_in_one_pass(self) -> bool:
-        """Whether D's loss on the reals and R1 share a forward pass (trainer/steps/r1.py)."""
-        return self.d.adds_gradients and not (self.config.compile or self.config.checkpointing)
-
     def _discriminator_pass(
-        self, reals: Reals, c: Tensor, r1_weight: float, share: float, last: bool, terms: Terms
+        self, reals: Reals, c: Tensor, weights: Penalties, share: float, last: bool, terms: Terms
     ) -> None:
         """Add the gradients of softplus(-D(x)) + softplus(D(G(s, c))) + r1 * ||grad_x D(x)||^2 of one micro-batch to D.
 
         A bottleneck adds beta * KL, the mean of real and fake. cGAN's D sees the pairs (x, c), where c ~ q(c|x), and
-        (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive.
+        (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive. The
+        relativistic objective, softplus(D(G(s, c)) - D(x)), takes each side's gradient with the other side held fixed.
         """
-        real, r1 = self._real_pass(reals, c, r1_weight, share)
-        loss_real = losses.discriminator_real(real.logits)
+        with record_function("D fake"), torch.no_grad():
+            fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
+        judged_real = Judged(reals.images, Purpose.BOTTLENECK_REAL, reals, c)
+        judged_fake = Judged(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
 
+        paired = self.passes.paired_logits(judged_fake)
+        with record_function("D real"):
+            real, loss_real, r1 = self._add_gradients(judged_real, losses.discriminator_real, paired, weights.r1, share)
+        paired = None if paired is None else real.logits.detach()
         with record_function("D fake"):
-            with torch.no_grad():
-                fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
-            fake = self.passes.discriminate(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
-            loss_fake = losses.discriminator_fake(fake.logits)
-            self.d.backward((loss_fake + self.kl_constraint.penalty(fake)) * share, last)
-        self.d.freeze()
+            fake, loss_fake, r2 = self._add_gradients(
+                judged_fake, losses.discriminator_fake, paired, weights.r2, share, last
+            )
 
-        reported_r1 = r1 * r1_weight / (self.config.r1 or 1)  # so that with lazy R1 the mean over a tick is R1
-        terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=reported_r1)
+        terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=_over_a_tick(r1, weights.r1, self.config.r1))
         terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
         terms.add(share, **self.kl_constraint.metrics(real, fake))
+        if self.config.r2:
+            terms.add(share, r2=_over_a_tick(r2, weights.r2, self.config.r2))
 
-    def _real_pass(self, reals: Reals, c: Tensor, r1_weight: float, share: float) -> tuple[DiscriminatorOutput, Tensor]:
-        """Add the gradients of softplus(-D(x)) + r1 * ||grad_x D(x)||^2 to D -> (D(x), ||grad_x D(x)||^2)."""
+    def _add_gradients(
+        self,
+        x: Judged,
+        adversarial: Adversarial,
+        paired: Tensor | None,
+        weight: float,
+        share: float,
+        last: bool = False,
+    ) -> tuple[DiscriminatorOutput, Tensor, Tensor]:
+        """Add the gradients of D's loss on reals or fakes + weight * ||grad_x D(x)||^2 to D.
 
-        def loss(real: DiscriminatorOutput) -> Tensor:
-            return (losses.discriminator_real(real.logits) + self.kl_constraint.penalty(real)) * share
+        Returns D(x), the adversarial loss and the penalty without its weight, 0 where it is not due.
+        """
 
-        if r1_weight and self.r1_in_one_pass:
+        def loss(output: DiscriminatorOutput) -> Tensor:
+            return (adversarial(output.logits, paired) + self.kl_constraint.penalty(output)) * share
+
+        if weight and self.penalty_in_one_pass:
             self.d.unfreeze()
-            return self.passes.add_r1_gradients(reals, c, loss, r1_weight * share)
-        gradient = self.passes.image_gradient(reals, c) if r1_weight else None
-        self.d.unfreeze()
-        with record_function("D real"):
-            real = self.passes.discriminate(reals.images, Purpose.BOTTLENECK_REAL, reals, c, gradient)
-            r1 = real.logits.new_zeros(()) if real.tangent is None else losses.r1_penalty(real.tangent)
-            self.d.backward(loss(real) + r1_weight * share * r1)
-        return real, r1
+            output, penalty = self.passes.add_penalised_gradients(x, loss, weight * share)
+        else:
+            gradient = self.passes.image_gradient(x) if weight else None
+            self.d.unfreeze()
+            output = self.passes.discriminate(x, gradient)
+            tangent = output.tangent
+            penalty = output.logits.new_zeros(()) if tangent is None else losses.gradient_penalty(tangent)
+            self.d.backward(loss(output) + weight * share * penalty, last)
+        self.d.freeze()
+        return output, adversarial(output.logits, paired), penalty
+
+    @property
+    def penalty_in_one_pass(self) -> bool:
+        """Whether D's loss and R1 (or R2) share a forward pass (trainer/steps/r1.py)."""
+        return self.d.adds_gradients and not (self.config.compile or self.config.checkpointing)
 
     @record_function("G")
     def _generator_pass(self, reals: Reals, c: Tensor, share: float, last: bool, terms: Terms) -> None:
         """Add the gradients of softplus(-D(G(s', c))) - lambda * log q(c|G(s', c)) of one micro-batch to G.
 
-        s' is new, c is that of the discriminator step. InfoGAN's q learns from the second term too.
+        s' is new, c is that of the discriminator step. The relativistic objective is softplus(D(x) - D(G(s', c))).
+        InfoGAN's q learns from the second term too.
         """
+        paired = self.passes.paired_logits(Judged(reals.images, Purpose.BOTTLENECK_G_REAL, reals, c))
         fakes = self.passes.generate(Purpose.NUISANCE_G, reals, c)
-        loss = losses.generator(self.passes.discriminate(fakes, Purpose.BOTTLENECK_G, reals, c).logits)
+        logits = self.passes.discriminate(Judged(fakes, Purpose.BOTTLENECK_G, reals, c)).logits
+        loss = losses.generator(logits, paired)
         terms.add(share, loss_g=loss)
         if self.q is not None:
             with record_function("distillation"):
@@ -137,3 +167,8 @@ class GanStep:
             terms.add(share, code_nll=nll)
             loss = loss + self.config.code_weight * nll
         self.g.backward(loss * share, last)
+
+
+def _over_a_tick(penalty: Tensor, weight: float, configured: float) -> Tensor:
+    """Return what to report of a penalty, so that its mean over a tick is right where it is lazy."""
+    return penalty * weight / (configured or 1)

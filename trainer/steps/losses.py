@@ -65,19 +65,30 @@ def permute_dims(c: Tensor, keys: Tensor) -> Tensor:
     return c.gather(0, keys.argsort(dim=0, stable=True))
 
 
-def discriminator_real(logits: Tensor) -> Tensor:
-    """-log sigmoid(D(x)), the real half of D's loss (Goodfellow et al., 2014, eq. 1). logits: [B] -> scalar."""
-    return F.softplus(-logits).mean()
+def discriminator_real(logits: Tensor, paired: Tensor | None = None) -> Tensor:
+    """-log sigmoid(D(x)), the real half of D's loss (Goodfellow et al., 2014, eq. 1).
+
+    paired: D(G(z)), for the relativistic objective -log sigmoid(D(x) - D(G(z))) (Jolicoeur-Martineau, 2019; Huang et
+    al., 2024), real b against fake b. Held fixed here as D(x) is in `discriminator_fake`, the two have the
+    gradient of that one loss between them. logits, paired: [B] -> scalar.
+    """
+    return F.softplus(-logits if paired is None else paired - logits).mean()
 
 
-def discriminator_fake(logits: Tensor) -> Tensor:
-    """-log(1 - sigmoid(D(G(z)))), the fake half of D's loss (the same equation). logits: [B] -> scalar."""
-    return F.softplus(logits).mean()
+def discriminator_fake(logits: Tensor, paired: Tensor | None = None) -> Tensor:
+    """-log(1 - sigmoid(D(G(z)))), the fake half of D's loss (the same equation).
+
+    paired: D(x), for the relativistic objective: -log(1 - sigmoid(D(G(z)) - D(x))). logits, paired: [B] -> scalar.
+    """
+    return F.softplus(logits if paired is None else logits - paired).mean()
 
 
-def generator(logits: Tensor) -> Tensor:
-    """-log sigmoid(D(G(z))), G's non-saturating loss (Goodfellow et al., 2014, section 3). logits: [B] -> scalar."""
-    return F.softplus(-logits).mean()
+def generator(logits: Tensor, paired: Tensor | None = None) -> Tensor:
+    """-log sigmoid(D(G(z))), G's non-saturating loss (Goodfellow et al., 2014, section 3).
+
+    paired: D(x), for the relativistic objective: -log sigmoid(D(G(z)) - D(x)). logits, paired: [B] -> scalar.
+    """
+    return F.softplus(-logits if paired is None else paired - logits).mean()
 
 
 def code_nll(c: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -110,8 +121,10 @@ def image_gradient(discriminator: nn.Module, x: Tensor, **inputs: Tensor | None)
     return gradient.detach()
 
 
-def r1_penalty(tangent: Tensor) -> Tensor:
+def gradient_penalty(tangent: Tensor) -> Tensor:
     """R1 = mean_b ||grad_x D(x_b)||^2 (Mescheder et al., 2018, eq. 9 without its 1/2), with its exact gradient.
+
+    At generated images it is R2 (the same, eq. 10).
 
     tangent: [B], D's tangent along g = image_gradient, which is held fixed: g_b . grad_x D(x_b; theta). It equals
     ||g_b||^2 and has half of its gradient in theta, so 2 * tangent - its own value has both right, and no backward is

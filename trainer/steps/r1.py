@@ -1,7 +1,7 @@
-"""R1 together with D's loss on the reals, by one forward and one backward pass through D's trunk.
+"""R1 together with D's loss on the reals (R2: the fakes), by one forward and one backward pass through D's trunk.
 
-losses.image_gradient and losses.r1_penalty need D twice: for the gradient at the image, and for its tangent with a
-backward pass of its own. But the trunk is piecewise linear, so the backward pass to the image has found all that the
+losses.image_gradient and losses.gradient_penalty need D twice: for the gradient at the image, and for its tangent with
+a backward pass of its own. But the trunk is piecewise linear, so the backward pass to the image has found all that the
 weights' gradients need (models/recorded_pass.py). What it cannot say is done by the head, which is small, and by a
 second backward pass where D has a bottleneck: its KL and its noise are not linear in the features.
 """

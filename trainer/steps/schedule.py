@@ -89,10 +89,10 @@ def ahead(phases: Sequence[Phase], images_seen: int, total: int) -> list[Phase]:
     return [p for p in unfinished if p.first < total or p.first <= images_seen]
 
 
-def r1_weight(weight: float, every: int, iteration: int, following: int) -> float:
-    """Return R1's weight in an iteration (counted from 0): 0 where R1 is not due, else `every` times `weight`.
+def lazy_weight(weight: float, every: int, iteration: int, following: int) -> float:
+    """Return the weight of R1 or R2 in an iteration (counted from 0): 0 where it is not due, else `every` * `weight`.
 
-    R1 is due in every iteration whose number is a multiple of `every` (lazy R1). following: the number of the next
+    It is due in every iteration whose number is a multiple of `every` (lazy R1). following: the number of the next
     iteration. It is larger than iteration + 1 where a resume has changed the batch sizes; if R1 was due at a number in
     between, it is due now.
     """

@@ -39,14 +39,19 @@ def test_flat_settings_get_the_names_of_today() -> None:
         "growth.phase_kimg_at": {"64": 1.0},
         "growth.warm_start": False,
         "bottleneck": None,
+        "objective": "logistic",
+        "r2": 0.0,
         "init_from": None,
     }
     without = {"s_dim": 8, "growth": None}
-    assert older_versions.today(without) == without | {"init_from": None}
+    assert older_versions.today(without) == without | {"objective": "logistic", "r2": 0.0, "init_from": None}
 
 
 def test_a_setting_of_one_kind_of_network_is_given_to_that_kind_alone() -> None:
-    conv, resnet = ({"network.name": name, "growth": None, "init_from": None} for name in ("conv", "resnet"))
+    conv, resnet = (
+        {"network.name": name, "growth": None, "objective": "logistic", "r2": 0.0, "init_from": None}
+        for name in ("conv", "resnet")
+    )
     assert older_versions.today(conv) == conv
     assert older_versions.today(resnet) == resnet | {"network.nf_min": 1}
     for name, more in (("conv", {}), ("resnet", {"nf_min": 1})):

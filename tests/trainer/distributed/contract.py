@@ -16,7 +16,7 @@ from trainer.config.sections import CheckpointingConfig
 from trainer.distributed.world import World
 from trainer.steps import schedule
 from trainer.steps.batches import Reals
-from trainer.steps.gan_step import GanStep
+from trainer.steps.gan_step import GanStep, Penalties
 
 BATCH = 12
 STRATEGIES = ["ddp", "fsdp2", "zero1", "zero2", "zero3"]
@@ -60,8 +60,8 @@ def train(step: GanStep, world: World, count: int, dtype: torch.dtype, part: sli
     losses = []
     for i in range(len(ITERATIONS))[part]:
         share = plain.pieces(batches(dtype)[i], world.size)[world.rank]
-        weight = schedule.r1_weight(step.config.r1, step.config.r1_interval, i, i + 1)
-        terms = step(plain.pieces(share, count), weight, i * BATCH, BATCH)
+        weights = [schedule.lazy_weight(w, step.config.r1_interval, i, i + 1) for w in (step.config.r1, step.config.r2)]
+        terms = step(plain.pieces(share, count), Penalties(*weights), i * BATCH, BATCH)
         losses.append(float(world.all_reduce_mean_(terms["loss_g"].clone())))
     return losses
 

@@ -17,23 +17,25 @@ from trainer.distributed.world import connect, disconnect
 from . import contract
 from .contract import BOUND, EXACT, STRATEGIES, config_of, everything, held, step_of, train
 
+RELATIVISTIC: dict[str, Any] = {"objective": "relativistic", "r2": 3}
 
-def child(strategy: str, checkpointed: bool, folder: str) -> None:
+
+def child(strategy: str, settings: dict[str, Any], folder: str) -> None:
     world = connect("cpu", 2)
     dtype = EXACT.get(strategy, torch.float32)
-    step = step_of(config_of(strategy), checkpointed, dtype, world)
+    step = step_of(config_of(strategy, **settings), bool(settings), dtype, world)
     losses = train(step, world, 2, dtype)
     save_file(everything(step), Path(folder) / f"rank{world.rank}.safetensors")
     (Path(folder) / f"rank{world.rank}.json").write_text(json.dumps({"losses": losses} | held(step)))
     disconnect()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["", "checkpointed"])
-def alone(request: pytest.FixtureRequest) -> dict[torch.dtype, tuple[bool, dict[str, Tensor], list[float]]]:
+@pytest.fixture(scope="module", params=[{}, RELATIVISTIC], ids=["", "relativistic with R2, checkpointed"])
+def alone(request: pytest.FixtureRequest) -> dict[torch.dtype, tuple[dict[str, Any], dict[str, Tensor], list[float]]]:
     """What one process trains."""
     found = {}
     for dtype in BOUND:
-        step = step_of(config_of("ddp"), request.param, dtype, plain.ALONE)
+        step = step_of(config_of("ddp", **request.param), bool(request.param), dtype, plain.ALONE)
         losses = train(step, plain.ALONE, 1, dtype)
         found[dtype] = request.param, everything(step), losses
     return found
@@ -42,8 +44,8 @@ def alone(request: pytest.FixtureRequest) -> dict[torch.dtype, tuple[bool, dict[
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_ranks_train_what_one_process_trains(strategy: str, alone: Any, tmp_path: Path) -> None:
     dtype = EXACT.get(strategy, torch.float32)
-    checkpointed, expected, losses = alone[dtype]
-    contract.run(child, tmp_path, strategy, checkpointed)
+    settings, expected, losses = alone[dtype]
+    contract.run(child, tmp_path, strategy, settings)
     assert (tmp_path / "rank0.safetensors").read_bytes() == (tmp_path / "rank1.safetensors").read_bytes()
     found = load_file(tmp_path / "rank0.safetensors")
     assert found.keys() == expected.keys()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.reference import plain
 from tests.support import processes
 from trainer.distributed.world import World, connect, disconnect
+from trainer.steps.gan_step import Penalties
 from trainer.steps.running_means import Terms
 
 
@@ -37,11 +38,11 @@ def write(world: World, folder: Path, networks: Mapping[str, nn.Module], terms: 
     disconnect()
 
 
-def train_gan(system: str, folder: Path) -> None:
+def train_gan(system: str, objective: str, r2: float, folder: Path) -> None:
     world, gan = connect("cpu", 2), plain.gan_networks(system)
-    step = plain.gan_step(plain.gan_config(system), gan, world)
+    step = plain.gan_step(plain.gan_config(system, objective=objective, r2=r2), gan, world)
     for batch in plain.gan_batches():
-        terms = step([plain.pieces(batch, 2)[world.rank]], 10, 0, plain.BATCH)
+        terms = step([plain.pieces(batch, 2)[world.rank]], Penalties(10, r2), 0, plain.BATCH)
     write(world, folder, gan.trained(system), terms)
 
 
@@ -64,11 +65,16 @@ def assert_same(found: dict[str, Tensor], networks: Mapping[str, nn.Module], ter
         assert plain.gap(found[name], value) < 1e-9, name
 
 
-@pytest.mark.parametrize("system", plain.GANS)
-def test_a_gan_on_two_processes_equals_the_plain_whole_batch(system: str, tmp_path: Path) -> None:
-    found = on_two(train_gan, tmp_path, system)
+@pytest.mark.parametrize(
+    ("system", "objective", "r2"),
+    [*((system, "logistic", 0.0) for system in plain.GANS), ("cGAN", "relativistic", 3.0)],
+)
+def test_a_gan_on_two_processes_equals_the_plain_whole_batch(
+    system: str, objective: str, r2: float, tmp_path: Path
+) -> None:
+    found = on_two(train_gan, tmp_path, system, objective, r2)
     gan = plain.gan_networks(system)
-    rederived = plain.PlainGan(system, gan)
+    rederived = plain.PlainGan(system, gan, r2=r2, relativistic=objective == "relativistic")
     terms = [rederived.iterate(batch) for batch in plain.gan_batches()]
     assert_same(found, gan.trained(system), terms[-1])
 

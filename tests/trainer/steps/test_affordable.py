@@ -14,6 +14,7 @@ from models import Discriminator, Generator
 from models.resnet import ResBlock, set_checkpointing
 from tests.reference import plain
 from trainer.steps import losses
+from trainer.steps.gan_step import Penalties
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def r1_pass(D: Discriminator, x: Tensor, noise: Tensor) -> tuple[int, list[Tenso
     D.requires_grad_(True)
     with saved_bytes() as kept:
         out = D(x, noise=noise, tangent=g)
-        loss = losses.discriminator_real(out.logits) + 10 * losses.r1_penalty(out.tangent) + 0.1 * out.kl.mean()
+        loss = losses.discriminator_real(out.logits) + 10 * losses.gradient_penalty(out.tangent) + 0.1 * out.kl.mean()
     loss.backward()
     return kept[0], gradients(D)
 
@@ -106,7 +107,7 @@ def test_micro_batches_are_as_many_passes(count: int) -> None:
     calls: list[int] = []
     gan.G.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
     (batch,) = list(plain.gan_batches(size=16))[:1]
-    plain.gan_step(config, gan, plain.ALONE)(plain.pieces(batch, count), 10, 0, plain.BATCH)
+    plain.gan_step(config, gan, plain.ALONE)(plain.pieces(batch, count), Penalties(10), 0, plain.BATCH)
     assert calls == [plain.BATCH // count] * (2 * count)
-    plain.gan_step(config, copied, plain.ALONE)([batch], 10, 0, plain.BATCH)
+    plain.gan_step(config, copied, plain.ALONE)([batch], Penalties(10), 0, plain.BATCH)
     plain.assert_same_parameters(gan.trained("ID-GAN"), copied.trained("ID-GAN"))

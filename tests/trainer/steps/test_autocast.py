@@ -14,6 +14,7 @@ from trainer.config.schema import GanConfig
 from trainer.steps import losses
 from trainer.steps.autocast import has_bf16, warn_if_emulated
 from trainer.steps.batches import Reals
+from trainer.steps.gan_step import Penalties
 
 
 def flat_gradient(network: nn.Module) -> Tensor:
@@ -43,7 +44,7 @@ def one_step(
     step = plain.gan_step(config, gan, plain.ALONE)
     (batch,) = list(plain.gan_batches(size=16))[:1]
     batch = batch._replace(images=batch.images.to(precision), encoder_images=batch.encoder_images.to(precision))
-    return seen, gan, step([batch], 10, 0, plain.BATCH)
+    return seen, gan, step([batch], Penalties(10), 0, plain.BATCH)
 
 
 def test_autocast_computes_blocks_in_bf16_and_r1_in_full_precision() -> None:
@@ -90,7 +91,9 @@ def test_the_networks_of_table_a3_compute_in_bf16_but_for_r1_and_the_logits() ->
         gan.D.layers[0].register_forward_hook(lambda m, x, out, seen=seen: seen.append(out[0].dtype))
         step = plain.gan_step(plain.gan_config("ID-GAN", autocast=kind), gan, plain.ALONE)
         first, second = list(plain.gan_batches())[:2]
-        found[kind] = [step([in_fp32(batch)], weight, 0, plain.BATCH) for batch, weight in ((first, 10), (second, 0))]
+        found[kind] = [
+            step([in_fp32(batch)], Penalties(weight), 0, plain.BATCH) for batch, weight in ((first, 10), (second, 0))
+        ]
         reduced = BF16 if kind == "bfloat16" else FP32
         assert seen == [FP32] * 2 + [reduced] * 2 + [reduced] * 3, "with R1, whose passes are exact, and without"
     for exact, reduced in zip(found["none"], found["bfloat16"], strict=True):

@@ -20,7 +20,7 @@ from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.preflight import gan_stage
 from trainer.steps import compilation, losses, schedule
-from trainer.steps.gan_step import GanStep
+from trainer.steps.gan_step import GanStep, Penalties
 
 SMALL = ["resolution=16", "network={name: resnet, nf: 2, nf_max: 4}", "s_dim=3"]
 Sizes = tuple[tuple[int, float | None], ...]  # px and alpha
@@ -47,7 +47,7 @@ def iterations(config: GanConfig, sizes: Sizes, backend: str | None) -> tuple[pl
     terms = []
     for size, alpha in sizes:
         for r1, batch in zip((10.0, 0.0), plain.gan_batches(size=size, alpha=alpha), strict=True):
-            terms.append(dict(step([batch], r1, 0, plain.BATCH)))
+            terms.append(dict(step([batch], Penalties(r1), 0, plain.BATCH)))
     return gan, terms
 
 
@@ -101,7 +101,7 @@ def test_r1_through_the_compiler_that_users_get() -> None:
         D.requires_grad_(False)
         g = losses.image_gradient(D, x, noise=noise)
         D.requires_grad_(True)
-        losses.r1_penalty(D(x, noise=noise, tangent=g).tangent).backward()
+        losses.gradient_penalty(D(x, noise=noise, tangent=g).tangent).backward()
         found.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in D.parameters()]))
     assert plain.gap(found[1], found[0]) < 1e-4
 

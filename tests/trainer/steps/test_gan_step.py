@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tests.reference import plain
 from trainer.config.schema import GanConfig
 from trainer.steps import schedule
 from trainer.steps.batches import Reals
+from trainer.steps.gan_step import Penalties
 
 
 def train_both(config: GanConfig, gan: plain.Gan, batches: list[Reals], count: int = 1) -> plain.Gan:
@@ -23,10 +25,11 @@ def train_both(config: GanConfig, gan: plain.Gan, batches: list[Reals], count: i
     copied = copy.deepcopy(gan)
     step, rederived = (
         plain.gan_step(config, gan, plain.ALONE),
-        plain.PlainGan(config.system, copied, config.r1),
+        plain.PlainGan(config.system, copied, config.r1, r2=config.r2, relativistic=config.objective == "relativistic"),
     )
+    weights = Penalties(config.r1, config.r2)
     for batch in batches:
-        plain.assert_same_terms(step(plain.pieces(batch, count), config.r1, 0, plain.BATCH), rederived.iterate(batch))
+        plain.assert_same_terms(step(plain.pieces(batch, count), weights, 0, plain.BATCH), rederived.iterate(batch))
         plain.assert_same_parameters(gan.trained(config.system), copied.trained(config.system))
     return copied
 
@@ -53,14 +56,35 @@ def test_resnets_with_a_bottleneck_in_any_phase(system: str, size: int, alpha: f
     train_both(config, plain.grown_networks(config), list(plain.gan_batches(size=size, alpha=alpha)), count=2)
 
 
-def test_the_mean_instead_of_a_sample_in_gs_step() -> None:
+@pytest.mark.parametrize("system", plain.GANS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_relativistic_objective_with_r1_and_r2(system: str, count: int) -> None:
+    """Real b against fake b; cGAN's pairs have the same code. The plain iteration takes one loss of both."""
+    config = plain.gan_config(system, objective="relativistic", r2=3)
+    train_both(config, plain.gan_networks(system), list(plain.gan_batches()), count)
+
+
+@pytest.mark.parametrize("again", [None, {"from_resolution": 8}], ids=["", "checkpointed"])
+@pytest.mark.parametrize(("size", "alpha"), [(16, None), (8, 0.3)])
+def test_the_relativistic_objective_with_a_bottleneck_in_a_fade(size: int, alpha: float | None, again: Any) -> None:
+    config = plain.grown_config("ID-GAN", objective="relativistic", r2=3, checkpointing=again)
+    train_both(config, plain.grown_networks(config), list(plain.gan_batches(size=size, alpha=alpha)), count=2)
+
+
+def test_r2_without_r1_and_with_the_papers_objective() -> None:
+    train_both(plain.gan_config("ID-GAN", r1=0, r2=3), plain.gan_networks("ID-GAN"), list(plain.gan_batches()))
+
+
+@pytest.mark.parametrize("objective", ["logistic", "relativistic"])
+def test_the_mean_instead_of_a_sample_in_gs_step(objective: str) -> None:
     bottleneck = {"information": 0.2, "beta": 0.3, "beta_step": 0.01, "sample_in_g_step": False}
-    config = plain.grown_config("ID-GAN", bottleneck=bottleneck)
+    config = plain.grown_config("ID-GAN", bottleneck=bottleneck, objective=objective)
     gan = plain.grown_networks(config)
-    rederived = plain.PlainGan("ID-GAN", copy.deepcopy(gan), sample_in_g_step=False)
+    relativistic = objective == "relativistic"
+    rederived = plain.PlainGan("ID-GAN", copy.deepcopy(gan), sample_in_g_step=False, relativistic=relativistic)
     step = plain.gan_step(config, gan, plain.ALONE)
     for batch in plain.gan_batches(size=16):
-        plain.assert_same_terms(step([batch], config.r1, 0, plain.BATCH), rederived.iterate(batch))
+        plain.assert_same_terms(step([batch], Penalties(config.r1), 0, plain.BATCH), rederived.iterate(batch))
         plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
 
 
@@ -71,18 +95,18 @@ def test_lazy_r1_has_k_times_its_weight_in_every_kth_iteration() -> None:
     step = plain.gan_step(config, gan, plain.ALONE)
     for i, batch in enumerate(plain.gan_batches()):
         rederived.r1 = 20 if i == 0 else 0
-        r1_weight = schedule.r1_weight(config.r1, config.r1_interval, i, i + 1)
-        terms, expected = step([batch], r1_weight, 0, plain.BATCH), rederived.iterate(batch)
+        r1_weight = schedule.lazy_weight(config.r1, config.r1_interval, i, i + 1)
+        terms, expected = step([batch], Penalties(r1_weight), 0, plain.BATCH), rederived.iterate(batch)
         expected["r1"] = expected["r1"] * 2
         plain.assert_same_terms(terms, expected)
         plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
-    assert sum(schedule.r1_weight(10, 16, i, i + 1) for i in range(32)) == 32 * 10
+    assert sum(schedule.lazy_weight(10, 16, i, i + 1) for i in range(32)) == 32 * 10
 
 
 def test_lazy_r1_is_not_lost_where_the_count_of_iterations_jumps() -> None:
     """The clock is off the grid of the phases after an accepted change of a batch size; 15 is skipped, and R1 due."""
     counts = [9, 10, 11, 12, 13, 14, 17, 18, 19, 20, 21]
-    weights = [schedule.r1_weight(2, 5, now, after) for now, after in itertools.pairwise(counts)]
+    weights = [schedule.lazy_weight(2, 5, now, after) for now, after in itertools.pairwise(counts)]
     assert weights == [0, 10, 0, 0, 0, 10, 0, 0, 0, 10]
 
 
@@ -96,7 +120,7 @@ def test_only_infogan_trains_q(system: str) -> None:
     start = copy.deepcopy(gan)
     step = plain.gan_step(plain.gan_config(system), gan, plain.ALONE)
     for batch in plain.gan_batches():
-        step([batch], 10, 0, plain.BATCH)
+        step([batch], Penalties(10), 0, plain.BATCH)
     assert any(same_bits(gan.q, start.q)) == (system != "InfoGAN")
     assert all(same_bits(gan.q, start.q)) == (system != "InfoGAN")
     for network, before in ((gan.G, start.G), (gan.D, start.D), (gan.average, start.average)):

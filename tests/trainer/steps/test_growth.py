@@ -241,7 +241,7 @@ IMPOSSIBLE = [
     (["growth.phase_kimg_at={32: 0}"], "growth.phase_kimg_at.32: found 0"),
     (["bottleneck.beta=-1"], "bottleneck.beta: found -1"),
     (["checkpointing={}"], "checkpointing.from_resolution: 128 is above resolution 64, so nothing is checkpointed"),
-    (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 is 0; set r1_interval=1"),
+    (["r1=0", "r1_interval=16"], "r1_interval: 16, but r1 and r2 are 0; set r1_interval=1"),
     (["network.nf=16"], "network.nf: 16 is above nf_max 8"),
     (["network.generator_nf=16"], "network.generator_nf: 16 is above nf_max 8"),
     (["network.nf_min=16"], "network.nf_min: 16 is above nf_max 8"),

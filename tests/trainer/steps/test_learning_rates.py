@@ -15,6 +15,7 @@ from trainer.config.changes import Change
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.sections import AdamConfig, RMSpropConfig
 from trainer.steps import schedule
+from trainer.steps.gan_step import Penalties
 
 SCHEDULE = [[0.1, 1], [0.2, 0.1]]
 
@@ -45,7 +46,7 @@ def moved(system: str, clock: int, **more: Any) -> dict[str, torch.Tensor]:
         step = plain.gan_step(
             plain.gan_config(system, optimizer_g=optimizer, optimizer_d=optimizer, **q), gan, plain.ALONE
         )
-        arguments = ([next(iter(plain.gan_batches()))], 10, clock, plain.BATCH)
+        arguments = ([next(iter(plain.gan_batches()))], Penalties(10), clock, plain.BATCH)
     before = {f"{n}.{k}": p.detach().clone() for n, net in networks.items() for k, p in net.named_parameters()}
     step(*arguments)
     after = {f"{n}.{k}": p.detach() for n, net in networks.items() for k, p in net.named_parameters()}

@@ -100,7 +100,7 @@ def test_r1_by_the_tangent_equals_double_backward(channels: int) -> None:
     D.requires_grad_(False)
     g = losses.image_gradient(D, x)
     D.requires_grad_(True)
-    penalty = losses.r1_penalty(D(x, tangent=g).tangent)
+    penalty = losses.gradient_penalty(D(x, tangent=g).tangent)
     penalty.backward()
     assert abs(penalty.item() - expected.item()) / expected.item() < 1e-10
     for name, parameter in D.named_parameters():
@@ -131,7 +131,7 @@ def test_r1_has_no_half() -> None:
 
     D = Dot()
     g = losses.image_gradient(D, doubles(4, 6))
-    penalty = losses.r1_penalty(D(doubles(4, 6), tangent=g).tangent)  # type: ignore[attr-defined]
+    penalty = losses.gradient_penalty(D(doubles(4, 6), tangent=g).tangent)  # type: ignore[attr-defined]
     penalty.backward()
     torch.testing.assert_close(penalty.detach(), D.w.detach().square().sum())
     torch.testing.assert_close(D.w.grad, 2 * D.w.detach())

@@ -16,6 +16,7 @@ from tests.reference import plain
 from trainer.config.schema import GanConfig
 from trainer.steps import losses, r1
 from trainer.steps.forward_passes import ForwardPasses
+from trainer.steps.gan_step import Penalties
 
 WEIGHT = 7.0
 CASES = {  # D, its side, and whether it is in a fade
@@ -103,7 +104,7 @@ def test_a_layer_that_is_called_twice_is_refused() -> None:
 def routes(monkeypatch: pytest.MonkeyPatch, config: GanConfig) -> list[str]:
     """By which route an iteration with R1, and one without, went through D on the reals."""
     taken: list[str] = []
-    for name in ("image_gradient", "add_r1_gradients"):
+    for name in ("image_gradient", "add_penalised_gradients"):
         function = getattr(ForwardPasses, name)
 
         def noted(*args: Any, name: str = name, function: Any = function) -> Any:
@@ -114,14 +115,14 @@ def routes(monkeypatch: pytest.MonkeyPatch, config: GanConfig) -> list[str]:
     gan = plain.grown_networks(config)
     step = plain.gan_step(config, gan, plain.ALONE)
     for weight in (10.0, 0.0):
-        step([next(plain.gan_batches(size=16))], weight, 0, plain.BATCH)
+        step([next(plain.gan_batches(size=16))], Penalties(weight), 0, plain.BATCH)
     return taken
 
 
 def test_one_pass_is_taken_where_parameters_are_whole_and_nothing_is_computed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert routes(monkeypatch, plain.grown_config("ID-GAN")) == ["add_r1_gradients"]
+    assert routes(monkeypatch, plain.grown_config("ID-GAN")) == ["add_penalised_gradients"]
 
 
 @pytest.mark.parametrize("setting", [{"checkpointing": {"from_resolution": 8}}, {"compile": True}])
