@@ -70,6 +70,7 @@ UNITS = {
     **dict.fromkeys(("processes", "workers"), "processes"),
     "timeout_minutes": "minutes",
     "information": "nats",
+    "freeze_d": "blocks",
     "keep_last": "checkpoints",
     "compare_ticks": "ticks",
     "r1_interval": "iterations",

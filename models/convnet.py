@@ -5,6 +5,8 @@ The table leaves out what the authors' code has: tanh at the generator's output,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -79,3 +81,7 @@ class ConvDiscriminator(nn.Module):
         """Map an image to features [B, 256]: piecewise linear (models/recorded_pass.py)."""
         assert alpha is None
         return self.layers(x, tangent)
+
+    def first_blocks(self, count: int) -> Sequence[nn.Module]:
+        """Return the convolutions that see the image first, at most 4."""
+        return [layer for layer in self.layers if isinstance(layer, Conv2d)][:count]

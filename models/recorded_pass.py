@@ -119,7 +119,12 @@ class _Along:
 
 
 def _add_weight_gradients(layer: Weighted, x: Tensor, adjoint: Tensor, t: Tensor, share: Tensor | None) -> None:
-    """Add those of the derivative along t, and with a share [B] its part of those of the outputs."""
+    """Add those of the derivative along t, and with a share [B] its part of those of the outputs.
+
+    A frozen layer gets none.
+    """
+    if not layer.weight.requires_grad:
+        return
     if share is not None:
         t = torch.addcmul(t, x, share.view(-1, *(1 for _ in x.shape[1:])))
         if layer.bias is not None:

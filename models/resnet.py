@@ -20,7 +20,7 @@ halved image. In a fade the new share has the weight alpha.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -282,6 +282,13 @@ class Discriminator(nn.Module):
                 x, tangent = F.avg_pool2d(x, 2), None if tangent is None else F.avg_pool2d(tangent, 2)
                 h, t = self._joined(self.from_rgb[str(r // 2)](x, tangent), (h, t), fade)
         return h, t
+
+    def first_blocks(self, count: int) -> Sequence[nn.Module]:
+        """Return the ResBlocks that see an image of full resolution first, at most all, with its image layer."""
+        if not count:
+            return []
+        sides = self.block_resolutions[:count]
+        return [self.from_rgb[str(sides[0])], *(self.blocks[str(r)] for r in sides)]
 
     def _joined(self, low: Pair, high: Pair, alpha: Tensor | None) -> Pair:
         """Join what comes from the halved image and from the block above: their sum, or a blend. alpha: of a fade."""

@@ -70,7 +70,7 @@ def tiny_set(args: list[str]) -> list[str]:
     if "make" in args and "dsprites" in args:
         count = "16" if any(a.startswith("1024,") for a in args) else "128"
         return [*without([a for a in args if a != "--all"], "--count"), "--count", count, "--workers", "1"]
-    if "make" in args and "faces" in args:
+    if "make" in args and {"faces", "stacked"} & set(args):
         count = "4" if any(a.startswith("1024,") for a in args) else "128"
         return [*without(args, "--count"), "--count", count, "--workers", "1"]
     return [*args, "--count", "8", "--workers", "1"] if {"shapes3d", "mpi3d", "cars3d"} & set(args) else args
@@ -95,7 +95,7 @@ def tiny_training(args: list[str]) -> list[str]:
 def tiny_evaluation(args: list[str]) -> list[str]:
     """Few samples, of the first step of a tiny run."""
     args = at_first_step(args)
-    if {"fid", "alignment", "compare", "beside", "reference"} & set(args):
+    if {"fid", "alignment", "compare", "beside", "reference", "modes"} & set(args):
         return [*without(args, "--samples"), "--samples", "48"]
     if "disentanglement" in args and "--protocol" not in args:
         return [*args, "--protocol", "short"]

@@ -217,9 +217,23 @@ def _start_from(initial: InitialNetworks, config: GanConfig, channels: int, worl
             made["q"] = networks.joint_q(config, channels)
     wanted = {f"{which}.{name}": t.shape for which, network in made.items() for name, t in network.state_dict().items()}
     problems = initial_networks.problems(initial, wanted)
+    problems += _frozen_problems(initial, config, channels)
     if world.is_main and not problems:
         log.info(initial_networks.report(initial, wanted))
     return problems
+
+
+def _frozen_problems(initial: InitialNetworks, config: GanConfig, channels: int) -> list[str]:
+    """List a block that `freeze_d` would keep untrained, because the source does not give it."""
+    with torch.device("meta"):
+        d = networks.discriminator(config, channels)
+    fresh = [name for name in sorted(networks.frozen(config, d)) if initial.tensor(f"discriminator.{name}") is None]
+    if fresh:
+        return [
+            f"freeze_d: {config.freeze_d}: {initial.source} has no discriminator.{fresh[0]}, which would stay "
+            "untrained; name a run of this resolution in init_from (an export has no D), or set freeze_d=0"
+        ]
+    return []
 
 
 def _fit_memory(

@@ -20,9 +20,12 @@ COLUMNS = {
     "R2 y": "likewise y",
     "R2 scale": "likewise scale",
     "shape": "likewise, how often the sprite's shape is the source's",
+    "modes": "how many of the 1,000 modes of stacked sprites the images cover",
+    "KL, modes": "of the images' modes from the data's, which are alike, in nats",
+    "of a mode": "share of images with a clean sprite of the ten in every channel",
     "R, nats": "what an image tells of its code: R_ID, of InfoGAN R_Info",
 }
-FORMATS = {"R, nats": ".2f"}
+FORMATS = {"R, nats": ".2f", "modes": ",.0f", "of a mode": ".1%"}
 FORMATS |= dict.fromkeys(("FID", "FID, prior", "FID of the VAE"), ".3g") | dict.fromkeys(("fidelity", "shape"), ".1%")
 
 
@@ -48,6 +51,8 @@ def protocols(result: dict[str, Any]) -> Iterator[str]:
         scores = record if record["command"] == "disentanglement" else record.get("disentanglement")
         if scores:
             yield f"FVM {scores['fvm']['protocol']}, MIG {scores['mig']['protocol']}"
+        if record["command"] == "modes":
+            yield f"modes by factor-net {record['extractor'][:12]}, {record['samples']:,} images"
         if record["command"] == "alignment":
             yield f"alignment {record['extractor'][:12]}, {record['samples']:,} sources"
 
@@ -105,5 +110,19 @@ def _of_alignment(record: dict[str, Any], kind: str) -> Numbers:
         yield "R, nats", record["information"]["kinds"][kind]["nats"]
 
 
-_OF = {"fid": _of_fid, "paper": _of_paper, "disentanglement": _of_encoder, "alignment": _of_alignment}
+def _of_modes(record: dict[str, Any], kind: str) -> Numbers:
+    found = record["kinds"][kind]
+    yield "modes", found["modes"]
+    if found["kl"] is not None:
+        yield "KL, modes", found["kl"]
+    yield "of a mode", found["of_a_mode"]
+
+
+_OF = {
+    "fid": _of_fid,
+    "paper": _of_paper,
+    "disentanglement": _of_encoder,
+    "alignment": _of_alignment,
+    "modes": _of_modes,
+}
 """What the commands of evaluation say of a job; records of others are kept, and have no column."""

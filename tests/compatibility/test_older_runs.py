@@ -65,6 +65,7 @@ ADDED_KEYS: dict[str, dict[str, Meaning]] = {
     "gan": {
         **BOTH,
         "init_from": Meaning(None, "runs/vae"),
+        "freeze_d": Meaning(0, 1, ("init_from=runs/vae",)),
         "objective": Meaning("logistic", "relativistic"),
         "r2": Meaning(0.0, 1.0),
         "growth.warm_start": Meaning(False, True),

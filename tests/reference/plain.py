@@ -142,7 +142,11 @@ def grown_networks(config: GanConfig) -> Gan:
 def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
     """The trainer's step on these networks. gan.average becomes the average that it keeps."""
     g = engine(config.strategy, "generator", gan.G, partial(networks.optimizer, config.optimizer_g), world)
-    d = engine(config.strategy, "discriminator", gan.D, partial(networks.optimizer, config.optimizer_d), world)
+    optimizer_d, kept = partial(networks.optimizer, config.optimizer_d), frozenset[str]()
+    if config.freeze_d:
+        assert isinstance(gan.D, ConvDiscriminator | Discriminator)
+        kept = networks.frozen(config, gan.D)
+    d = engine(config.strategy, "discriminator", gan.D, optimizer_d, world, kept)
     averages = ema.Averages(g, config.ema.averages)
     if config.strategy == "ddp":
         gan.average = averages.network()

@@ -34,7 +34,7 @@ def poisoned(argv: list[str], at: int, where: str, checked: bool = True) -> None
         terms = train_once(self, *args)
         count[0] += 1
         if count[0] == at:
-            weight = self.engine.parameters[0]
+            weight = self.engine.trained[0]
             value = weight.data if where == "weight" else self.engine.optimizer.state[weight]["exp_avg"]
             value.view(-1)[3] = float("nan")
         return terms

@@ -38,7 +38,14 @@ FORMS = {"data.cache": "{path: FOLDER, gigabytes: NUMBER}"}  # of renamed settin
 # By the stage of the config, key.path: the value that it has in runs from before it existed.
 ADDED: dict[type[Settings], dict[str, Any]] = {
     VaeConfig: {"autocast": "none"},
-    GanConfig: {"objective": "logistic", "r2": 0.0, "init_from": None, "growth.warm_start": False, "network.nf_min": 1},
+    GanConfig: {
+        "objective": "logistic",
+        "r2": 0.0,
+        "init_from": None,
+        "freeze_d": 0,
+        "growth.warm_start": False,
+        "network.nf_min": 1,
+    },
 }
 OF_KIND = {"network.nf_min": "resnet"}  # an added setting that a group has where its `name` is this
 

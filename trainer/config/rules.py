@@ -42,7 +42,7 @@ def _vae_contradictions(c: VaeConfig) -> list[str]:
 
 def _gan_contradictions(c: GanConfig) -> list[str]:
     """Check that settings agree and that each has an effect."""
-    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c), _number_format(c)]
+    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_freeze_d(c), *_strategy(c), _number_format(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
@@ -125,6 +125,18 @@ def _penalty(c: GanConfig) -> list[Rule]:
     return [(none and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 and r2 are 0; set r1_interval=1")]
 
 
+def _freeze_d(c: GanConfig) -> list[Rule]:
+    """The blocks of D that do not learn."""
+    fresh = f"freeze_d: {c.freeze_d} blocks of D would keep their untrained weights"
+    return [
+        (c.freeze_d > 0 and c.init_from is None, f"{fresh}; set init_from=RUN, or freeze_d=0"),
+        (
+            c.freeze_d > 0 and c.growth is not None,
+            f"{fresh} where the resolution grows; set growth=null, or freeze_d=0",
+        ),
+    ]
+
+
 def _strategy(c: GanConfig) -> list[Rule]:
     """Settings that a strategy cannot run with; tests/trainer/distributed/test_impossible.py shows each reason."""
     zero = c.strategy.startswith("zero")
@@ -153,6 +165,7 @@ def _shape(c: GanConfig) -> list[str]:
             (c.bottleneck is not None, "bottleneck: network conv (Table A.3) has none; set bottleneck=null"),
             (c.growth is not None, "growth: network conv (Table A.3) does not grow; set growth=null"),
             (c.checkpointing is not None, "checkpointing: network conv (Table A.3) has no ResBlocks; set it to null"),
+            (c.freeze_d > 4, f"freeze_d: {c.freeze_d}, but D of Table A.3 has 4 convolutions; set at most 4"),
         ]
         return [f"{problem} or network={{name: resnet}}" for wrong, problem in rules if wrong]
     try:
@@ -160,6 +173,10 @@ def _shape(c: GanConfig) -> list[str]:
     except ValueError as error:
         return [f"resolution: {error}"]
     problems = []
+    if c.freeze_d > len(resolutions):
+        problems.append(
+            f"freeze_d: {c.freeze_d}, but D has {len(resolutions)} ResBlocks; set at most {len(resolutions)}"
+        )
     if c.network.nf_max < c.network.nf:
         problems.append(f"network.nf: {c.network.nf} is above nf_max {c.network.nf_max}; set nf_max higher or nf lower")
     if (c.network.generator_nf or 0) > c.network.nf_max:

@@ -128,6 +128,12 @@ class GanConfig(RunConfig):
         description="networks that the run starts from: a run, or an export (whose D starts fresh); of stage 1 the "
         "decoder, which is Table A.3's generator",
     )
+    freeze_d: int = Field(
+        0,
+        ge=0,
+        strict=True,
+        description="D's first N blocks, those next to the image, keep the weights that init_from gives them",
+    )
     code_source: Literal["none", "prior", "posterior"] = Field(
         "posterior", description="no c, c ~ N(0, I) (prior), or c ~ q(c|x) of the batch's reals by the frozen q"
     )
@@ -176,6 +182,7 @@ class GanConfig(RunConfig):
     linked: ClassVar = frozenset(
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
+        | {"objective", "r1", "r2", "r1_interval", "init_from", "freeze_d"}
         | {"compile", "strategy"}
     )
 

@@ -15,7 +15,16 @@ from trainer.config.settings import PathSetting, Settings
 from trainer.config.yaml_file import read_yaml
 
 FOLDER = Path("configs/experiments")
-MEASURES = ("fid", "disentanglement", "alignment", "paper", "latents", "control", "figures")  # of python -m evaluation
+MEASURES = (
+    "fid",
+    "disentanglement",
+    "alignment",
+    "paper",
+    "latents",
+    "control",
+    "modes",
+    "figures",
+)  # of python -m evaluation
 RESERVED = ("run", "seed", "data.path", "vae", "init_from")
 
 

@@ -70,7 +70,8 @@ class GanTraining:
         self.phases = schedule.gan_phases(config)
         G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
         self.g = engine(config.strategy, "generator", G, partial(networks.optimizer, config.optimizer_g), world)
-        self.d = engine(config.strategy, "discriminator", D, partial(networks.optimizer, config.optimizer_d), world)
+        optimizer_d, kept = partial(networks.optimizer, config.optimizer_d), networks.frozen(config, D)
+        self.d = engine(config.strategy, "discriminator", D, optimizer_d, world, kept)
         self.averages = Averages(self.g, config.ema.averages)
         self.snapshots = Snapshots(self.averages, config.ema) if config.ema.snapshot_kimg is not None else None
         self.q = None if encoder is None else self._place(CodeEncoder(encoder))

@@ -59,6 +59,12 @@ def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discr
     return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, *grows, shape.nf_min))
 
 
+def frozen(config: GanConfig, d: ConvDiscriminator | Discriminator) -> frozenset[str]:
+    """Return the names of D's parameters that `freeze_d` keeps as they are."""
+    fixed = {id(p) for block in d.first_blocks(config.freeze_d) for p in block.parameters()}
+    return frozenset(name for name, p in d.named_parameters() if id(p) in fixed)
+
+
 def _checkpointed(config: GanConfig, network: N) -> N:
     if config.checkpointing:
         set_checkpointing(network, config.checkpointing.from_resolution)

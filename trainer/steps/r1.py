@@ -49,5 +49,5 @@ def add_gradients(
         assert output.tangent is not None
         (loss(output) + output.tangent.sum()).backward()
         if trunk.output is not None:
-            trunk.output.backward(features.grad, inputs=list(d.parameters()))
+            trunk.output.backward(features.grad, inputs=[p for p in d.parameters() if p.requires_grad])
     return output, gradient.square().flatten(1).sum(1).mean()

@@ -23,6 +23,7 @@ from trainer.checkpoints.state import State
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import connect, disconnect
+from trainer.steps.gan_step import Penalties
 from trainer.steps.networks import generator
 
 SMALL: dict[str, Any] = {"resolution": 16, "network": "{name: resnet, nf: 4, nf_max: 8}", "s_dim": 3, "code_weight": 1}
@@ -168,3 +169,60 @@ def test_every_strategy_takes_whole_tensors(strategy: str, tmp_path: Path) -> No
         else:
             expected = given[name] if name in given else ema[name.replace(average, "ema.other")]
             assert torch.equal(tensor, expected), name
+
+
+FIRST_TWO = (["discriminator", "blocks", "16"], ["discriminator", "blocks", "8"])
+
+
+def frozen_child(strategy: str, folder: str) -> None:
+    """Train with D's first two blocks frozen; leave what D was and is, and which of it was to stay."""
+    world = connect("cpu", 2)
+    config = contract.config_of(strategy, init_from="x", freeze_d=2, growth=None, objective="relativistic", r2=3)
+    step = contract.step_of(config, False, torch.float32, world)
+    before = {name: tensor.clone() for name, tensor in whole(step.d.state_dict()).items()}
+    for i, batch in enumerate(plain.gan_batches(size=16)):
+        piece = plain.pieces(batch, 2)[world.rank]
+        images = [part if part is None or not part.is_floating_point() else part.float() for part in piece]
+        step(plain.pieces(type(piece)(*images), 2), Penalties(10, 3), i * plain.BATCH, plain.BATCH)
+    after = whole(step.d.state_dict())
+    if world.rank == 0:
+        torch.save((before, after), f"{folder}/held.pt")
+    disconnect()
+
+
+def whole(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: (t.full_tensor() if isinstance(t, DTensor) else t) for name, t in state.items()}
+
+
+@pytest.mark.parametrize("strategy", contract.STRATEGIES)
+def test_frozen_blocks_never_move_and_all_others_do(strategy: str, tmp_path: Path) -> None:
+    """R1 and R2 in one pass under ddp, in two elsewhere. The logit's bias cancels in a relativistic loss."""
+    contract.run(frozen_child, tmp_path, strategy)
+    before, after = torch.load(tmp_path / "held.pt")
+    for name, tensor in before.items():
+        if name.startswith("discriminator.") and name != "discriminator.judge.linear.bias":
+            kept = name.split(".")[1] == "from_rgb" or name.split(".")[:3] in FIRST_TWO
+            assert torch.equal(after[name], tensor) == kept, name
+
+
+def test_frozen_blocks_of_a_run_are_those_of_its_source(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"init_from": source, "vae": vae, "freeze_d": 1}
+    finish(train("gan", sprites, tmp_path / "run", 3, **settings))
+    resumed = finish(train("gan", sprites, tmp_path / "run", 6, **settings)).err
+    assert "resuming" in resumed
+    start, end = newest(source), newest(tmp_path / "run")
+    moved = {name for name, t in start.items() if name.startswith("discriminator.") and not torch.equal(t, end[name])}
+    kept = {name for name in start if name.startswith("discriminator.")} - moved
+    assert {name.rpartition(".")[0] for name in kept} >= {"discriminator.from_rgb.16"}
+    assert all(name.startswith(("discriminator.from_rgb.16", "discriminator.blocks.16")) for name in kept)
+    assert not any(name.startswith(("discriminator.from_rgb.16", "discriminator.blocks.16")) for name in moved)
+
+
+def test_what_would_stay_untrained_is_refused(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    def start(**more: Any) -> processes.Running:
+        return train("gan", sprites, tmp_path / "run", 1, **SMALL | {"vae": vae} | more)
+
+    refused(start(freeze_d=2), "freeze_d: 2 blocks of D would keep their untrained weights; set init_from=RUN")
+    refused(start(freeze_d=4, init_from=source), "freeze_d: 4, but D has 3 ResBlocks; set at most 3")
+    finish(processes.command("trainer", ["export", source, tmp_path / "export"], tmp_path / "logs"))
+    refused(start(freeze_d=1, init_from=tmp_path / "export"), "would stay untrained", "an export has no D")

@@ -127,7 +127,8 @@ def test_the_tables_are_about_all_of_them() -> None:
     assert set(GANS) == set(LITERAL)
     assert set(VAES) == set(STAGE_1)
     assert {path.parent.name for path in Path("configs").glob("*/*.yaml")} == {
-        "accelerate", "demo", "dsprites", "experiments", "faces", "results", *(name.split("/")[0] for name in PATHS)
+        "accelerate", "demo", "dsprites", "experiments", "faces", "results", "stacked",
+        *(name.split("/")[0] for name in PATHS),
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import torch
@@ -34,7 +34,7 @@ class Engine(Protocol):
         ...
 
     def unfreeze(self) -> None:
-        """Compute gradients of the parameters again."""
+        """Compute gradients of the parameters again, but for those that never change."""
         ...
 
     def backward(self, loss: Tensor, last: bool = False) -> None:
@@ -99,6 +99,13 @@ def named(engine: str, parameters: Mapping[str, Tensor], states: Mapping[str, Ma
     for kind, state in states.items():
         tensors |= {f"optimizer.{engine}.{kind}.{key}": tensor for key, tensor in state.items()}
     return tensors
+
+
+def unfreeze_but(network: nn.Module, frozen: Iterable[nn.Parameter]) -> None:
+    """Let all parameters of a network require gradients, but for the frozen ones."""
+    network.requires_grad_(True)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
 
 
 def set_learning_rate(engine: Engine, learning_rate: float) -> None:

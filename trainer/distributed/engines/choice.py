@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
@@ -12,15 +14,22 @@ from .base import Engine, MakeOptimizer
 from .ddp import Replicated
 
 
-def engine(strategy: Strategy, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> Engine:
-    """Put a network, which stands on its device, under a strategy."""
+def engine(
+    strategy: Strategy,
+    name: str,
+    network: nn.Module,
+    make_optimizer: MakeOptimizer,
+    world: World,
+    frozen: Collection[str] = (),
+) -> Engine:
+    """Put a network, which stands on its device, under a strategy. frozen: parameters that never change, by name."""
     if strategy == "ddp":
-        return Replicated(name, network, make_optimizer, world)
+        return Replicated(name, network, make_optimizer, world, frozen)
     network = network.to(memory_format=torch.contiguous_format)  # FSDP2 refuses others, DeepSpeed makes them so
     if strategy == "fsdp2":
         from .fsdp2 import FullyShard
 
-        return FullyShard(name, network, make_optimizer, world)
+        return FullyShard(name, network, make_optimizer, world, frozen)
     from .zero import Zero  # DeepSpeed is an optional dependency
 
-    return Zero(name, network, make_optimizer, world, strategy)
+    return Zero(name, network, make_optimizer, world, strategy, frozen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 
 import torch
@@ -11,7 +11,7 @@ from torch.profiler import record_function
 
 from trainer.distributed.world import World
 
-from .base import MakeOptimizer, Named, blueprint, materialise, named
+from .base import MakeOptimizer, Named, blueprint, materialise, named, unfreeze_but
 from .gradient_buckets import GradientBuckets
 
 
@@ -25,12 +25,20 @@ class Replicated:
 
     adds_gradients = True
 
-    def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        make_optimizer: MakeOptimizer,
+        world: World,
+        frozen: Collection[str] = (),
+    ) -> None:
         self.name, self.network, self.blueprint, self.world = name, network, blueprint(network), world
         self.optimizer = make_optimizer(network)
         materialise(self.optimizer)
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.buckets = GradientBuckets(self.parameters, world) if self.adds_gradients and world.size > 1 else None
+        self.trained = [p for key, p in network.named_parameters() if key not in frozen]
+        self.frozen = [p for key, p in network.named_parameters() if key in frozen]
+        self.buckets = GradientBuckets(self.trained, world) if self.adds_gradients and world.size > 1 else None
 
     def freeze(self) -> None:
         """Compute no gradients of the parameters until `unfreeze`."""
@@ -38,7 +46,7 @@ class Replicated:
 
     def unfreeze(self) -> None:
         """Compute gradients of the parameters again."""
-        self.network.requires_grad_(True)
+        unfreeze_but(self.network, self.frozen)
 
     def backward(self, loss: Tensor, last: bool = False) -> None:
         """Add the gradients of this process's loss. last: nothing else adds to them before `step`."""
@@ -50,8 +58,8 @@ class Replicated:
         """Average the gradients over the processes, step, clear them, and return the norm of the average."""
         if self.buckets:
             self.buckets.average_()
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         self.optimizer.step()

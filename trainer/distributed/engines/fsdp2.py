@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,14 @@ class FullyShard(Replicated):
 
     adds_gradients = False
 
-    def __init__(self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        make_optimizer: MakeOptimizer,
+        world: World,
+        frozen: Collection[str] = (),
+    ) -> None:
         def sharding(network: nn.Module) -> torch.optim.Optimizer:
             mesh = init_device_mesh(world.device.type, (world.size,))
             for block in [part for part in network.modules() if isinstance(part, ResBlock)]:
@@ -34,15 +41,15 @@ class FullyShard(Replicated):
             fully_shard(network, mesh=mesh)
             return make_optimizer(network)
 
-        super().__init__(name, network, sharding, world)
+        super().__init__(name, network, sharding, world, frozen)
 
     @record_function("optimizer step")
     def step(self) -> Tensor:
         """Step, clear the gradients, which are averaged already, and return their norm."""
-        for parameter in self.parameters:
+        for parameter in self.trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         assert isinstance(norm, DTensor)

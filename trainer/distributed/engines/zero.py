@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from trainer.config.sections import Strategy
 from trainer.distributed import deepspeed_settings
 from trainer.distributed.world import World
 
-from .base import MakeOptimizer, Named, blueprint, materialise, named
+from .base import MakeOptimizer, Named, blueprint, materialise, named, unfreeze_but
 
 STAGES: dict[Strategy, int] = {"zero1": 1, "zero2": 2, "zero3": 3}
 FIXED_SETTINGS = {  # so that DeepSpeed takes one step, unclipped, when the trainer says so, with the config's optimizer
@@ -51,7 +51,13 @@ class Zero:
     adds_gradients = False
 
     def __init__(
-        self, name: str, network: nn.Module, make_optimizer: MakeOptimizer, world: World, strategy: Strategy
+        self,
+        name: str,
+        network: nn.Module,
+        make_optimizer: MakeOptimizer,
+        world: World,
+        strategy: Strategy,
+        frozen: Collection[str] = (),
     ) -> None:
         self.name, self.network, self.blueprint = name, network, blueprint(network)
         self.world, self.zero_stage = world, STAGES[strategy]
@@ -59,6 +65,7 @@ class Zero:
         self.engine = _initialize(network, make_optimizer(network), world, strategy)
         self.optimizer: torch.optim.Optimizer = self.engine.optimizer.optimizer  # of flat pieces
         self._materialise()
+        self.frozen = [p for key, p in network.named_parameters() if key in frozen]
 
     def _materialise(self) -> None:
         """Make the optimizer's state now. In stage 3 DeepSpeed hands it the flat pieces one by one, in each step."""
@@ -75,7 +82,7 @@ class Zero:
 
     def unfreeze(self) -> None:
         """Compute gradients of the parameters again."""
-        self.network.requires_grad_(True)
+        unfreeze_but(self.network, self.frozen)
 
     def backward(self, loss: Tensor, last: bool = False) -> None:
         """Add the gradients of this process's loss. DeepSpeed sends them as it does, in every pass."""
