@@ -59,26 +59,31 @@ def names_of(chosen: Chosen) -> list[str]:
 
 
 def draw(request: Request, maker: ImageMaker, chosen: Chosen, image: Callable[[int], Path]) -> list[str]:
-    """Write what is asked for beside the images, and return the names of the files. image: the file of a seed."""
-    written = []
-    if request.grid is not None:
-        images = torch.cat([at_most(read_image(image(seed)), LARGEST) for seed in request.seeds])
-        save(grid(_filled(images, request.grid), request.grid[1]), request.out / "grid.png")
-        written.append("grid.png")
+    """Write what is asked for beside the images, and return the names of the files; those that are there already stay.
+
+    image: returns the file of a seed, which is there.
+    """
+    wanted: dict[str, Callable[[Path], None]] = {}
+    if (shape := request.grid) is not None:
+        wanted["grid.png"] = lambda path: save(_grid([image(seed) for seed in request.seeds], shape), path)
     if chosen:
-        save(_traversals(request, maker, chosen), request.out / "traversals.png")
-        written.append("traversals.png")
+        wanted["traversals.png"] = lambda path: save(_traversals(request, maker, chosen), path)
     if request.walks:
-        written.append(_video(request, "interpolation", _walk(request, maker), WALK * len(request.seeds)))
+        count = WALK * len(request.seeds)
+        wanted[f"interpolation.{request.video}"] = lambda path: _video(path, _walk(request, maker), count)
     if request.video is not None and chosen:
-        written.append(_video(request, "traversals", _swings(request, maker, chosen), SWING))
-    return written
+        wanted[f"traversals.{request.video}"] = lambda path: _video(path, _swings(request, maker, chosen), SWING)
+    for name, write in wanted.items():
+        if not (request.out / name).exists():
+            write(request.out / name)
+    return list(wanted)
 
 
-def _filled(images: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Add white images up to rows x columns."""
-    missing = shape[0] * shape[1] - len(images)
-    return torch.cat((images, images.new_full((missing, *images.shape[1:]), 255)))
+def _grid(files: Sequence[Path], shape: tuple[int, int]) -> Image.Image:
+    """Arrange the images of files in rows x columns, at most LARGEST px each, with white images in places left over."""
+    images = torch.cat([at_most(read_image(file), LARGEST) for file in files])
+    missing = images.new_full((shape[0] * shape[1] - len(files), *images.shape[1:]), 255)
+    return grid(torch.cat((images, missing)), shape[1])
 
 
 def _base(request: Request, maker: ImageMaker) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -118,17 +123,16 @@ def _frame(video: Video | None, images: Tensor) -> Tensor:
     return F.interpolate(images, scale_factor=max(1, LARGEST // images.shape[-1]))
 
 
-def _video(request: Request, name: str, frames: Iterable[Image.Image], count: int) -> str:
-    """Write frames as a video in the format that is asked for, with a progress bar; return the name of its file."""
-    write = write_mp4 if request.video == "mp4" else write_webp
+def _video(path: Path, frames: Iterable[Image.Image], count: int) -> None:
+    """Write `count` frames as a video in the format that the file's name ends with, with a progress bar."""
+    write = write_mp4 if path.suffix == ".mp4" else write_webp
     with progress_bar() as bar:
-        task = bar.add_task(f"frames of {name}", total=count)
+        task = bar.add_task(f"frames of {path.name}", total=count)
 
         def counted() -> Iterator[Image.Image]:
+            """Yield the frames and count them."""
             for frame in frames:
                 yield frame
                 bar.advance(task)
 
-        file = f"{name}.{request.video}"
-        write(request.out / file, counted(), FRAMES_A_SECOND)
-    return file
+        write(path, counted(), FRAMES_A_SECOND)

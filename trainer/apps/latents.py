@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def _array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
             numbers = np.loadtxt(path, delimiter=",", ndmin=2) if is_text else np.load(path, allow_pickle=False)
     except OSError as error:
         raise UserError(f"--codes: {path}: {error.strerror or first_line(error)}; name a file of codes") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise UserError(
             f"--codes: {path}: cannot be read ({first_line(error)}); a .csv holds numbers alone, separated by commas, "
             "a code on each line; a .npy an array of numbers"
