@@ -15,8 +15,9 @@ from common.errors import UserError
 from models import ConvGenerator, freeze
 from tests.support import processes
 from tests.support.training import finish
-from trainer.apps.drawings import FRAMES_A_SECOND, SWING, WALK, choose
+from trainer.apps.drawings import FRAMES_A_SECOND, SWING, WALK, _frame, _grid, choose
 from trainer.export.exported_model import ExportMetadata, Model
+from trainer.pictures.image_grids import picture_of, save
 
 FACES, SPRITES = "pretrained/faces-64-idgan", "pretrained/dsprites-idgan"
 
@@ -78,6 +79,19 @@ def test_a_traversal_as_a_picture_and_a_video(tmp_path: Path) -> None:
     enlarged = lowest.repeat(4, 0).repeat(4, 1).astype(int)
     assert np.abs(cell - enlarged).mean() < 3
     assert np.abs(frames[SWING // 4][top : top + 256, 2 + 258 : 2 + 258 + 256] - enlarged).mean() > 6
+
+
+def test_large_images_are_shrunk_in_a_grid_and_a_webp_and_whole_in_an_mp4(tmp_path: Path) -> None:
+    large = torch.randint(256, (1, 3, 512, 512), dtype=torch.uint8)
+    means = large.float().unflatten(3, (256, 2)).unflatten(2, (256, 2)).mean((3, 5)).add(0.5).floor().byte()
+    assert torch.equal(_frame("mp4", large), large)
+    assert torch.equal(_frame("webp", large), means)
+    assert torch.equal(
+        _frame("webp", large[..., :64, :64]), large[..., :64, :64].repeat_interleave(4, 2).repeat_interleave(4, 3)
+    )
+    save(picture_of(large[0]), tmp_path / "seed000000.png")
+    cell = np.array(_grid([tmp_path / "seed000000.png"], (1, 2)))[2:258, 2:258]
+    assert np.array_equal(cell, means[0].permute(1, 2, 0).numpy())
 
 
 def test_all_latents_stand_by_their_kl() -> None:
