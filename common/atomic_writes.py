@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -11,15 +13,27 @@ def publish(path: Path, data: bytes) -> None:
 
     Raises OSError with `path` as its file name.
     """
+    with publishing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a path to write a file at, which then appears under its name as with `publish`.
+
+    After an error nothing is left. Raises an OSError with `path` as its file name.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
+        yield temporary
+        with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
     sync_folder(path.parent)
 

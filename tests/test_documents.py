@@ -77,7 +77,7 @@ def tiny_set(args: list[str]) -> list[str]:
 
 
 def tiny_training(args: list[str]) -> list[str]:
-    """A run of two iterations, a plan or an import of a small network, or an export of a tiny run's first step."""
+    """A run of two iterations, a plan or an import of a small network, two images, or an export of a first step."""
     if {"vae", "gan"} & set(args):
         stored = ["ema.snapshot_kimg=0.016"] if any(a.startswith("ema.snapshot_kimg=") for a in args) else []
         thin = (
@@ -87,6 +87,8 @@ def tiny_training(args: list[str]) -> list[str]:
         return [*without(args, "--from-step"), *TINY, *stored, *thin, *back]
     if "plan" in args:
         return [*args, "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
+    if "generate" in args:
+        return [*without(args, "--seeds"), "--seeds", "0-1"]
     if "import" in args:
         return [*args, "network.nf=1", "network.nf_max=8"] if "--vae" in args else args
     return at_first_step(args)

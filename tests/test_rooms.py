@@ -35,6 +35,7 @@ ROOMS = (
     "trainer.jobs",
     "trainer.export",
     "trainer.public_code",
+    "trainer.apps",
     "trainer.experiments",
     "trainer.demo",
     "trainer",

@@ -1,4 +1,4 @@
-"""python -m trainer vae | gan CONFIG [key.path=value ...], checkpoints, export, plan, demo, experiments, settle
+"""python -m trainer COMMAND: vae and gan train; checkpoints, export, import, generate, plan, demo, experiments and more
 
 A command imports what it needs when it runs: --help imports no torch.
 """
@@ -12,12 +12,14 @@ from typing import Annotated, Literal
 import typer
 
 from common import cli
+from trainer.apps.commands import generate_command
 from trainer.experiments.commands import app as experiments_app
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint resumes. List, export, plan runs.",
+    help="Train stage 1 (vae) or stage 2 (gan); a run folder with a checkpoint resumes. List, export, plan runs, "
+    "and make images of them.",
 )
 app.add_typer(experiments_app, name="experiments")
 Config = Annotated[
@@ -126,6 +128,9 @@ def import_command(
     written = import_weights(Request(file, config, overrides or [], vae, data, folder))
     iterations = f"{written.origin['iteration']:,} iterations"
     print(f"wrote {folder}: {written.resolution} px, {iterations}; open it with trainer.load({str(folder)!r})")
+
+
+app.command("generate")(generate_command)
 
 
 @app.command()

@@ -10,14 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_shards.format.pyramid import at_most
-from evaluation.inputs.images import to_uint8
 from trainer.export.exported_model import Model
-from trainer.pictures.image_grids import grid, labelled
-from trainer.pictures.walks import TRAVERSAL_STEPS, traversal_codes
-from trainer.steps.losses import kl_per_latent
+from trainer.pictures.image_grids import grid, labelled, to_uint8
+from trainer.pictures.traversals import LARGEST, by_kl, sheet
 
 SEED = 0
-LARGEST = 256  # px of an image in a grid; larger ones are shrunk to it by box means
 
 
 @torch.no_grad()
@@ -39,24 +36,17 @@ def traversals(model: Model, latents: int) -> Image.Image:
     Of a generator with a VAE, the decodings stand above its images.
     """
     c, s = model.codes(1, SEED), model.nuisance(1, SEED)
-    rows: list[tuple[str, Image.Image]] = []
-    for latent, label in _by_kl(model, latents):
-        along = traversal_codes(c, latent)[0]
-        made = at_most(to_uint8(model.generate(s.expand(len(along), -1), along)), LARGEST)
-        if model.generator is not None and model.vae is not None:
-            decoded = F.interpolate(to_uint8(model.decode(along)), size=made.shape[-1])
-            rows += [(label, grid(decoded, TRAVERSAL_STEPS)), ("", grid(made, TRAVERSAL_STEPS))]
-        else:
-            rows.append((label, grid(made, TRAVERSAL_STEPS)))
-    return labelled(rows)
 
+    def draw(along: Tensor) -> Tensor:
+        """Make images of codes [B, c_dim] with one s."""
+        return to_uint8(model.generate(s.expand(len(along), -1), along))
 
-def _by_kl(model: Model, most: int) -> list[tuple[int, str]]:
-    """Return (latent, label), the largest KL of the bank's posteriors first; without a bank in their own order."""
-    if model.bank is None:
-        return [(j, f"c{j + 1}") for j in range(min(most, model.metadata.c_dim))]
-    kl = kl_per_latent(*model.bank)
-    return [(j, f"c{j + 1}\nKL {kl[j]:.2f} nats") for j in kl.argsort(descending=True)[:most].tolist()]
+    def decode(along: Tensor) -> Tensor:
+        """Make the VAE's images of codes."""
+        return to_uint8(model.decode(along))
+
+    both = model.generator is not None and model.vae is not None
+    return sheet(c, by_kl(model.bank, model.metadata.c_dim)[:latents], draw, decode if both else None)
 
 
 @torch.no_grad()

@@ -12,19 +12,13 @@ from common.random_numbers import Purpose, normal
 from data_shards.read.loader import CODE_RESOLUTION
 from models import in_chunks, sample_posterior
 from trainer.config.schema import GanConfig
+from trainer.pictures.image_grids import to_uint8
 
 from .choices import Codes, Kind, RequestedCodes
 from .run import Run
 
 BLOCK = 64  # positions; a block's images do not depend on which process makes it
 Maker = Callable[[Tensor], Tensor]
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Round images in [0, 1] as a saved file would hold them. Raises UserError where one is not finite."""
-    if not torch.isfinite(images).all():
-        raise UserError("the network makes images that are not finite: it has diverged; take an earlier checkpoint")
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def signed(images: Tensor) -> Tensor:

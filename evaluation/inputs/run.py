@@ -28,6 +28,7 @@ from trainer.encoders import frozen
 from trainer.encoders.frozen import weights_sha256 as weights
 from trainer.encoders.own_encoder import Exported
 from trainer.export import exported_model, run_networks
+from trainer.export.open_model import refuse_choice
 from trainer.stages.data import Data, open_data
 from trainer.steps import networks
 
@@ -220,13 +221,6 @@ def _read_config(path: Path) -> VaeConfig | GanConfig:
         raise UserError(f"{path}: is a part of a run; name the whole, {run}{step}")
     what = "no run here (no config.yaml)" if path.exists() else "no such folder"
     raise UserError(f"{path}: {what}; name a folder that `python -m trainer` made")
-
-
-def refuse_choice(path: Path, step: str | None, average: str | None) -> None:
-    """Raise a UserError where a checkpoint or an average of an export is named."""
-    for option, value in (("--step", step), ("--ema", average)):
-        if value is not None:
-            raise UserError(f"{option}: {value}: {path} is an export, which holds one generator; leave {option} out")
 
 
 def _export(path: Path, config: VaeConfig | GanConfig, data: Data) -> Run:

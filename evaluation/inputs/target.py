@@ -16,12 +16,14 @@ from data_shards.read.loader import CODE_RESOLUTION
 from trainer.config.file_names import METADATA
 from trainer.config.sections import InceptionConfig
 from trainer.export import exported_model
+from trainer.export.open_model import refuse_choice
+from trainer.pictures.image_grids import to_uint8
 
 from .choices import Codes, Kind, RequestedCodes
-from .images import Maker, code_source, maker, own_kind, to_uint8
+from .images import Maker, code_source, maker, own_kind
 from .reals import Reals
 from .results import Results
-from .run import Run, at_least_64_px, open_run, refuse_choice
+from .run import Run, at_least_64_px, open_run
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from importlib import import_module
 os.environ["OMP_NUM_THREADS"] = "1"
 LARGE = (
     "accelerate",
+    "av",
     "cleanfid.features",
     "dicebear",
     "h5py",
@@ -39,6 +40,7 @@ OURS = (
     "trainer.run",
     "trainer.plan_table",
     "trainer.export.write",
+    "trainer.apps.generate",
     "trainer.checkpoints.listing",
     "evaluation.pages.report",
     "evaluation.factors.factor_network",

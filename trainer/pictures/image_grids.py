@@ -6,15 +6,25 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from common.atomic_writes import publish
+from common.errors import UserError
 
 PAD = 2  # px between images
 PAPER, INK = 255, (30, 30, 30)
 TEXT = 13  # px of letters
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Round images in [0, 1] as a saved file would hold them. Raises UserError where one is not finite."""
+    if not torch.isfinite(images).all():
+        raise UserError("the network makes images that are not finite: it has diverged; take an earlier checkpoint")
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def grid(images: Tensor, columns: int) -> Image.Image:
@@ -59,6 +69,18 @@ def beside(pictures: Sequence[Image.Image], gap: int = 16) -> Image.Image:
         sheet.paste(picture, (x, 0))
         x += picture.width + gap
     return sheet
+
+
+def picture_of(image: Tensor) -> Image.Image:
+    """Return an image uint8 [1 or 3, R, R] as a picture, grey or RGB."""
+    return Image.fromarray((image[0] if len(image) == 1 else image.permute(1, 2, 0)).numpy())
+
+
+def read_image(path: Path) -> Tensor:
+    """Read the file of an image that was saved: uint8 [1, 1 or 3, R, R]."""
+    with Image.open(path) as picture:
+        pixels = torch.from_numpy(np.array(picture))
+    return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
 
 
 def save(picture: Image.Image, path: Path) -> None:

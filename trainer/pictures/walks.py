@@ -1,24 +1,19 @@
-"""Walks through latent space: traversals of one latent, arcs between codes, and their video."""
+"""Walks through latent space: traversals of one latent, and arcs between codes."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from pathlib import Path
+import math
+from collections.abc import Iterator
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from common.atomic_writes import publish
-
-TRAVERSAL_STEPS = 7
-FRAMES_A_SECOND = 12
+TRAVERSAL_STEPS, TRAVERSAL_LIMIT = 7, 3
 
 
 def traversal_values() -> Tensor:
     """Return linspace(-3, 3, 7), as in the paper's figures."""
-    return torch.linspace(-3, 3, TRAVERSAL_STEPS)
+    return torch.linspace(-TRAVERSAL_LIMIT, TRAVERSAL_LIMIT, TRAVERSAL_STEPS)
 
 
 def traversal_codes(base: Tensor, latent: int) -> Tensor:
@@ -45,17 +40,22 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     return torch.where(straight, (1 - share) * a + share * b, along * size)
 
 
-def write_video(path: Path, pictures: Sequence[Image.Image]) -> None:
-    """Write pictures as a lossless, endless WebP; the file appears complete or not at all."""
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer,
-        "WEBP",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=1000 // FRAMES_A_SECOND,
-        loop=0,
-        lossless=True,
-        method=4,
-    )
-    publish(path, buffer.getvalue())
+def loop(keys: Tensor, steps: int) -> Iterator[Tensor]:
+    """Go along arcs from each of the keys [K, B, dim] to the next, and from the last to the first.
+
+    Yields K * steps tensors [B, dim], `steps` of them from one key to the next; the first of these is the key itself.
+    """
+    for here, after in zip(keys, keys.roll(-1, 0), strict=True):
+        for step in range(steps):
+            yield slerp(here, after, step / steps)
+
+
+def swing(base: Tensor, latent: int, steps: int) -> Iterator[Tensor]:
+    """Let one latent of each base [B, dim] swing over the range of a traversal, from 0 up, down and back to 0.
+
+    Yields `steps` tensors [B, dim].
+    """
+    for step in range(steps):
+        c = base.clone()
+        c[:, latent] = TRAVERSAL_LIMIT * math.sin(2 * math.pi * step / steps)
+        yield c

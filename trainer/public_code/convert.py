@@ -18,8 +18,9 @@ from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
-from trainer.export import model_card, write
+from trainer.export import model_card, run_parts, write
 from trainer.export.exported_model import EncoderKind, ExportMetadata
+from trainer.export.run_parts import ExportedEncoder, Parts
 from trainer.jobs.exit_file import typed_command
 from trainer.stages.data import Data, open_data
 from trainer.steps import networks
@@ -74,7 +75,7 @@ def import_weights(request: Request) -> ExportMetadata:
     inputs: dict[str, Any] = {"channels": channels} if data is None else dict(data.identity)
     inputs |= {"vae": vae_sha256} if vae and generator else {}
     origin = _origin(request, config, checkpoint, parts, data, inputs)
-    metadata = _metadata(config, channels, parts.encoder[0], bool(data and vae), origin)
+    metadata = _metadata(config, channels, parts.encoder.kind, bool(data and vae), origin)
     card = model_card.model_card(request.out.name, asdict(metadata), write.parameter_counts(parts), {})
     files = write.tensor_files(parts, data if metadata.codes == "posterior" else None)
     return write.publish_export(request.out, metadata, files, config, card.encode())
@@ -82,13 +83,13 @@ def import_weights(request: Request) -> ExportMetadata:
 
 def _parts(
     config: VaeConfig | GanConfig, checkpoint: PublicCheckpoint, vae: VAE | None, generator: nn.Module | None
-) -> tuple[write.Parts, str | None]:
+) -> tuple[Parts, str | None]:
     """Return what is exported, and the hash of the VAE, if there is one."""
     file = None if vae is None else frozen.of_vae(vae, [])
-    encoder: write.ExportedEncoder = ("vae", CodeEncoder(file.encoder), file.content) if file else ("none", None, b"")
+    encoder = ExportedEncoder("vae", CodeEncoder(file.encoder), vae, file.content) if file else run_parts.NO_ENCODER
     average = {"ema": checkpoint.generator} if generator and checkpoint.generator == "generator_test" else {}
     step = published.name_of(checkpoint.iterations * config.batch_size)
-    return write.Parts(step, {}, generator, average, encoder), file.sha256 if file else None
+    return Parts(step, {}, generator, average, encoder), file.sha256 if file else None
 
 
 def _stage_1(path: Path) -> PublicCheckpoint:
@@ -171,7 +172,7 @@ def _origin(
     request: Request,
     config: VaeConfig | GanConfig,
     checkpoint: PublicCheckpoint,
-    parts: write.Parts,
+    parts: Parts,
     data: Data | None,
     inputs: dict[str, Any],
 ) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def _origin(
         "inputs": inputs,
         "commands": [typed_command()],
         **parts.average,
-        **(write.data_record(data) if data else {}),
+        **(run_parts.data_record(data) if data else {}),
     }
 
 

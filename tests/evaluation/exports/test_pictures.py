@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from evaluation.exports import pictures
-from evaluation.inputs.images import to_uint8
 from models import VAE, CodeEncoder, ConvGenerator, freeze
 from trainer.export.exported_model import ExportMetadata, Model
+from trainer.pictures.image_grids import to_uint8
 from trainer.pictures.walks import traversal_codes
 
 CELL, LABEL = 66, 120  # px of an image of 64 px with its margin; of the labels

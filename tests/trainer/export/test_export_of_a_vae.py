@@ -19,7 +19,7 @@ from tests.support.data_sets import make_dsprites
 from tests.support.evaluating import answer, quickly, refused, unmeasured
 from tests.support.training import differences, finish, newest, train, train_system
 from trainer.checkpoints import published
-from trainer.export import write
+from trainer.export import run_parts
 
 
 def export(run: Path, out: Path, *more: str) -> processes.Running:
@@ -80,11 +80,11 @@ def test_an_export_without_such_an_encoder_is_refused(exported: Path, sprites: P
 
 def test_the_bank_of_a_large_set_is_a_part_chosen_by_position(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = open_run(vae).data
-    assert write.bank_images(data).tolist() == list(range(data.main.count))
-    monkeypatch.setattr(write, "BANK_IMAGES", 20)
-    chosen = write.bank_images(data).tolist()
+    assert run_parts.bank_images(data).tolist() == list(range(data.main.count))
+    monkeypatch.setattr(run_parts, "BANK_IMAGES", 20)
+    chosen = run_parts.bank_images(data).tolist()
     assert len(set(chosen)) == 20
-    assert chosen == sorted(chosen) == write.bank_images(data).tolist()
+    assert chosen == sorted(chosen) == run_parts.bank_images(data).tolist()
     assert chosen != list(range(20))
 
 
@@ -172,7 +172,7 @@ def test_the_commands_of_a_shipped_encoder_are_found_in_any_folder(
     name = Path("pretrained/dsprites-beta_vae")
     metadata = json.loads((shipped.ROOT / name / "export.json").read_bytes())
     assert len(metadata["origin"]["commands"]) > 1
-    assert write._commands_of(name) == metadata["origin"]["commands"]
+    assert run_parts._commands_of(name) == metadata["origin"]["commands"]
 
 
 def test_a_damaged_encoder_is_named(exported: Path, sprites: Path, tmp_path: Path) -> None:

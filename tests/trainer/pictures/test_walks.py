@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.pictures.walks import slerp, traversal_codes
+from trainer.pictures.walks import loop, slerp, swing, traversal_codes
 
 
 def test_slerp_goes_along_the_arc() -> None:
@@ -22,3 +22,20 @@ def test_a_traversal_sets_one_latent_alone() -> None:
     assert codes.shape == (2, 7, 3)
     assert torch.equal(codes[:, :, 1], torch.tensor([-3.0, -2, -1, 0, 1, 2, 3]).expand(2, -1))
     assert torch.equal(codes[:, :, [0, 2]], base[:, None, [0, 2]].expand(-1, 7, -1))
+
+
+def test_a_loop_passes_through_every_key_and_returns_to_the_first() -> None:
+    keys = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[-1.0, 0.0]]])
+    walk = torch.stack(list(loop(keys, 4)))
+    assert walk.shape == (12, 1, 2)
+    assert torch.allclose(walk[::4], keys, atol=1e-6)
+    assert torch.allclose(walk[2], torch.tensor([[0.5, 0.5]]) * 2**0.5, atol=1e-6)
+    assert torch.allclose(walk[9], torch.tensor([[-0.5, 0.0]]), atol=1e-6)  # opposite: straight back to the first key
+
+
+def test_a_swing_goes_up_down_and_back() -> None:
+    base = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    moments = torch.stack(list(swing(base, 1, 4)))
+    assert torch.allclose(moments[:, :, 1], torch.tensor([0.0, 3.0, 0.0, -3.0])[:, None].expand(-1, 2), atol=1e-6)
+    assert torch.equal(moments[:, :, 0], torch.tensor([1.0, 3.0]).expand(4, -1))
+    assert torch.equal(base, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
