@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     BOTTLENECK_G = 23  # the fake of the generator's step
     FACES = 24  # factors of drawn faces
     FACE_NET = 25
+    REWIND = 26  # the seed of what follows a rewind
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

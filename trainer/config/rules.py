@@ -42,7 +42,7 @@ def _vae_contradictions(c: VaeConfig) -> list[str]:
 
 def _gan_contradictions(c: GanConfig) -> list[str]:
     """Check that settings agree and that each has an effect."""
-    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c), _number_format(c)]
+    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_strategy(c), *_watch(c), _number_format(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
@@ -122,6 +122,29 @@ def _code_loss(c: GanConfig) -> list[Rule]:
 def _penalty(c: GanConfig) -> list[Rule]:
     """R1 and its interval."""
     return [(c.r1 == 0 and c.r1_interval > 1, f"r1_interval: {c.r1_interval}, but r1 is 0; set r1_interval=1")]
+
+
+def _watch(c: GanConfig) -> list[Rule]:
+    """The watch against a collapse; what depends on the schedule is in preflight.py."""
+    watch = c.watch
+    if watch is None:
+        return []
+    return [
+        (
+            watch.action == "rewind" and watch.rewinds is None,
+            "watch.rewinds: is missing, and watch.action: rewind needs it; set watch.rewinds=3",
+        ),
+        (
+            watch.action != "rewind" and watch.rewinds is not None,
+            f"watch.rewinds: {watch.rewinds}, but watch.action is {watch.action}; set watch.action=rewind, or "
+            "watch.rewinds=null",
+        ),
+        (
+            watch.bottleneck_beta is not None and c.bottleneck is None,
+            f"watch.bottleneck_beta: {watch.bottleneck_beta}, but there is no bottleneck; set "
+            "watch.bottleneck_beta=null",
+        ),
+    ]
 
 
 def _strategy(c: GanConfig) -> list[Rule]:
