@@ -47,6 +47,7 @@ class Purpose(IntEnum):
     FACE_NET = 25
     BOTTLENECK_G_REAL = 26  # the real of the generator's step, which a relativistic objective looks at
     STACKED = 27  # classes and orientations of stacked sprites
+    REWIND = 28  # the seed of what follows a rewind
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

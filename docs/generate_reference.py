@@ -85,6 +85,9 @@ UNITS = {
     "seeds": "runs",
     **dict.fromkeys(("seed", "lr", "betas", "eps", "alpha", "value", "gamma", "beta", "beta_step"), ""),
     **dict.fromkeys(("code_weight", "r1", "r2", "decay", "sigma_rel"), ""),
+    **dict.fromkeys(("logit_gap", "sample_spread", "gradient_factor", "bottleneck_beta"), ""),
+    "rewinds": "rewinds",
+    "ticks": "ticks",
 }
 WORDS: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text"}
 WORDS |= {Path: "path", Url: "URL", Any: "path or URL"}  # typer takes no union: cli.location reads what is Any

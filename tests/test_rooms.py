@@ -33,6 +33,7 @@ ROOMS = (
     "trainer.pictures",
     "trainer.reporting",
     "trainer.jobs",
+    "trainer.watch",
     "trainer.export",
     "trainer.public_code",
     "trainer.apps",

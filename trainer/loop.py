@@ -26,15 +26,19 @@ from trainer.reporting.profiler import Profiler
 from trainer.reporting.status import Status
 from trainer.reporting.tick_timer import TickTimer, peak_memory_gb
 from trainer.stages.base import Stage
+from trainer.stages.gan import GanStage
 from trainer.steps.batches import micro, pass_size
 from trainer.steps.running_means import NonFinite, RunningMeans
 from trainer.steps.schedule import Now
+from trainer.watch import rewinds
+from trainer.watch.rewinds import Rewinds
+from trainer.watch.watch import Watch
 
 from .batch_stream import BatchStream, end_workers
 from .checkpoints import ema_snapshots, published
 from .checkpoints.mirror import LAST_SECONDS, Copier, Mirror
 from .distributed import divergence
-from .resume import EarlierPhase, refuse_changes, warn_of_other_speed
+from .resume import OtherStart, refuse_changes, warn_of_other_speed
 from .steps import schedule
 
 log = logging.getLogger(__name__)
@@ -43,22 +47,35 @@ log = logging.getLogger(__name__)
 class Loop:
     """One run of one stage. The clock, images_seen, is the only thing that moves.
 
-    stage: what is trained; run: its folder; lock: of the folder, checked before anything is published.
+    stage: what is trained; run: its folder; lock: of the folder, checked before anything is published; past: the
+    rewinds before the checkpoint that it resumes from.
     """
 
     def __init__(
-        self, stage: Stage, config: RunConfig, run: Path, world: World, lock: Lock, accept_changes: bool
+        self,
+        stage: Stage,
+        config: RunConfig,
+        run: Path,
+        world: World,
+        lock: Lock,
+        accept_changes: bool,
+        past: Rewinds = (),
     ) -> None:
         """Restore the newest usable checkpoint, where there is one.
 
-        Raises a UserError where it differs from the settings, and EarlierPhase where the stage was not checked for it.
+        Raises a UserError where it differs from the settings, and OtherStart where the stage was not built for it.
         """
         self.stage, self.config, self.run, self.world, self.lock = stage, config, run, world, lock
         self.clock = torch.zeros((), dtype=torch.int64)
         self.means = RunningMeans(stage.terms, world)
         self._register_state()
         self.submitter = world.on_main(self._submitter)
-        self._resume(accept_changes)
+        self.past = past
+        self.watch: Watch | None = None
+        manifest = self._resume(accept_changes)
+        if isinstance(stage, GanStage) and isinstance(config, GanConfig) and config.watch:
+            self.watch = Watch(stage, config, config.watch, run, world, past, self.images_seen)
+            self.watch.restore(manifest or {})
         self.total = schedule.interval(config.schedule.total_kimg)
         self.intervals = self._intervals()
         self.copier: Copier | None = None
@@ -114,20 +131,23 @@ class Loop:
             copier.copy(newest, self._retention)
         return copier
 
-    def _resume(self, accept_changes: bool) -> None:
-        """Resume from the newest usable checkpoint, unless something that matters has changed since."""
+    def _resume(self, accept_changes: bool) -> dict[str, Any] | None:
+        """Resume from the newest usable checkpoint, unless something that matters has changed. Returns its manifest."""
 
         def check(manifest: dict[str, Any]) -> None:
-            if manifest["images_seen"] < self.stage.checked_from:
-                raise EarlierPhase(manifest["images_seen"])
+            past = self.world.broadcast(self.world.on_main(lambda: rewinds.before(self.run, manifest)))
+            if manifest["images_seen"] < self.stage.checked_from or past != self.past:
+                raise OtherStart(manifest["images_seen"], past)
             refuse_changes(self.run, manifest, self.config, dict(self.stage.input_identity), accept_changes)
             if self.world.is_main:
                 warn_of_other_speed(manifest, self.config)
 
-        if restore_newest(self.run, self.stage.state, self.world, check) is not None:
+        manifest = restore_newest(self.run, self.stage.state, self.world, check)
+        if manifest is not None:
             self.means.keep_on_main()
             if self.world.is_main:
                 log.info("resuming %s at %d images", self.run, self.images_seen)
+        return manifest
 
     def train(self, stop: StopRequest) -> str | None:
         """Train to the end, or until a signal; then return its name. Both ways end with a checkpoint."""
@@ -236,16 +256,20 @@ class Loop:
             divergence.check(self.stage.state.replicated(), self.world)
         self._ticks += 1
         terms = self.means.global_means()
+        spread = self.watch.sample_spread(schedule.now(self.stage.phases, self.before)) if self.watch else None
         progress = {
             **self.timer.metrics(self.images_seen, self.total),
             "memory_gb": peak_memory_gb(self.world.device),
             "processes": self.world.size,
             "speed": self.config.speed,
             **self._phase_values(),
+            **({} if spread is None else {"sample_spread": spread}),
         }
         self._write(status, lambda status: status.tick(self.images_seen, progress, terms, partial))
         if self.submitter:
             self.submitter.look()
+        if self.watch and spread is not None and not partial:
+            self.watch.look(self.images_seen, terms, spread)
         if not partial:
             self.means.reset()
             self.timer.restart(self.images_seen)
@@ -286,6 +310,8 @@ class Loop:
             "world_size": self.world.size,
             "speed": self.config.speed,
             **({"pass_sizes": self.stage.pass_sizes} if self.stage.pass_sizes else {}),
+            **({"watch": self.watch.to_json()} if self.watch else {}),
+            **({"rewinds": rewinds.to_json(self.past)} if self.past else {}),
             "config": fixed(self.config),
             "facts": dict(self.stage.input_identity),
             "data_notes": list(self.stage.data.main.manifest.notes),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     Phases of growth that are over at `start` are not checked.
     """
     phases = _phases_ahead(config, start)
-    problems = Problems([*split_problems(config, phases, world), *_program_problems(config, world)])
+    problems = Problems(split_problems(config, phases, world))
+    problems.messages += [*_program_problems(config, world), *watch_problems(config)]
     resolutions = [phase.resolution for phase in phases]
     needs_encoder = config.code_source == "posterior"
     data = problems.collect(lambda: open_data(config.data, config.seed, resolutions, needs_encoder, start.data_file))
@@ -140,6 +142,32 @@ def _program_problems(config: GanConfig, world: World) -> list[str]:
     if config.strategy in zero.STAGES:
         problems.collect(lambda: zero.import_deepspeed(config.strategy, world.device))
     return problems.messages
+
+
+def watch_problems(config: GanConfig) -> list[str]:
+    """List what would keep a watch that stops or rewinds from finding a sign, or a checkpoint from before it."""
+    watch, times = config.watch, config.schedule
+    if watch is None or watch.action == "warn":
+        return []
+    needed, problems = watch.ticks * times.tick_kimg, []
+    if needed > times.total_kimg:
+        problems.append(
+            f"watch.ticks: {watch.ticks} ticks of {times.tick_kimg:g} kimg are longer than the run (schedule.total_kimg"
+            f": {times.total_kimg:g}), so no sign would count; lower watch.ticks or schedule.tick_kimg"
+        )
+    if watch.from_kimg >= times.total_kimg:
+        problems.append(
+            f"watch.from_kimg: {watch.from_kimg:g}, but the run ends at schedule.total_kimg: {times.total_kimg:g}, so "
+            "no sign would count; set watch.from_kimg lower"
+        )
+    keep = math.ceil(max(needed, watch.from_kimg) / times.save_kimg) + 1
+    if watch.action == "rewind" and times.keep_last < keep:
+        problems.append(
+            f"schedule.keep_last: {times.keep_last} checkpoints, one every {times.save_kimg:g} kimg: none from before "
+            f"a sign would be left for watch.action: rewind when the sign counts; set schedule.keep_last={keep}, or a "
+            "larger schedule.save_kimg"
+        )
+    return problems
 
 
 def weights_problem(config: GanConfig, data_set: str) -> str | None:

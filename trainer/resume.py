@@ -13,6 +13,7 @@ from .config.changes import Change, changes
 from .config.schema import GanConfig, RunConfig
 from .config.settings import fixed
 from .encoders import frozen
+from .watch.rewinds import Rewinds
 
 C = TypeVar("C", bound=RunConfig)
 log = logging.getLogger(__name__)
@@ -21,23 +22,29 @@ log = logging.getLogger(__name__)
 class ResumePoint(NamedTuple):
     """Where a run starts: its folder, or None where it has none, and the clock of its newest checkpoint.
 
-    data_file: the config that names its data, for messages; None where the command line does.
+    data_file: the config that names its data, for messages; None where the command line does. past: the rewinds before
+    that checkpoint.
     """
 
     run: Path | None = None
     images_seen: int = 0
     data_file: Path | None = None
+    past: Rewinds = ()
 
 
 FROM_SCRATCH = ResumePoint()
 
 
-class EarlierPhase(Exception):
-    """The newest usable checkpoint, at images_seen, is in a phase of growth whose inputs were not checked."""
+class OtherStart(Exception):
+    """The newest checkpoint that can be used is not the one that the stage was built for.
 
-    def __init__(self, images_seen: int) -> None:
-        super().__init__(images_seen)
-        self.images_seen = images_seen
+    It stands in a phase of growth whose inputs were not checked, or after other rewinds, which have other random
+    numbers. images_seen, past: of that checkpoint.
+    """
+
+    def __init__(self, images_seen: int, past: Rewinds) -> None:
+        super().__init__(images_seen, past)
+        self.images_seen, self.past = images_seen, past
 
 
 def as_started(config: C, run: Path) -> C:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from common.atomic_writes import publish
 from common.cli import EXIT_OK, EXIT_RESUME
@@ -18,13 +22,15 @@ from trainer.jobs.signals import StopRequest
 from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.base import Stage
 from trainer.stages.gan import GanStage
+from trainer.watch import rewinds
+from trainer.watch.watch import RewindDue
 
 from .checkpoints import go_back, listing, published
 from .checkpoints.mirror import Mirror
 from .jobs import startup_agreement
 from .loop import Loop
 from .preflight import build_stage
-from .resume import EarlierPhase, ResumePoint, as_started, refuse_changes
+from .resume import OtherStart, ResumePoint, as_started, refuse_changes
 from .training_command import TrainingCommand
 
 log = logging.getLogger(__name__)
@@ -47,15 +53,44 @@ def train(command: TrainingCommand) -> None:
         record.write()
         world.on_main(lambda: _take_from_mirror(config, run))
         config = as_started(config, run)  # a checkpoint may have come only now
-        loop = _prepare(command, config, run, world, lock)
-        world.on_main(lambda: _save_inputs(run, config, loop.stage))
-        signal = loop.train(stop)
+        signal, images_seen = _train(command, config, run, world, lock, stop)
         disconnect()
-        _set_outcome(record, signal, loop.images_seen)
+        _set_outcome(record, signal, images_seen)
     if record.code:
         if world.is_main:
             print(f"stopped: {record.reason}; resume with: {typed}", file=sys.stderr, flush=True)
         raise SystemExit(record.code)
+
+
+def _train(
+    command: TrainingCommand, config: VaeConfig | GanConfig, run: Path, world: World, lock: Lock, stop: StopRequest
+) -> tuple[str | None, int]:
+    """Train to the end or until a signal. Returns its name, None at the end, and the clock.
+
+    After a rewind the run goes on as a resume would: with stage and loop built again.
+    """
+    if command.from_step is None:
+        world.on_main(lambda: rewinds.complete(run))
+    while True:
+        try:
+            return _train_from_newest(command, config, run, world, lock, stop)
+        except RewindDue as due:
+            past = due.rewinds
+        gc.collect()  # the memory of stage and loop, before others are built
+        if world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        world.on_main(partial(rewinds.go, run, past))
+        command = command._replace(from_step=None)
+
+
+def _train_from_newest(
+    command: TrainingCommand, config: VaeConfig | GanConfig, run: Path, world: World, lock: Lock, stop: StopRequest
+) -> tuple[str | None, int]:
+    """Build stage and loop, and train until the end, a signal or a rewind."""
+    loop = _prepare(command, config, run, world, lock)
+    world.on_main(lambda: _save_inputs(run, config, loop.stage))
+    world.on_main(lambda: rewinds.record(run, loop.past))
+    return loop.train(stop), loop.images_seen
 
 
 def _take_folder(run: Path, lock: Lock, world: World) -> None:
@@ -79,8 +114,9 @@ def _prepare(command: TrainingCommand, config: VaeConfig | GanConfig, run: Path,
     """Build stage and loop at the newest checkpoint that can be used.
 
     With --from-step an earlier checkpoint becomes the newest, once everything is checked. A stage is checked for the
-    phases ahead of its start. Where the newest checkpoint turns out to be unreadable, and the one before it stands in
-    an earlier phase, stage and loop are built again from there.
+    phases ahead of its start, and draws the random numbers of its rewinds. Where the newest checkpoint turns out to be
+    unreadable, and the one before it stands in an earlier phase or after other rewinds, stage and loop are built again
+    from there.
     """
     back_to = world.broadcast(world.on_main(lambda: _wanted_step(command, run)))
     start = _resume_point(command, run, world, back_to)
@@ -92,9 +128,9 @@ def _prepare(command: TrainingCommand, config: VaeConfig | GanConfig, run: Path,
         if command.pinned:
             world.on_main(lambda: startup_agreement.pin(run, config, command.accept_changes))
         try:
-            return _build_loop(stage, config, run, world, lock, command.accept_changes)
-        except EarlierPhase as earlier:  # raised on all processes
-            start = start._replace(images_seen=earlier.images_seen)
+            return _build_loop(stage, config, run, world, lock, command.accept_changes, start)
+        except OtherStart as other:  # raised on all processes
+            start = start._replace(images_seen=other.images_seen, past=other.past)
 
 
 def _wanted_step(command: TrainingCommand, run: Path) -> Path | None:
@@ -103,9 +139,15 @@ def _wanted_step(command: TrainingCommand, run: Path) -> Path | None:
 
 
 def _resume_point(command: TrainingCommand, run: Path, world: World, step: Path | None) -> ResumePoint:
-    """Return the clock of a checkpoint, None for the newest complete one, as the main process sees it."""
-    found = world.on_main(lambda: step or published.newest(run))
-    return ResumePoint(run, world.broadcast(published.clock_of(found) if found else 0), command.data_file)
+    """Return clock and rewinds of a checkpoint, None for the newest complete one, as the main process sees it."""
+
+    def look() -> tuple[int, rewinds.Rewinds]:
+        found = step or published.newest(run)
+        past = rewinds.before(run, published.read_manifest(found) if found else None)
+        return (published.clock_of(found) if found else 0), past
+
+    images_seen, past = world.broadcast(world.on_main(look))
+    return ResumePoint(run, images_seen, command.data_file, past)
 
 
 def _go_back(
@@ -123,15 +165,27 @@ def _go_back(
 
 
 def _build_stage(config: VaeConfig | GanConfig, world: World, start: ResumePoint) -> Stage:
-    """Build the stage on every process, of the same code, settings and inputs."""
-    stage = world.on_all(lambda: build_stage(config, world, start))
+    """Build the stage on every process, of the same code, settings and inputs.
+
+    It draws its random numbers from the seed that follows the rewinds before its start.
+    """
+    seeded = config.model_copy(update={"seed": rewinds.seed_after(config.seed, len(start.past))})
+    stage = world.on_all(lambda: build_stage(seeded, world, start))
     stage.pass_sizes = startup_agreement.smallest(stage.pass_sizes, world)
     startup_agreement.agree(startup_agreement.description(config, stage.input_identity), world)
     return stage
 
 
-def _build_loop(stage: Stage, config: RunConfig, run: Path, world: World, lock: Lock, accept_changes: bool) -> Loop:
-    return world.on_all(lambda: Loop(stage, config, run, world, lock, accept_changes))
+def _build_loop(
+    stage: Stage,
+    config: RunConfig,
+    run: Path,
+    world: World,
+    lock: Lock,
+    accept_changes: bool,
+    start: ResumePoint,
+) -> Loop:
+    return world.on_all(lambda: Loop(stage, config, run, world, lock, accept_changes, start.past))
 
 
 def _save_inputs(run: Path, config: RunConfig, stage: Stage) -> None:

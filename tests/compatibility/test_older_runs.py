@@ -70,6 +70,10 @@ ADDED_KEYS: dict[str, dict[str, Meaning]] = {
         "r2": Meaning(0.0, 1.0),
         "growth.warm_start": Meaning(False, True),
         "network.nf_min": Meaning(1, 2),
+        **{"watch.action": Meaning("warn", None), "watch.rewinds": Meaning(None, None)},
+        **{"watch.ticks": Meaning(3, None), "watch.from_kimg": Meaning(20, None)},
+        **{"watch.logit_gap": Meaning(20, None), "watch.sample_spread": Meaning(0.01, None)},
+        **{"watch.gradient_factor": Meaning(300, None), "watch.bottleneck_beta": Meaning(None, None)},
     },
 }
 # A setting that v0.1 had, which is tested alike: whatever ADDED_KEYS holds.

@@ -21,6 +21,7 @@ VAE, GAN = str(CONFIGS / "beta_vae.yaml"), str(CONFIGS / "idgan.yaml")
 
 STAGE_1 = {"loss", "reconstruction", "kl", "active_latents", "beta", "grad_norm"}
 STAGE_2 = {"loss_d_real", "loss_d_fake", "r1", "loss_g", "logit_real", "logit_fake", "grad_norm_d", "grad_norm_g"}
+STAGE_2 |= {"sample_spread"}  # which the watch measures at every tick
 TERMS = {
     "vae": STAGE_1,
     "beta_vae": STAGE_1,

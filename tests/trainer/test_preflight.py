@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.training import GAN, overrides
+from tests.support.training import CONFIGS, GAN, overrides
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import World
 from trainer.plan import STRATEGIES
-from trainer.preflight import gan_inputs, weights_problem
+from trainer.preflight import gan_inputs, watch_problems, weights_problem
 from trainer.resume import FROM_SCRATCH
 
 
@@ -45,6 +45,22 @@ def test_weights_that_every_job_needs_are_looked_for_before_the_first(
     digest = hashlib.sha256(b"weights").hexdigest()
     assert problem(inception={"clean": path, "clean_sha256": digest}) is None
     assert f"sha256 is {digest}" in (problem(inception={"clean": path, "clean_sha256": "0" * 64}) or "")
+
+
+def test_a_watch_that_could_find_nothing_or_go_nowhere_is_refused() -> None:
+    def refused(watch: str, total_kimg: int, keep_last: int = 2) -> str:
+        times = f"{{total_kimg: {total_kimg}, tick_kimg: 10, save_kimg: 10, keep_last: {keep_last}}}"
+        config = load_config(GanConfig, CONFIGS / "gan.yaml", [f"watch={watch}", f"schedule={times}"])
+        return "\n".join(watch_problems(config))
+
+    stop, rewind = "{action: stop}", "{action: rewind, rewinds: 2}"
+    assert "watch.ticks: 3 ticks of 10 kimg are longer than the run (schedule.total_kimg: 25)" in refused(stop, 25)
+    late = refused("{action: stop, ticks: 1, from_kimg: 30}", 25)
+    assert "watch.from_kimg: 30, but the run ends at schedule.total_kimg: 25" in late
+    message = refused(rewind, 100)
+    assert "schedule.keep_last: 2 checkpoints, one every 10 kimg" in message
+    assert "set schedule.keep_last=4" in message
+    assert [refused("{}", 25), refused("null", 25), refused(stop, 100), refused(rewind, 100, 4)] == [""] * 4
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -43,26 +43,35 @@ def wanted(run: Path, step: str, env: Mapping[str, str] = os.environ) -> Path | 
 
 
 def go_back(run: Path, target: Path) -> None:
-    """Make a step the newest of a run, which no other process trains.
+    """Make a step the newest of a run, which no other process trains, and record that --from-step has done so."""
+    publish(run / RECORD, (json.dumps({"step": target.name}) + "\n").encode())
+    aside = set_later_aside(run, published.clock_of(target))
+    if aside:
+        log.info("--from-step: %s is the newest checkpoint now; set aside: %s", target.name, ", ".join(aside))
+
+
+def set_later_aside(run: Path, clock: int) -> list[str]:
+    """Set aside what a run has of later clocks, as training goes back to this one. Returns the names of the steps.
 
     Later checkpoints and snapshots of averages get names that end in .skipped; measurements and ticks of later clocks
     move to files of that name, so that none is taken for one of the steps to come.
     """
-    publish(run / RECORD, (json.dumps({"step": target.name}) + "\n").encode())
-    aside = [path.name for path in published.steps(run) if path.name > target.name]
-    clock = published.clock_of(target)
+    target, latest = published.folder(run) / published.name_of(clock), published.folder(run) / "latest"
+    aside = sorted(path.name for path in published.steps(run) if path.name > target.name)
     for path in sorted((run / "evaluation").glob("*.jsonl")):
         _move_lines(path, lambda record: str(record.get("step", "")) > target.name)
     _move_lines(run / "stats.jsonl", lambda tick: int(tick.get("images_seen", 0)) > clock)
     retention.set_newer_aside(run, target)
-    publish(published.folder(run) / "latest", f"{target.name}\n".encode())
+    if target.is_dir():
+        publish(latest, f"{target.name}\n".encode())
+    else:
+        latest.unlink(missing_ok=True)
     if (published.pointed(run, "best") or 0) > clock:
         (published.folder(run) / "best").unlink()
     for name in aside:
         evaluation_holds.release(run, name)
     ema_snapshots.set_later_aside(run, clock)
-    if aside:
-        log.info("--from-step: %s is the newest checkpoint now; set aside: %s", target.name, ", ".join(sorted(aside)))
+    return aside
 
 
 def _move_lines(path: Path, is_later: Callable[[dict[str, Any]], bool]) -> None:

@@ -42,7 +42,7 @@ def _vae_contradictions(c: VaeConfig) -> list[str]:
 
 def _gan_contradictions(c: GanConfig) -> list[str]:
     """Check that settings agree and that each has an effect."""
-    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_freeze_d(c), *_strategy(c), _number_format(c)]
+    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_freeze_d(c), *_strategy(c), *_watch(c), _number_format(c)]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
@@ -133,6 +133,29 @@ def _freeze_d(c: GanConfig) -> list[Rule]:
         (
             c.freeze_d > 0 and c.growth is not None,
             f"{fresh} where the resolution grows; set growth=null, or freeze_d=0",
+        ),
+    ]
+
+
+def _watch(c: GanConfig) -> list[Rule]:
+    """The watch against a collapse; what depends on the schedule is in preflight.py."""
+    watch = c.watch
+    if watch is None:
+        return []
+    return [
+        (
+            watch.action == "rewind" and watch.rewinds is None,
+            "watch.rewinds: is missing, and watch.action: rewind needs it; set watch.rewinds=3",
+        ),
+        (
+            watch.action != "rewind" and watch.rewinds is not None,
+            f"watch.rewinds: {watch.rewinds}, but watch.action is {watch.action}; set watch.action=rewind, or "
+            "watch.rewinds=null",
+        ),
+        (
+            watch.bottleneck_beta is not None and c.bottleneck is None,
+            f"watch.bottleneck_beta: {watch.bottleneck_beta}, but there is no bottleneck; set "
+            "watch.bottleneck_beta=null",
         ),
     ]
 

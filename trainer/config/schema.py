@@ -40,6 +40,42 @@ SYSTEMS = {  # (code_source, code_loss, d_sees_code): the paper's name
 }
 
 
+class WatchConfig(Settings):
+    """Signs of a collapse, which every tick looks for, and what follows them."""
+
+    action: Literal["warn", "stop", "rewind"] = Field(
+        "warn",
+        description="what follows a sign: a warning (warn), the end of the run with exit code 2 (stop), or another try "
+        "from the last checkpoint before the sign, with other random numbers (rewind)",
+    )
+    rewinds: Count | None = Field(
+        None, description="with action: rewind, how often at most; the run then stops at the next sign"
+    )
+    ticks: Count = Field(3, description="a sign counts once so many ticks in a row have it")
+    from_kimg: NonNegative = Field(
+        20, description="no sign counts before: G is nearly constant at first, and D is soon sure of itself"
+    )
+    logit_gap: PositiveFloat = Field(
+        20, description="sign: the means of D's logits for reals and for fakes are this far apart, or farther"
+    )
+    sample_spread: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="sign: the standard deviation over 16 samples, as a part of that over 16 reals (mean over pixels), "
+        "is this or less",
+    )
+    gradient_factor: float = Field(
+        300,
+        gt=1,
+        description="sign: the norm of the gradient of D, of G or of InfoGAN's q is 0, or so many times below or above "
+        "its geometric mean over the ticks so far",
+    )
+    bottleneck_beta: PositiveFloat | None = Field(
+        None, description="sign: the bottleneck's beta is this or more; null is 100 where there is a bottleneck"
+    )
+
+
 class RunConfig(Settings):
     """Settings that both stages share."""
 
@@ -179,11 +215,14 @@ class GanConfig(RunConfig):
     )
     ema: EmaConfig = EmaConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    watch: WatchConfig | None = may_change(
+        WatchConfig(), description="what is done about signs of a collapse; null looks for none"
+    )
     linked: ClassVar = frozenset(
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
         | {"objective", "r1", "r2", "r1_interval", "init_from", "freeze_d"}
-        | {"compile", "strategy"}
+        | {"compile", "strategy", "watch"}
     )
 
     @property

@@ -73,7 +73,8 @@ class Submitter:
         self.folder = run / "evaluation"
         self.path = self.folder / "submitted.json"
         self.done: list[str] = json.loads(self.path.read_bytes()) if self.path.exists() else []
-        self.started = set(self.done)
+        there = {step.name for step in published.steps(run)}
+        self.started = there.intersection(self.done)  # of one that was set aside there may be another of that name
         self.waiting: dict[str, subprocess.Popen[bytes]] = {}
         self.warned = False
 

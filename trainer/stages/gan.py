@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -153,16 +153,23 @@ class GanStage(GanTraining):
 
         Where codes are a posterior's, they are those of reals from all over the set.
         """
-        at = torch.arange(GRID_IMAGES, device=self.world.device)
+        images = self.generate(self.averages.network(), self.grid_inputs(GRID_IMAGES), now)
+        return torch.cat([to_uint8((part + 1) / 2) for part in images])
+
+    @torch.no_grad()
+    def grid_inputs(self, count: int) -> Tensor:
+        """Return what G draws the first images of a grid from, s and c: [N, s_dim + c_dim]. N is at most `count`."""
+        at = torch.arange(count, device=self.world.device)
         s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
         c = normal(self.config.seed, Purpose.EVAL_CODE, at, (self.config.c_dim,)).to(self.dtype)
         if self.q is not None:
-            images = grid_reals(self.data, GRID_IMAGES).to(self.world.device, self.dtype) / 127.5 - 1
+            images = grid_reals(self.data, count).to(self.world.device, self.dtype) / 127.5 - 1
             mean, logvar = self.q(images)
             s, c = s[: len(images)], sample_posterior(mean, logvar, c[: len(images)])
-        alpha = None if now.alpha is None else torch.full((), now.alpha, device=s.device, dtype=self.dtype)
-        z = torch.cat((s, c), 1)
-        average = self.averages.network()
-        return torch.cat(
-            [to_uint8((average(row, now.resolution, alpha) + 1) / 2) for row in in_chunks(z, now.resolution)]
-        )
+        return torch.cat((s, c), 1)
+
+    def generate(self, generator: nn.Module, z: Tensor, now: Now) -> Iterator[Tensor]:
+        """Yield the images [b, C, R, R] of a generator's weights, in [-1, 1], in parts that memory has room for."""
+        alpha = None if now.alpha is None else torch.full((), now.alpha, device=z.device, dtype=self.dtype)
+        for rows in in_chunks(z, now.resolution):
+            yield generator(rows, now.resolution, alpha)

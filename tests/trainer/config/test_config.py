@@ -272,6 +272,23 @@ def test_stage_1_has_no_estimate_of_memory_to_choose_passes_by() -> None:
         assert "auto" in message
 
 
+def test_a_watch_with_settings_that_contradict_it() -> None:
+    path = CONFIGS / "dsprites/gan.yaml"
+    for override, words in (
+        ("watch.action=rewind", "watch.rewinds: is missing, and watch.action: rewind needs it; set watch.rewinds=3"),
+        ("watch.rewinds=2", "watch.rewinds: 2, but watch.action is warn; set watch.action=rewind"),
+        ("watch.bottleneck_beta=5", "watch.bottleneck_beta: 5.0, but there is no bottleneck; set"),
+        ("watch.action=pause", 'watch.action: found "pause"'),
+        ("watch.ticks=0", "watch.ticks: found 0"),
+        ("watch.gradient_factor=1", "watch.gradient_factor: found 1"),
+        ("watch.sample_spread=1", "watch.sample_spread: found 1"),
+        ("watch.logit_gap=0", "watch.logit_gap: found 0"),
+    ):
+        assert words in refusal(GanConfig, path, override)
+    assert problems(GanConfig, path, "watch.action=rewind", "watch.rewinds=3") == ""
+    assert problems(GanConfig, path, "watch=null") == ""
+
+
 def test_contradictions_are_listed_together_and_beside_wrong_values() -> None:
     overrides = ["vae=v", "d_sees_code=true", "code_weight=0", "c_dim=0", "r1=-1", "optimizer_q=null"]
     message = refusal(GanConfig, CONFIGS / "dsprites/infogan.yaml", *overrides)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.training import BATCH, finish, train
-from trainer.checkpoints import evaluation_holds, published
+from trainer.checkpoints import evaluation_holds, go_back, published
 from trainer.config.sections import EvaluationConfig
 from trainer.jobs import evaluation_jobs
 from trainer.jobs.evaluation_jobs import Submitter, command_problem
@@ -166,3 +166,22 @@ def test_a_program_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     assert (problem("nosuchbatch x.sh") or "").startswith("evaluation.command: 'nosuchbatch x.sh': no such program")
     assert "no such program" in (problem("") or "")
     assert problem(command(tmp_path, "exit 0")) is None
+
+
+def test_a_checkpoint_of_a_name_that_was_set_aside_is_submitted_again(tmp_path: Path) -> None:
+    """As after --from-step or a rewind: it is another one."""
+    calls = tmp_path / "calls"
+    submit = command(tmp_path, f"echo $@ >> {calls}")
+    for images in (10, 20):
+        saved(tmp_path, images)
+    for _ in range(2):
+        one = submitter(tmp_path, submit)
+        one.submit()
+        wait_and_look(one)
+    assert len(calls.read_text().splitlines()) == 2
+    go_back.set_later_aside(tmp_path, 10)
+    one = submitter(tmp_path, submit)
+    again = saved(tmp_path, 20)
+    one.submit()
+    wait_and_look(one)
+    assert calls.read_text().splitlines()[2:] == [f"eval_fid.sh {tmp_path} --step {again} --release"]
