@@ -221,7 +221,7 @@ class GanConfig(RunConfig):
     linked: ClassVar = frozenset(
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
-        | {"objective", "r1", "r2", "r1_interval", "init_from", "freeze_d"}
+        | {"init_from", "freeze_d"}
         | {"compile", "strategy", "watch"}
     )
 
