@@ -94,7 +94,7 @@ class GanStep:
         (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive. The
         relativistic objective, softplus(D(G(s, c)) - D(x)), takes each side's gradient with the other side held fixed.
         """
-        with record_function("D fake"), torch.no_grad():
+        with record_function("fakes"), torch.no_grad():
             fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
         judged_real = Judged(reals.images, Purpose.BOTTLENECK_REAL, reals, c)
         judged_fake = Judged(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
