@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -297,11 +296,9 @@ def _open(
     path: Path, step: str | None = None, ema: str | None = None, data: Any = None, out: Path | None = None
 ) -> Run:
     """Open a run whose results can be written. out: of --out, see `Results`."""
-    from evaluation.inputs.run import open_run
+    from evaluation.inputs.run import open_to_measure
 
-    run = replace(open_run(path, step, ema, data), out=out)
-    run.results.refuse_unwritable()
-    return run
+    return open_to_measure(path, step, ema, data, out)
 
 
 def _average_suffix(run: Run) -> str:

@@ -5,7 +5,6 @@ It imports what it needs when it runs: `--help` would wait seconds for torch.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -28,14 +27,13 @@ def modes_command(
 ) -> None:
     """Count the modes of stacked sprites that the run's images cover, and say how evenly they do."""
     from evaluation.inputs.images import code_source
-    from evaluation.inputs.run import open_run
+    from evaluation.inputs.run import open_to_measure
     from evaluation.records.printed_output import print_and_record
 
     from .factors import modes
     from .factors.factor_network import load_factor_extractor
 
-    opened = replace(open_run(run, step, ema, data), out=out)
-    opened.results.refuse_unwritable()
+    opened = open_to_measure(run, step, ema, data, out)
     kinds: list[Kind] = ["reals", "gan"] if opened.generator is not None else ["reals", "vae"]
     extractor, source = load_factor_extractor(), code_source(opened, codes)
     found = modes.measure(opened, extractor, kinds, samples, source, seed)

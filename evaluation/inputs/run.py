@@ -206,6 +206,15 @@ def open_run(path: Path, step: str | None = None, average: str | None = None, da
     return run
 
 
+def open_to_measure(
+    path: Path, step: str | None, average: str | None, data_path: Location | None, out: Path | None
+) -> Run:
+    """Open a run whose results can be written. out: folder of new results, see `Results`; others as `open_run`."""
+    run = replace(open_run(path, step, average, data_path), out=out)
+    run.results.refuse_unwritable()
+    return run
+
+
 def _read_config(path: Path) -> VaeConfig | GanConfig:
     file = path / "config.yaml"
     if file.is_file():

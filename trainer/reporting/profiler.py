@@ -19,8 +19,7 @@ FOLDER = "profile"
 OPERATIONS = 15  # in the table of the log
 PASSES = (  # the regions that the steps name, in the order of an iteration
     *("data", "batch to device", "code", "VAE", "critic", "fakes", "D paired", "D real", "R1 pass 1", "R1 pass 2"),
-    *("D fake", "G"),
-    *("distillation", "optimizer step", "EMA"),
+    *("D fake", "G", "distillation", "optimizer step", "EMA"),
 )
 MEMORY_EVENTS = 100_000  # allocations that a snapshot keeps, the newest
 

@@ -71,13 +71,11 @@ class ForwardPasses:
         with region, autocast(self.config, x.images, tangent is None):
             return self.d(x.images, tangent=tangent, **self._discriminator_inputs(x))
 
+    @record_function("D paired")
     @torch.no_grad()
-    def paired_logits(self, x: Judged) -> Tensor | None:
-        """Return D's logits of the images that the relativistic objective compares others with, [b]; else None."""
-        if self.config.objective == "logistic":
-            return None
-        with record_function("D paired"):
-            return self.discriminate(x).logits
+    def paired_logits(self, x: Judged) -> Tensor:
+        """Return D's logits of the images that the relativistic objective compares others with, [b]."""
+        return self.discriminate(x).logits
 
     @record_function("R1 pass 1")
     def image_gradient(self, x: Judged) -> Tensor:

@@ -94,25 +94,30 @@ class GanStep:
         (G(s, c), c). Reals and fakes go backward one after the other, which halves the activations that are alive. The
         relativistic objective, softplus(D(G(s, c)) - D(x)), takes each side's gradient with the other side held fixed.
         """
-        with record_function("fakes"), torch.no_grad():
-            fakes = self.passes.generate(Purpose.NUISANCE_D, reals, c)
-        judged_real = Judged(reals.images, Purpose.BOTTLENECK_REAL, reals, c)
-        judged_fake = Judged(fakes, Purpose.BOTTLENECK_FAKE, reals, c)
-
-        paired = self.passes.paired_logits(judged_fake)
+        x = Judged(reals.images, Purpose.BOTTLENECK_REAL, reals, c)
+        fakes = self._fakes(reals, c) if self.relativistic else None
+        paired = None if fakes is None else self.passes.paired_logits(fakes)
         with record_function("D real"):
-            real, loss_real, r1 = self._add_gradients(judged_real, losses.discriminator_real, paired, weights.r1, share)
-        paired = None if paired is None else real.logits.detach()
+            real, loss_real, r1 = self._add_gradients(x, losses.discriminator_real, paired, weights.r1, share)
+        if fakes is None:  # only now: the pass through the reals needs the most memory
+            fakes = self._fakes(reals, c)
+        else:
+            paired = real.logits.detach()
         with record_function("D fake"):
-            fake, loss_fake, r2 = self._add_gradients(
-                judged_fake, losses.discriminator_fake, paired, weights.r2, share, last
-            )
+            fake, loss_fake, r2 = self._add_gradients(fakes, losses.discriminator_fake, paired, weights.r2, share, last)
 
         terms.add(share, loss_d_real=loss_real, loss_d_fake=loss_fake, r1=_over_a_tick(r1, weights.r1, self.config.r1))
         terms.add(share, logit_real=real.logits.mean(), logit_fake=fake.logits.mean())
         terms.add(share, **self.kl_constraint.metrics(real, fake))
         if self.config.r2:
             terms.add(share, r2=_over_a_tick(r2, weights.r2, self.config.r2))
+
+    @record_function("fakes")
+    @torch.no_grad()
+    def _fakes(self, reals: Reals, c: Tensor) -> Judged:
+        """Make the generated images of D's step: G(s, c), with no gradient in G."""
+        images = self.passes.generate(Purpose.NUISANCE_D, reals, c)
+        return Judged(images, Purpose.BOTTLENECK_FAKE, reals, c)
 
     def _add_gradients(
         self,
@@ -145,6 +150,11 @@ class GanStep:
         return output, adversarial(output.logits, paired), penalty
 
     @property
+    def relativistic(self) -> bool:
+        """Whether D and G compare each real with a fake."""
+        return self.config.objective == "relativistic"
+
+    @property
     def penalty_in_one_pass(self) -> bool:
         """Whether D's loss and R1 (or R2) share a forward pass (trainer/steps/r1.py)."""
         return self.d.adds_gradients and not (self.config.compile or self.config.checkpointing)
@@ -156,7 +166,8 @@ class GanStep:
         s' is new, c is that of the discriminator step. The relativistic objective is softplus(D(x) - D(G(s', c))).
         InfoGAN's q learns from the second term too.
         """
-        paired = self.passes.paired_logits(Judged(reals.images, Purpose.BOTTLENECK_G_REAL, reals, c))
+        x = Judged(reals.images, Purpose.BOTTLENECK_G_REAL, reals, c)
+        paired = self.passes.paired_logits(x) if self.relativistic else None
         fakes = self.passes.generate(Purpose.NUISANCE_G, reals, c)
         logits = self.passes.discriminate(Judged(fakes, Purpose.BOTTLENECK_G, reals, c)).logits
         loss = losses.generator(logits, paired)
