@@ -45,6 +45,7 @@ from trainer.distributed.world import World
 from trainer.memory.allocator import keep_freed_memory
 from trainer.reporting.profiler import operation_table, pass_table
 from trainer.steps import ema, networks
+from trainer.steps.augment.augmenter import Augmenter
 from trainer.steps.batches import Reals
 from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import GanStep, Penalties
@@ -199,7 +200,7 @@ class Ours:
         )
         averages = ema.Averages(g, config.ema.averages)
         kl_constraint = KLConstraint(config.bottleneck, world, torch.float32)
-        passes = ForwardPasses(self.G, self.D, plain.q, config)
+        passes = ForwardPasses(self.G, self.D, plain.q, config, Augmenter(None, config.seed, world, torch.float32))
         self.step = GanStep(g, d, plain.q, None, averages, kl_constraint, passes, config)
         self.optimizers = {"D": d.optimizer, "G": g.optimizer}
 

@@ -48,6 +48,10 @@ class Purpose(IntEnum):
     BOTTLENECK_G_REAL = 26  # the real of the generator's step, which a relativistic objective looks at
     STACKED = 27  # classes and orientations of stacked sprites
     REWIND = 28  # the seed of what follows a rewind
+    AUGMENT_REAL = 29  # what D sees of the reals of its step
+    AUGMENT_FAKE = 30
+    AUGMENT_G = 31  # and of the fake of the generator's step
+    AUGMENT_G_REAL = 32
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

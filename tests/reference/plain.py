@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -28,6 +28,7 @@ from trainer.distributed.engines.choice import engine
 from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
 from trainer.steps import ema, networks
+from trainer.steps.augment.augmenter import Augmenter
 from trainer.steps.batches import Reals, VaeBatch
 from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import GanStep
@@ -155,7 +156,8 @@ def gan_step(config: GanConfig, gan: Gan, world: World) -> GanStep:
         joint_q = Replicated("q", q, partial(networks.optimizer, config.optimizer_q), world)
     else:
         freeze(q)
-    passes = ForwardPasses(gan.G, gan.D, q if config.vae else None, config)
+    augmenter = Augmenter(config.augment, config.seed, world, next(gan.D.parameters()).dtype)
+    passes = ForwardPasses(gan.G, gan.D, q if config.vae else None, config, augmenter)
     kl_constraint = KLConstraint(config.bottleneck, world, next(gan.D.parameters()).dtype)
     return GanStep(g, d, q if config.code_loss != "none" else None, joint_q, averages, kl_constraint, passes, config)
 
@@ -218,6 +220,15 @@ def descend(loss: Tensor, *optimizers: Optimizer) -> list[Tensor]:
     return norms
 
 
+See = Callable[[Tensor, Purpose, Tensor], Tensor]  # images, which random numbers, positions
+SEEN = {
+    Purpose.BOTTLENECK_REAL: Purpose.AUGMENT_REAL,
+    Purpose.BOTTLENECK_FAKE: Purpose.AUGMENT_FAKE,
+    Purpose.BOTTLENECK_G: Purpose.AUGMENT_G,
+    Purpose.BOTTLENECK_G_REAL: Purpose.AUGMENT_G_REAL,
+}
+
+
 class PlainGan:
     """The five GANs: c; D's step; G's step with the same c and a new s; the average."""
 
@@ -229,9 +240,11 @@ class PlainGan:
         sample_in_g_step: bool = True,
         r2: float = 0,
         relativistic: bool = False,
+        see: See | None = None,
     ) -> None:
         self.system, self.gan, self.r1, self.s_dim = system, gan, r1, 5 if system == "GAN" else 3
         self.r2, self.relativistic = r2, relativistic
+        self.see = see or (lambda x, purpose, positions: x)  # what D sees of an image
         self.beta, self.sample_in_g_step = 0.3, sample_in_g_step  # of a bottleneck
         self.opt_g = RMSprop(gan.G.parameters(), lr=1e-3, alpha=0.99, eps=1e-8)
         self.opt_d = RMSprop(gan.D.parameters(), lr=1e-4, alpha=0.99, eps=1e-8)
@@ -263,7 +276,7 @@ class PlainGan:
 
     def judge(self, x: Tensor, c: Tensor, purpose: Purpose, batch: Reals) -> tuple[Tensor, Tensor]:
         """(logits, KL of a bottleneck or zeros)."""
-        D = self.gan.D
+        D, x = self.gan.D, self.see(x, SEEN[purpose], batch.positions)
         if isinstance(D, Discriminator):
             noise = draw(purpose, batch.positions, *D.noise_shape)
             if purpose in (Purpose.BOTTLENECK_G, Purpose.BOTTLENECK_G_REAL) and not self.sample_in_g_step:

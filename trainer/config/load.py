@@ -22,7 +22,7 @@ from .yaml_file import read_yaml
 
 C = TypeVar("C", bound=Settings)
 # pydantic inserts the tag of a union's chosen member into the path of a key; users do not write it.
-_TAGS = ("adam", "rmsprop", "conv", "resnet", "iterations", "images", "power")
+_TAGS = ("adam", "rmsprop", "conv", "resnet", "iterations", "images", "power", "diffaugment", "ada")
 
 
 def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
@@ -74,7 +74,8 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{key}: is missing; set it in the file or as {key}=..."
     if error["type"] == "union_tag_not_found":
-        return f"{key}: found {value}, which does not say its name; set {key}.name too"
+        says = error["ctx"]["discriminator"].strip("'")  # network, optimizer: name; augment: kind
+        return f"{key}: found {value}, which does not say its {says}; set {key}.{says} too"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: found {value}: {message[0].lower()}{message[1:]}" if error["loc"] else message
 

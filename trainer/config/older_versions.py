@@ -43,6 +43,7 @@ ADDED: dict[type[Settings], dict[str, Any]] = {
         "r2": 0.0,
         "init_from": None,
         "freeze_d": 0,
+        "augment": None,
         "growth.warm_start": False,
         "network.nf_min": 1,
     },

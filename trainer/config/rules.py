@@ -42,7 +42,16 @@ def _vae_contradictions(c: VaeConfig) -> list[str]:
 
 def _gan_contradictions(c: GanConfig) -> list[str]:
     """Check that settings agree and that each has an effect."""
-    rules = [*_code(c), *_code_loss(c), *_penalty(c), *_freeze_d(c), *_strategy(c), *_watch(c), _number_format(c)]
+    rules = [
+        *_code(c),
+        *_code_loss(c),
+        *_penalty(c),
+        *_freeze_d(c),
+        *_strategy(c),
+        *_watch(c),
+        _augment(c),
+        _number_format(c),
+    ]
     return [problem for wrong, problem in rules if wrong] + _shape(c)
 
 
@@ -135,6 +144,14 @@ def _freeze_d(c: GanConfig) -> list[Rule]:
             f"{fresh} where the resolution grows; set growth=null, or freeze_d=0",
         ),
     ]
+
+
+def _augment(c: GanConfig) -> Rule:
+    """What is done to the images that D sees."""
+    return (
+        c.augment is not None and not c.augment.transforms,
+        "augment.transforms: is empty, so that no image would be augmented; set augment=null, or name some",
+    )
 
 
 def _watch(c: GanConfig) -> list[Rule]:

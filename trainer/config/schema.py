@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
@@ -74,6 +74,43 @@ class WatchConfig(Settings):
     bottleneck_beta: PositiveFloat | None = Field(
         None, description="sign: the bottleneck's beta is this or more; null is 100 where there is a bottleneck"
     )
+
+
+class DiffAugmentConfig(Settings):
+    """DiffAugment (Zhao et al., 2020): every image that D sees is changed."""
+
+    kind: Literal["diffaugment"] = Field("diffaugment", description="DiffAugment")
+    transforms: tuple[Literal["color", "translation", "cutout"], ...] = Field(
+        ("color", "translation", "cutout"),
+        description="what acts on each image: brightness, saturation and contrast (color), a move by up to an eighth "
+        "of the side (translation), a square of half of the side set to mid-grey (cutout)",
+    )
+
+
+class AdaConfig(Settings):
+    """ADA (Karras et al., 2020): each transform acts with a probability p, which follows D's certainty of the reals."""
+
+    kind: Literal["ada"] = Field("ada", description="ADA")
+    target: float = Field(
+        0.6,
+        gt=-1,
+        lt=1,
+        description="p rises while the mean of sign D(x) over the reals is above it, and falls while it is below",
+    )
+    kimg: PositiveFloat = Field(500, description="p moves by 1 in so many kimg")
+    interval: Count = Field(4, description="iterations between moves of p")
+    most: float = Field(
+        0.8, gt=0, le=1, description="largest p; above some 0.8 the samples begin to look like augmented images"
+    )
+    transforms: tuple[Literal["flip", "turn", "translation", "scale", "color", "cutout"], ...] = Field(
+        ("flip", "turn", "translation", "scale", "color"),
+        description="what may act: mirroring (flip), quarter turns (turn), a move by up to an eighth of the side "
+        "(translation), scaling and a move by parts of a pixel (scale), brightness, contrast, luma flip, hue and "
+        "saturation (color), a square of half of the side set to mid-grey (cutout)",
+    )
+
+
+AugmentConfig = Annotated[DiffAugmentConfig | AdaConfig, Field(discriminator="kind")]
 
 
 class RunConfig(Settings):
@@ -183,6 +220,9 @@ class GanConfig(RunConfig):
     resolution: Count = Field(64, description="side of the generated images")
     network: NetworkConfig = ConvNetConfig()
     bottleneck: BottleneckConfig | None = Field(None, description="VGAN's variational bottleneck in D; null is none")
+    augment: AugmentConfig | None = Field(
+        None, description="what is done to every image that D sees, for sets of few images; null is nothing"
+    )
     growth: GrowthConfig | None = Field(
         None, description="growth of the resolution over the run; null trains at full resolution from the start"
     )
@@ -222,7 +262,7 @@ class GanConfig(RunConfig):
         {"code_source", "code_loss", "code_weight", "d_sees_code", "c_dim", "s_dim", "vae", "optimizer_q"}
         | {"resolution", "network", "bottleneck", "growth", "checkpointing", "autocast", "precision"}
         | {"init_from", "freeze_d"}
-        | {"compile", "strategy", "watch"}
+        | {"compile", "strategy", "watch", "augment"}
     )
 
     @property

@@ -22,6 +22,7 @@ from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
 from trainer.encoders.frozen import FrozenEncoder
 from trainer.steps import compilation, networks, schedule
+from trainer.steps.augment.augmenter import Augmenter
 from trainer.steps.batches import reals
 from trainer.steps.ema import Averages
 from trainer.steps.forward_passes import ForwardPasses
@@ -77,10 +78,11 @@ class GanTraining:
         self.q = None if encoder is None else self._place(CodeEncoder(encoder))
         joint_q = self._joint_q(channels)
         kl_constraint = KLConstraint(config.bottleneck, world, self.dtype)
-        self.state = self._state(joint_q, kl_constraint)
+        augmenter = Augmenter(config.augment, config.seed, world, self.dtype)
+        self.state = self._state(joint_q, kl_constraint, augmenter)
         if config.compile:
             self._compile(G, D, self.q, joint_q.network if joint_q else None)
-        passes = ForwardPasses(self.g.network, self.d.network, self.q, config)
+        passes = ForwardPasses(self.g.network, self.d.network, self.q, config, augmenter)
         loss_q = self._code_loss_encoder(joint_q)
         self._step = GanStep(self.g, self.d, loss_q, joint_q, self.averages, kl_constraint, passes, config)
         self.terms = self._step.terms
@@ -96,7 +98,7 @@ class GanTraining:
         network = self._place(networks.joint_q(self.config, channels))
         return Replicated("q", network, partial(networks.optimizer, settings), self.world)
 
-    def _state(self, joint_q: Replicated | None, kl_constraint: KLConstraint) -> State:
+    def _state(self, joint_q: Replicated | None, kl_constraint: KLConstraint, augmenter: Augmenter) -> State:
         """Register everything that changes between steps."""
         state = State()
         for part in (self.g, self.d, joint_q, self.averages):
@@ -104,6 +106,8 @@ class GanTraining:
                 state.add(part)
         if self.config.bottleneck:
             state.add_tensor("bottleneck.beta", kl_constraint.beta)
+        for name, tensor in augmenter.state.items():
+            state.add_tensor(name, tensor)
         return state
 
     def _compile(self, *parts: nn.Module | None) -> None:

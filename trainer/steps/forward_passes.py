@@ -18,16 +18,24 @@ from models import ConvDiscriminator, Discriminator, DiscriminatorOutput, sample
 from trainer.config.schema import GanConfig
 
 from . import losses, r1
+from .augment.augmenter import Augmentation, Augmenter
 from .autocast import autocast
 from .batches import Reals
 
 G_STEP = (Purpose.BOTTLENECK_G, Purpose.BOTTLENECK_G_REAL)
+AUGMENT = {
+    Purpose.BOTTLENECK_REAL: Purpose.AUGMENT_REAL,
+    Purpose.BOTTLENECK_FAKE: Purpose.AUGMENT_FAKE,
+    Purpose.BOTTLENECK_G: Purpose.AUGMENT_G,
+    Purpose.BOTTLENECK_G_REAL: Purpose.AUGMENT_G_REAL,
+}
 
 
 class Judged(NamedTuple):
     """Images that D looks at, [b, C, R, R] in [-1, 1], and whose they are.
 
-    purpose: which random numbers make the bottleneck's noise; reals, c: the reals of the pass and its code, [b, c_dim].
+    purpose: which random numbers make the bottleneck's noise, and with AUGMENT the augmentation; reals, c: the reals of
+    the pass and its code, [b, c_dim].
     """
 
     images: Tensor
@@ -40,10 +48,13 @@ class ForwardPasses:
     """Passes through G(z, resolution, alpha), D(x, noise, tangent, c, alpha) and q(images).
 
     q gives (mean, logvar) of images in [-1, 1]: the frozen encoder where code_source is posterior, else None.
+    augmenter: of the images that D sees. Gradients at images, tangents and penalties are those at the images before it.
     """
 
-    def __init__(self, g: nn.Module, d: nn.Module, q: nn.Module | None, config: GanConfig) -> None:
-        self.g, self.d, self.q, self.config = g, d, q, config
+    def __init__(
+        self, g: nn.Module, d: nn.Module, q: nn.Module | None, config: GanConfig, augmenter: Augmenter
+    ) -> None:
+        self.g, self.d, self.q, self.config, self.augmenter = g, d, q, config, augmenter
 
     @record_function("code")
     @torch.no_grad()
@@ -67,9 +78,11 @@ class ForwardPasses:
 
     def discriminate(self, x: Judged, tangent: Tensor | None = None) -> DiscriminatorOutput:
         """Return D of images, their code and the bottleneck's noise. With a tangent it computes in full precision."""
+        augmentation = self._augmentation(x)
+        images, tangent = augmentation(x.images), None if tangent is None else augmentation.along(tangent)
         region = nullcontext() if tangent is None else record_function("R1 pass 2")
-        with region, autocast(self.config, x.images, tangent is None):
-            return self.d(x.images, tangent=tangent, **self._discriminator_inputs(x))
+        with region, autocast(self.config, images, tangent is None):
+            return self.d(images, tangent=tangent, **self._discriminator_inputs(x))
 
     @record_function("D paired")
     @torch.no_grad()
@@ -83,7 +96,10 @@ class ForwardPasses:
 
         D must be frozen. Its noise and code are those of its other pass through them.
         """
-        return losses.image_gradient(self.d, x.images, **self._discriminator_inputs(x))
+        augmentation = self._augmentation(x)
+        with torch.no_grad():
+            images = augmentation(x.images)
+        return augmentation.back(losses.image_gradient(self.d, images, **self._discriminator_inputs(x)))
 
     def add_penalised_gradients(
         self, x: Judged, loss: Callable[[DiscriminatorOutput], Tensor], weight: float
@@ -92,8 +108,11 @@ class ForwardPasses:
 
         Returns D(x), and the penalty without its weight.
         """
-        inputs = self._discriminator_inputs(x)
-        return r1.add_gradients(cast(ConvDiscriminator | Discriminator, self.d), x.images, loss, weight, **inputs)
+        d, inputs = cast(ConvDiscriminator | Discriminator, self.d), self._discriminator_inputs(x)
+        return r1.add_gradients(d, x.images, loss, weight, self._augmentation(x), **inputs)
+
+    def _augmentation(self, x: Judged) -> Augmentation:
+        return self.augmenter.augmentation(AUGMENT[x.purpose], x.reals.positions, x.images)
 
     def _discriminator_inputs(self, x: Judged) -> dict[str, Tensor | None]:
         """Return D's inputs besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""

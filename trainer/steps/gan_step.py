@@ -57,7 +57,8 @@ class GanStep:
         if joint_q is not None and config.optimizer_q is not None:
             self.learning_rates.append((joint_q, config.optimizer_q))
         optional = {"r2": config.r2 or None, "code_nll": q, "grad_norm_q": joint_q}
-        self.terms = (*TERMS, *(name for name, part in optional.items() if part is not None), *kl_constraint.names)
+        present = (name for name, part in optional.items() if part is not None)
+        self.terms = (*TERMS, *present, *kl_constraint.names, *passes.augmenter.names)
         self.d.freeze()
 
     def __call__(self, batches: Sequence[Reals], weights: Penalties, images_seen: int, batch_size: int) -> Terms:
@@ -82,6 +83,7 @@ class GanStep:
         if self.joint_q:
             terms["grad_norm_q"] = self.joint_q.step()
 
+        self.passes.augmenter.step(terms, batch_size)
         self.averages.update(images_seen + batch_size, batch_size)
         return terms
 
@@ -99,6 +101,7 @@ class GanStep:
         paired = None if fakes is None else self.passes.paired_logits(fakes)
         with record_function("D real"):
             real, loss_real, r1 = self._add_gradients(x, losses.discriminator_real, paired, weights.r1, share)
+        terms.add(share, **self.passes.augmenter.metrics(real.logits, paired))
         if fakes is None:  # only now: the pass through the reals needs the most memory
             fakes = self._fakes(reals, c)
         else:

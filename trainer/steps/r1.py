@@ -17,12 +17,15 @@ from torch.profiler import record_function
 from models import ConvDiscriminator, Discriminator, DiscriminatorOutput
 from models.recorded_pass import RecordedPass
 
+from .augment.augmenter import Augmentation
+
 
 def add_gradients(
     d: ConvDiscriminator | Discriminator,
     x: Tensor,
     loss: Callable[[DiscriminatorOutput], Tensor],
     weight: float,
+    augmentation: Augmentation,
     *,
     noise: Tensor | None,
     c: Tensor | None,
@@ -30,21 +33,25 @@ def add_gradients(
 ) -> tuple[DiscriminatorOutput, Tensor]:
     """Add the gradients of loss(D(x)) + weight * R1 to D's parameters, and return D(x) and R1.
 
-    R1 is mean_b ||grad_x D(x_b)||^2. x: [B, C, R, R]; loss: a scalar; noise, c, alpha: D's other inputs. D has a trunk,
-    piecewise linear in the image, and a head: D(x) = head(*trunk(x, tangent, alpha), noise, c).
+    R1 is mean_b ||grad_x D(x_b)||^2, at the image before the augmentation. x: [B, C, R, R]; loss: a scalar; noise, c,
+    alpha: D's other inputs. D has a trunk, piecewise linear in the image, and a head:
+    D(x) = head(*trunk(augmentation(x), tangent, alpha), noise, c).
     """
     with record_function("R1 pass 1"):
-        trunk = RecordedPass(d, lambda x: d.trunk(x, None, alpha)[0], x)
+        with torch.no_grad():
+            images = augmentation(x)
+        trunk = RecordedPass(d, lambda x: d.trunk(x, None, alpha)[0], images)
         assert trunk.output is not None
         features = trunk.output.detach().requires_grad_()
         seen = d.head(features, None, noise, c)
         (adjoint,) = torch.autograd.grad(seen.logits.sum(), features, retain_graph=True)
-        gradient = trunk.input_gradient(adjoint, retain_graph=seen.kl is not None)
+        gradient = augmentation.back(trunk.input_gradient(adjoint, retain_graph=seen.kl is not None))
 
     with record_function("R1 pass 2"):
         # Without a bottleneck the loss's gradient is the adjoint's times that in the image's logit, at every layer.
         share = None if seen.kl is not None else torch.autograd.grad(loss(seen), seen.logits)[0]
-        tangent = trunk.tangent(gradient * (2 * weight / len(x)), share)  # d ||g||^2 = 2 g . dg
+        direction = augmentation.along(gradient * (2 * weight / len(x)))  # d ||g||^2 = 2 g . dg
+        tangent = trunk.tangent(direction, share)
         output = d.head(features, tangent, noise, c)
         assert output.tangent is not None
         (loss(output) + output.tangent.sum()).backward()

@@ -308,3 +308,17 @@ def test_every_remedy_mends_its_contradiction() -> None:
             assert found, line
             fixes = [fix for fix in found.groups() if fix]
             assert line not in problems(GanConfig, path, *overrides, *fixes), fixes
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("augment={kind: ada, transforms: []}", "augment.transforms: is empty, so that no image would be augmented"),
+        ("augment={kind: ada, most: 2}", "augment.most: found 2"),
+        ("augment={kind: diffaugment, transforms: [flip]}", 'augment.transforms.0: found "flip"'),
+        ("augment.target=0.5", "does not say its kind; set augment.kind too"),
+        ("augment.kind=blur", "augment: "),
+    ],
+)
+def test_an_augmentation_that_does_nothing_or_is_none_is_refused(override: str, told: str) -> None:
+    assert told in problems(GanConfig, Path("configs/dsprites/gan.yaml"), override)

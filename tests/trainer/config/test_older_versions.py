@@ -43,6 +43,7 @@ def test_flat_settings_get_the_names_of_today() -> None:
         "r2": 0.0,
         "init_from": None,
         "freeze_d": 0,
+        "augment": None,
     }
     without = {"s_dim": 8, "growth": None}
     assert older_versions.today(without) == without | {
@@ -50,12 +51,21 @@ def test_flat_settings_get_the_names_of_today() -> None:
         "r2": 0.0,
         "init_from": None,
         "freeze_d": 0,
+        "augment": None,
     }
 
 
 def test_a_setting_of_one_kind_of_network_is_given_to_that_kind_alone() -> None:
     conv, resnet = (
-        {"network.name": name, "growth": None, "objective": "logistic", "r2": 0.0, "init_from": None, "freeze_d": 0}
+        {
+            "network.name": name,
+            "growth": None,
+            "objective": "logistic",
+            "r2": 0.0,
+            "init_from": None,
+            "freeze_d": 0,
+            "augment": None,
+        }
         for name in ("conv", "resnet")
     )
     assert older_versions.today(conv) == conv

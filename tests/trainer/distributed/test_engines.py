@@ -17,7 +17,8 @@ from trainer.distributed.world import connect, disconnect
 from . import contract
 from .contract import BOUND, EXACT, STRATEGIES, config_of, everything, held, step_of, train
 
-RELATIVISTIC: dict[str, Any] = {"objective": "relativistic", "r2": 3}
+ADA = {"kind": "ada", "target": -0.99, "interval": 1, "kimg": 0.1}  # p rises by 0.12 in each iteration
+RELATIVISTIC: dict[str, Any] = {"objective": "relativistic", "r2": 3, "augment": ADA}
 
 
 def child(strategy: str, settings: dict[str, Any], folder: str) -> None:
@@ -30,7 +31,7 @@ def child(strategy: str, settings: dict[str, Any], folder: str) -> None:
     disconnect()
 
 
-@pytest.fixture(scope="module", params=[{}, RELATIVISTIC], ids=["", "relativistic with R2, checkpointed"])
+@pytest.fixture(scope="module", params=[{}, RELATIVISTIC], ids=["", "relativistic with R2 and ADA, checkpointed"])
 def alone(request: pytest.FixtureRequest) -> dict[torch.dtype, tuple[dict[str, Any], dict[str, Tensor], list[float]]]:
     """What one process trains."""
     found = {}

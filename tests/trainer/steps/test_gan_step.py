@@ -11,22 +11,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.random_numbers import Purpose
 from models import DiscriminatorOutput
 from models.layers import Chain, Conv2d, Flatten, LeakyReLU, Linear, Pair
-from tests.reference import plain
+from tests.reference import augment, plain
 from trainer.config.schema import GanConfig
 from trainer.steps import schedule
+from trainer.steps.augment.augmenter import Augmenter
 from trainer.steps.batches import Reals
 from trainer.steps.gan_step import Penalties
 
 
-def train_both(config: GanConfig, gan: plain.Gan, batches: list[Reals], count: int = 1) -> plain.Gan:
+def train_both(
+    config: GanConfig, gan: plain.Gan, batches: list[Reals], count: int = 1, see: plain.See | None = None
+) -> plain.Gan:
     """Train `gan` by our steps on `count` micro-batches each, and a copy plainly: the copy, found to be the same."""
-    copied = copy.deepcopy(gan)
-    step, rederived = (
-        plain.gan_step(config, gan, plain.ALONE),
-        plain.PlainGan(config.system, copied, config.r1, r2=config.r2, relativistic=config.objective == "relativistic"),
-    )
+    copied, relativistic = copy.deepcopy(gan), config.objective == "relativistic"
+    step = plain.gan_step(config, gan, plain.ALONE)
+    rederived = plain.PlainGan(config.system, copied, config.r1, r2=config.r2, relativistic=relativistic, see=see)
     weights = Penalties(config.r1, config.r2)
     for batch in batches:
         plain.assert_same_terms(step(plain.pieces(batch, count), weights, 0, plain.BATCH), rederived.iterate(batch))
@@ -69,6 +71,48 @@ def test_the_relativistic_objective_with_r1_and_r2(system: str, count: int) -> N
 def test_the_relativistic_objective_with_a_bottleneck_in_a_fade(size: int, alpha: float | None, again: Any) -> None:
     config = plain.grown_config("ID-GAN", objective="relativistic", r2=3, checkpointing=again)
     train_both(config, plain.grown_networks(config), list(plain.gan_batches(size=size, alpha=alpha)), count=2)
+
+
+def diffaugment(x: Tensor, purpose: Purpose, positions: Tensor) -> Tensor:
+    return augment.diffaugment(x, plain.SEED, purpose, positions)
+
+
+@pytest.mark.parametrize("system", plain.GANS)
+@pytest.mark.parametrize(("objective", "count"), [("logistic", 1), ("relativistic", 2)])
+def test_augmented_images_are_what_d_alone_sees(system: str, objective: str, count: int) -> None:
+    """R1 and R2 are those at the images before, G's gradient goes through, and q sees plain images."""
+    config = plain.gan_config(system, objective=objective, r2=3, augment={"kind": "diffaugment"})
+    train_both(config, plain.gan_networks(system), list(plain.gan_batches()), count, diffaugment)
+
+
+@pytest.mark.parametrize("again", [None, {"from_resolution": 8}], ids=["", "checkpointed"])
+@pytest.mark.parametrize(("size", "alpha"), [(16, None), (8, 0.3)])
+def test_augmented_images_with_a_bottleneck_in_a_fade(size: int, alpha: float | None, again: Any) -> None:
+    """By the two passes of R1, too."""
+    config = plain.grown_config("ID-GAN", augment={"kind": "diffaugment"}, checkpointing=again)
+    batches = list(plain.gan_batches(size=size, alpha=alpha))
+    train_both(config, plain.grown_networks(config), batches, 2, diffaugment)
+
+
+def test_ada_in_two_iterations_between_which_p_moves() -> None:
+    """p is 0 in the first, and the second is that of a plain iteration with the moved p."""
+    config = plain.gan_config("ID-GAN", augment={"kind": "ada", "target": -0.99, "interval": 1, "kimg": 0.01})
+    augmenter = Augmenter(config.augment, plain.SEED, plain.ALONE, torch.float64)
+    gan = plain.gan_networks("ID-GAN")
+
+    def see(x: Tensor, purpose: Purpose, positions: Tensor) -> Tensor:
+        return augmenter.augmentation(purpose, positions, x)(x)
+
+    rederived = plain.PlainGan("ID-GAN", copy.deepcopy(gan), config.r1, see=see)
+    step = plain.gan_step(config, gan, plain.ALONE)
+    for i, batch in enumerate(plain.gan_batches()):
+        p = min(i * plain.BATCH / 10, 0.8)
+        augmenter.state["augment.p"].fill_(p)
+        terms = step(plain.pieces(batch, 2), Penalties(config.r1), 0, plain.BATCH)
+        assert float(terms["augment_p"]) == pytest.approx(p)
+        expected = rederived.iterate(batch) | {name: terms[name] for name in augmenter.names}
+        plain.assert_same_terms(terms, expected)
+        plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
 
 
 def test_r2_without_r1_and_with_the_papers_objective() -> None:

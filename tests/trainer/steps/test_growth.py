@@ -160,16 +160,20 @@ def test_a_resume_anywhere_in_the_growth_is_bit_for_bit(sprites: Path, vae: Path
     }  # fmt: skip
 
 
-WARM = {"growth.warm_start": "true"}
+WARM = {"growth.warm_start": "true", "augment": "{kind: ada, target: -0.9, interval: 3, kimg: 0.2}"}
 
 
 def test_a_warm_start_resumes_anywhere_and_no_picture_jumps(sprites: Path, vae: Path, tmp_path: Path) -> None:
-    """Where a fade begins (at 48 images) and, with its layers untrained, at its end, for G and both averages."""
+    """Where a fade begins (at 48 images) and, with its layers untrained, at its end, for G and both averages.
+
+    With ADA, whose p moves every third iteration, and what it counts in between.
+    """
     more = SHAPE | WARM | {"vae": vae, "ema.averages": "[{decay: 0.9}, {half_life_kimg: 0.02}]"}
     finish(train("gan", sprites, tmp_path / "straight", 22, **more))
     for steps in (3, 5, 22):
         finish(train("gan", sprites, tmp_path / "run", steps, schedule__keep_last=9, **more))
     assert not differences(newest(tmp_path / "straight"), newest(tmp_path / "run"))
+    assert float(newest(tmp_path / "run")["augment.p"]) > 0.1
     state = tensors(tmp_path / "run" / "checkpoints" / published.name_of(48))
     config = load_config(GanConfig, tmp_path / "run" / "config.yaml")
     z = torch.randn(256, config.s_dim + config.c_dim)
@@ -189,7 +193,7 @@ def test_a_warm_start_resumes_anywhere_and_no_picture_jumps(sprites: Path, vae: 
     torch.testing.assert_close(D(x, noise=None).logits, before, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("warm", [{}, WARM], ids=["blended", "warm start"])
+@pytest.mark.parametrize("warm", [{}, WARM], ids=["blended", "warm start, augmented"])
 def test_two_processes_grow_as_one(warm: dict[str, str], sprites: Path, vae: Path, tmp_path: Path) -> None:
     """Takes more than ten seconds: sixteen iterations in float64, by one process and by two."""
     more = SHAPE | {"vae": vae, "precision": "float64"} | warm

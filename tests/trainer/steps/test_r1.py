@@ -15,6 +15,7 @@ from models.recorded_pass import RecordedPass
 from tests.reference import plain
 from trainer.config.schema import GanConfig
 from trainer.steps import losses, r1
+from trainer.steps.augment.augmenter import Augmentation
 from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import Penalties
 
@@ -66,7 +67,7 @@ def test_one_pass_has_the_gradients_of_a_double_backward(name: str) -> None:
     expected = torch.autograd.grad(loss(judged) + WEIGHT * penalty, list(D.parameters()), allow_unused=True)
 
     for calls in (1, 2):  # the second one adds to what is there
-        found, value = r1.add_gradients(D, x, loss, WEIGHT, **inputs)
+        found, value = r1.add_gradients(D, x, loss, WEIGHT, Augmentation(), **inputs)
         torch.testing.assert_close(found.logits, judged.logits, rtol=0, atol=1e-12)
         torch.testing.assert_close(value, penalty.detach(), rtol=1e-12, atol=0)
         for (key, p), right in zip(D.named_parameters(), expected, strict=True):
