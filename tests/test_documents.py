@@ -97,7 +97,9 @@ def tiny_training(args: list[str]) -> list[str]:
 def tiny_evaluation(args: list[str]) -> list[str]:
     """Few samples, of the first step of a tiny run."""
     args = at_first_step(args)
-    if {"fid", "alignment", "compare", "beside", "reference", "modes"} & set(args):
+    if "leaks" in args:
+        args = [*args, "--iterations", "2"]
+    if {"fid", "alignment", "compare", "beside", "reference", "modes", "leaks"} & set(args):
         return [*without(args, "--samples"), "--samples", "48"]
     if "disentanglement" in args and "--protocol" not in args:
         return [*args, "--protocol", "short"]
