@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from trainer.reporting.tensorboard import MOST_PX
 
 from trainer.reporting.status import Status
-from trainer.reporting.tensorboard import MOST_PX
 
 
 def test_a_large_grid_is_whole_in_its_file_and_small_in_tensorboard(
