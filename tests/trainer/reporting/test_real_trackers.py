@@ -1,32 +1,47 @@
-"""A run that is killed and resumed is one run in each tracker, and no step of it is sent twice: with the real ones."""
+"""Runs with the real trackers, offline: what they hold after a kill, a rewind and a failure.
+
+A run that is resumed is one run in each tracker, and no step of it is sent twice.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import PartialState
 
 from tests.support import processes, wandb_files
-from tests.support.training import BATCH, VAE, finish, overrides
+from tests.support.training import BATCH, GAN, VAE, finish, overrides
 from trainer.checkpoints import published
+from trainer.config.load import load_config
+from trainer.config.schema import VaeConfig
+from trainer.config.settings import to_yaml
+from trainer.reporting.stats_file import read_stats
 from trainer.reporting.tracker_kinds import FLUSH_SECONDS
+from trainer.reporting.trackers import Trackers
 
 STEPS = 24
 GRID = 4  # iterations between two sample grids
+ALL = ("tensorboard", "wandb", "mlflow")
 OFFLINE = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
 
 
-def start(data: Path, run: Path, trackers: Sequence[str], *more: str, **env: str) -> processes.Running:
+def home(folder: Path) -> dict[str, str]:
+    """The user's files are others here: a key of theirs is not used, and no log of wandb goes there."""
+    return {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home"), "WANDB_API_KEY": ""}
+
+
+def start(data: Path, run: Path, trackers: Sequence[str]) -> processes.Running:
     """A stage 1 run with a tick every iteration. wandb's and MLflow's own logs go below the run's parent."""
     named = overrides(data, run, STEPS, trackers=f"[{', '.join(trackers)}]", schedule__sample_kimg=BATCH * GRID / 1000)
-    home = {"HOME": str(run.parent / "home"), "XDG_CACHE_HOME": str(run.parent / "home")}
-    return processes.command("trainer", ["vae", VAE, *named, *more], run.parent / "logs", OFFLINE | home | env)
+    return processes.command("trainer", ["vae", VAE, *named], run.parent / "logs", OFFLINE | home(run.parent))
 
 
 def recorded(run: Path) -> dict[str, Any]:
@@ -54,12 +69,11 @@ def kill_after(running: processes.Running, run: Path, images_seen: int) -> dict[
 def resumed(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A run that was killed after steps past its checkpoint, and then went on to its end; what was recorded before."""
     run = tmp_path_factory.mktemp("trackers") / "run"
-    trackers = ("tensorboard", "wandb", "mlflow")
-    before = kill_after(start(sprites, run, trackers), run, 8 * BATCH)
+    before = kill_after(start(sprites, run, ALL), run, 8 * BATCH)
     step = published.newest(run)
     assert step is not None
     assert published.clock_of(step) < min(before[name]["step"] for name in ("wandb", "mlflow"))
-    told = finish(start(sprites, run, trackers)).err
+    told = finish(start(sprites, run, ALL)).err
     assert "warning" not in told
     for name in ("wandb", "mlflow"):
         assert f"{name} has the steps up to {before[name]['step']} images; none of them is sent again" in told
@@ -78,9 +92,14 @@ def check_steps(steps: list[int], run: Path, at_kill: int) -> None:
     assert set(ticks(run)) - set(steps) <= {at_kill}
 
 
+def files_of_wandb(run: Path) -> list[Path]:
+    """One of each start, in order."""
+    return sorted(path for path in (run / "wandb").rglob("*.wandb") if path.parent.name != "latest-run")
+
+
 def test_wandb_has_one_run_with_each_step_once(resumed: tuple[Path, dict[str, Any]]) -> None:
     run, before = resumed
-    files = sorted((run / "wandb").rglob("*run-2*/*.wandb"))
+    files = files_of_wandb(run)
     assert len(files) == 2
     for file in files:
         assert wandb_files.run_ids(file) == {before["wandb"]["run_id"]}
@@ -90,7 +109,7 @@ def test_wandb_has_one_run_with_each_step_once(resumed: tuple[Path, dict[str, An
         tick = ticks(run)[row["_step"]]
         assert row["loss"] == pytest.approx(tick["loss"], rel=1e-6)
         assert row["resolution"] == 64
-    grids = {row["_step"]: row["samples"]["filenames"] for row in rows if "samples" in row}
+    grids = {row["_step"]: row["samples/filenames"] for row in rows if "samples/filenames" in row}
     assert set(grids) | {before["wandb"]["step"]} >= {*range(GRID * BATCH, BATCH * STEPS, GRID * BATCH), BATCH * STEPS}
     for (picture,) in grids.values():
         assert len([path for path in (run / "wandb").rglob(Path(picture).name) if "latest-run" not in path.parts]) == 1
@@ -134,3 +153,77 @@ def test_tensorboard_shows_the_steps_of_stats_jsonl(resumed: tuple[Path, dict[st
         int(p.stem) for p in sorted((run / "samples").iterdir())
     ]
     assert len(board.Tensors("config/text_summary")) == 1
+
+
+def go_back_in_one_process(run: str) -> None:
+    """What a rewind does: a run is closed and opened again at an earlier clock, as no other process."""
+    PartialState(cpu=True)
+    config = load_config(VaeConfig, Path(VAE), ["trackers=[wandb, mlflow]"])
+    (Path(run) / "config.yaml").write_text(to_yaml(config))
+    for images_seen, steps in ((0, (8, 16, 24)), (8, (16, 24, 32))):
+        trackers = Trackers(Path(run), config, images_seen)
+        for step in steps:
+            trackers.send(step, {"loss": float(step)}, None)
+        trackers.close()
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "the next run of the process would go to the same place"
+
+
+def test_a_rewind_goes_on_in_the_same_runs(tmp_path: Path, monkeypatch: Any) -> None:
+    from mlflow import MlflowClient
+
+    run = tmp_path / "run"
+    run.mkdir()
+    told = finish(processes.start(go_back_in_one_process, (str(run),), tmp_path / "logs", OFFLINE | home(tmp_path))).err
+    assert "warning" not in told
+    rows = [row for file in files_of_wandb(run) for row in wandb_files.history(file)]
+    assert {(row["_step"], row["loss"]) for row in rows} == {(8, 8.0), (16, 16.0), (24, 24.0), (32, 32.0)}
+    assert len(rows) == 4
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = MlflowClient((run / "mlflow").as_uri())
+    (found,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    history = client.get_metric_history(found.info.run_id, "loss")
+    assert sorted((metric.step, metric.value) for metric in history) == [(8, 8.0), (16, 16.0), (24, 24.0), (32, 32.0)]
+
+
+def test_two_processes_train_on_where_every_tracker_fails(sprites: Path, tmp_path: Path) -> None:
+    """W&B has no key and would ask for one, nobody listens at MLflow's address, and TensorBoard's folder is a file."""
+    run, port = tmp_path / "run", str(processes.free_port())
+    run.mkdir()
+    (run / "tensorboard").touch()
+    server = f"http://me:secret@127.0.0.1:{processes.free_port()}"
+    env = home(tmp_path) | {"MLFLOW_TRACKING_URI": server, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    argv = ["vae", VAE, *overrides(sprites, run, 3, processes=2, trackers=f"[{', '.join(ALL)}]")]
+    ranks = [env | processes.rank_env(rank, 2, port) for rank in range(2)]
+    both = [
+        processes.start(processes.module, ("trainer", argv), tmp_path / f"rank{ranked['RANK']}", ranked)
+        for ranked in ranks
+    ]
+    for rank in both:
+        assert rank.wait() == 0, rank.err
+    for name in ALL:
+        assert both[0].err.count(f"warning: trackers: {name}: ") == 1
+    assert "no API key is configured" in both[0].err
+    assert "warning: trackers" not in both[1].err
+    everything = both[0].err + "".join(path.read_text() for path in run.glob("*.*"))
+    assert "secret" not in everything
+    assert [row["images_seen"] for row in read_stats(run)] == [BATCH, 2 * BATCH, 3 * BATCH]
+
+
+def without_packages(argv: list[str]) -> None:
+    sys.modules["wandb"] = sys.modules["mlflow"] = None  # type: ignore[assignment]
+    processes.module("trainer", argv)
+
+
+@pytest.mark.parametrize("command", [["vae", VAE], ["gan", GAN, "vae=nowhere"]])
+def test_what_is_not_installed_is_refused_before_the_first_step(
+    command: list[str], sprites: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    argv = [*command, *overrides(sprites, run, 3, trackers="[wandb, tensorboard, mlflow]")]
+    told = finish(processes.start(without_packages, (argv,), tmp_path / "logs"), 2).err
+    for name, rest in (("wandb", "tensorboard, mlflow"), ("mlflow", "wandb, tensorboard")):
+        problem = f"trackers: [wandb, tensorboard, mlflow]: {name} is not installed; pip install 'idgan[{name}]', or "
+        assert f"{problem}leave it out: trackers=[{rest}]" in told
+    assert "Traceback" not in told
+    assert not (run / "stats.jsonl").exists()
+    assert not (run / "trackers.json").exists()
