@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -79,6 +80,9 @@ class Kind(Protocol):
     def finish(self) -> None:
         """Send the rest and close the run."""
 
+    def abandon(self) -> None:
+        """End what would hold up the end of this process, as a call hangs in another thread."""
+
 
 class TensorBoard:
     """RUN/tensorboard. Its reader drops the steps after a resume's start, which are then written anew."""
@@ -113,6 +117,9 @@ class TensorBoard:
     def finish(self) -> None:
         """Close the file."""
         self._tracker.finish()
+
+    def abandon(self) -> None:
+        """Do nothing: its thread ends with the process."""
 
 
 class WandB:
@@ -153,6 +160,15 @@ class WandB:
     def finish(self) -> None:
         """Send the rest, for at most FINISH_SECONDS."""
         self._tracker.finish()
+
+    def abandon(self) -> None:
+        """Kill wandb-core, the process that it sends by: at exit the package waits for that without a limit."""
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # a process that ended meanwhile
+                start, _, rest = path.read_text().rpartition(") ")
+                pid, _, name = start.partition(" (")
+                if name == "wandb-core" and int(rest.split()[1]) == os.getpid():  # the state, the parent
+                    os.kill(int(pid), signal.SIGKILL)
 
 
 class MLflow:
@@ -210,8 +226,11 @@ class MLflow:
         try:
             self._tracker.finish()
         finally:
-            if self._is_in_run:
-                mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # else the next run of this process would go into this one's folder
+            if self._is_in_run:  # else the next run of this process would go into this one's folder
+                mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+
+    def abandon(self) -> None:
+        """Do nothing: its thread ends with the process."""
 
 
 KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in (TensorBoard, WandB, MLflow)}

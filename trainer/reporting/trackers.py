@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -85,7 +86,7 @@ class Sender:
     def wait_until_open(self, deadline: float) -> None:
         """Wait for its start. Training begins after that, so that its workers are not forked amid an import."""
         if not self._is_open.wait(max(0.0, deadline - time.monotonic())):
-            self._give_up(f"did not start within {START_SECONDS:g} s")
+            self._abandon(f"did not start within {START_SECONDS:g} s")
 
     def send(self, report: Report) -> None:
         """Put a report into the queue."""
@@ -97,11 +98,9 @@ class Sender:
 
     def wait_until_closed(self, deadline: float) -> None:
         """Wait for the end that was asked for."""
-        if self._gave_up.is_set():
-            return
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._thread.join(1.0 if self._gave_up.is_set() else max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            self._give_up(f"did not take the last reports within {END_SECONDS:g} s")
+            self._abandon(f"did not take the last reports within {END_SECONDS:g} s")
 
     def _put(self, report: Report | None, seconds: float) -> None:
         if self._gave_up.is_set():
@@ -109,7 +108,7 @@ class Sender:
         try:
             self._reports.put(report, timeout=seconds)
         except queue.Full:
-            self._give_up(f"has taken none of {MOST_WAITING} reports for {seconds:.0f} s")
+            self._abandon(f"has taken none of {MOST_WAITING} reports for {seconds:.0f} s")
 
     def _work(self) -> None:
         """Open, send and close, until the end or the first error."""
@@ -154,6 +153,12 @@ class Sender:
                 return
             self._record.change(self._kind.name, step=report.images_seen)
         self._kind.log(*report)
+
+    def _abandon(self, reason: str) -> None:
+        """Give up a tracker whose call does not return."""
+        self._give_up(reason)
+        with contextlib.suppress(Exception):
+            self._kind.abandon()
 
     def _give_up(self, reason: BaseException | str) -> None:
         """Name the tracker and what happened, the first time."""
