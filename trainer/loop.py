@@ -169,7 +169,7 @@ class Loop:
         """Train with what reports and reads along the way, and close that whatever comes."""
         if self.world.is_main:
             log.info("training on %s (processes: %d, speed: %s)", *self._machine())
-        status = self.world.on_main(lambda: Status(self.run, self.total, self.images_seen))
+        status = self.world.on_main(lambda: Status(self.run, self.config, self.total, self.images_seen))
         try:
             return self._iterate(stop, status)
         except Exception as error:
@@ -230,13 +230,13 @@ class Loop:
     def _report_and_save(self, status: Status | None, now: Now) -> None:
         """Do what is due after an iteration: tick, sample grid, EMA snapshot, checkpoint. At the end all are due."""
         done = self.images_seen >= self.total
-        if status:
-            status.step(self.images_seen)
         if self._due("tick") or done:
             self._tick(status, partial=not self._due("tick"))
         if self._due("sample") or done:
             images = self.stage.samples(now)
             self._write(status, lambda status: status.samples(self.images_seen, images))
+        if status:
+            status.step(self.images_seen)
         if self.stage.snapshots and (self._due("snapshot") or done):  # before a checkpoint goes past it
             self._snapshot(self.stage.snapshots)
         if self._due("save") or done:

@@ -26,6 +26,7 @@ from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.distributed.engines import zero
 from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import command_problem
+from trainer.reporting import tracker_kinds
 from trainer.stages.base import DTYPES, Stage
 from trainer.stages.data import Data, cache_of, open_data
 from trainer.stages.gan import GanInputs, GanStage, GanTraining
@@ -68,7 +69,7 @@ def gan_stage(config: GanConfig, world: World, start: ResumePoint = FROM_SCRATCH
 def vae_data(config: VaeConfig, world: World, start: ResumePoint) -> Data:
     """Open the data of stage 1. Raises one UserError with everything that is wrong."""
     phases = vae_phases(config)
-    problems = Problems(split_problems(config, phases, world))
+    problems = Problems([*split_problems(config, phases, world), *_tracker_problems(config, world)])
     data = problems.collect(lambda: open_data(config.data, config.seed, file=start.data_file))
     problems.collect(lambda: cache_of(config.data))
     if data:
@@ -85,7 +86,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     """
     phases = _phases_ahead(config, start)
     problems = Problems(split_problems(config, phases, world))
-    problems.messages += [*_program_problems(config, world), *watch_problems(config)]
+    problems.messages += [*_program_problems(config, world), *_tracker_problems(config, world), *watch_problems(config)]
     resolutions = [phase.resolution for phase in phases]
     needs_encoder = config.code_source == "posterior"
     data = problems.collect(lambda: open_data(config.data, config.seed, resolutions, needs_encoder, start.data_file))
@@ -142,6 +143,11 @@ def _program_problems(config: GanConfig, world: World) -> list[str]:
     if config.strategy in zero.STAGES:
         problems.collect(lambda: zero.import_deepspeed(config.strategy, world.device))
     return problems.messages
+
+
+def _tracker_problems(config: RunConfig, world: World) -> list[str]:
+    """List trackers that are not installed where the main process runs, which alone sends to them."""
+    return tracker_kinds.missing_packages(config.trackers) if world.is_main else []
 
 
 def watch_problems(config: GanConfig) -> list[str]:

@@ -59,7 +59,7 @@ class Meaning(NamedTuple):
 BOTH = {
     **{"data.timeout_minutes": Meaning(10.0, None), "timeout_minutes": Meaning(60.0, None)},
     **{"speed": Meaning("exact", None), "profile": Meaning(None, None)},
-    "schedule.mirror": Meaning(None, None),
+    **{"schedule.mirror": Meaning(None, None), "trackers": Meaning(["tensorboard"], None)},
 }
 ADDED_KEYS: dict[str, dict[str, Meaning]] = {
     "vae": {"autocast": Meaning("none", "bfloat16", ("precision=float32",)), **BOTH},

@@ -17,6 +17,7 @@ LARGE = (
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg",
+    "mlflow.store.tracking.file_store",
     "pytest",  # by the modules of tests whose functions are run
     "pyarrow.parquet",
     "resvg_py",
@@ -32,6 +33,7 @@ LARGE = (
     "torch.export",
     "torch.utils.tensorboard",
     "torchvision.io",
+    "wandb",
     "webdataset",
 )
 OURS = (

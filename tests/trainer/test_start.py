@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.start_up import start_up
 
-HEAVY = {"torch", "numpy", "PIL", "accelerate", "deepspeed", "torchvision", "safetensors"}
+HEAVY = {"torch", "numpy", "PIL", "accelerate", "deepspeed", "torchvision", "safetensors", "wandb", "mlflow"}
 
 
 @pytest.mark.parametrize("args", [("--help",), ("gan", "--help"), ("plan", "--help"), ("settle", "--help")])

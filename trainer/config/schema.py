@@ -28,6 +28,7 @@ from .sections import (
     RMSpropConfig,
     ScheduleConfig,
     Strategy,
+    Trackers,
 )
 from .settings import PathSetting, Settings, may_change
 
@@ -143,6 +144,11 @@ class RunConfig(Settings):
         "exact",
         description="on a GPU, exact computes in full fp32 and the same bits every time; fast takes TF32 products and "
         "any order of summation, and resumes to rounding. A CPU computes the same bits under both",
+    )
+    trackers: Trackers = may_change(
+        ("tensorboard",),
+        description="where the numbers of each tick, the sample grids and the settings are sent too; [] is nowhere. "
+        "wandb and mlflow need their package (extras of these names)",
     )
     profile: ProfileWindow | None = may_change(
         None,

@@ -10,23 +10,31 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from trainer.config.schema import RunConfig
+
 from .sample_grid import save_grid
 from .stats_file import append_tick, forget_after
-from .tensorboard import Board
+from .tracker_kinds import Grid
+from .trackers import Trackers
 
 log = logging.getLogger(__name__)
+MOST_PX = 2200  # width of a grid in a tracker: 16 images of 128 px and more
 
 
 class Status:
     """The reports of a run, made by its main process only.
 
-    total: length of the run in images; images_seen: where it resumes.
+    total: length of the run in images; images_seen: where it resumes. What is reported between two calls of `step`
+    goes to the trackers as one.
     """
 
-    def __init__(self, run: Path, total: int, images_seen: int) -> None:
+    def __init__(self, run: Path, config: RunConfig, total: int, images_seen: int) -> None:
         self.run, self.total = run, total
         forget_after(run, images_seen)
-        self.board = Board(run, images_seen)
+        self.trackers = Trackers(run, config, images_seen)
+        self._clock = images_seen
+        self._values: dict[str, float] = {}
+        self._grid: Grid | None = None
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         times = (TimeElapsedColumn(), TimeRemainingColumn())
@@ -35,18 +43,26 @@ class Status:
         self.display.start()
 
     def step(self, images_seen: int) -> None:
-        """Move the bar on a terminal."""
+        """End an iteration: move the bar on a terminal, and hand what was reported to the trackers."""
         self.display.update(self.task, completed=images_seen)
+        self._send()
+
+    def _send(self) -> None:
+        """Hand what was reported at the last clock to the trackers."""
+        if self._values or self._grid:
+            self.trackers.send(self._clock, self._values, self._grid)
+        self._values, self._grid = {}, None
 
     def tick(self, images_seen: int, progress: dict[str, Any], terms: dict[str, float], partial: bool) -> None:
-        """Report a tick on the status line, in stats.jsonl and in TensorBoard.
+        """Report a tick on the status line, in stats.jsonl and to the trackers, which get its numbers.
 
         progress: times, data_wait, memory_gb, processes, resolution; terms: means of the losses; partial: True for a
         report between two ticks.
         """
         tick = {"images_seen": images_seen, **progress, **terms}
         append_tick(self.run, tick | ({"partial": True} if partial else {}))
-        self.board.numbers(images_seen, terms | progress)
+        self._clock = images_seen
+        self._values = {name: value for name, value in (terms | progress).items() if isinstance(value, int | float)}
         line = self._line(images_seen, progress, terms)
         if self.display.disable:
             log.info(line)
@@ -67,13 +83,15 @@ class Status:
         return " | ".join(parts)
 
     def samples(self, images_seen: int, images: Tensor) -> None:
-        """Save a grid in RUN/samples and in TensorBoard. images: uint8 [N, C, R, R]."""
-        self.board.grid(images_seen, save_grid(self.run, images_seen, images))
+        """Save a grid in RUN/samples and report it to the trackers. images: uint8 [N, C, R, R]."""
+        picture, path = save_grid(self.run, images_seen, images)
+        self._clock, self._grid = images_seen, Grid(picture.reduce(-(-picture.width // MOST_PX)), path)
 
     def close(self) -> None:
-        """Take the bar off the terminal and close the files."""
+        """Take the bar off the terminal, hand on what an error kept from it, and close the trackers."""
         self.display.stop()
-        self.board.close()
+        self._send()
+        self.trackers.close()
 
 
 def duration(seconds: float) -> str:

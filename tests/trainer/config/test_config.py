@@ -153,6 +153,10 @@ def test_a_course_of_beta_that_cannot_be() -> None:
 
 AVERAGES = [
     ("ema.averages=[]", "ema.averages: found []: expected a list of one average or more, as in averages=[{decay"),
+    ("trackers=[wandb, comet]", "trackers.1: found \"comet\": input should be 'tensorboard', 'wandb' or 'mlflow'"),
+    ("trackers=[wandb, mlflow, wandb]", "listed twice: wandb; list each once"),
+    ("trackers=null", "trackers: found null: input should be a valid tuple"),
+    ("trackers=wandb", 'trackers: found "wandb": input should be a valid tuple'),
     ("ema.averages={decay: 0.9}", 'ema.averages: found {"decay": 0.9}: expected a list'),
     ("ema.averages.0.decay=0.9", "ema.averages: found {"),
     ("ema.averages=[0.9]", "ema.averages.0: found 0.9: an average has one key, {decay: 0.999}, {half_life_kimg: 10}"),
