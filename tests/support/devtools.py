@@ -39,6 +39,8 @@ class Page:
             parameters = content.get("params", {})
             if content["method"] == "Network.requestWillBeSent":
                 self.requests.append(parameters["request"]["url"])
+            elif parameters.get("entry", {}).get("source") == "network":
+                pass  # a status that says that something is refused, which the page is to show
             elif content["method"] in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
                 self.faults.append(json.dumps(parameters)[:600])
 
@@ -67,11 +69,9 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Wait until an expression is true in the page, and return its value. Before the page is there it is an error."""
-        end, tried = (
-            time.monotonic() + PATIENCE,
-            f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()",
-        )
+        """Wait until an expression is true in the page, and return its value. An error is not true yet."""
+        end = time.monotonic() + PATIENCE
+        tried = f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"
         while not (found := await self.value(tried)):
             assert time.monotonic() < end, f"never: {expression}\n{self.faults}"
             await asyncio.sleep(0.03)
@@ -86,7 +86,7 @@ class Page:
 
     async def click(self, selector: str) -> None:
         """Click in the middle of an element with the mouse."""
-        place = f"(e => {{ e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect();"
+        place = "(e => { e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
         x, y = await self.value(f"{place} return [r.x + r.width / 2, r.y + r.height / 2] }})({_found(selector)})")
         for kind in ("mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)

@@ -16,11 +16,11 @@ class Overtaken(Exception):
 
 
 class Latest:
-    """The number of the newest request by page. Pages count their requests upwards."""
+    """The number of the newest request by page. Pages count their requests upwards. is_closed: none counts any more."""
 
     def __init__(self) -> None:
         self._newest: OrderedDict[str, int] = OrderedDict()
-        self._closed = False
+        self.is_closed = False
 
     def register(self, page: str, number: int) -> Check:
         """Note a request. Returns what raises Overtaken once a later one is noted, or all of them are given up."""
@@ -31,11 +31,11 @@ class Latest:
 
         def check() -> None:
             """Raise Overtaken where the request is not wanted any more."""
-            if self._closed or self._newest.get(page, number) > number:
+            if self.is_closed or self._newest.get(page, number) > number:
                 raise Overtaken
 
         return check
 
     def close(self) -> None:
         """Give all requests up."""
-        self._closed = True
+        self.is_closed = True

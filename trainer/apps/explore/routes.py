@@ -42,8 +42,10 @@ class Routes:
         self._latest, self._fitting = Latest(), asyncio.Lock()
 
     def app(self) -> web.Application:
-        """Return the application."""
+        """Return the application. When it ends it gives up what runs."""
         app = web.Application(middlewares=[self._guarded, _told], client_max_size=uploads.MOST_BYTES)
+        app.on_shutdown.append(self._give_up)
+        app.on_cleanup.append(self._end)
         app.router.add_get("/{file:[a-z_.]*}", _file)
         app.router.add_get("/api/model", self._model)
         app.router.add_get("/api/seed/{seed}", self._seed)
@@ -61,9 +63,10 @@ class Routes:
             app.router.add_post(f"/api/{name}", handler)
         return app
 
-    def close(self) -> None:
-        """Give up what runs."""
+    async def _give_up(self, app: web.Application) -> None:
         self._latest.close()
+
+    async def _end(self, app: web.Application) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @web.middleware
@@ -139,7 +142,7 @@ class Routes:
             response = web.StreamResponse(headers=HEADERS | {"Content-Type": "application/x-ndjson"})
             await response.prepare(request)
             try:
-                while step is not None:
+                while step is not None and not self._latest.is_closed:
                     await response.write(_line(step))
                     step = await self._run(lambda: _last_of_a_while(steps, FIT_REPORT_SECONDS))
             except UserError as error:

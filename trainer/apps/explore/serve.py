@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -55,16 +56,20 @@ def explore(request: Request) -> None:
 
         session = Session(request.export, request.names, connect(request.device, None).device)
         url = f"http://{_in_url(request.host)}:{listener.getsockname()[1]}/"
-        print(f"{session.name}: open {url} (Ctrl-C ends it)", flush=True)
-        if not guard.is_local:
-            log.warning("--host %s: whoever reaches this machine can use the page and name latents", request.host)
-        if request.browser and _has_display():
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        _serve(session, guard, listener)
+
+        def announce() -> None:
+            """Say where the page is, and open it."""
+            print(f"{session.name}: open {url} (Ctrl-C ends it)", flush=True)
+            if not guard.is_local:
+                log.warning("--host %s: whoever reaches this machine can use the page and name latents", request.host)
+            if request.browser and _has_display():
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+        _serve(session, guard, listener, announce)
 
 
-def _serve(session: Session, guard: Guard, listener: socket.socket) -> None:
-    """Answer requests until a signal asks for a stop."""
+def _serve(session: Session, guard: Guard, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Answer requests until a signal asks for a stop. announce: is called when the first can come."""
     from aiohttp import web
 
     from .routes import Routes
@@ -76,13 +81,14 @@ def _serve(session: Session, guard: Guard, listener: socket.socket) -> None:
         def stop(signum: int, frame: FrameType | None) -> None:
             loop.call_soon_threadsafe(stopped.set)
 
-        routes = Routes(session, guard)
-        runner = web.AppRunner(routes.app(), access_log=None, handler_cancellation=True, shutdown_timeout=END_SECONDS)
+        runner = web.AppRunner(
+            Routes(session, guard).app(), access_log=None, handler_cancellation=True, shutdown_timeout=END_SECONDS
+        )
         await runner.setup()
         with handling(stop):
             await web.SockSite(runner, listener).start()
+            announce()
             await stopped.wait()
-            routes.close()
             await runner.cleanup()
 
     asyncio.run(run())

@@ -14,6 +14,7 @@ function problem(error) {
   const box = $("#problem");
   box.querySelector("span").textContent = error.message;
   box.hidden = false;
+  $("#status").textContent = "";
 }
 
 function tell(text) {
@@ -85,7 +86,7 @@ const upload = guarded(async (file) => {
   $("#remark").textContent = remark;
   $("#fit").hidden = false;
   $("#fit-error").textContent = "";
-  tell(model.s_dim ? "c is what the encoder reads in the picture, s the mean. Fit s to come nearer to it." : "c is what the encoder reads in the picture.");
+  tell(`c is what the encoder reads in the picture${model.s_dim ? ", s the mean. Fit s to come nearer to it." : "."}`);
   change({ picture, c, s: state.s.map(() => 0), c_seed: null, s_seed: null });
 });
 

@@ -40,14 +40,15 @@ export class Drawing {
   async quick(number) {
     const latents = this.latents(), { model } = this, jobs = [];
     if (model.generates && model.decodes) {
-      jobs.push(this.ask("decoding", latents, number).then((blob) => show(this.decoding, blob)));
+      jobs.push(this.ask("decoding", latents, number).then((blob) => {
+        show(this.decoding, blob);
+        if (model.is_large && !model.preview) show(this.image, blob);
+      }));
     }
     if (!model.is_large) {
       jobs.push(this.ask("image", latents, number).then((blob) => this.finished(blob, number)));
     } else if (model.preview) {
       jobs.push(this.ask("preview", latents, number).then((blob) => show(this.image, blob)));
-    } else if (model.decodes) {
-      jobs.push(this.ask("decoding", latents, number, "-as-preview").then((blob) => show(this.image, blob)));
     }
     await Promise.all(jobs);
   }
@@ -64,8 +65,8 @@ export class Drawing {
   }
 
   // A preview overtakes the large image that is being made: both are asked for under one name.
-  ask(kind, latents, number, suffix = "") {
-    const name = kind === "decoding" ? "decoding" + suffix : "image";
+  ask(kind, latents, number) {
+    const name = kind === "decoding" ? kind : "image";
     const order = 2 * number + (kind === "image" && this.model.is_large ? 1 : 0);
     return postForBlob(`api/${kind}`, { ...latents, page: `${PAGE}-${name}`, number: order });
   }
@@ -80,9 +81,9 @@ export class Drawing {
   setBusy(busy) {
     this.image.querySelector(".frame").setAttribute("aria-busy", String(busy));
     this.image.querySelector(".spinner").hidden = !busy;
-    const { resolution, preview, is_large: large } = this.model;
+    const { resolution, preview, is_large: large, generates } = this.model;
     const small = preview ? `preview, ${preview} px` : "preview: the VAE's decoding";
-    this.image.querySelector("figcaption").textContent = busy && large ? `${small} …` : `image, ${resolution} px`;
+    this.image.querySelector("figcaption").textContent = busy && large ? `${small} …` : `${generates ? "image" : "decoding"}, ${resolution} px`;
   }
 }
 

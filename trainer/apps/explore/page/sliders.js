@@ -23,7 +23,7 @@ class Row {
     this.range.addEventListener("input", () => moved(slider, this.range.valueAsNumber));
     this.range.addEventListener("dblclick", () => moved(slider, slider.vector === "c" ? model.c_mean[slider.place] : 0));
     this.number.addEventListener("change", () => {
-      if (this.number.checkValidity() || !Number.isNaN(this.number.valueAsNumber)) moved(slider, this.number.valueAsNumber);
+      if (!Number.isNaN(this.number.valueAsNumber)) moved(slider, this.number.valueAsNumber);
     });
     this.name.addEventListener("change", () => renamed(slider, this.name.value, this));
     this.name.addEventListener("keydown", (event) => { if (event.key === "Enter") this.name.blur(); });
@@ -38,7 +38,7 @@ class Row {
 
   show(value) {
     this.range.value = value;
-    if (document.activeElement !== this.number || Number(this.number.value) !== value) this.number.value = value.toFixed(2);
+    if (Number(this.number.value) !== value) this.number.value = (Math.abs(value) < 0.005 ? 0 : value).toFixed(2);
   }
 }
 

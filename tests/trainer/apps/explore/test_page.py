@@ -1,0 +1,149 @@
+"""The page in headless Chromium, used as by a user: keys, clicks, files."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.browser import chromium
+from tests.support.devtools import Page, page
+from tests.support.exploring import Server, exploring
+
+from .conftest import FACES
+
+Use = Callable[[Page], Awaitable[None]]
+IMAGE, RANGE = "document.querySelector('#image img')", "document.querySelector('#sliders input[type=range]')"
+IDLE = "document.querySelector('#image .frame').getAttribute('aria-busy') === 'false'"
+PIXELS = f"""(async (image) => {{
+  await image.decode();
+  const pen = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext("2d");
+  pen.drawImage(image, 0, 0);
+  return [...pen.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data].join();
+}})({IMAGE})"""
+
+
+def visit(server: Server, folder: Path, use: Use, width: int) -> None:
+    """Open the page, use it, and see that no script failed, that nothing was asked of another machine, and that nothing
+    is wider than the page."""
+
+    async def run() -> None:
+        async with page(folder) as tab:
+            await tab.open(server.url, width)
+            await tab.until(f"{IMAGE}.naturalWidth === 64 && {IDLE}")
+            await use(tab)
+            found = await tab.value("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+            assert found[0] == found[1] == pytest.approx(width, abs=20)  # a scroll bar
+            assert tab.faults == []
+            assert [url for url in tab.requests if not url.removeprefix("blob:").startswith(server.url)] == []
+
+    chromium()
+    asyncio.run(run())
+
+
+async def becomes(tab: Page, png: bytes) -> None:
+    """Wait until the page shows an image, pixel by pixel."""
+    expected = np.asarray(Image.open(io.BytesIO(png)))
+    for _ in range(300):
+        shown = np.array((await tab.value(PIXELS)).split(","), np.uint8).reshape(*expected.shape[:2], 4)
+        if np.array_equal(shown[..., :3], expected):
+            return
+        await asyncio.sleep(0.03)
+    raise AssertionError("another image is shown")
+
+
+def test_a_slider_moves_the_image_and_a_drag_does_not_queue(faces: Server, tmp_path: Path) -> None:
+    latents = faces.get("/api/seed/0")
+    place = faces.get("/api/model")["sliders"][0]["place"]
+
+    async def use(tab: Page) -> None:
+        await becomes(tab, faces.post("/api/image", latents))
+        await tab.value(f"{RANGE}.focus()")
+        await tab.press("ArrowRight", 39)
+        moved = float(await tab.value(f"{RANGE}.value"))
+        assert moved == pytest.approx(latents["c"][place] + 0.01, abs=0.006)
+        latents["c"][place] = moved
+        await becomes(tab, faces.post("/api/image", latents))
+        assert await tab.value("document.querySelector('#c-seed-input').value") == ""
+        before = len(tab.requests)
+        drag = "for (let k = 0; k < 200; k++) { r.value = k / 100 - 1; r.dispatchEvent(new Event('input')); }"
+        await tab.value(f"(r => {{ {drag} }})({RANGE})")
+        latents["c"][place] = 0.99
+        await becomes(tab, faces.post("/api/image", latents))
+        assert len([url for url in tab.requests[before:] if url.endswith("/api/image")]) <= 3
+        await tab.click("[data-another=s]")
+        typed = "document.querySelector('#s-seed-input').value"
+        seed = await tab.until(f"{typed} !== '0' && {typed}")
+        await becomes(tab, faces.post("/api/image", latents | {"s": faces.get(f"/api/seed/{seed}")["s"]}))
+
+    visit(faces, tmp_path, use, 1600)
+
+
+def test_a_picture_is_read_and_fitted_and_what_is_none_is_told(faces: Server, tmp_path: Path) -> None:
+    sample, text = tmp_path / "sample.png", tmp_path / "text.png"
+    sample.write_bytes(faces.post("/api/image", faces.get("/api/seed/7")))
+    text.write_text("no image")
+    place = faces.get("/api/model")["sliders"][0]["place"]
+    code = json.loads(faces.post("/api/picture", sample.read_bytes()))["c"]
+
+    async def use(tab: Page) -> None:
+        await tab.choose_file("#file", text)
+        problem = "document.querySelector('#problem')"
+        assert "not a readable image" in await tab.until(f"!{problem}.hidden && {problem}.textContent")
+        await tab.choose_file("#file", sample)
+        await tab.until(f"!document.querySelector('#fit').hidden && {problem}.hidden")
+        read = await tab.value("document.querySelector('#sliders input[type=number]').value")
+        assert float(read) == pytest.approx(code[place], abs=0.006)
+        await becomes(tab, faces.post("/api/image", {"s": [0.0] * 32, "c": code}))
+        await tab.click("#fit-start")
+        await tab.until("document.querySelector('#fit-progress').value > 0.05")
+        await tab.click("#fit-stop")
+        await tab.until("document.querySelector('#fit-progress').hidden")
+        first, last = (await tab.value("document.querySelector('#fit-error').textContent")).split()[-3::2]
+        assert float(last) < float(first)
+
+    visit(faces, tmp_path, use, 400)
+
+
+def test_a_name_an_image_and_its_code_are_kept(tmp_path: Path) -> None:
+    async def use(tab: Page) -> None:
+        await tab.value("document.querySelector('#sliders input.name').focus()")
+        await tab.type("hair")
+        await tab.press("Enter", 13)
+        await tab.until(f"{RANGE}.getAttribute('aria-label').startsWith('hair (c')")
+        await tab.value(f"{RANGE}.focus()")
+        await tab.press("End", 35)
+        await tab.until(f"{IDLE} && document.querySelector('#c-seed-input').value === ''")
+        await tab.save_downloads(tmp_path / "saved")
+        await tab.click("#save-code")
+        await tab.click("#save-png")
+        code, png = await _saved(tmp_path / "saved", "*.json"), await _saved(tmp_path / "saved", "*.png")
+        assert server.post("/api/image", json.loads(code.read_bytes())) == png.read_bytes()
+        assert "hair" in json.loads(code.read_bytes())["names"].values()
+        await becomes(tab, png.read_bytes())
+        await tab.click("[data-another=c]")
+        await tab.until("document.querySelector('#c-seed-input').value !== ''")
+        await tab.choose_file("#code-file", code)
+        await becomes(tab, png.read_bytes())
+        unlabelled = "[...document.querySelectorAll('input')].filter(e => !e.labels.length && !e.ariaLabel).length"
+        assert await tab.value(unlabelled) == 0
+
+    with exploring(FACES, tmp_path) as server:
+        visit(server, tmp_path, use, 400)
+    assert list(json.loads((tmp_path / "names.json").read_text()).values()) == ["hair"]
+
+
+async def _saved(folder: Path, pattern: str) -> Path:
+    """A file that the browser saves, once it is there."""
+    for _ in range(300):
+        for file in folder.glob(pattern):
+            if file.stat().st_size:
+                return file
+        await asyncio.sleep(0.03)
+    raise AssertionError(f"{pattern} was not saved")
