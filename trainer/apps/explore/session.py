@@ -28,8 +28,8 @@ class Session:
             raise UserError(f"{export}: {_what_is_there(export)}")
         self.model = exported_model.load(export)
         self.metadata, self.name = self.model.metadata, export.resolve().name
+        self.sliders = sliders_of(self.model)  # on the CPU: the renderer moves networks to the device
         self.renderer = Renderer(self.model, export, device)
-        self.sliders = sliders_of(self.model)
         latents = [slider.latent for slider in self.sliders.sliders]
         self.names = LatentNames(names or export / latent_names.FILE, latents)
         self.pictures = Pictures()

@@ -90,10 +90,8 @@ def _transform(data_set: str | None, size: tuple[int, int], resolution: int) -> 
     box = boxes.get((data_set or "", size))
     came = f"{size[0]} x {size[1]} px"
     if box is not None:
-        side = box[2] - box[0]
-        return FixedBox(
-            resolution, "", size, box
-        ), f"{came}: its box of {side} px, as in {data_set}, at {resolution} px"
+        remark = f"{came}: its box of {box[2] - box[0]} px, as in {data_set}, at {resolution} px"
+        return FixedBox(resolution, "", size, box), remark
     if size == (resolution, resolution):
         return LargestSquare(resolution), f"{came}, as it is"
     return LargestSquare(resolution, enlarge=True), f"{came}: its centre square, at {resolution} px"
