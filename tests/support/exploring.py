@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+
+from models import VAE, CodeEncoder, Encoder, Generator, freeze
 from tests.support import processes
+from trainer.export.exported_model import EncoderKind, ExportMetadata, Model
 
 FIRST_SECONDS = 60.0  # that the program has to begin
 
@@ -87,3 +92,27 @@ def port_of(running: processes.Running) -> int:
         assert time.monotonic() < end, running.err
         time.sleep(0.02)
     return int(match[1])
+
+
+def untrained(resolution: int, skips: bool, c_dim: int = 3, encoder: EncoderKind = "vae") -> Model:
+    """A small model that has learnt nothing. Its image layers are not zero."""
+    torch.manual_seed(0)
+    sizes = {"resolution": resolution, "nf": 1, "nf_max": 8, "z_dim": 4 + c_dim, "start_resolution": 64, "skips": skips}
+    generator = Generator(**sizes)  # type: ignore[arg-type]
+    for layer in generator.to_rgb.values():
+        torch.nn.init.normal_(layer.conv.weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    freeze(generator)
+    metadata = ExportMetadata("resnet", sizes, resolution, None, 3, 4, c_dim, "prior" if c_dim else "none", encoder, {})
+    vae = VAE(3, c_dim) if encoder == "vae" else None
+    q = CodeEncoder(vae.encoder if vae else Encoder(3, c_dim)) if encoder != "none" else None
+    return Model(metadata, generator, q, vae)
+
+
+def write_export(model: Model, folder: Path) -> Path:
+    """A model with a VAE, or with no encoder, as an export without codes of images."""
+    folder.mkdir()
+    for name, network in (("generator", model.generator), ("encoder", model.vae)):
+        if network is not None:
+            save_file(network.state_dict(), folder / f"{name}.safetensors")
+    (folder / "export.json").write_bytes(model.metadata.to_json())
+    return folder

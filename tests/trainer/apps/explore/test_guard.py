@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 
@@ -54,8 +55,6 @@ def test_with_host_addresses_and_the_names_of_this_machine_are_served() -> None:
 
 
 def test_every_answer_forbids_the_page_to_load_from_elsewhere(sprites: Server) -> None:
-    import http.client
-
     for path in ("/", "/app.js", "/api/model", "/api/nothing"):
         connection = http.client.HTTPConnection("127.0.0.1", sprites.port, timeout=10)
         connection.request("GET", path)

@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.support.browser import chromium
 from tests.support.devtools import Page, page
-from tests.support.exploring import Server, exploring
+from tests.support.exploring import Server, exploring, untrained, write_export
 
 from .conftest import FACES
 
 Use = Callable[[Page], Awaitable[None]]
-IMAGE, RANGE = "document.querySelector('#image img')", "document.querySelector('#sliders input[type=range]')"
+IMAGE, RANGE = "document.querySelector('#image img')", "document.querySelector('#latents input[type=range]')"
 IDLE = "document.querySelector('#image .frame').getAttribute('aria-busy') === 'false'"
 PIXELS = """(async (image) => {
   try { await image.decode(); } catch { return ""; }  // another image has taken its place
@@ -29,13 +29,13 @@ PIXELS = """(async (image) => {
 })(document.querySelector('#image img'))"""
 
 
-def visit(server: Server, folder: Path, use: Use, width: int) -> None:
+def visit(server: Server, folder: Path, use: Use, width: int, px: int = 64) -> None:
     """Open the page and use it. No script may fail, nothing be asked of other machines, nothing wider than the page."""
 
     async def run() -> None:
         async with page(folder) as tab:
             await tab.open(server.url, width)
-            await tab.until(f"{IMAGE}.naturalWidth === 64 && {IDLE}")
+            await tab.until(f"{IMAGE}.naturalWidth === {px} && {IDLE}")
             await use(tab)
             found = await tab.value("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
             assert found[0] == found[1] == pytest.approx(width, abs=20)  # a scroll bar
@@ -89,7 +89,7 @@ def test_a_picture_is_read_and_fitted_and_what_is_none_is_told(faces: Server, tm
     sample, text = tmp_path / "sample.png", tmp_path / "text.png"
     sample.write_bytes(faces.post("/api/image", faces.get("/api/seed/7")))
     text.write_text("no image")
-    place = faces.get("/api/model")["sliders"][0]["place"]
+    place, limit = (model := faces.get("/api/model"))["sliders"][0]["place"], model["limit"]
     code = json.loads(faces.post("/api/picture", sample.read_bytes()))["c"]
 
     async def use(tab: Page) -> None:
@@ -107,8 +107,55 @@ def test_a_picture_is_read_and_fitted_and_what_is_none_is_told(faces: Server, tm
         await tab.until("document.querySelector('#fit-progress').hidden")
         first, last = (await tab.value("document.querySelector('#fit-error').textContent")).split()[-3::2]
         assert float(last) < float(first)
+        await _end_a_fit_by_a_slider(tab, limit)
 
     visit(faces, tmp_path, use, 400)
+
+
+async def _end_a_fit_by_a_slider(tab: Page, limit: float) -> None:
+    """The fit does not take back what the user did, nor the keys."""
+    await tab.click("#fit-start")
+    await tab.until("document.querySelector('#fit-progress').value > 0.02")
+    await tab.value(f"{RANGE}.focus()")
+    await tab.press("End", 35)
+    await tab.until("document.querySelector('#fit-progress').hidden")
+    assert await tab.value(f"{RANGE}.valueAsNumber") == limit
+    assert await tab.value(f"document.activeElement === {RANGE}")
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_of_a_large_image_a_smaller_one_comes_first(skips: bool, tmp_path: Path) -> None:
+    """G's own, or the VAE's decoding; meanwhile something turns."""
+
+    async def use(tab: Page) -> None:
+        await tab.value(
+            "window.seen = [], new MutationObserver(() => window.seen.push("
+            "[document.querySelector('#image img').src, document.querySelector('.spinner').hidden]))"
+            f".observe({IMAGE}, {{attributes: true, attributeFilter: ['src']}})"
+        )
+        await tab.value(f"{RANGE}.focus()")
+        await tab.press("Home", 36)
+        await tab.until(f"window.seen.length >= 2 && {IDLE} && {IMAGE}.naturalWidth === 512")
+        assert [hidden for _, hidden in await tab.value("window.seen")][:1] == [False]
+        asked = [url.rpartition("/")[2] for url in tab.requests if "/api/" in url]
+        assert asked.index("preview" if skips else "decoding") < asked.index("image")
+        assert ("preview" in asked) == skips
+        assert await tab.value("document.querySelector('.spinner').hidden")
+
+    with exploring(write_export(untrained(512, skips), tmp_path / "export"), tmp_path) as server:
+        visit(server, tmp_path, use, 1600, 512)
+
+
+def test_a_gan_without_an_encoder_says_what_it_cannot_do(tmp_path: Path) -> None:
+    async def use(tab: Page) -> None:
+        assert "without a code" in await tab.value("document.querySelector('#order').textContent")
+        assert "cannot read the code" in await tab.value("document.querySelector('#no-upload').textContent")
+        assert await tab.value("document.querySelector('#upload').hidden")
+        assert await tab.value("document.querySelectorAll('#sliders input[type=range]').length") == 4
+
+    with exploring(write_export(untrained(64, True, 0, "none"), tmp_path / "export"), tmp_path) as server:
+        assert "no encoder" in server.refused("/api/picture", b"")
+        visit(server, tmp_path, use, 400)
 
 
 def test_a_name_an_image_and_its_code_are_kept(tmp_path: Path) -> None:

@@ -13,31 +13,17 @@ from torch import Tensor
 
 import trainer
 from common.errors import UserError
-from models import VAE, CodeEncoder, Encoder, Generator, freeze
+from models import Generator
+from tests.support.exploring import untrained
 from trainer.apps.explore.fit import fit
 from trainer.apps.explore.latest import Latest, Overtaken
 from trainer.apps.explore.renderer import Renderer, preview_resolution
 from trainer.apps.explore.sliders import sliders_of
 from trainer.apps.explore.uploads import Pictures, read_picture
-from trainer.export.exported_model import EncoderKind, ExportMetadata, Model
 
 from .conftest import FACES
 
 CPU, HERE = torch.device("cpu"), Path(FACES)
-
-
-def model_of(resolution: int, skips: bool, c_dim: int = 3, encoder: EncoderKind = "vae") -> Model:
-    """A small model that has learnt nothing. Its image layers are not zero."""
-    torch.manual_seed(0)
-    sizes = {"resolution": resolution, "nf": 1, "nf_max": 8, "z_dim": 4 + c_dim, "start_resolution": 64, "skips": skips}
-    generator = Generator(**sizes)  # type: ignore[arg-type]
-    for layer in generator.to_rgb.values():
-        torch.nn.init.normal_(layer.conv.weight, std=0.1)  # type: ignore[union-attr, arg-type]
-    freeze(generator)
-    metadata = ExportMetadata("resnet", sizes, resolution, None, 3, 4, c_dim, "prior" if c_dim else "none", encoder, {})
-    vae = VAE(3, c_dim) if encoder == "vae" else None
-    q = CodeEncoder(vae.encoder if vae else Encoder(3, c_dim)) if encoder != "none" else None
-    return Model(metadata, generator, q, vae)
 
 
 def pixels(png: bytes) -> Tensor:
@@ -49,7 +35,7 @@ def never() -> None:
 
 
 def test_the_preview_of_a_large_image_is_what_g_has_at_128_px() -> None:
-    model = model_of(512, skips=True)
+    model = untrained(512, skips=True)
     renderer = Renderer(model, HERE, CPU)
     s, c = renderer.latents.of(1)
     with torch.no_grad():
@@ -60,9 +46,9 @@ def test_the_preview_of_a_large_image_is_what_g_has_at_128_px() -> None:
 
 
 def test_only_large_images_whose_parts_add_up_have_a_preview() -> None:
-    assert preview_resolution(model_of(512, skips=True)) == 128
-    assert preview_resolution(model_of(512, skips=False)) is None
-    assert preview_resolution(model_of(256, skips=True)) is None
+    assert preview_resolution(untrained(512, skips=True)) == 128
+    assert preview_resolution(untrained(512, skips=False)) is None
+    assert preview_resolution(untrained(256, skips=True)) is None
     assert preview_resolution(trainer.load(FACES)) is None, "1024 px is what it may grow to; it has 64"
 
 
@@ -101,18 +87,18 @@ def test_sliders_stand_in_the_order_of_the_kl() -> None:
 
 
 def test_without_an_encoder_or_codes_of_images_sliders_say_so() -> None:
-    gan = sliders_of(model_of(64, True, c_dim=0, encoder="none"))
+    gan = sliders_of(untrained(64, True, c_dim=0, encoder="none"))
     assert [slider.latent for slider in gan.sliders] == ["s1", "s2", "s3", "s4"]
     assert "without a code" in gan.order
-    alone = sliders_of(model_of(64, True, encoder="none"))
+    alone = sliders_of(untrained(64, True, encoder="none"))
     assert ([slider.latent for slider in alone.sliders], alone.sliders[0].kl) == (["c1", "c2", "c3"], None)
     assert "no encoder" in alone.order
     for encoder, words in (("vae", "256 decodings"), ("joint", "256 images of its own")):
-        measured = sliders_of(model_of(64, True, encoder=encoder))  # type: ignore[arg-type]
+        measured = sliders_of(untrained(64, True, encoder=encoder))  # type: ignore[arg-type]
         assert words in measured.order
         kl = [slider.kl or 0 for slider in measured.sliders]
         assert kl == sorted(kl, reverse=True)
-    assert sliders_of(model_of(128, True, encoder="joint")).sliders[0].kl is None
+    assert sliders_of(untrained(128, True, encoder="joint")).sliders[0].kl is None
 
 
 def test_a_fit_of_s_alone_needs_an_s() -> None:
@@ -122,7 +108,7 @@ def test_a_fit_of_s_alone_needs_an_s() -> None:
 
 
 def test_a_fit_of_a_large_image_is_made_at_the_previews_resolution() -> None:
-    model = model_of(512, skips=True)
+    model = untrained(512, skips=True)
     picture = torch.randint(0, 256, (1, 3, 512, 512), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     s, c = torch.zeros(1, 4), torch.zeros(1, 3)
     first = next(fit(model, picture, s, c, False))

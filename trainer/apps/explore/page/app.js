@@ -1,6 +1,6 @@
 // The page: what the user does changes the latents, and the pictures follow them.
 
-import { Drawing, show } from "./drawing.js";
+import { Drawing } from "./drawing.js";
 import { getJson, postFile, postForBlob, postForLines, postJson } from "./requests.js";
 import { buildSliders } from "./sliders.js";
 
@@ -81,8 +81,8 @@ const upload = guarded(async (file) => {
   state.fitting?.abort();
   tell("Reading the picture…");
   const { picture, c, remark } = await postFile("api/picture", file);
-  const response = await fetch(`api/picture/${picture}`);
-  show($("#picture"), await response.blob());
+  $("#picture img").src = `api/picture/${picture}`;
+  $("#picture").hidden = false;
   $("#remark").textContent = remark;
   $("#fit").hidden = false;
   $("#fit-error").textContent = "";
@@ -91,11 +91,13 @@ const upload = guarded(async (file) => {
 });
 
 function setFitting(controller) {
+  const [shown, hidden] = controller ? [$("#fit-stop"), $("#fit-start")] : [$("#fit-start"), $("#fit-stop")];
+  const hadFocus = document.activeElement === hidden;
   state.fitting = controller;
-  $("#fit-stop").hidden = $("#fit-progress").hidden = !controller;
-  $("#fit-start").hidden = Boolean(controller);
+  [shown.hidden, hidden.hidden] = [false, true];
+  $("#fit-progress").hidden = !controller;
   $("#with-c").disabled = Boolean(controller);
-  (controller ? $("#fit-stop") : $("#fit-start")).focus({ preventScroll: true });
+  if (hadFocus) shown.focus({ preventScroll: true });
 }
 
 const startFit = guarded(async () => {
@@ -106,7 +108,8 @@ const startFit = guarded(async () => {
   let first = null;
   try {
     for await (const step of postForLines("api/fit", { s, c, picture, with_c: withC }, controller.signal)) {
-      if (step.error && step.s === undefined) throw new Error(step.error);
+      if (controller.signal.aborted) return; // what the user does meanwhile counts
+      if (step.s === undefined) throw new Error(step.error);
       first ??= step.error;
       $("#fit-progress").value = step.step / model.fit_steps;
       $("#fit-error").textContent = `difference of pixels ${first.toFixed(3)} → ${step.error.toFixed(3)}`;

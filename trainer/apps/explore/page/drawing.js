@@ -88,7 +88,7 @@ export class Drawing {
 }
 
 // Show a PNG in a figure, and let the one before go.
-export function show(figure, blob) {
+function show(figure, blob) {
   const image = figure.querySelector("img"), old = image.src;
   image.src = URL.createObjectURL(blob);
   if (old.startsWith("blob:")) URL.revokeObjectURL(old);

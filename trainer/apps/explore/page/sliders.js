@@ -54,6 +54,7 @@ export function buildSliders(model, moved, renamed) {
   const collapsed = rows.filter((row) => row.slider.collapsed);
   place("#collapsed-sliders", collapsed);
   document.querySelector("#collapsed").hidden = collapsed.length === 0;
+  document.querySelector("#collapsed").open = collapsed.length === rows.length;
   document.querySelector("#collapsed summary").textContent =
     `${collapsed.length} collapsed ${collapsed.length === 1 ? "latent" : "latents"}, with a KL below 0.01 nats`;
   document.querySelector("#order").textContent = model.order;
