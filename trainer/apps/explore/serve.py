@@ -48,24 +48,27 @@ def explore(request: Request) -> None:
     Raises a UserError where there is no such export, the port cannot be had, or aiohttp is not installed.
     """
     _refuse_no_aiohttp()
-    guard = Guard(request.host)
     with _listening(request.host, request.port) as listener:
-        from trainer.distributed.world import connect
+        from trainer.distributed.world import connect, disconnect
 
         from .session import Session
 
-        session = Session(request.export, request.names, connect(request.device, None).device)
-        url = f"http://{_in_url(request.host)}:{listener.getsockname()[1]}/"
+        try:
+            session = Session(request.export, request.names, connect(request.device, None).device)
+            url = f"http://{_in_url(request.host)}:{listener.getsockname()[1]}/"
+            guard = Guard(request.host)
+            _serve(session, guard, listener, lambda: _announce(request, session.name, url, guard))
+        finally:
+            disconnect()
 
-        def announce() -> None:
-            """Say where the page is, and open it."""
-            print(f"{session.name}: open {url} (Ctrl-C ends it)", flush=True)
-            if not guard.is_local:
-                log.warning("--host %s: whoever reaches this machine can use the page and name latents", request.host)
-            if request.browser and _has_display():
-                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-        _serve(session, guard, listener, announce)
+def _announce(request: Request, name: str, url: str, guard: Guard) -> None:
+    """Say where the page is, and open it."""
+    print(f"{name}: open {url} (Ctrl-C ends it)", flush=True)
+    if not guard.is_local:
+        log.warning("--host %s: whoever reaches this machine can use the page and name latents", request.host)
+    if request.browser and _has_display():
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def _serve(session: Session, guard: Guard, listener: socket.socket, announce: Callable[[], None]) -> None:

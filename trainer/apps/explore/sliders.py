@@ -62,11 +62,11 @@ def _posteriors(model: Model) -> tuple[tuple[Tensor, Tensor] | None, str]:
     if model.bank is not None:
         return model.bank, f"Sorted by KL over {len(model.bank[0]):,} training images."
     if model.encoder is None:
-        return None, "This export has no encoder: the KL of its latents is not known. They stand in their own order."
+        return None, "This export has no encoder: the KL of its latents is not known. They are in their own order."
     if model.vae is None and model.metadata.resolution > MEASURED_PX:
         return (
             None,
-            "This export has no codes of images: the KL of its latents is not known. They stand in their order.",
+            "This export has no codes of images: the KL of its latents is not known. They are in their own order.",
         )
     at = torch.arange(MEASURED_IMAGES)
     c = model.codes(at)
