@@ -14,6 +14,7 @@ setup(
         "evaluation.factors": ["weights/*"],
         "evaluation.pages": ["templates/*.html"],
         "trainer": ["rates/*.yaml"],
+        "trainer.apps.explore": ["page/*"],
         "trainer.distributed": ["deepspeed/*.json"],
         **{f"trainer.shipped.{name}": ["**/*"] for name in SHIPPED},
     },

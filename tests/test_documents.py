@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from benchmarks import flops
 from tests.support.data_sets import photos
 from tests.support.evaluating import quickly
+from tests.support.exploring import Server, port_of
 from tests.support.training import finish
 from trainer.demo import demos
 from trainer.demo import run as demo_run
@@ -154,8 +156,22 @@ def script(place: str, path: str, argv: list[str]) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
+def serve_in(place: Path, args: list[str]) -> None:
+    """What `explore` does: its page is there, and Ctrl-C ends it."""
+    running = processes.start(
+        processes.module_in, (str(place), args[2], [*args[3:], "--port", "0", "--no-open"]), place / "logs"
+    )
+    page = Server(running, port_of(running)).ask("GET", "/")
+    running.kill(signal.SIGINT)
+    finish(running)
+    assert page[0] == 200
+
+
 def run_in(place: Path, command: str) -> None:
     args = tiny(command)
+    if "explore" in args:
+        serve_in(place, args)
+        return
     if args[:3] == ["python", "-m", "evaluation"]:
         finish(quickly(place / "logs", *args[3:], place=place))
         return

@@ -37,6 +37,7 @@ ROOMS = (
     "trainer.export",
     "trainer.public_code",
     "trainer.apps",
+    "trainer.apps.explore",
     "trainer.experiments",
     "trainer.demo",
     "trainer",

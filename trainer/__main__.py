@@ -1,4 +1,4 @@
-"""python -m trainer COMMAND: vae and gan train; checkpoints, export, import, generate, plan, demo, experiments and more
+"""python -m trainer COMMAND: vae and gan train; checkpoints, export, import, generate, explore, plan, demo and more
 
 A command imports what it needs when it runs: --help imports no torch.
 """
@@ -13,6 +13,7 @@ import typer
 
 from common import cli
 from trainer.apps.commands import generate_command
+from trainer.apps.explore.commands import explore_command
 from trainer.experiments.commands import app as experiments_app
 
 app = typer.Typer(
@@ -131,6 +132,7 @@ def import_command(
 
 
 app.command("generate")(generate_command)
+app.command("explore")(explore_command)
 
 
 @app.command()

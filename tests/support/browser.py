@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = (
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -97,7 +97,7 @@ def look(page: Path, width: int, folder: Path) -> dict[str, Any]:
     log = folder / f"{width}.log"
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, log.open("wb") as out:
         Thread(target=server.serve_forever, daemon=True).start()
-        command = [chromium(), *_FLAGS, f"--user-data-dir={folder / 'profile'}"]
+        command = [chromium(), *FLAGS, f"--user-data-dir={folder / 'profile'}"]
         running = subprocess.Popen([*command, f"http://127.0.0.1:{server.server_port}/"], stdout=out, stderr=out)
         try:
             measured: dict[str, Any] = json.loads(answers.get(timeout=120))

@@ -10,6 +10,7 @@ from importlib import import_module
 os.environ["OMP_NUM_THREADS"] = "1"
 LARGE = (
     "accelerate",
+    "aiohttp.web",
     "av",
     "cleanfid.features",
     "dicebear",
@@ -42,6 +43,7 @@ OURS = (
     "trainer.run",
     "trainer.plan_table",
     "trainer.export.write",
+    "trainer.apps.explore.routes",
     "trainer.apps.generate",
     "trainer.checkpoints.listing",
     "evaluation.pages.report",

@@ -76,10 +76,19 @@ class Model:
         """Return the images G(s, c); of a VAE the decodings of c. s: [B, s_dim]; c: [B, c_dim]."""
         if self.generator is None:
             return self.decode(c)
-        generator = self.generator
-        alpha = None if self.metadata.alpha is None else torch.tensor(self.metadata.alpha, device=s.device)
+        sizes = [s.shape[1], c.shape[1]]
         chunks = in_chunks(torch.cat((s, c), 1), self.metadata.resolution)
-        return (torch.cat([generator(z, self.metadata.resolution, alpha) for z in chunks]) + 1) / 2
+        return torch.cat([self.draw(*z.split(sizes, 1)) for z in chunks])
+
+    def draw(self, s: Tensor, c: Tensor, resolution: int | None = None) -> Tensor:
+        """Return the same images with gradients, all at once. resolution: px, where a growing G is to stop early."""
+        if self.generator is None:
+            assert self.vae is not None
+            return self.vae.decode(c)
+        active, alpha = self.metadata.resolution, None
+        if resolution in (None, active) and self.metadata.alpha is not None:
+            alpha = torch.tensor(self.metadata.alpha, device=s.device)
+        return (self.generator(torch.cat((s, c), 1), resolution or active, alpha) + 1) / 2
 
     def nuisance(self, count: int | Tensor, seed: int = 0) -> Tensor:
         """Draw s ~ N(0, I): [count, s_dim]. count: a number, from position 0 on, or the positions, int64 [b]."""
