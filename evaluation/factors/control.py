@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from common.arrays import Float64
 from common.errors import UserError
@@ -93,9 +92,10 @@ def collapsed(run: Run, seed: int) -> list[int]:
 
 @torch.no_grad()
 def means_r2(run: Run, extractor: Extractor, seed: int) -> dict[str, float]:
-    """Return R^2 of each reading of reals by a linear regression on q's means: what c holds of it. {} without q.
+    """Return R^2 of each reading of reals by boosted trees on q's means: what c holds of it. {} without q.
 
-    Half of MEANS reals are fitted, the other half predicted; variances of a reading's components are summed.
+    A latent may wind: a hue that goes around once along it is all there, and a linear regression finds none of it. Half
+    of MEANS reals are fitted, the other half predicted; variances of a reading's components are summed.
     """
     if run.q is None:
         return {}
@@ -104,19 +104,25 @@ def means_r2(run: Run, extractor: Extractor, seed: int) -> dict[str, float]:
         reals = run.reals.at(seed, positions)
         means.append(run.q(signed(reals.to(run.device)))[0].cpu())
         readings.append(extractor.readings(reals, run.data.variant))
-    codes_and_one = torch.cat([F.pad(part, (0, 1), value=1) for part in means]).double()
     return {
-        name: predicted_share(codes_and_one, torch.cat([part[name] for part in readings]).double())
+        name: predicted_share(torch.cat(means).double(), torch.cat([part[name] for part in readings]).double())
         for name in readings[0]
     }
 
 
 def predicted_share(x: Tensor, y: Tensor) -> float:
-    """Return R^2 of y [N, K] on the second half of the rows, by a linear map of x [N, D] fitted to the first half."""
+    """Return R^2 of y [N, K] on the second half of the rows, by trees on x [N, D] fitted to the first half.
+
+    It is 0 where the trees predict worse than the mean does, as they may where x tells nothing of y.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # takes two seconds to import
+
     half = len(x) // 2
-    predicted = x[half:] @ torch.linalg.lstsq(x[:half], y[:half], driver="gelsd").solution
+    first, second = x[:half].numpy(), x[half:].numpy()
+    trees = (HistGradientBoostingRegressor(random_state=0).fit(first, column[:half].numpy()) for column in y.T)
+    predicted = torch.stack([torch.from_numpy(fitted.predict(second)) for fitted in trees], 1)
     spread = (y[half:] - y[half:].mean(0)).square().sum()
-    return float(1 - (y[half:] - predicted).square().sum() / spread) if spread > 0 else 0.0
+    return max(0.0, float(1 - (y[half:] - predicted).square().sum() / spread)) if spread > 0 else 0.0
 
 
 def check(run: Run) -> None:

@@ -222,11 +222,14 @@ def test_a_latent_is_collapsed_where_its_posterior_is_the_prior(monkeypatch: pyt
 
 def test_what_the_means_hold_is_a_regression_on_held_out_reals() -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.cat((torch.randn(4000, 3, generator=generator), torch.ones(4000, 1)), 1).double()
+    x = torch.randn(4000, 3, generator=generator).double()
     noise = torch.randn(4000, 2, generator=generator).double()
     y = x[:, :2] * torch.tensor([2.0, 1.0]) + noise * torch.tensor([0.0, 1.0])
-    assert module.predicted_share(x, y) == pytest.approx(5 / 6, abs=0.02)  # variances 4 and 1 of 4 and 2
-    assert module.predicted_share(x, noise) == pytest.approx(0, abs=0.01)
+    share = module.predicted_share(x, y)
+    assert 5 / 6 - 0.06 < share < 5 / 6 + 0.02  # variances 4 and 1 of 4 and 2; trees are a little below the best
+    assert module.predicted_share(x, noise) == 0.0
+    winding = torch.stack((x[:, 0].mul(2).cos(), x[:, 0].mul(2).sin()), 1)
+    assert module.predicted_share(x, winding) > 0.95
     assert module.predicted_share(x, torch.ones(4000, 1).double()) == 0.0
 
 
