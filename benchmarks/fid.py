@@ -29,8 +29,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evaluation.fid import frechet, inception
+from evaluation.fid import frechet
 from evaluation.fid.partial_sums import Extracted, FeaturesAt, Store, Sums, pass_over
+from evaluation.published_networks import inception
 from trainer.distributed.world import ALONE
 from trainer.memory.allocator import keep_freed_memory
 

@@ -53,6 +53,7 @@ class Purpose(IntEnum):
     AUGMENT_G = 31  # and of the fake of the generator's step
     AUGMENT_G_REAL = 32
     LEAKS = 33  # of the detector of augmented images
+    PATHS = 34  # places along paths between latents
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -27,6 +27,7 @@ PROTOCOL_HELP = "settings of the FactorVAE metric, those of faces for faces; a s
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("fid")(fid_commands.fid_command)
 app.command("reference")(fid_commands.reference_command)
+app.command("path-length")(fid_commands.path_length_command)
 app.command("weights")(fid_commands.weights_command)
 app.command("sheet")(experiment_commands.sheet_command)
 app.command("table")(experiment_commands.table_command)

@@ -1,4 +1,4 @@
-"""The commands fid, reference and weights: their arguments, and what each does in order.
+"""The commands fid, reference, path-length and weights: their arguments, and what each does in order.
 
 They import what they need when they run: `--help` would wait seconds for torch.
 """
@@ -16,7 +16,7 @@ from common import cli
 from common.errors import UserError
 from data_shards.read.variant_names import Variant
 from evaluation.inputs.choices import KINDS, FidCodes, FidProtocol
-from evaluation.inputs.options import DataOption, EmaOption, ResultsOption, RunFolder, Seed, Step
+from evaluation.inputs.options import CodesOption, DataOption, EmaOption, ResultsOption, RunFolder, Seed, Step
 from trainer.config.feature_networks import FILES, Inception
 
 ProtocolOption = Annotated[
@@ -25,7 +25,7 @@ ProtocolOption = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="file of the Inception network [default: that of the config, inception.*]", parser=cli.path),
+    typer.Option(help="file of the network [default: Inception's, that of the config, inception.*]", parser=cli.path),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where networks run")]
 ReferenceOption = Annotated[
@@ -129,6 +129,41 @@ def reference_command(
             print(json.dumps({"command": "reference", "file": str(path), **identity}))
 
 
+def path_length_command(
+    run: RunFolder,
+    weights: Annotated[
+        Path | None, typer.Option(help="VGG16 of StyleGAN2-ADA's metrics, vgg16.pt; needed", parser=cli.path)
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=2, help="pairs of latents, in s and in c each")] = 50_000,
+    codes: CodesOption = None,
+    ema: EmaOption = None,
+    seed: Seed = 0,
+    step: Step = None,
+    data: DataOption = None,
+    out: ResultsOption = None,
+) -> None:
+    """Measure the perceptual path length of the run's generator, in s and in c."""
+    if weights is None:
+        raise UserError("--weights: is missing; name vgg16.pt, which StyleGAN2-ADA's metrics download")
+    from evaluation.inputs.images import code_source
+    from evaluation.inputs.run import open_to_measure
+    from evaluation.records.printed_output import print_and_record
+    from trainer.config.feature_networks import sha256
+
+    from . import path_length
+    from .published_networks.lpips import lpips_features
+
+    opened = open_to_measure(run, step, ema, data, out)
+    spaces, source = path_length.spaces(opened), code_source(opened, codes)
+    features = lpips_features(weights, opened.device)
+    lengths = {space: path_length.length(opened, features, space, source, pairs, seed) for space in spaces}
+    digest = sha256(weights)
+    record = {"extractor": digest, "pairs": pairs, "codes": source, "seed": seed, "lengths": lengths}
+    rows = [[space, f"{value:,.4g}"] for space, value in lengths.items()]
+    title = f"Perceptual path length, {pairs:,} pairs (VGG16 {digest[:12]}, codes: {source})"
+    print_and_record(opened.results, "path-length", opened.describe() | record, title, list(path_length.COLUMNS), rows)
+
+
 def weights_command(
     protocol: Annotated[Inception, typer.Argument(help="protocol whose network to fetch")],
     out: Annotated[
@@ -139,7 +174,7 @@ def weights_command(
     path = out or Path("weights") / FILES[protocol]
     if path.exists():
         raise UserError(f"{path}: is there already; remove it, or name another place with --out")
-    from .fid import inception
+    from .published_networks import inception
 
     digest = inception.fetch(protocol, path)
     print(json.dumps({"command": "weights", "file": str(path), "sha256": digest}))

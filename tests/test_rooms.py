@@ -44,6 +44,7 @@ ROOMS = (
     "evaluation.inputs",
     "evaluation.records",
     "evaluation.factors",
+    "evaluation.published_networks",
     "evaluation.disentanglement",
     "evaluation.alignment",
     "evaluation.fid",

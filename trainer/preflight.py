@@ -192,6 +192,8 @@ def weights_problem(config: GanConfig, data_set: str) -> str | None:
         options, _ = parser.parse_known_args(shlex.split(given))
     except (argparse.ArgumentError, ValueError) as error:
         return f"EVALUATION: {given!r}: {error}; correct it in slurm/site.env"
+    if options.protocol == "dinov2" and (options.weights is None or not options.weights.is_file()):
+        return f"EVALUATION: {given!r}: --protocol dinov2 needs --weights FILE of DINOv2, a file that is there"
     if options.protocol not in FILES or options.reference:
         return None
     weights = options.weights or getattr(config.inception, options.protocol)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,13 +20,19 @@ from evaluation.factors.face_network import load_face_extractor
 from evaluation.factors.factor_network import FAITHFUL_IOU, load_factor_extractor, sprite_iou
 from evaluation.inputs.choices import FidProtocol
 from evaluation.inputs.results import Results
-from trainer.config.feature_networks import FILES, SHIPPED_NETWORKS, default_protocol, verified_sha256
+from evaluation.published_networks import dinov2, inception
+from trainer.config.feature_networks import SHIPPED_NETWORKS, default_protocol, sha256, verified_sha256
 from trainer.config.sections import InceptionConfig
 
-from . import inception
 from .partial_sums import Extracted
 
 RECORDED = "extractors.json"
+Weighted = Literal["clean", "legacy_pytorch", "dinov2"]  # protocols whose network is a file of the user's
+LOADERS: dict[str, Callable[[Path, torch.device], Callable[[Tensor], Tensor]]] = {
+    "clean": inception.clean,
+    "legacy_pytorch": inception.legacy_pytorch,
+    "dinov2": dinov2.dinov2,
+}
 
 
 @dataclass(frozen=True)
@@ -83,17 +90,30 @@ def load(
     if protocol == "factor-net" or protocol == "face-net":
         if weights is not None:
             raise UserError(
-                f"--weights: {weights}: {protocol} is shipped; leave it out, or ask for Inception's features"
+                f"--weights: {weights}: {protocol} is shipped; leave it out, or ask for the features of another network"
             )
         return shipped(load_face_extractor() if protocol == "face-net" else load_factor_extractor(), device)
-    path = weights or getattr(config, protocol)
-    digest = verified_sha256(protocol, path, config.clean_sha256)
+    path, digest = _weights(protocol, config, weights)
     if results is not None:
         refuse_other_weights(results, protocol, path, digest)
-    features = (inception.clean if protocol == "clean" else inception.legacy_pytorch)(path, device)
+    features = LOADERS[protocol](path, device)
     blank = torch.zeros(1, 3, CODE_RESOLUTION, CODE_RESOLUTION, dtype=torch.uint8, device=device)
     dim = features(blank).shape[1]
     return FeatureNet(protocol, digest, dim, None, device, lambda images, faithful: Extracted(features(images)))
+
+
+def _weights(protocol: Weighted, config: InceptionConfig, given: Path | None) -> tuple[Path, str]:
+    """Return the file of a network that is not shipped, and its sha256."""
+    if protocol != "dinov2":
+        path = given or getattr(config, protocol)
+        return path, verified_sha256(protocol, path, config.clean_sha256)
+    if given is None or not given.is_file():
+        missing = "is missing" if given is None else f"{given} is not there"
+        raise UserError(
+            f"--weights: {missing}; --protocol dinov2 needs the file of DINOv2's ViT-L/14, "
+            "dinov2_vitl14_pretrain.pth, which DINOv2's authors publish"
+        )
+    return given, sha256(given)
 
 
 def refuse_other_weights(results: Results, protocol: FidProtocol, path: Path | str, digest: str) -> None:
@@ -106,7 +126,7 @@ def record(results: Results, net: FeatureNet) -> None:
     """Record the sha256 of a network that is not shipped: all numbers of a run must come from one file of weights."""
     path = results.folder / RECORDED
     known = _known(path)
-    if net.protocol in FILES and net.protocol not in known:
+    if net.protocol in LOADERS and net.protocol not in known:
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
 

@@ -15,7 +15,7 @@ RequestedCodes = Literal["posterior", "prior"] | None
 FidCodes = Literal["posterior", "prior", "both"] | None
 """Of `fid`: both measures each in turn."""
 
-FidProtocol = Literal["factor-net", "face-net", "clean", "legacy_pytorch"]
-"""Features behind FID: of the shipped networks for sprites and faces, of clean-fid's and pytorch-fid's Inception."""
+FidProtocol = Literal["factor-net", "face-net", "clean", "legacy_pytorch", "dinov2"]
+"""Features behind FID: of the shipped networks for sprites and faces, of Inception in two ways, of DINOv2."""
 FvmProtocolName = Literal["paper", "dlib", "short", "faces", "faces-short"]
 """Settings of the FactorVAE metric, see evaluation/disentanglement/factor_vae.py."""

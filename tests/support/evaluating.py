@@ -18,7 +18,7 @@ from cleanfid.resize import build_resizer
 from torch import Tensor, nn
 
 from evaluation.disentanglement import mig
-from evaluation.fid import inception
+from evaluation.published_networks import inception
 
 from . import processes
 from .training import finish

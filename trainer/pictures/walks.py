@@ -23,10 +23,10 @@ def traversal_codes(base: Tensor, latent: int) -> Tensor:
     return c
 
 
-def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+def slerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
     """Interpolate between vectors [B, dim] along the arc; the length goes evenly from |a| to |b|.
 
-    share: 0 is a, 1 is b.
+    share: 0 is a, 1 is b; a number, or one for each row, [B, 1].
     """
     if a.shape[1] == 0:
         return a

@@ -9,8 +9,9 @@ import torch
 
 from benchmarks.fid import network
 from common.errors import UserError
-from evaluation.fid import extractors, inception
+from evaluation.fid import extractors
 from evaluation.inputs.results import Results
+from evaluation.published_networks import inception
 from trainer.config.sections import InceptionConfig
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.fid import network
 from common.errors import UserError
-from evaluation.fid import inception
+from evaluation.published_networks import inception
 from tests.support.evaluating import pytorch_fid, random_inception
 
 
