@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
+from common import shipped
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -241,7 +243,7 @@ def missing_packages(trackers: Sequence[str]) -> list[str]:
     """List the trackers whose package is not installed, a line each with the remedy."""
     shown = ", ".join(trackers)
     return [
-        f"trackers: [{shown}]: {name} is not installed; pip install 'idgan[{_EXTRAS[name]}]', or leave it out: "
+        f"trackers: [{shown}]: {name} is not installed; {shipped.installing(_EXTRAS[name])}, or leave it out: "
         f"trackers=[{', '.join(other for other in trackers if other != name)}]"
         for name in trackers
         if name in _EXTRAS and not _is_installed(name)

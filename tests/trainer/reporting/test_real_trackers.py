@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from accelerate import PartialState
 
+from common import shipped
 from tests.support import processes, wandb_files
 from tests.support.training import BATCH, GAN, VAE, finish, overrides
 from trainer.checkpoints import published
@@ -254,7 +255,7 @@ def test_what_is_not_installed_is_refused_before_the_first_step(
     argv = [*command, *overrides(sprites, run, 3, trackers="[wandb, tensorboard, mlflow]")]
     told = finish(processes.start(without_packages, (argv,), tmp_path / "logs"), 2).err
     for name, rest in (("wandb", "tensorboard, mlflow"), ("mlflow", "wandb, tensorboard")):
-        problem = f"trackers: [wandb, tensorboard, mlflow]: {name} is not installed; pip install 'idgan[{name}]', or "
+        problem = f"trackers: [wandb, tensorboard, mlflow]: {name} is not installed; {shipped.installing(name)}, or "
         assert f"{problem}leave it out: trackers=[{rest}]" in told
     assert "Traceback" not in told
     assert not (run / "stats.jsonl").exists()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from common import shipped
 from tests.support.training import VAE
 from trainer.config.load import load_config
 from trainer.config.schema import VaeConfig
@@ -245,5 +246,5 @@ def test_what_is_not_installed_is_named_with_the_command(tmp_path: Path, monkeyp
     monkeypatch.setitem(tracker_kinds._EXTRAS, "wandb_of_nobody", "wandb")
     assert tracker_kinds.missing_packages(("tensorboard", "wandb", "mlflow")) == []
     (problem,) = tracker_kinds.missing_packages(("tensorboard", "wandb_of_nobody"))
-    for words in ("trackers: [tensorboard, wandb_of_nobody]", "pip install 'idgan[wandb]'", "trackers=[tensorboard]"):
+    for words in ("trackers: [tensorboard, wandb_of_nobody]", shipped.installing("wandb"), "trackers=[tensorboard]"):
         assert words in problem
