@@ -91,6 +91,7 @@ def make_stacked(
 def make_faces(
     out: Out,
     count: Annotated[int, typer.Option(help="number of faces; the first ones are the same in every set")] = 30_000,
+    first: Annotated[int, typer.Option(min=0, help="number of the first face: another set begins after this one")] = 0,
     resolutions: Resolutions = "64",
     style: Annotated[str, typer.Option(help="the style of DiceBear's that they are drawn in")] = "toon-head",
     workers: Workers = CORES,
@@ -104,7 +105,7 @@ def make_faces(
     from data_shards.sources.faces.faces import PER_SHARD, faces
 
     levels = parse_resolutions(resolutions)
-    source = faces(count, levels[0], style)
+    source = faces(count, levels[0], style, first)
     _make(source, out, _settings(levels, source, codec, quality, samples_per_shard, PER_SHARD), workers)
 
 

@@ -17,6 +17,7 @@ from .factors import Continuous, classes_of, draw_values
 from .render import SMALLEST, render_values
 from .styles import DEFAULT, FaceStyle, open_style
 
+MOST = 10_000_000  # names have seven digits, and are in the order of the numbers
 _AT_ONCE = 16  # faces that are drawn before the first of them is stored
 PER_SHARD = 512  # at most: a few seconds' drawing, so that there is work for several processes
 
@@ -80,11 +81,13 @@ class Faces(NumberedImages):
         return replace(self, index=self.index[start:stop])
 
 
-def faces(count: int, size: int, style: str) -> Faces:
-    """Return the first `count` faces of a style as a source, at `size` px.
+def faces(count: int, size: int, style: str, first: int = 0) -> Faces:
+    """Return `count` faces of a style from number `first` on as a source, at `size` px.
 
-    Raises UserError where there are none, or the style cannot be used.
+    Raises UserError where there are none, where a number has more than seven digits, or the style cannot be used.
     """
     if count < 1:
         raise UserError(f"--count is {count}; choose 1 or more")
-    return Faces(open_style(style), np.arange(count), size)
+    if first + count > MOST:
+        raise UserError(f"--first {first}, --count {count}: faces are numbered below {MOST:,}; choose fewer")
+    return Faces(open_style(style), np.arange(first, first + count), size)

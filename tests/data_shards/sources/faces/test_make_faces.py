@@ -49,6 +49,18 @@ def test_a_face_does_not_depend_on_the_count_nor_on_other_levels_up_to_256_px(ma
     assert manifest.load(few).resolutions == (64,)
 
 
+def test_a_set_may_begin_after_the_faces_of_another(made: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    assert run("make", "faces", "--out", later, "--first", 9, "--count", 3, "--workers", 1).code == 0
+    three = open_dataset(later, 64)
+    np.testing.assert_array_equal(
+        three.read_samples(np.arange(3)), open_dataset(made, 64).read_samples(np.arange(9, 12))
+    )
+    assert three.labels["index"].tolist() == [9, 10, 11]
+    np.testing.assert_array_equal(three.factors, open_dataset(made, 64).factors[9:])
+    assert manifest.load(later).hash != manifest.load(made).hash
+
+
 def test_pixels_are_those_of_render_and_lower_levels_box_means(made: Path) -> None:
     large = open_dataset(made, 256).read_samples(np.arange(12)).permute(0, 2, 3, 1).numpy()
     small = open_dataset(made, 64).read_samples(np.arange(12)).permute(0, 2, 3, 1).numpy()
@@ -156,6 +168,7 @@ def test_bad_input(tmp_path: Path) -> None:
     for options, words in (
         (("--count", 0), ("--count is 0", "1 or more")),
         (("--count", -3), ("--count is -3", "1 or more")),
+        (("--first", 9_999_999, "--count", 2), ("--first 9999999", "below 10,000,000")),
         (("--resolutions", "256,100"), ("--resolutions is 256,100", "100 is not a power of two")),
         (("--style", "toonhead"), ("--style is toonhead", "no such style", "toon-head")),
         (("--style", "bottts"), ("--style is bottts", "licence", "toon-head")),
