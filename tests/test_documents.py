@@ -194,6 +194,18 @@ def run_in(place: Path, command: str) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+def test_no_two_pages_write_different_images_into_one_folder() -> None:
+    """`generate` refuses a folder of another command: who reads one page after the other would meet that."""
+    written: dict[str, set[str]] = {}
+    for page in PAGES:
+        for command in commands(page):
+            args = command.split()
+            if "generate" in args and "--out" in args:
+                written.setdefault(args[args.index("--out") + 1], set()).add(command)
+    assert len(written) > 5
+    assert {folder: said for folder, said in written.items() if len(said) > 1} == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_command_of_a_page_runs(page: Path, workplace: Path) -> None:
