@@ -82,7 +82,10 @@ def checkpoints(run: RunFolder) -> None:
 
 @app.command()
 def export(
-    run: RunFolder,
+    run: Annotated[
+        Path,
+        typer.Argument(help="a run folder, or with --onnx an export", metavar="RUN", parser=cli.shipped_path),
+    ],
     out: Annotated[Path, typer.Argument(help="the new folder", metavar="OUT", parser=cli.path)],
     step: Annotated[
         str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")
@@ -94,12 +97,19 @@ def export(
             parser=cli.name_or_path,
         ),
     ] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="also write ONNX files, which run without torch, and compare them with torch")
+    ] = False,
 ) -> None:
     """Write generator, encoder and codes as safetensors and JSON, for `trainer.load`."""
-    from .export.write import export_run
+    from .export.write import export as write_export
 
-    written = export_run(run, out, step, ema)
+    written = write_export(run, out, step, ema, onnx)
     print(f"wrote {out}: {written.resolution} px, {written.origin['step']}; open it with trainer.load({str(out)!r})")
+    if onnx:
+        from .export.onnx_files import summary
+
+        print(summary(written.origin["onnx"]))
 
 
 @app.command("import")
