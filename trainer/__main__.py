@@ -1,4 +1,4 @@
-"""python -m trainer COMMAND: vae and gan train; checkpoints, export, import, generate, plan, demo, experiments and more
+"""python -m trainer COMMAND: vae and gan train; checkpoints, export, generate, push, plan, demo, experiments and more
 
 A command imports what it needs when it runs: --help imports no torch.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from common import cli
-from trainer.apps.commands import generate_command
+from trainer.apps.commands import generate_command, push_command
 from trainer.experiments.commands import app as experiments_app
 
 app = typer.Typer(
@@ -141,6 +141,7 @@ def import_command(
 
 
 app.command("generate")(generate_command)
+app.command("push")(push_command)
 
 
 @app.command()

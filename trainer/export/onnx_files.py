@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from common import shipped
-from common.errors import UserError, first_line
+from common.errors import UserError, first_cause, first_line
 from trainer.config import file_names
 
 from .exported_model import Model
@@ -122,7 +122,9 @@ def onnx_files(model: Model) -> OnnxFiles:
                 batches = [_examples(model, part.inputs, count) for count in COMPARED_BATCHES]
                 found.differences[part.file] = _compared(part, content, batches)
         except Exception as error:  # those of torch, ONNX and ONNX Runtime are of many kinds
-            found.problems.append(f"{part.file}: {part.weights} cannot be converted to ONNX ({_reason(error)})")
+            found.problems.append(
+                f"{part.file}: {part.weights} cannot be converted to ONNX ({first_line(first_cause(error))})"
+            )
         else:
             found.contents[part.file] = content
     return found
@@ -152,13 +154,6 @@ def _examples(model: Model, names: Sequence[str], count: int) -> list[Tensor]:
         "images": lambda: model.sample(count, seed),
     }
     return [makers[name]() for name in names]
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first line of what was wrong; torch wraps it in an error with hints for its developers."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)
 
 
 def _convert(part: OnnxPart, examples: list[Tensor]) -> bytes:
