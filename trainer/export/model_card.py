@@ -152,7 +152,7 @@ def _onnx(metadata: Record) -> str:
         file_names.ONNX_ENCODER: f"maps {image} to `mean` and `logvar` [batch, {metadata['c_dim']}] of q(c|x)",
         file_names.ONNX_DECODER: f"maps `c` [batch, {metadata['c_dim']}] to `images` of 64 px, by the VAE",
     }
-    lines = [f"* `{name}` {says[name]}." for name in record["files"]]
+    lines = [f"* `{name}` {says[name]}." for name in record["files"]] or ["No part of it could be converted."]
     if "differences" in record:
         largest = max(record["differences"].values())
         lines.append(f"* Their results are those of torch to {largest:.1g}, in {record['compared_with']}.")

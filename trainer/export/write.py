@@ -65,9 +65,11 @@ def copy_with_onnx(folder: Path, out: Path) -> ExportMetadata:
     """Write a copy of an export with its parts as ONNX files too. Raises a UserError as `export_run` does."""
     _refuse(out, True)
     model = exported_model.load(folder)
-    files = {name: (folder / name).read_bytes() for name in exported_model.files_of(folder)}
+    names = [name for name in exported_model.files_of(folder) if not name.endswith(".onnx")]  # which are made anew
+    files = {name: (folder / name).read_bytes() for name in names}
     converted = onnx_files.onnx_files(model)
-    hashes = model.metadata.origin.get("files", {}) | _hashes(converted.contents)
+    recorded = {name: digest for name, digest in model.metadata.origin.get("files", {}).items() if name in files}
+    hashes = recorded | _hashes(converted.contents)
     metadata = _with_record(model.metadata, converted)
     metadata = replace(metadata, origin=metadata.origin | {"files": hashes})
     card = model_card.with_onnx(files[exported_model.CARD].decode(), asdict(metadata))
