@@ -77,6 +77,13 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """Return the error that others were raised from, one after the other: libraries wrap what was wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def out_of_memory(error: BaseException) -> str | None:
     """Return what an error says of memory that could not be had, on a CPU or a GPU; None where it is of another kind.
 

@@ -26,10 +26,22 @@ def normalised(name: str) -> str:
 
 
 def test_the_constraints_pin_every_dependency_within_its_bounds() -> None:
-    """Those of the extra `bench` are left out: the tests run without them."""
+    """Those of the extras `bench` and `remote` are left out: the tests run without them."""
     pinned = constraints()
     extras = PROJECT["optional-dependencies"]
-    pinned_extras = ("deepspeed", "parquet", "faces", "video", "explore", "dev")
+    pinned_extras = (
+        "deepspeed",
+        "parquet",
+        "faces",
+        "video",
+        "explore",
+        "dinov2",
+        "wandb",
+        "mlflow",
+        "onnx",
+        "hub",
+        "dev",
+    )
     wanted = [*PROJECT["dependencies"], *(line for extra in pinned_extras for line in extras[extra])]
     for requirement in map(Requirement, wanted):
         name = normalised(requirement.name)

@@ -1,4 +1,4 @@
-"""python -m trainer COMMAND: vae and gan train; checkpoints, export, import, generate, explore, plan, demo and more
+"""python -m trainer COMMAND: vae and gan train; checkpoints, export, generate, explore, push, plan, demo and more
 
 A command imports what it needs when it runs: --help imports no torch.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from common import cli
-from trainer.apps.commands import generate_command
+from trainer.apps.commands import generate_command, push_command
 from trainer.apps.explore.commands import explore_command
 from trainer.experiments.commands import app as experiments_app
 
@@ -83,7 +83,10 @@ def checkpoints(run: RunFolder) -> None:
 
 @app.command()
 def export(
-    run: RunFolder,
+    run: Annotated[
+        Path,
+        typer.Argument(help="a run folder, or with --onnx an export", metavar="RUN", parser=cli.shipped_path),
+    ],
     out: Annotated[Path, typer.Argument(help="the new folder", metavar="OUT", parser=cli.path)],
     step: Annotated[
         str | None, typer.Option(help="a checkpoint, by name, by images seen, or `best` [default: the newest]")
@@ -95,12 +98,19 @@ def export(
             parser=cli.name_or_path,
         ),
     ] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="also write ONNX files, which run without torch, and compare them with torch")
+    ] = False,
 ) -> None:
     """Write generator, encoder and codes as safetensors and JSON, for `trainer.load`."""
-    from .export.write import export_run
+    from .export.write import export as write_export
 
-    written = export_run(run, out, step, ema)
+    written = write_export(run, out, step, ema, onnx)
     print(f"wrote {out}: {written.resolution} px, {written.origin['step']}; open it with trainer.load({str(out)!r})")
+    if onnx:
+        from .export.onnx_files import summary
+
+        print(summary(written.origin["onnx"]))
 
 
 @app.command("import")
@@ -133,6 +143,7 @@ def import_command(
 
 app.command("generate")(generate_command)
 app.command("explore")(explore_command)
+app.command("push")(push_command)
 
 
 @app.command()

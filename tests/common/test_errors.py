@@ -8,13 +8,29 @@ import pickle
 import pytest
 
 from common.cli import EXIT_FAULT, EXIT_USER, explain
-from common.errors import UserError, disk_error, first_line, joined, listed
+from common.errors import UserError, disk_error, first_cause, first_line, joined, listed
 
 
 def test_the_first_line_of_a_message_or_else_the_kind_of_error() -> None:
     assert first_line(RuntimeError("size mismatch\n  frame #0\n  frame #1")) == "size mismatch"
     assert first_line(KeyError()) == "KeyError"
     assert first_line(ValueError("")) == "ValueError"
+
+
+def test_the_first_cause_is_what_was_wrong_before_a_library_wrapped_it() -> None:
+    try:
+        try:
+            try:
+                raise OSError("refused")
+            except OSError as error:
+                raise RuntimeError("while uploading") from error
+        except RuntimeError as error:
+            raise ValueError("failed") from error
+    except ValueError as error:
+        found = error
+    assert str(first_cause(found)) == "refused"
+    alone = KeyError("x")
+    assert first_cause(alone) is alone
 
 
 def test_a_joined_error_carries_its_problems_as_data_also_between_processes() -> None:

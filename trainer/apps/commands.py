@@ -1,4 +1,4 @@
-"""python -m trainer generate: its arguments. This file imports no torch, so that --help answers at once."""
+"""python -m trainer generate and push: their arguments. This file imports no torch, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -65,3 +65,17 @@ def generate_command(
 
     if message := generate(request):
         print(message)
+
+
+def push_command(
+    export: Annotated[Path, typer.Argument(help="an export", metavar="EXPORT", parser=cli.shipped_path)],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME, made if it is not there", metavar="REPO")],
+    private: Annotated[bool, typer.Option("--private", help="make it private; a public one is refused")] = False,
+) -> None:
+    """Upload an export to a Hugging Face hub, with the token of the environment variable HF_TOKEN.
+
+    The same command again sends what has changed.
+    """
+    from .push import push
+
+    print(push(export, repo, private))

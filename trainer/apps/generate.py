@@ -84,7 +84,7 @@ def _checked(request: Request, model: Model) -> tuple[Latents, drawings.Chosen]:
     problems = Problems()
     latents = problems.read(lambda: latents_of(model, request.model, request.codes, request.psi, request.seeds))
     chosen = problems.read(lambda: drawings.choose(model, request.traverse))
-    problems.refuse()
+    problems.refuse("generate")
     assert latents is not None
     assert chosen is not None
     return latents, chosen

@@ -34,12 +34,12 @@ class Problems:
             self._found += error.problems or [str(error)]
             return None
 
-    def refuse(self) -> None:
-        """Raise a UserError with all problems, if there is one."""
+    def refuse(self, what: str) -> None:
+        """Raise a UserError with all problems of a command, if there is one."""
         if len(self._found) == 1:
             raise UserError(self._found[0])
         if self._found:
-            raise joined("generate", self._found)
+            raise joined(what, self._found)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Request:
         cells = problems.read(lambda: None if grid is None else grid_shape(grid, len(numbers)))
         problems.read(lambda: _refuse_psi(psi))
         problems.read(lambda: _refuse_video(video, len(numbers), traverse))
-        problems.refuse()
+        problems.refuse("generate")
         return cls(model, out, numbers, psi, codes, cells, traverse, video, step, ema, device)
 
 

@@ -9,5 +9,8 @@ VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
 METADATA, GENERATOR = "export.json", "generator.safetensors"
 ENCODER, OWN_ENCODER = "encoder.safetensors", "encoder.pt2"
 
+# Of an export with ONNX files; see trainer/export/onnx_files.py.
+ONNX_GENERATOR, ONNX_ENCODER, ONNX_DECODER = "generator.onnx", "encoder.onnx", "decoder.onnx"
+
 # Beside an export that was measured; see evaluation/exports/check.py.
 REFERENCE, CHECK = "reference.safetensors", "check.json"

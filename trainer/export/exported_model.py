@@ -6,6 +6,7 @@ README.md              a model card
 generator.safetensors  the averaged G; none in stage 1
 encoder.safetensors    the VAE, or InfoGAN's q; encoder.pt2 for an encoder of your own; none without a code
 bank.safetensors       mean and logvar [N, c_dim] of q for training images, where c is a posterior sample
+*.onnx                 generator, encoder and decoder for other programs, where they were asked for; see onnx_files.py
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from common.errors import UserError
 from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
 from trainer.config import exported_files
-from trainer.config.file_names import ENCODER, GENERATOR, METADATA, OWN_ENCODER
+from trainer.config.file_names import CHECK, ENCODER, GENERATOR, METADATA, OWN_ENCODER, REFERENCE
 
 FORMAT = 1
 CONFIG, BANK, CARD = "config.yaml", "bank.safetensors", "README.md"
@@ -163,6 +164,16 @@ def load(folder: str | Path) -> Model:
         bank = _tensors(folder / BANK)
         model.bank = bank["mean"], bank["logvar"]
     return model
+
+
+def files_of(folder: Path) -> list[str]:
+    """Return the names of an export's files, with those of its check. Raises a UserError where one was removed."""
+    written = {METADATA, CONFIG, CARD, *exported_files.recorded(folder)}
+    for name in sorted(written):
+        if not (folder / name).is_file():
+            raise exported_files.broken(folder / name, FileNotFoundError("no such file"))
+    of_older_versions = {GENERATOR, ENCODER, OWN_ENCODER, BANK}  # whose export.json names no files
+    return sorted(written | {name for name in of_older_versions | {CHECK, REFERENCE} if (folder / name).is_file()})
 
 
 def sha256(folder: Path) -> str:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from common.json_lines import read_lines
+from trainer.config import file_names
 from trainer.reporting.cost import spent
 from trainer.reporting.stats_file import read_stats
+
+from .front_matter import with_front_matter
 
 Record = dict[str, Any]
 Rows = list[list[str]]
@@ -53,6 +56,7 @@ def model_card(name: str, metadata: Record, parameters: dict[str, int], records:
     sections = [
         f"# {name}\n\n{_what(metadata)}",
         f'## Use\n\n```python\nimport trainer\n\nmodel = trainer.load("{name}")  # this folder\n{_use(metadata)}\n```',
+        _onnx(metadata) if "onnx" in origin else "",
         "## Training\n\n" + _table(["", ""], _facts(metadata, parameters)),
         _commands(origin.get("commands", [])),
         *(_measured(command, record) for command, record in records.items()),
@@ -60,10 +64,19 @@ def model_card(name: str, metadata: Record, parameters: dict[str, int], records:
         _licence(origin),
         _limits(metadata),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return with_front_matter("\n\n".join(section for section in sections if section) + "\n", metadata)
 
 
-CHECK_TITLE = "## Check"
+CHECK_TITLE, ONNX_TITLE = "## Check", "## ONNX"
+DRAW_ONE = """import numpy
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("{file}")
+draw = numpy.random.default_rng(0).standard_normal
+latents = {{each.name: draw((1, each.shape[1]), numpy.float32) for each in session.get_inputs()}}  # any number of rows
+(images,) = session.run(["images"], latents)
+Image.fromarray((images[0].transpose(1, 2, 0) * 255).round().astype("uint8").squeeze()).save("image.png")"""
 
 
 def with_check(card: str, name: str, record: Record) -> str:
@@ -71,9 +84,22 @@ def with_check(card: str, name: str, record: Record) -> str:
 
     record: the content of check.json, see evaluation/exports/check.py.
     """
-    sections = [part for part in re.split(r"\n\n(?=## )", card.rstrip("\n")) if not part.startswith(CHECK_TITLE)]
-    at = next((k for k, part in enumerate(sections) if part.startswith("## Licence")), len(sections))
-    return "\n\n".join([*sections[:at], _check(name, record), *sections[at:]]) + "\n"
+    return _with_section(card, CHECK_TITLE, _check(name, record), before="## Licence")
+
+
+def with_onnx(card: str, metadata: Record) -> str:
+    """Return a card with the section on ONNX files, in place of one that it has, after that on use.
+
+    metadata: the content of export.json, with what it says of them.
+    """
+    return _with_section(card, ONNX_TITLE, _onnx(metadata), before="## Training")
+
+
+def _with_section(card: str, title: str, section: str, before: str) -> str:
+    """Return a card with a section in place of those of its title, before the one that begins so, or at the end."""
+    sections = [part for part in re.split(r"\n\n(?=## )", card.rstrip("\n")) if not part.startswith(title)]
+    at = next((k for k, part in enumerate(sections) if part.startswith(before)), len(sections))
+    return "\n\n".join([*sections[:at], section, *sections[at:]]) + "\n"
 
 
 def _check(name: str, record: Record) -> str:
@@ -114,6 +140,35 @@ def _use(metadata: Record) -> str:
         c = "model.codes(16)" if metadata["encoder"] == "none" else "mean"
         lines.append(f"again = model.generate(model.nuisance(16), {c})  # G(s, c)")
     return "\n".join(lines)
+
+
+def _onnx(metadata: Record) -> str:
+    """What the ONNX files take and give, and the code that draws an image without this program and without torch."""
+    side, channels, record = metadata["resolution"], metadata["channels"], metadata["origin"]["onnx"]
+    latents = [f"`{name}` [batch, {size}]" for name, size in _latents(metadata)]
+    image = f"`images` float32 [batch, {channels}, {side}, {side}] in [0, 1]"
+    says = {
+        file_names.ONNX_GENERATOR: f"maps {' and '.join(latents)} to {image}",
+        file_names.ONNX_ENCODER: f"maps {image} to `mean` and `logvar` [batch, {metadata['c_dim']}] of q(c|x)",
+        file_names.ONNX_DECODER: f"maps `c` [batch, {metadata['c_dim']}] to `images` of 64 px, by the VAE",
+    }
+    lines = [f"* `{name}` {says[name]}." for name in record["files"]] or ["No part of it could be converted."]
+    if "differences" in record:
+        largest = max(record["differences"].values())
+        lines.append(f"* Their results are those of torch to {largest:.1g}, in {record['compared_with']}.")
+    drawing = next((n for n in (file_names.ONNX_GENERATOR, file_names.ONNX_DECODER) if n in record["files"]), None)
+    if drawing is None:
+        return f"{ONNX_TITLE}\n\n" + "\n".join(lines)
+    note = "One image of latents from N(0, I), without torch"
+    if metadata["codes"] == "posterior":
+        note += " (codes as in training: mean + exp(logvar / 2) * noise, of a row of `bank.safetensors`)"
+    code = DRAW_ONE.format(file=drawing)
+    return f"{ONNX_TITLE}\n\n" + "\n".join(lines) + f"\n\n{note}:\n\n```python\n{code}\n```"
+
+
+def _latents(metadata: Record) -> list[tuple[str, int]]:
+    """Return name and size of what a generator is given, without what it lacks."""
+    return [(name, metadata[f"{name}_dim"]) for name in ("s", "c") if metadata[f"{name}_dim"]]
 
 
 def _facts(metadata: Record, parameters: dict[str, int]) -> Rows:

@@ -11,28 +11,93 @@ from pathlib import Path
 from safetensors.torch import save
 
 from common.atomic_writes import publish, sync_folder
-from common.errors import UserError
+from common.errors import UserError, listed
 from trainer.config import file_names
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.settings import to_yaml, with_relative_paths
 from trainer.stages.data import Data
 
-from . import exported_model, model_card
-from .exported_model import ExportMetadata
+from . import exported_model, model_card, onnx_files
+from .exported_model import ExportMetadata, Model
+from .onnx_files import OnnxFiles
+from .open_model import refuse_choice
 from .run_parts import Parts, bank, read_run, safetensors
 
 
-def export_run(run: Path, out: Path, step: str | None = None, average: str | None = None) -> ExportMetadata:
+def export(
+    source: Path, out: Path, step: str | None = None, average: str | None = None, onnx: bool = False
+) -> ExportMetadata:
+    """Write a run as an export, or a copy of an export with ONNX files, to a new folder.
+
+    source: a run folder, or with `onnx` also an export; the rest as of `export_run`.
+    """
+    if not (source / file_names.METADATA).is_file():
+        return export_run(source, out, step, average, onnx)
+    if not onnx:
+        raise UserError(f"{source}: is an export already; name a run folder, or add --onnx for a copy with ONNX files")
+    refuse_choice(source, step, average)
+    return copy_with_onnx(source, out)
+
+
+def export_run(
+    run: Path, out: Path, step: str | None = None, average: str | None = None, onnx: bool = False
+) -> ExportMetadata:
     """Write the networks of a checkpoint, and q's means and logvars of training images, to a new folder.
 
     In stage 2 these are the averaged G and q, in stage 1 the VAE. step: a checkpoint's name, images seen or `best`;
-    None is the newest. average: a name or a file; None is the first. Raises a UserError where RUN is no run or has no
-    such checkpoint or average, its data are missing or others, or OUT exists. OUT appears complete or not at all.
+    None is the newest. average: a name or a file; None is the first. onnx: also write them as ONNX. Raises a UserError
+    where RUN is no run or has no such checkpoint or average, its data are missing or others, or OUT exists. OUT appears
+    complete or not at all; only a part that ONNX cannot hold is left out, and then named in a UserError.
     """
-    refuse_existing(out)
+    _refuse(out, onnx)
     config, parts, metadata, data = read_run(run, step, average)
+    converted = OnnxFiles()
+    if onnx:
+        converted = onnx_files.onnx_files(Model(metadata, parts.generator, parts.encoder.q, parts.encoder.vae))
+        metadata = _with_record(metadata, converted)
     card = _card(run, out, metadata, parts)
-    return publish_export(out, metadata, tensor_files(parts, data), config, card)
+    written = publish_export(out, metadata, tensor_files(parts, data) | converted.contents, config, card)
+    _report(out, converted)
+    return written
+
+
+def copy_with_onnx(folder: Path, out: Path) -> ExportMetadata:
+    """Write a copy of an export with its parts as ONNX files too. Raises a UserError as `export_run` does."""
+    _refuse(out, True)
+    model = exported_model.load(folder)
+    names = [name for name in exported_model.files_of(folder) if not name.endswith(".onnx")]  # which are made anew
+    files = {name: (folder / name).read_bytes() for name in names}
+    converted = onnx_files.onnx_files(model)
+    recorded = {name: digest for name, digest in model.metadata.origin.get("files", {}).items() if name in files}
+    hashes = recorded | _hashes(converted.contents)
+    metadata = _with_record(model.metadata, converted)
+    metadata = replace(metadata, origin=metadata.origin | {"files": hashes})
+    card = model_card.with_onnx(files[exported_model.CARD].decode(), asdict(metadata))
+    texts = {file_names.METADATA: metadata.to_json(), exported_model.CARD: card.encode()}
+    _publish(out, files | converted.contents | texts)
+    _report(out, converted)
+    return metadata
+
+
+def _refuse(out: Path, onnx: bool) -> None:
+    """Raise a UserError where an export cannot be written, before anything is read."""
+    refuse_existing(out)
+    if onnx:
+        onnx_files.require()
+
+
+def _with_record(metadata: ExportMetadata, converted: OnnxFiles) -> ExportMetadata:
+    return replace(metadata, origin=metadata.origin | {"onnx": converted.record()})
+
+
+def _report(out: Path, converted: OnnxFiles) -> None:
+    """Raise a UserError that names the parts of a model that ONNX cannot hold, if there are any."""
+    if converted.problems:
+        raise listed(f"{out}: is written and can be used, but without these ONNX files:", converted.problems)
+
+
+def _hashes(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def publish_export(
@@ -42,8 +107,7 @@ def publish_export(
 
     tensors: the files that hold tensors, by name; card: the content of README.md.
     """
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in tensors.items()}
-    metadata = replace(metadata, origin=metadata.origin | {"files": hashes})
+    metadata = replace(metadata, origin=metadata.origin | {"files": _hashes(tensors)})
     texts = {
         file_names.METADATA: metadata.to_json(),
         exported_model.CONFIG: _settings(config),

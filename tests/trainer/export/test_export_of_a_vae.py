@@ -148,7 +148,7 @@ def test_the_card_has_commands_cost_and_what_was_measured(vae: Path, sprites: Pa
     alignment = answer(finish(quickly(tmp_path, "alignment", tmp_path / "gan", "--samples", 48)))
     finish(export(run, out))
     card = (out / "README.md").read_text()
-    assert card.startswith("# out\n\nbeta-VAE on dsprites: 64 px; code c of 10 dimensions.")
+    assert card.partition("---\n\n")[2].startswith("# out\n\nbeta-VAE on dsprites: 64 px; code c of 10 dimensions.")
     assert f"| MIG | dlib | {score:.3f} |" in card
     assert "0.778" not in card
     assert "python -m trainer vae configs/dsprites/beta_vae.yaml" in card
