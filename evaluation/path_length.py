@@ -18,9 +18,11 @@ from torch.nn import functional as F
 from common.errors import UserError
 from common.progress import progress_bar
 from common.random_numbers import Purpose, uniform
+from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import codes, nuisance
 from evaluation.inputs.run import Run
+from models import in_chunks
 from trainer.pictures.walks import slerp
 
 Space = Literal["s", "c"]
@@ -72,7 +74,8 @@ def _steps(run: Run, space: Space, source: Codes, at: Tensor, pairs: int, seed: 
 def _seen(run: Run, z: Tensor) -> Tensor:
     """Draw images as LPIPS sees them: float [b, 3, R, R] in [0, 255], not rounded, at most 256 px."""
     assert run.generator is not None
-    images = run.generator(z)
+    parts = in_chunks(z, getattr(run.generator, "resolution", CODE_RESOLUTION))  # large images are made few at a time
+    images = torch.cat([run.generator(part) for part in parts])
     if images.shape[-1] > MOST_PX:
         images = F.avg_pool2d(images, images.shape[-1] // MOST_PX)
     return (images.expand(-1, 3, -1, -1) + 1) * 127.5

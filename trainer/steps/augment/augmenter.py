@@ -25,19 +25,21 @@ class Augmentation:
     def __init__(self, transforms: Sequence[Transform] = ()) -> None:
         self.transforms = transforms
 
-    @record_function("augment")
     def __call__(self, x: Tensor) -> Tensor:
         """Return the images that D sees."""
-        for transform in self.transforms:
-            x = transform(x)
-        return x
+        return self._applied(x, linear=False)
 
-    @record_function("augment")
     def along(self, tangent: Tensor) -> Tensor:
         """Return the tangent at the images that D sees of a tangent at x. Shapes as those of the images."""
-        for transform in self.transforms:
-            tangent = transform(tangent, linear=True)
-        return tangent
+        return self._applied(tangent, linear=True)
+
+    def _applied(self, x: Tensor, linear: bool) -> Tensor:
+        if not self.transforms:  # no region in profiles of runs without augmentation
+            return x
+        with record_function("augment"):
+            for transform in self.transforms:
+                x = transform(x, linear)
+        return x
 
     def back(self, gradient: Tensor) -> Tensor:
         """Return the gradient at x of a gradient at the images that D sees: the transpose of `along`."""
