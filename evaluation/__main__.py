@@ -17,7 +17,7 @@ from evaluation.inputs.choices import FidProtocol, FvmProtocolName
 from evaluation.inputs.options import CodesOption, DataOption, EmaOption, ResultsOption, RunFolder, Seed, Step
 
 # A command imports what it needs when it runs: `--help` would wait seconds for torch.
-from . import experiment_commands, export_commands, fid_commands, leak_commands, mode_commands
+from . import experiment_commands, export_commands, fid_commands, label_commands, leak_commands, mode_commands
 
 if TYPE_CHECKING:
     from evaluation.inputs.run import Run
@@ -32,6 +32,7 @@ app.command("weights")(fid_commands.weights_command)
 app.command("sheet")(experiment_commands.sheet_command)
 app.command("table")(experiment_commands.table_command)
 app.command("modes")(mode_commands.modes_command)
+app.command("labels")(label_commands.labels_command)
 app.command("leaks")(leak_commands.leaks_command)
 app.command("check")(export_commands.check_command)
 app.command("showcase")(export_commands.showcase_command)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,14 @@ CodesOfFid = Annotated[
     FidCodes,
     typer.Option(help="draw c from the aggregated posterior, from N(0, I), or each in turn [default: as in training]"),
 ]
+ClassOfFid = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        help="images of some classes alone, such as shape=heart, or `each` in turn, of what was trained with labels "
+        "[default: all]",
+    ),
+]
 Release = Annotated[
     bool, typer.Option("--release", help="for jobs that a run submits: it may delete the checkpoint --step afterwards")
 ]
@@ -56,6 +65,7 @@ def fid_command(
     protocol: ProtocolOption = None,
     of: Of = "",
     codes: CodesOfFid = None,
+    class_: ClassOfFid = None,
     ema: EmaOption = None,
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="number of seeds; more than one prints mean and spread")] = 1,
@@ -81,11 +91,12 @@ def fid_command(
 
     held = step if release else None
     with steps.processes(device) as world, trajectory.release_when_done(run, held, world), ExitStack() as measured:
-        target = steps.open_everywhere(run, step, ema, world, data, out)
-        reference = reference or steps.own_reference(target, protocol)
-        net = world.on_all(lambda: steps.network(target, protocol, weights, reference, world))
-        kinds = steps.requested_kinds(target, of)
-        for source in steps.code_sources(target, codes):
+        opened = steps.open_everywhere(run, step, ema, world, data, out)
+        targets = world.on_all(lambda: steps.targets(opened, class_))
+        reference = reference or steps.own_reference(targets[0], protocol)
+        net = world.on_all(lambda: steps.network(opened, protocol, weights, reference, world))
+        kinds = steps.requested_kinds(opened, of)
+        for target, source in product(targets, steps.code_sources(opened, codes)):
             plan = FidPlan(net, kinds, samples, source, seed, seeds, reference, keep_images, keep_features)
             results = measured.enter_context(measure.fid(target, plan, world))
             if world.is_main:
@@ -102,6 +113,9 @@ def reference_command(
     variant: Annotated[Variant, typer.Option(help="how dSprites are drawn")] = "plain",
     painting: Annotated[
         Path | None, typer.Option(help="image file behind the sprites of scream", parser=cli.path)
+    ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="images of some classes alone, such as shape=heart [default: all]")
     ] = None,
     seed: Seed = 0,
     weights: Weights = None,
@@ -121,7 +135,7 @@ def reference_command(
 
     with steps.processes(device) as world:
         config = DataConfig(path=data, variant=variant, painting=painting)
-        reals = world.on_all(lambda: steps.open_reals(config, seed))
+        reals = world.on_all(lambda: steps.open_reals(config, seed, class_))
         net = world.on_all(lambda: steps.network_of_reals(reals, protocol, weights, world))
         path, identity = steps.make_reference(reals, net, resolution, samples, seed, out, world)
         if world.is_main:

@@ -20,15 +20,16 @@ from evaluation.fid.references import ReferencePlan
 from evaluation.fid.table_rows import COLUMNS, row
 from evaluation.inputs.choices import KINDS, Codes, FidCodes, FidProtocol, Kind
 from evaluation.inputs.reals import Reals
-from evaluation.inputs.target import EvaluationTarget, open_target
+from evaluation.inputs.target import CLASS, EvaluationTarget, open_target
 from evaluation.records.file_lock import hold_lock
 from evaluation.records.printed_output import print_and_record
 from trainer.config.feature_networks import default_protocol
 from trainer.config.file_names import METADATA, REFERENCE
 from trainer.config.sections import DataConfig, InceptionConfig
 from trainer.distributed.world import ALONE, World, connect, disconnect
+from trainer.labels import label_table
 from trainer.memory.allocator import keep_freed_memory
-from trainer.stages.data import open_data
+from trainer.stages.data import Only, open_data
 
 from .fid import extractors, partial_sums, references, trajectory
 
@@ -74,10 +75,23 @@ def open_everywhere(
     return target
 
 
+def targets(target: EvaluationTarget, classes: str | None) -> list[EvaluationTarget]:
+    """Read --class: the target itself, one of some classes alone, or for `each` one of every class of every label."""
+    if classes is None:
+        return [target]
+    if target.labels is None or target.of_class is None:
+        raise UserError(f"--class: {classes}: {target.path} was trained without labels; leave --class out")
+    every = [target.labels.text(one) for one in target.labels.each()]
+    return [replace(target.of_class(one), out=target.out) for one in (every if classes == "each" else [classes])]
+
+
 def own_reference(target: EvaluationTarget, protocol: FidProtocol | None) -> Path | None:
-    """Return the file of statistics that came with an export; None for a run, and where it has none of a protocol."""
+    """Return the file of statistics that came with an export; None for a run, and where it has none of a protocol.
+
+    It is of all classes.
+    """
     path = target.path / REFERENCE
-    if target.reals is not None or not path.is_file():
+    if target.reals is not None or "class" in target.data or not path.is_file():
         return None
     return path if protocol in (None, references.read(path).identity["protocol"]) else None
 
@@ -113,20 +127,30 @@ def requested_kinds(target: EvaluationTarget, text: str) -> tuple[Kind, ...]:
 
 
 def keep_and_print(target: EvaluationTarget, plan: FidPlan, record: dict[str, Any]) -> None:
-    """Keep a record with the results, update the trajectory and `best`, and print the record."""
+    """Keep a record with the results, update the trajectory and `best`, and print the record.
+
+    That of a class has another name and changes neither.
+    """
     kinds, net = record["kinds"], plan.net
     rows = [[kind, *row(kinds[kind])] for kind in KINDS if kind in kinds]
     seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
     title = f"against {kinds['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
     with hold_lock(target.results.folder / "lock", ALONE, "a record of this run"):
         extractors.record(target.results, net)
+        if "class" in target.data:
+            record, title = record | {"class": target.data["class"]}, f"{target.data['class']}, {title}"
+            print_and_record(target.results, "fid-of-class", record, title, ("images", *COLUMNS), rows)
+            return
         kept = print_and_record(target.results, "fid", record, title, ("images", *COLUMNS), rows)
         trajectory.add(target.results, kept)
 
 
-def open_reals(config: DataConfig, seed: int) -> Reals:
-    """Open the real images of a folder of shards."""
-    return Reals(config.path, open_data(config, seed), {})
+def open_reals(config: DataConfig, seed: int, classes: str | None = None) -> Reals:
+    """Open the real images of a folder of shards. classes: those of some classes alone, such as shape=heart."""
+    data = open_data(config, seed)
+    if classes is not None:
+        data = replace(data, only=Only(*label_table.read_classes(data.main, classes, CLASS, config.path)))
+    return Reals(config.path, data, {})
 
 
 def network_of_reals(reals: Reals, protocol: FidProtocol | None, weights: Path | None, world: World) -> FeatureNet:

@@ -60,13 +60,14 @@ def trimmed_mean(distances: Tensor) -> float:
 
 
 def _steps(run: Run, space: Space, source: Codes, at: Tensor, pairs: int, seed: int) -> Iterator[Tensor]:
-    """Yield the latents [b, s_dim + c_dim] at t and at t + eps of pairs `at`; other ends are of later positions."""
+    """Yield the latents [s, y, c] at t and at t + eps of pairs `at`; other ends are of later positions. y stays."""
     s, s_end = nuisance(run, seed, at), nuisance(run, seed, at + pairs)
     c, c_end = codes(run, seed, at, source, 0), codes(run, seed, at + pairs, source, 0)
     t = uniform(seed, Purpose.PATHS, at, (1,)).to(run.device)
     for share in (t, t + EPSILON):
         if space == "s":
-            yield torch.cat((slerp(s, s_end, share), c), 1)
+            moved = slerp(s[:, : run.s_dim], s_end[:, : run.s_dim], share)
+            yield torch.cat((moved, s[:, run.s_dim :], c), 1)
         else:
             yield torch.cat((s, torch.lerp(c, c_end, share)), 1)
 

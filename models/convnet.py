@@ -44,19 +44,19 @@ class ConvGenerator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """D of Table A.3. x: [B, channels, 64, 64] in [-1, 1]; tangent: None or of x's shape, the tangent of x.
 
-    With c_dim > 0 it is cGAN's: D judges the pair (x, c), with c: [B, c_dim], through a CodeProjection of its FC 256.
-    It has no bottleneck and does not grow.
+    With c_dim > 0 it is cGAN's: D judges the pair (x, c), with c: [B, c_dim], through a CodeProjection of its FC 256;
+    with y_dim > 0 pairs with label vectors y: [B, y_dim]. It has no bottleneck and does not grow.
     """
 
     noise_shape = (0,)
 
-    def __init__(self, channels: int, c_dim: int = 0) -> None:
+    def __init__(self, channels: int, c_dim: int = 0, y_dim: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for fin, fout in ((channels, 32), (32, 32), (32, 64), (64, 64)):
             layers += [Conv2d(fin, fout, 4, 2, 1), LeakyReLU(0)]
         self.layers = Chain(*layers, Flatten(), Linear(64 * 4 * 4, 256), LeakyReLU(0))
-        self.judge = LogitHead(256, c_dim)  # named so in checkpoints
+        self.judge = LogitHead(256, c_dim, y_dim)  # named so in checkpoints
 
     def forward(
         self,
@@ -64,17 +64,20 @@ class ConvDiscriminator(nn.Module):
         noise: Tensor | None = None,
         tangent: Tensor | None = None,
         c: Tensor | None = None,
+        y: Tensor | None = None,
         alpha: Tensor | None = None,
     ) -> DiscriminatorOutput:
         """Map images to logits, with the tangent alongside. noise, alpha: None, as there is nothing to use them."""
         h, t = self.trunk(x, tangent, alpha)
         with torch.autocast(x.device.type, enabled=False):  # logits of three digits would be too coarse for losses
-            return self.head(h.to(x.dtype), None if t is None else t.to(x.dtype), noise, c)
+            return self.head(h.to(x.dtype), None if t is None else t.to(x.dtype), noise, c, y)
 
-    def head(self, h: Tensor, t: Tensor | None, noise: Tensor | None, c: Tensor | None) -> DiscriminatorOutput:
+    def head(
+        self, h: Tensor, t: Tensor | None, noise: Tensor | None, c: Tensor | None, y: Tensor | None
+    ) -> DiscriminatorOutput:
         """Judge features [B, 256] and their tangent."""
         assert noise is None
-        logits, slope = self.judge(h, t, c)
+        logits, slope = self.judge(h, t, c, y)
         return DiscriminatorOutput(logits, None, slope)
 
     def trunk(self, x: Tensor, tangent: Tensor | None, alpha: Tensor | None) -> Pair:

@@ -23,20 +23,25 @@ class DiscriminatorOutput(NamedTuple):
 
 
 class LogitHead(nn.Module):
-    """The head of a discriminator: features -> logit; in cGAN (c_dim > 0) the code's share is added."""
+    """The head of a discriminator: features -> logit.
 
-    def __init__(self, features: int, c_dim: int = 0) -> None:
+    In cGAN (c_dim > 0) the code's share is added, with labels (y_dim > 0) that of the label vector.
+    """
+
+    def __init__(self, features: int, c_dim: int = 0, y_dim: int = 0) -> None:
         super().__init__()
         self.linear = Linear(features, 1)
         self.projection = CodeProjection(features, c_dim) if c_dim else None
+        self.label_projection = LabelProjection(features, y_dim) if y_dim else None
 
-    def forward(self, x: Tensor, t: Tensor | None = None, c: Tensor | None = None) -> Pair:
-        """x: [B, features]; t: its tangent or None; c: [B, c_dim] where D judges pairs -> (logits [B], tangent)."""
+    def forward(self, x: Tensor, t: Tensor | None = None, c: Tensor | None = None, y: Tensor | None = None) -> Pair:
+        """Return (logits [B], tangent). x: [B, features]; t: its tangent or None; c: [B, c_dim], y: [B, y_dim]."""
         logits, slope = self.linear(x, t)
-        if self.projection is not None:
-            assert c is not None, "a discriminator of pairs needs c"
-            share, share_slope = self.projection(x, t, c)
-            logits, slope = logits + share, None if slope is None else slope + share_slope
+        for projection, paired in ((self.projection, c), (self.label_projection, y)):
+            if projection is not None:
+                assert paired is not None, "a discriminator of pairs needs what images are paired with"
+                share, share_slope = projection(x, t, paired)
+                logits, slope = logits + share, None if slope is None else slope + share_slope
         return logits.squeeze(1), None if slope is None else slope.squeeze(1)
 
 
@@ -60,5 +65,26 @@ class CodeProjection(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor | None, c: Tensor) -> Pair:
         """Return the code's share of the logit, and its tangent."""
-        weight = self.embed(torch.cat((c, c.square()), 1)) * self.scale
-        return (x * weight).sum(1, keepdim=True), None if t is None else (t * weight).sum(1, keepdim=True)
+        return _projected(x, t, self.embed(torch.cat((c, c.square()), 1)) * self.scale)
+
+
+class LabelProjection(nn.Module):
+    """The share of the logit of a class-conditional D (Miyato & Koyama, 2018, eq. 5): features(x) . V y.
+
+    x: features [B, features]; t: their tangent or None; y: the label vector [B, y_dim] -> ([B, 1], its tangent or
+    None). As the code, the labels belong to the pair: R1's tangent runs through x alone.
+    """
+
+    def __init__(self, features: int, y_dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(y_dim, features, bias=False)
+        self.scale = features**-0.5  # as that of CodeProjection
+
+    def forward(self, x: Tensor, t: Tensor | None, y: Tensor) -> Pair:
+        """Return the labels' share of the logit, and its tangent."""
+        return _projected(x, t, self.embed(y) * self.scale)
+
+
+def _projected(x: Tensor, t: Tensor | None, weight: Tensor) -> Pair:
+    """Return the inner products [B, 1] of features, and of their tangent, with weights [B, features]."""
+    return (x * weight).sum(1, keepdim=True), None if t is None else (t * weight).sum(1, keepdim=True)

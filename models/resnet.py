@@ -206,7 +206,8 @@ class Discriminator(nn.Module):
     """D(x) of Tables A.4 to A.7.
 
     It maps images [B, channels, r, r] in [-1, 1], of any resolution r that has image layers, to logits. With c_dim > 0
-    it is cGAN's, and judges pairs of image and code. Raises ValueError where resolution is not 4 * 2^k.
+    it is cGAN's, and judges pairs of image and code; with y_dim > 0 pairs of image and label vector. Raises ValueError
+    where resolution is not 4 * 2^k.
     """
 
     def __init__(
@@ -220,6 +221,7 @@ class Discriminator(nn.Module):
         start_resolution: int | None = None,
         skips: bool = False,
         nf_min: int = 1,
+        y_dim: int = 0,
     ) -> None:
         super().__init__()
         self.resolution, self.start, self.skips = resolution, start_resolution or resolution, skips
@@ -236,7 +238,7 @@ class Discriminator(nn.Module):
         self.bottleneck = Bottleneck(trunk) if bottleneck else None
         self.noise_shape = (trunk, MIN_RESOLUTION, MIN_RESOLUTION) if bottleneck else (0,)
         self.activation, self.flatten = LeakyReLU(SLOPE), Flatten()
-        self.judge = LogitHead(trunk * MIN_RESOLUTION**2, c_dim)  # named so in checkpoints
+        self.judge = LogitHead(trunk * MIN_RESOLUTION**2, c_dim, y_dim)  # named so in checkpoints
         if skips:
             self._silence()
 
@@ -252,23 +254,26 @@ class Discriminator(nn.Module):
         noise: Tensor | None = None,
         tangent: Tensor | None = None,
         c: Tensor | None = None,
+        y: Tensor | None = None,
         alpha: Tensor | None = None,
     ) -> DiscriminatorOutput:
         """Judge images; their side is the active resolution.
 
         noise: [B, *noise_shape] ~ N(0, 1) for the bottleneck, None takes its mean. tangent: None or of x's shape.
-        c: [B, c_dim] where c_dim > 0. alpha: as in G.
+        c: [B, c_dim] where c_dim > 0, y: [B, y_dim] where y_dim > 0. alpha: as in G.
         """
         h, t = self.trunk(x, tangent, alpha)
         with torch.autocast(x.device.type, enabled=False):  # exp and the sum over the whole map want full precision
-            return self.head(h.to(x.dtype), None if t is None else t.to(x.dtype), noise, c)
+            return self.head(h.to(x.dtype), None if t is None else t.to(x.dtype), noise, c, y)
 
-    def head(self, h: Tensor, t: Tensor | None, noise: Tensor | None, c: Tensor | None) -> DiscriminatorOutput:
+    def head(
+        self, h: Tensor, t: Tensor | None, noise: Tensor | None, c: Tensor | None, y: Tensor | None
+    ) -> DiscriminatorOutput:
         """Judge features [B, channels, 4, 4] and their tangent."""
         kl = None
         if self.bottleneck is not None:
             (h, t), kl = self.bottleneck(h, t, noise)
-        logits, slope = self.judge(*self.flatten(*self.activation(h, t)), c)
+        logits, slope = self.judge(*self.flatten(*self.activation(h, t)), c, y)
         return DiscriminatorOutput(logits, kl, slope)
 
     def trunk(self, x: Tensor, tangent: Tensor | None, alpha: Tensor | None) -> Pair:

@@ -25,6 +25,7 @@ ROOMS = (
     "data_shards",
     "trainer.config",
     "trainer.distributed",
+    "trainer.labels",
     "trainer.steps",
     "trainer.checkpoints",
     "trainer.encoders",

@@ -28,7 +28,7 @@ from trainer.distributed.world import World
 from trainer.jobs.evaluation_jobs import command_problem
 from trainer.reporting import tracker_kinds
 from trainer.stages.base import DTYPES, Stage
-from trainer.stages.data import Data, cache_of, open_data
+from trainer.stages.data import Data, cache_of, labels_of, open_data
 from trainer.stages.gan import GanInputs, GanStage, GanTraining
 from trainer.stages.vae import VaeStage, vae_phases
 from trainer.steps.schedule import Phase
@@ -36,6 +36,7 @@ from trainer.steps.schedule import Phase
 from .checkpoints import initial_networks, published
 from .checkpoints.initial_networks import InitialNetworks
 from .encoders import frozen
+from .labels.label_table import LabelTable
 from .memory import estimate, fit, free_memory
 from .resume import FROM_SCRATCH, ResumePoint
 from .steps import compilation, networks, schedule
@@ -98,18 +99,28 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     initial = problems.collect(lambda: _initial_networks(config, start))
     if data:
         problems.messages += _shared_memory_problems(config, phases, data, world)
+    labels = problems.collect(lambda: _labels(config, data, world))
+    sizes = (data.channels if data else 0, labels.labels.dim if labels else 0)
     if data and initial:
-        problems.messages += _start_from(initial, config, data.channels, world)
+        problems.messages += _start_from(initial, config, sizes, world)
     pass_sizes: dict[int, int] = {}
     if data and not problems.messages:  # else the step cannot be tried
-        pass_sizes, found = _fit_memory(config, data.channels, encoder, world, start)
+        pass_sizes, found = _fit_memory(config, data.channels, labels, encoder, world, start)
         problems.messages += found
     if data:
         problems.messages += _evaluation_problems(config, data.main.manifest.data_set, world)
         problems.messages += _useless_settings(config, data)
     problems.raise_any()
     assert data is not None
-    return GanInputs(data, encoder, phases[0].first, initial, pass_sizes)
+    return GanInputs(data, encoder, phases[0].first, initial, pass_sizes, labels)
+
+
+def _labels(config: GanConfig, data: Data | None, world: World) -> LabelTable | None:
+    """Read the labels of the images, where the config names some, and say how many have no class."""
+    labels = labels_of(config, data) if data else None
+    for name, count in labels.without_a_class().items() if labels and world.is_main else ():
+        log.warning("warning: labels: %s images have no %s; they train with none", f"{count:,}", name)
+    return labels
 
 
 def split_problems(config: RunConfig, phases: Sequence[Phase], world: World) -> list[str]:
@@ -240,20 +251,23 @@ def _initial_networks(config: GanConfig, start: ResumePoint) -> InitialNetworks 
     return InitialNetworks(config.init_from, sha256, {}, "") if sha256 else None
 
 
-def _start_from(initial: InitialNetworks, config: GanConfig, channels: int, world: World) -> list[str]:
-    """Log what a new run takes of other networks, and list what does not fit."""
+def _start_from(initial: InitialNetworks, config: GanConfig, sizes: tuple[int, int], world: World) -> list[str]:
+    """Log what a new run takes of other networks, and list what does not fit.
+
+    sizes: channels of the images, and the size of the label vectors.
+    """
     if not initial.tensors:
         return []
     with torch.device("meta"):
         made: dict[str, nn.Module] = {
-            "generator": networks.generator(config, channels),
-            "discriminator": networks.discriminator(config, channels),
+            "generator": networks.generator(config, *sizes),
+            "discriminator": networks.discriminator(config, *sizes),
         }
         if config.optimizer_q is not None:
-            made["q"] = networks.joint_q(config, channels)
+            made["q"] = networks.joint_q(config, sizes[0])
     wanted = {f"{which}.{name}": t.shape for which, network in made.items() for name, t in network.state_dict().items()}
     problems = initial_networks.problems(initial, wanted)
-    problems += _frozen_problems(initial, config, channels)
+    problems += _frozen_problems(initial, config, sizes[0])
     if world.is_main and not problems:
         log.info(initial_networks.report(initial, wanted))
     return problems
@@ -273,7 +287,12 @@ def _frozen_problems(initial: InitialNetworks, config: GanConfig, channels: int)
 
 
 def _fit_memory(
-    config: GanConfig, channels: int, encoder: frozen.FrozenEncoder | None, world: World, start: ResumePoint
+    config: GanConfig,
+    channels: int,
+    labels: LabelTable | None,
+    encoder: frozen.FrozenEncoder | None,
+    world: World,
+    start: ResumePoint,
 ) -> tuple[dict[int, int], list[str]]:
     """Log how much memory the run will need, and list a problem where there is less.
 
@@ -281,7 +300,8 @@ def _fit_memory(
     """
 
     def build(config: GanConfig, world: World, encoder: nn.Module | None) -> GanTraining:
-        return GanTraining(config, world, channels, encoder)
+        fakes = None if labels is None else labels.as_many_zeros()  # made here, they are fakes as all tensors
+        return GanTraining(config, world, channels, encoder, fakes)
 
     module = encoder.to(torch.device("cpu"), DTYPES[config.precision]) if encoder else None
     estimator = estimate.Estimator(build, module, channels, world, lambda config: _phases_ahead(config, start))

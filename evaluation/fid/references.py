@@ -229,7 +229,7 @@ def check(path: Path, reference: Reference, wanted: Identity) -> None:
     """Refuse a reference of another data set, variant, resolution, protocol or network than is wanted."""
     differs = [
         f"{name}: {reference.identity.get(name)} there, {value} here"
-        for name, value in wanted.items()
+        for name, value in ({"class": None} | {**wanted}).items()
         if reference.identity.get(name) != value
     ]
     if differs:

@@ -48,9 +48,15 @@ def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) ->
     return sample_posterior(mean, logvar, eps)
 
 
-def nuisance(run: Run, seed: int, positions: Tensor) -> Tensor:
-    """Draw s of each position: [b, s_dim]."""
-    return normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,)).to(run.device)
+def nuisance(run: Run, seed: int, positions: Tensor, offset: int = 0) -> Tensor:
+    """Draw s of each position, and with labels y behind it: [b, s_dim + y_dim].
+
+    y is that of the reals at offset + i, as the codes of `codes` are.
+    """
+    s = normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,)).to(run.device)
+    if run.labels is None:
+        return s
+    return torch.cat((s, run.labels.y(run.data.mixed(seed, positions + offset)).to(s)), 1)
 
 
 @torch.no_grad()
@@ -71,7 +77,8 @@ def maker(run: Run, kind: Kind, seed: int, source: Codes, offset: int, resolutio
         """Make the images at these positions."""
         if kind == "reals":
             return run.reals.at(seed, positions + offset, resolution).to(run.device)
-        return of_codes(run, kind, codes(run, seed, positions, source, offset), nuisance(run, seed, positions))
+        c, s = codes(run, seed, positions, source, offset), nuisance(run, seed, positions, offset)
+        return of_codes(run, kind, c, s)
 
     return make
 

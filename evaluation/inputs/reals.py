@@ -23,7 +23,7 @@ class Reals:
     @property
     def count(self) -> int:
         """Number of images."""
-        return self.data.main.count
+        return self.data.count
 
     def at(self, seed: int, positions: Tensor, resolution: int = CODE_RESOLUTION) -> Tensor:
         """Read images in the evaluation's order, variants drawn at epoch 0 of the evaluation's seed.
@@ -41,6 +41,7 @@ class Reals:
             "data": self.data.main.manifest.hash,
             "variant": self.data.variant,
             **({} if painting is None else {"painting_sha256": painting.sha256}),
+            **({} if self.data.only is None else {"class": self.data.only.classes}),
         }
 
     def _level(self, resolution: int) -> Level:

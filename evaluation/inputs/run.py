@@ -29,7 +29,8 @@ from trainer.encoders.frozen import weights_sha256 as weights
 from trainer.encoders.own_encoder import Exported
 from trainer.export import exported_model, run_networks
 from trainer.export.open_model import refuse_choice
-from trainer.stages.data import Data, open_data
+from trainer.labels.label_table import LabelTable
+from trainer.stages.data import Data, Only, labels_of, open_data
 from trainer.steps import networks
 
 from .reals import Reals
@@ -44,9 +45,9 @@ class Run:
     """One run at one checkpoint. A part that its system does not have is None.
 
     step: folder of the checkpoint, with its manifest; generator: the averaged one, `average` names the average in a
-    record; untrained: the generator before its first step; q: the encoder, for images in [-1, 1]; vae: decodes a code;
-    encoder: which encoder q is, for a reader; inputs: identities of data and encoder, which must be those of the
-    training; out: folder of new results, see `Results`.
+    record; labels: that the generator is told, of the data; untrained: the generator before its first step; q: the
+    encoder, for images in [-1, 1]; vae: decodes a code; encoder: which encoder q is, for a reader; inputs: identities
+    of data and encoder, which must be those of the training; out: folder of new results, see `Results`.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Run:
     encoder: str | None
     inputs: dict[str, str | int]
     average: dict[str, str] = field(default_factory=dict)
+    labels: LabelTable | None = None
     device: torch.device = CPU
     out: Path | None = None
 
@@ -116,6 +118,17 @@ class Run:
         """Identity of all networks that are evaluated: of their tensors, or of the file of an encoder of your own."""
         parts = [weights(n) for n in (self.generator, self.untrained, self.vae) if n is not None]
         return hashlib.sha256(" ".join([*parts, self.encoder_sha256 or ""]).encode()).hexdigest()
+
+    def of_class(self, text: str, option: str) -> Run:
+        """Return the run as one of the images of some classes alone: reals, and codes and labels that come from them.
+
+        text: such as shape=heart, that was typed after the option. Raises a UserError where there are none.
+        """
+        if self.labels is None:
+            raise UserError(f"{option}: {text}: {self.path} was trained without labels; leave {option} out")
+        chosen = self.labels.labels.chosen(text, option)
+        samples = self.labels.samples_of(chosen, f"{option}: {text}")
+        return replace(self, data=replace(self.data, only=Only(self.labels.labels.text(chosen), samples)))
 
     def require_encoder(self) -> CodeEncoder:
         """Return q. Raises UserError where the system has no encoder."""
@@ -242,15 +255,18 @@ def _export(path: Path, config: VaeConfig | GanConfig, data: Data) -> Run:
     generator = untrained = None
     if isinstance(config, GanConfig) and model.generator is not None:
         generator = GrownGenerator(model.generator, manifest)
-        untrained = GrownGenerator(networks.generator(config, data.channels), manifest)
+        untrained = GrownGenerator(networks.generator(config, data.channels, metadata.y_dim), manifest)
     inputs, q, encoder = data.identity, model.encoder, None if model.encoder is None else "the encoder of this export"
     if metadata.encoder in ("vae", "own"):
         frozen_encoder = frozen.load(path)
         q = CodeEncoder(frozen_encoder.encoder)
         inputs = inputs if generator is None else inputs | {"vae": frozen_encoder.sha256}
+    inputs = inputs | ({} if metadata.labels is None else {"y_dim": metadata.y_dim})
     average: dict[str, str] = {name: origin[name] for name in ("ema", "ema_sha256") if name in origin}
     step = path / origin["step"]
-    return Run(path, step, manifest, config, data, generator, untrained, q, model.vae, encoder, inputs, average)
+    labels = labels_of(config, data)
+    _refuse_other_classes(path, labels, model)
+    return Run(path, step, manifest, config, data, generator, untrained, q, model.vae, encoder, inputs, average, labels)
 
 
 def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
@@ -261,10 +277,12 @@ def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
 
 
 def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, requested: str | None) -> Run:
-    step, manifest, averaged, average = run_networks.averaged_generator(path, at, config, data.channels, requested)
+    labels = labels_of(config, data)
+    sizes = data.channels, labels.labels.dim if labels else 0
+    step, manifest, averaged, average = run_networks.averaged_generator(path, at, config, sizes, requested)
     generator = GrownGenerator(averaged, manifest)
-    untrained = GrownGenerator(networks.generator(config, data.channels), manifest)
-    inputs, q, vae, encoder = data.identity, None, None, None
+    untrained = GrownGenerator(networks.generator(config, *sizes), manifest)
+    inputs, q, vae, encoder = data.identity | ({"y_dim": sizes[1]} if labels else {}), None, None, None
     if config.code_source == "posterior":
         file = _frozen_file(path)
         loaded = frozen.load(file)
@@ -274,7 +292,13 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, requeste
     elif config.code_loss == "info":
         _, q = run_networks.load_network(path, step.name, "q", networks.joint_q(config, data.channels))
         encoder = "InfoGAN's own q, learnt with its generator"
-    return Run(path, step, manifest, config, data, generator, untrained, q, vae, encoder, inputs, average)
+    return Run(path, step, manifest, config, data, generator, untrained, q, vae, encoder, inputs, average, labels)
+
+
+def _refuse_other_classes(path: Path, table: LabelTable | None, model: exported_model.Model) -> None:
+    """Raise a UserError where the set that an export is measured on has other classes than that of its training."""
+    if table is not None and table.labels != model.labels:
+        raise UserError(f"{path}: the labels of this set have other classes than those of the training; name that set")
 
 
 def _frozen_file(path: Path) -> Path:

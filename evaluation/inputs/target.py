@@ -17,6 +17,7 @@ from trainer.config.file_names import METADATA
 from trainer.config.sections import InceptionConfig
 from trainer.export import exported_model
 from trainer.export.open_model import refuse_choice
+from trainer.labels.labels import Labels
 from trainer.pictures.image_grids import to_uint8
 
 from .choices import Codes, Kind, RequestedCodes
@@ -24,6 +25,8 @@ from .images import Maker, code_source, maker, own_kind
 from .reals import Reals
 from .results import Results
 from .run import Run, at_least_64_px, open_run
+
+CLASS = "--class"  # the option that names classes
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class EvaluationTarget:
     trained on; kinds: the images that it can make, its own first; reals: None for an export; resolution: px of its
     images, at least 64; inception: files of weights; source(requested): where codes come from; make(kind, seed, codes,
     offset, resolution): a function that makes the images, see `images.maker`; identity(kind): what the images depend
-    on, besides seed and codes; out: folder of new results, see `Results`.
+    on, besides seed and codes; out: folder of new results, see `Results`; labels: that the generator is told, or None;
+    of_class(text): the target of images of some classes alone, see `Labels.chosen`.
     """
 
     path: Path
@@ -48,6 +52,8 @@ class EvaluationTarget:
     make: Callable[[Kind, int, Codes, int, int], Maker]
     identity: Callable[[Kind], dict[str, Any]]
     out: Path | None = None
+    labels: Labels | None = None
+    of_class: Callable[[str], EvaluationTarget] | None = None
 
     @property
     def results(self) -> Results:
@@ -99,6 +105,8 @@ def of_run(run: Run) -> EvaluationTarget:
         lambda kind, seed, codes, offset, resolution: maker(run, kind, seed, codes, offset, resolution),
         identity,
         run.out,
+        run.labels.labels if run.labels else None,
+        lambda classes: of_run(run.of_class(classes, CLASS)),
     )
 
 
@@ -115,9 +123,15 @@ def _described(path: Path, model: exported_model.Model) -> dict[str, Any]:
     return described | {name: origin[name] for name in ("images_seen", "ema") if name in origin}
 
 
-def of_export(path: Path, model: exported_model.Model, device: torch.device) -> EvaluationTarget:
-    """Return the target of an export. It has no reals; its codes are drawn from its bank."""
-    origin = model.metadata.origin
+def of_export(
+    path: Path, model: exported_model.Model, device: torch.device, classes: str | None = None
+) -> EvaluationTarget:
+    """Return the target of an export. It has no reals; its codes and labels are drawn from its bank.
+
+    classes: images of these alone.
+    """
+    origin, chosen = model.metadata.origin, model.chosen(classes, CLASS)
+    of = {"class": model.labels.text(chosen)} if model.labels and chosen else {}
     for network in (model.generator, model.vae):
         if network is not None:
             network.to(device)
@@ -127,10 +141,10 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
 
         def images(positions: Tensor) -> Tensor:
             """Make the images at these positions."""
-            c = model.codes(positions, seed, codes == "prior").to(device)
+            c = model.codes(positions, seed, codes == "prior", classes).to(device)
             if kind == "vae":
                 return to_uint8(model.decode(c))
-            made = model.generate(model.nuisance(positions, seed).to(device), c)
+            made = model.generate(model.nuisance(positions, seed, classes).to(device), c)
             return to_uint8(at_least_64_px(made))
 
         return images
@@ -145,7 +159,8 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
         path,
         _described(path, model),
         {name: origin[name] for name in ("data_set", "variant", "painting_sha256") if name in origin}
-        | {name: value for name, value in origin["inputs"].items() if name == "data"},
+        | {name: value for name, value in origin["inputs"].items() if name == "data"}
+        | of,
         _kinds(model),
         None,
         max(CODE_RESOLUTION, model.metadata.resolution),
@@ -153,4 +168,6 @@ def of_export(path: Path, model: exported_model.Model, device: torch.device) -> 
         source,
         make,
         lambda kind: {"kind": kind, "export": exported_model.sha256(path)},
+        labels=model.labels,
+        of_class=lambda classes: of_export(path, model, device, classes),
     )

@@ -26,7 +26,7 @@ def frames(run: Run, source: Codes, seed: int) -> Iterator[Tensor]:
     walks = max(1, WIDTH // run.resolution)
     at = torch.arange(walks * KEYS)
     c, s = (v.unflatten(0, (KEYS, walks)) for v in (codes(run, seed, at, source, 0), nuisance(run, seed, at)))
-    for code, noise in zip(loop(c, STEPS), loop(s, STEPS), strict=True):
+    for code, noise in zip(loop(c, STEPS), loop(s, STEPS, run.s_dim), strict=True):
         yield of_codes(run, own_kind(run), code, noise)
 
 

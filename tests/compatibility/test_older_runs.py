@@ -66,6 +66,7 @@ ADDED_KEYS: dict[str, dict[str, Meaning]] = {
     "gan": {
         **BOTH,
         "init_from": Meaning(None, "runs/vae"),
+        "labels": Meaning(None, ["shape"]),
         "augment": Meaning(None, {"kind": "diffaugment"}, refused="augment.kind: was null"),
         "freeze_d": Meaning(0, 1, ("init_from=runs/vae", "growth=null")),
         "objective": Meaning("logistic", "relativistic"),

@@ -107,11 +107,11 @@ def averages_of(network: nn.Module, settings: Sequence[AverageConfig]) -> ema.Av
     return ema.Averages(Replicated("generator", network, lambda n: RMSprop(n.parameters()), ALONE), settings)
 
 
-def gan_networks(system: str) -> Gan:
+def gan_networks(system: str, y_dim: int = 0) -> Gan:
     """Table A.3's, with the same weights at every call."""
     torch.manual_seed(0)
-    z_dim, pairs = (5 if system == "GAN" else 3 + C), (C if system == "cGAN" else 0)
-    G, D = ConvGenerator(z_dim, 1).double(), ConvDiscriminator(1, pairs).double()
+    z_dim, pairs = (5 if system == "GAN" else 3 + C) + y_dim, (C if system == "cGAN" else 0)
+    G, D = ConvGenerator(z_dim, 1).double(), ConvDiscriminator(1, pairs, y_dim).double()
     return Gan(G, D, encoder(1), clone(G))
 
 
@@ -133,9 +133,9 @@ def grown_config(system: str, **more: object) -> GanConfig:
     return gan_config(system, **{**grown, **more})
 
 
-def grown_networks(config: GanConfig) -> Gan:
+def grown_networks(config: GanConfig, y_dim: int = 0) -> Gan:
     """The networks of `grown_config`, with the same weights at every call."""
-    G, D = networks.generator(config, 1).double(), networks.discriminator(config, 1).double()
+    G, D = networks.generator(config, 1, y_dim).double(), networks.discriminator(config, 1, y_dim).double()
     torch.manual_seed(0)
     return Gan(G, D, encoder(1), clone(G))
 
@@ -170,14 +170,20 @@ def vae_step(config: VaeConfig, vae: VAE, critic: nn.Module | None, world: World
     return VaeStep(vae, trained, critic_engine, config)
 
 
-def gan_batches(channels: int = 1, size: int = 64, alpha: float | None = None) -> Iterator[Reals]:
-    """One for each iteration. The encoder's image is another one, so that it shows which of the two a step looks at."""
+def gan_batches(channels: int = 1, size: int = 64, alpha: float | None = None, y_dim: int = 0) -> Iterator[Reals]:
+    """One for each iteration. The encoder's image is another one, so that it shows which of the two a step looks at.
+
+    y_dim: of label vectors, of which the first image of a batch has none.
+    """
     noise = torch.Generator().manual_seed(1)
     for i in range(ITERATIONS):
         shapes = ((BATCH, channels, size, size), (BATCH, channels, 64, 64))
         images, encoder_images = (torch.rand(shape, generator=noise, dtype=torch.float64) * 2 - 1 for shape in shapes)
         fade = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
-        yield Reals(torch.arange(BATCH) + 1000 + i * BATCH, images, encoder_images, fade)
+        y = torch.zeros(BATCH, y_dim, dtype=torch.float64)
+        for b in range(1, BATCH if y_dim else 0):
+            y[b, b % y_dim] = 1
+        yield Reals(torch.arange(BATCH) + 1000 + i * BATCH, images, encoder_images, fade, y if y_dim else None)
 
 
 def vae_batches() -> Iterator[tuple[VaeBatch, VaeBatch]]:
@@ -269,8 +275,9 @@ class PlainGan:
         return (mu + torch.exp(0.5 * logvar) * eps).detach()
 
     def fakes(self, purpose: Purpose, batch: Reals, c: Tensor) -> Tensor:
-        """G(s, c) with an s of its own for each purpose."""
-        z = torch.cat([draw(purpose, batch.positions, self.s_dim), c], 1)
+        """G(s, c), with labels G(s, y, c), with an s of its own for each purpose."""
+        y = c[:, :0] if batch.y is None else batch.y
+        z = torch.cat([draw(purpose, batch.positions, self.s_dim), y, c], 1)
         grown = (batch.images.shape[-1], batch.alpha) if isinstance(self.gan.G, Generator) else ()
         return self.gan.G(z, *grown)
 
@@ -281,13 +288,19 @@ class PlainGan:
             noise = draw(purpose, batch.positions, *D.noise_shape)
             if purpose in (Purpose.BOTTLENECK_G, Purpose.BOTTLENECK_G_REAL) and not self.sample_in_g_step:
                 noise = torch.zeros_like(noise)
-            return D(x, noise=noise, c=c if self.system == "cGAN" else None, alpha=batch.alpha)[:2]
-        if self.system != "cGAN":
+            return D(x, noise=noise, c=c if self.system == "cGAN" else None, y=batch.y, alpha=batch.alpha)[:2]
+        if self.system != "cGAN" and batch.y is None:
             return D(x).logits, torch.zeros(())
         features, _ = D.layers(x)
-        pair = torch.cat([c, c * c], 1) @ D.judge.projection.embed.weight.T
-        linear = (features @ D.judge.linear.weight.T + D.judge.linear.bias)[:, 0]
-        return linear + (features * pair).sum(1) / math.sqrt(256), torch.zeros(())
+        logits = (features @ D.judge.linear.weight.T + D.judge.linear.bias)[:, 0]
+        if self.system == "cGAN":
+            pair = torch.cat([c, c * c], 1) @ D.judge.projection.embed.weight.T
+            logits = logits + (features * pair).sum(1) / math.sqrt(256)
+        if batch.y is not None:  # features times the sum of the columns of the classes
+            columns = D.judge.label_projection.embed.weight
+            classes = [columns[:, row.bool()].sum(1) for row in batch.y]
+            logits = logits + (features * torch.stack(classes)).sum(1) / 16
+        return logits, torch.zeros(())
 
     def discriminator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:
         """D's step, with R1 and R2 by double backward, and the bottleneck's beta."""

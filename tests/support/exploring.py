@@ -94,18 +94,27 @@ def port_of(running: processes.Running) -> int:
     return int(match[1])
 
 
-def untrained(resolution: int, skips: bool, c_dim: int = 3, encoder: EncoderKind = "vae") -> Model:
-    """A small model that has learnt nothing. Its image layers are not zero."""
+LABELS = [{"name": "hair", "classes": ["short", "long"]}, {"name": "beard", "classes": ["none", "full", "chin"]}]
+
+
+def untrained(
+    resolution: int, skips: bool, c_dim: int = 3, encoder: EncoderKind = "vae", labelled: bool = False
+) -> Model:
+    """A small model that has learnt nothing. Its image layers are not zero. labelled: told LABELS, s_dim 4."""
     torch.manual_seed(0)
-    sizes = {"resolution": resolution, "nf": 1, "nf_max": 8, "z_dim": 4 + c_dim, "start_resolution": 64, "skips": skips}
+    z_dim = 4 + c_dim + (5 if labelled else 0)
+    sizes = {"resolution": resolution, "nf": 1, "nf_max": 8, "z_dim": z_dim, "start_resolution": 64, "skips": skips}
     generator = Generator(**sizes)  # type: ignore[arg-type]
     for layer in generator.to_rgb.values():
         torch.nn.init.normal_(layer.conv.weight, std=0.1)  # type: ignore[union-attr, arg-type]
     freeze(generator)
-    metadata = ExportMetadata("resnet", sizes, resolution, None, 3, 4, c_dim, "prior" if c_dim else "none", encoder, {})
+    codes, labels = "prior" if c_dim else "none", LABELS if labelled else None
+    metadata = ExportMetadata("resnet", sizes, resolution, None, 3, 4, c_dim, codes, encoder, {}, labels)
     vae = VAE(3, c_dim) if encoder == "vae" else None
     q = CodeEncoder(vae.encoder if vae else Encoder(3, c_dim)) if encoder != "none" else None
-    return Model(metadata, generator, q, vae)
+    model = Model(metadata, generator, q, vae)
+    model.label_rows = torch.tensor([[0, 0], [1, 1], [1, 2], [0, -1]]) if labelled else model.label_rows
+    return model
 
 
 def write_export(model: Model, folder: Path) -> Path:
@@ -114,5 +123,7 @@ def write_export(model: Model, folder: Path) -> Path:
     for name, network in (("generator", model.generator), ("encoder", model.vae)):
         if network is not None:
             save_file(network.state_dict(), folder / f"{name}.safetensors")
+    if len(model.label_rows):
+        save_file({"labels": model.label_rows}, folder / "bank.safetensors")
     (folder / "export.json").write_bytes(model.metadata.to_json())
     return folder

@@ -21,6 +21,14 @@ Codes = Annotated[
         parser=cli.name_or_path,
     ),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        help="classes of all images, such as shape=heart, of a model that was trained with labels [default: as in "
+        "training]",
+    ),
+]
 Traverse = Annotated[
     str | None, typer.Option(help="also traverse latents from the first seed: all, or such as c3,c7 [default: none]")
 ]
@@ -46,6 +54,7 @@ def generate_command(
     out: Annotated[Path, typer.Option(help="folder of the images", parser=cli.path)],
     psi: Annotated[float, typer.Option(help="truncation of c and s towards their means, above 0 and at most 1")] = 1.0,
     codes: Codes = None,
+    class_: Classes = None,
     grid: Annotated[
         str | None, typer.Option(help="also draw all images as one, ROWSxCOLUMNS, such as 8x8 [default: none]")
     ] = None,
@@ -60,7 +69,7 @@ def generate_command(
     A run makes the images of its export. Under a launcher the processes share the seeds. The same command again goes on
     where it was stopped.
     """
-    request = Request.typed(model, out, seeds, psi, codes, grid, traverse, video, step, ema, device)
+    request = Request.typed(model, out, seeds, psi, codes, class_, grid, traverse, video, step, ema, device)
     from .generate import generate
 
     if message := generate(request):

@@ -103,7 +103,7 @@ def _traversals(request: Request, maker: ImageMaker, chosen: Chosen) -> Image.Im
 def _walk(request: Request, maker: ImageMaker) -> Iterator[Image.Image]:
     """Yield the frames of an endless walk through the seeds, along arcs from each to the next."""
     s, c = (torch.stack(keys) for keys in zip(*map(maker.latents.of, request.seeds), strict=True))
-    for noise, code in zip(loop(s, WALK), loop(c, WALK), strict=True):
+    for noise, code in zip(loop(s, WALK, maker.model.metadata.s_dim), loop(c, WALK), strict=True):
         yield picture_of(_frame(request.video, maker.of(noise, code))[0])
 
 

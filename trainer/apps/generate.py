@@ -82,12 +82,16 @@ def _open_everywhere(request: Request, world: World) -> Model:
 def _checked(request: Request, model: Model) -> tuple[Latents, drawings.Chosen]:
     """Return the latents and what is traversed. Raises one UserError with all that the model has not."""
     problems = Problems()
-    latents = problems.read(lambda: latents_of(model, request.model, request.codes, request.psi, request.seeds))
+    latents = problems.read(lambda: _latents(request, model))
     chosen = problems.read(lambda: drawings.choose(model, request.traverse))
     problems.refuse("generate")
     assert latents is not None
     assert chosen is not None
     return latents, chosen
+
+
+def _latents(request: Request, model: Model) -> Latents:
+    return latents_of(model, request.model, request.codes, request.psi, request.seeds, request.classes)
 
 
 def _record(request: Request, model: Model, latents: Latents, chosen: drawings.Chosen, world: World) -> dict[str, Any]:
@@ -105,6 +109,7 @@ def _record(request: Request, model: Model, latents: Latents, chosen: drawings.C
         "psi": request.psi,
         "codes": latents.source,
         "codes_sha256": latents.sha256,
+        **({} if latents.classes is None else {"class": latents.classes}),
         "grid": request.grid and "x".join(map(str, request.grid)),
         "traverse": ",".join(drawings.names_of(chosen)) or None,
         "video": request.video,

@@ -31,7 +31,7 @@ class ImageMaker:
         return self.of(*self.latents.of(seed))
 
     def of(self, s: Tensor, c: Tensor) -> Tensor:
-        """Make images of latents [B, s_dim] and [B, c_dim]."""
+        """Make images of latents [B, nuisance_dim] and [B, c_dim]."""
         return torch.cat(
             [to_uint8(self.model.generate(a, b)).cpu() for a, b in zip(self._rows(s), self._rows(c), strict=True)]
         )

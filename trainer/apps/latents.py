@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -23,7 +23,8 @@ class Latents:
     """Code and nuisance vector of each seed.
 
     source: "none", "prior", "posterior" or the path of a file; sha256: identity of the bank or of the file, else None;
-    rows: the codes of a file [N, c_dim], else None; mean: of the source's codes [c_dim]; psi: in (0, 1].
+    rows: the codes of a file [N, c_dim], else None; mean: of the source's codes [c_dim]; psi: in (0, 1]; classes: of
+    all images, see `Model.nuisance`.
     """
 
     model: Model
@@ -32,24 +33,44 @@ class Latents:
     rows: Tensor | None
     mean: Tensor
     psi: float
+    classes: str | None = None
 
     def of(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return (s [1, s_dim], c [1, c_dim]) of a seed: s = psi s, c = mean + psi (c - mean).
+        """Return (s [1, nuisance_dim], c [1, c_dim]) of a seed: s = psi s, c = mean + psi (c - mean).
+
+        The label vector y, which stands behind s, is not truncated.
 
         One at a time: vectorised functions round otherwise in another place of a longer vector.
         """
         at = torch.tensor([seed])
-        s = self.model.nuisance(at)
-        c = self.model.codes(at, prior=self.source == "prior") if self.rows is None else self.rows[at]
-        return (s, c) if self.psi == 1 else (self.psi * s, self.mean + self.psi * (c - self.mean))
+        s = self.model.nuisance(at, classes=self.classes)
+        prior = self.source == "prior"
+        c = self.model.codes(at, prior=prior, classes=self.classes) if self.rows is None else self.rows[at]
+        if self.psi == 1:
+            return s, c
+        s[:, : self.model.metadata.s_dim] *= self.psi
+        return s, self.mean + self.psi * (c - self.mean)
 
 
-def latents_of(model: Model, path: Path, requested: str | None, psi: float, seeds: tuple[int, ...]) -> Latents:
+def latents_of(
+    model: Model,
+    path: Path,
+    requested: str | None,
+    psi: float,
+    seeds: tuple[int, ...],
+    classes: str | None = None,
+) -> Latents:
     """Return where the latents of a model's seeds come from.
 
-    path: of the model, for messages; requested: "posterior", "prior", the path of a file, or None: as in training.
-    Raises a UserError where the model has no such codes, or the file none for these seeds.
+    path: of the model, for messages; requested: "posterior", "prior", the path of a file, or None: as in training;
+    classes: as a user types them. Raises a UserError where the model has no such codes or classes, or the file none for
+    these seeds.
     """
+    model.chosen(classes, "--class")
+    return replace(_source_of(model, path, requested, psi, seeds), classes=classes)
+
+
+def _source_of(model: Model, path: Path, requested: str | None, psi: float, seeds: tuple[int, ...]) -> Latents:
     c_dim, bank = model.metadata.c_dim, model.bank
     if psi < 1 and c_dim + model.metadata.s_dim == 0:
         raise UserError(f"--psi: {psi:g}: {path} has neither s nor c to truncate; leave --psi out")

@@ -47,8 +47,8 @@ class Request:
     """What is asked for.
 
     model: a run or an export; seeds: the images, in their order; psi: in (0, 1]; codes: "posterior", "prior", a path,
-    or None for those of training; grid: (rows, columns) or None; traverse: "all", names of latents, or None; step, ema:
-    of a run, see `open_model`.
+    or None for those of training; classes: of all images, such as shape=heart, or None; grid: (rows, columns) or None;
+    traverse: "all", names of latents, or None; step, ema: of a run, see `open_model`.
     """
 
     model: Path
@@ -56,6 +56,7 @@ class Request:
     seeds: tuple[int, ...]
     psi: float
     codes: str | None
+    classes: str | None
     grid: tuple[int, int] | None
     traverse: str | None
     video: Video | None
@@ -76,6 +77,7 @@ class Request:
         seeds: str,
         psi: float,
         codes: str | None,
+        classes: str | None,
         grid: str | None,
         traverse: str | None,
         video: Video | None,
@@ -90,7 +92,7 @@ class Request:
         problems.read(lambda: _refuse_psi(psi))
         problems.read(lambda: _refuse_video(video, len(numbers), traverse))
         problems.refuse("generate")
-        return cls(model, out, numbers, psi, codes, cells, traverse, video, step, ema, device)
+        return cls(model, out, numbers, psi, codes, classes, cells, traverse, video, step, ema, device)
 
 
 def seed_numbers(text: str) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from .state import State
 NETWORKS = ("generator", "discriminator", "q", "ema")
 AVERAGE = re.compile(r"ema\.(?P<name>.+?)\.(?P<parameter>(?:fc|blocks|to_rgb|layers)\..+)")
 MAY_BE_NEW = re.compile(
-    r"generator\.(?:blocks|to_rgb)\.\d+|discriminator\.(?:(?:blocks|from_rgb)\.\d+|bottleneck|judge\.projection)"
+    r"generator\.(?:blocks|to_rgb)\.\d+|discriminator\.(?:(?:blocks|from_rgb)\.\d+|bottleneck|judge\.(?:label_)?projection)"
 )
 
 

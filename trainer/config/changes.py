@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 # Settings that the tensors of a checkpoint depend on: they fit no other value, or mean something else with one.
 _TENSORS = frozenset(
-    {"c_dim", "s_dim", "resolution", "code_loss", "d_sees_code", "precision", "ema.averages", "growth.start_resolution"}
+    {"c_dim", "s_dim", "labels", "resolution", "code_loss", "d_sees_code", "precision", "ema.averages"}
+    | {"growth.start_resolution"}
     | {"bottleneck", "growth", "growth.warm_start", "init_from"}
 )
 

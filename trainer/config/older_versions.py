@@ -44,6 +44,7 @@ ADDED: dict[type[Settings], dict[str, Any]] = {
         "init_from": None,
         "freeze_d": 0,
         "augment": None,
+        "labels": None,
         "growth.warm_start": False,
         "network.nf_min": 1,
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat
 
 from .sections import (
     AdamConfig,
@@ -29,6 +29,7 @@ from .sections import (
     ScheduleConfig,
     Strategy,
     Trackers,
+    each_once,
 )
 from .settings import PathSetting, Settings, may_change
 
@@ -111,6 +112,14 @@ class AdaConfig(Settings):
     )
 
 
+def _listed(names: object) -> object:
+    """Take one name as a list of one; refuse an empty list, in one sentence."""
+    if names in ([], (), ""):
+        raise ValueError("it names no label; name one or more, or set labels=null")
+    return [names] if isinstance(names, str) else names
+
+
+LabelNames = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(each_once)]
 AugmentConfig = Annotated[DiffAugmentConfig | AdaConfig, Field(discriminator="kind")]
 
 
@@ -221,6 +230,11 @@ class GanConfig(RunConfig):
     )
     code_weight: NonNegative = Field(0, description="lambda, the weight of the code loss")
     d_sees_code: bool = Field(False, description="D judges pairs (x, c) instead of images")
+    labels: LabelNames | None = Field(
+        None,
+        description="labels or discrete factors of the set that G and D are told of every image, NAME or [NAME, ...]; "
+        "null is none",
+    )
     c_dim: int = Field(10, ge=0, strict=True, description="size of the code; the same as the encoder's")
     s_dim: int = Field(0, ge=0, strict=True, description="size of the nuisance vector")
     resolution: Count = Field(64, description="side of the generated images")

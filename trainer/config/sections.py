@@ -51,7 +51,7 @@ def _store(value: str) -> str:
     return str(paths.typed_location(value))
 
 
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse a name that is listed twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -60,7 +60,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 ProfileWindow = Annotated[str, AfterValidator(_window)]
-Trackers = Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], AfterValidator(_each_once)]
+Trackers = Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], AfterValidator(each_once)]
 Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 
 
@@ -371,7 +371,7 @@ class EmaConfig(Settings):
     @field_validator("averages")
     @classmethod
     def _each_once(cls, averages: tuple[AverageConfig, ...]) -> tuple[AverageConfig, ...]:
-        _each_once(tuple(average.name for average in averages))
+        each_once(tuple(average.name for average in averages))
         return averages
 
     @model_validator(mode="after")

@@ -5,7 +5,8 @@ config.yaml            the config of the run
 README.md              a model card
 generator.safetensors  the averaged G; none in stage 1
 encoder.safetensors    the VAE, or InfoGAN's q; encoder.pt2 for an encoder of your own; none without a code
-bank.safetensors       mean and logvar [N, c_dim] of q for training images, where c is a posterior sample
+bank.safetensors       mean and logvar [N, c_dim] of q for training images, where c is a posterior sample; with labels
+                       also those of the images, or of other ones: int64 [N, L], see labels.py
 *.onnx                 generator, encoder and decoder for other programs, where they were asked for; see onnx_files.py
 """
 
@@ -28,6 +29,7 @@ from common.random_numbers import Purpose, integers, normal
 from models import VAE, CodeEncoder, ConvGenerator, Encoder, Generator, freeze, in_chunks, sample_posterior
 from trainer.config import exported_files
 from trainer.config.file_names import CHECK, ENCODER, GENERATOR, METADATA, OWN_ENCODER, REFERENCE
+from trainer.labels.labels import Labels, having
 
 FORMAT = 1
 CONFIG, BANK, CARD = "config.yaml", "bank.safetensors", "README.md"
@@ -40,7 +42,7 @@ class ExportMetadata:
 
     network: the generator's class, None in stage 1; generator: its arguments, None in stage 1; resolution: in px;
     alpha: of the fade that the run was in, None outside one; codes: where c comes from; encoder: the kind of q;
-    origin: run, step, hashes of the inputs.
+    origin: run, step, hashes of the inputs; labels: that G is told, as `Labels.to_json` has them, None without.
     """
 
     network: Literal["conv", "resnet"] | None
@@ -53,17 +55,32 @@ class ExportMetadata:
     codes: Literal["none", "prior", "posterior"]
     encoder: EncoderKind
     origin: dict[str, Any]
+    labels: list[dict[str, Any]] | None = None
+
+    @property
+    def y_dim(self) -> int:
+        """Size of the label vector y; 0 without labels."""
+        return sum(len(label["classes"]) for label in self.labels or ())
+
+    @property
+    def nuisance_dim(self) -> int:
+        """Size of what G is given beside c: s, and y behind it."""
+        return self.s_dim + self.y_dim
 
     def to_json(self) -> bytes:
         """Return the content of the file."""
-        return (json.dumps({"format": FORMAT} | asdict(self), indent=1) + "\n").encode()
+        content = asdict(self)
+        if self.labels is None:
+            del content["labels"]
+        return (json.dumps({"format": FORMAT} | content, indent=1) + "\n").encode()
 
 
 class Model:
     """An exported generator and encoder, or a VAE. All images are float32 in [0, 1], [B, channels, R, R].
 
     metadata: the content of export.json; generator: None in stage 1; bank: mean and logvar [N, c_dim] of q for training
-    images, or None.
+    images, or None; labels: that G is told, or None; label_rows: of training images, int64 [N, L], those of the bank
+    where there is one. With labels, what is called s here is s with the label vector y behind it, [B, nuisance_dim].
     """
 
     def __init__(
@@ -71,6 +88,8 @@ class Model:
     ) -> None:
         self.metadata, self.generator, self.encoder, self.vae = metadata, generator, encoder, vae
         self.bank: tuple[Tensor, Tensor] | None = None
+        self.labels = None if metadata.labels is None else Labels.from_json(metadata.labels)
+        self.label_rows = torch.zeros(0, 0, dtype=torch.int64)
 
     @torch.no_grad()
     def generate(self, s: Tensor, c: Tensor) -> Tensor:
@@ -91,26 +110,58 @@ class Model:
             alpha = torch.tensor(self.metadata.alpha, device=s.device)
         return (self.generator(torch.cat((s, c), 1), resolution or active, alpha) + 1) / 2
 
-    def nuisance(self, count: int | Tensor, seed: int = 0) -> Tensor:
-        """Draw s ~ N(0, I): [count, s_dim]. count: a number, from position 0 on, or the positions, int64 [b]."""
-        return normal(seed, Purpose.EVAL_NUISANCE, _positions(count), (self.metadata.s_dim,))
+    def nuisance(self, count: int | Tensor, seed: int = 0, classes: str | None = None) -> Tensor:
+        """Draw s ~ N(0, I), and with labels y behind it, that of a training image: [count, nuisance_dim].
 
-    def codes(self, count: int | Tensor, seed: int = 0, prior: bool = False) -> Tensor:
+        count: a number, from position 0 on, or the positions, int64 [b]; classes: those of all images, such as
+        shape=heart. Raises a UserError where the model has no such class.
+        """
+        at = _positions(count)
+        s = normal(seed, Purpose.EVAL_NUISANCE, at, (self.metadata.s_dim,))
+        chosen = self.chosen(classes)
+        if self.labels is None:
+            return s
+        rows = self.label_rows[self._images(seed, at, chosen)].clone()
+        for place, k in chosen.items():
+            rows[:, place] = k
+        return torch.cat((s, self.labels.y(rows)), 1)
+
+    def chosen(self, classes: str | None, option: str = "classes") -> dict[int, int]:
+        """Read classes as a user types them; see `Labels.chosen`. None is none."""
+        if classes is None:
+            return {}
+        if self.labels is None:
+            raise UserError(f"{option}: {classes}: this model was trained without labels; leave it out")
+        return self.labels.chosen(classes, option)
+
+    def codes(self, count: int | Tensor, seed: int = 0, prior: bool = False, classes: str | None = None) -> Tensor:
         """Draw c as in training, from the aggregated posterior (the bank), or from N(0, I): [count, c_dim].
 
-        count: as in `nuisance`; prior: draw from N(0, I) although there is a bank.
+        count, classes: as in `nuisance`, whose labels are of the same training images; prior: draw from N(0, I)
+        although there is a bank.
         """
         at = _positions(count)
         eps = normal(seed, Purpose.EVAL_CODE, at, (self.metadata.c_dim,))
         if self.bank is None or prior:
             return eps
         mean, logvar = self.bank
-        chosen = integers(seed, Purpose.EVAL_ORDER, at, (), len(mean))
-        return sample_posterior(mean[chosen], logvar[chosen], eps)
+        images = self._images(seed, at, self.chosen(classes))
+        return sample_posterior(mean[images], logvar[images], eps)
 
-    def sample(self, count: int, seed: int = 0) -> Tensor:
-        """Generate random images; those of a VAE are decodings. The first k of them do not depend on count."""
-        return self.generate(self.nuisance(count, seed), self.codes(count, seed))
+    def _images(self, seed: int, at: Tensor, chosen: dict[int, int]) -> Tensor:
+        """Choose training images: int64 [b]. They have the chosen classes, where there are such."""
+        count = len(self.label_rows) if self.bank is None else len(self.bank[0])
+        alike = having(self.label_rows, chosen).nonzero()[:, 0] if chosen else None
+        if alike is None or not len(alike):
+            return integers(seed, Purpose.EVAL_ORDER, at, (), count)
+        return alike[integers(seed, Purpose.EVAL_ORDER, at, (), len(alike))]
+
+    def sample(self, count: int, seed: int = 0, classes: str | None = None) -> Tensor:
+        """Generate random images; those of a VAE are decodings. The first k of them do not depend on count.
+
+        classes: as in `nuisance`; without them labels are drawn as they are frequent.
+        """
+        return self.generate(self.nuisance(count, seed, classes), self.codes(count, seed, classes=classes))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,9 +211,10 @@ def load(folder: str | Path) -> Model:
         _fill(generator, folder / GENERATOR)
         freeze(generator)
     model = Model(metadata, generator, *_load_encoder(metadata, folder))
-    if metadata.codes == "posterior":
+    if metadata.codes == "posterior" or metadata.labels is not None:
         bank = _tensors(folder / BANK)
-        model.bank = bank["mean"], bank["logvar"]
+        model.bank = (bank["mean"], bank["logvar"]) if "mean" in bank else None
+        model.label_rows = bank.get("labels", model.label_rows)
     return model
 
 

@@ -126,12 +126,17 @@ def _what(metadata: Record) -> str:
     made = f"{metadata['resolution']} px" + (f", network {generator}" if generator else "")
     code = f"; code c of {metadata['c_dim']} dimensions" if metadata["c_dim"] else ""
     nuisance = f", nuisance s of {metadata['s_dim']}" if metadata["s_dim"] else ""
-    return f"{origin['system']} on {data}{variant}: {made}{code}{nuisance}."
+    told = "; ".join(f"{label['name']} ({', '.join(label['classes'])})" for label in metadata.get("labels") or ())
+    labels = f" It is told {told}." if told else ""
+    return f"{origin['system']} on {data}{variant}: {made}{code}{nuisance}.{labels}"
 
 
 def _use(metadata: Record) -> str:
     side, channels = metadata["resolution"], metadata["channels"]
     lines = [f"images = model.sample(16)  # float32 [16, {channels}, {side}, {side}] in [0, 1]"]
+    if labels := metadata.get("labels"):
+        chosen = f"{labels[0]['name']}={labels[0]['classes'][0]}"
+        lines.append(f'of_one_class = model.sample(16, classes="{chosen}")')
     if metadata["encoder"] != "none":
         lines.append("mean, logvar = model.encode(images)  # of q(c|x)")
     if metadata["encoder"] == "vae":
@@ -162,13 +167,17 @@ def _onnx(metadata: Record) -> str:
     note = "One image of latents from N(0, I), without torch"
     if metadata["codes"] == "posterior":
         note += " (codes as in training: mean + exp(logvar / 2) * noise, of a row of `bank.safetensors`)"
+    if metadata.get("labels"):
+        note += " (`y`, which should be one-hot for each label, is random here too)"
     code = DRAW_ONE.format(file=drawing)
     return f"{ONNX_TITLE}\n\n" + "\n".join(lines) + f"\n\n{note}:\n\n```python\n{code}\n```"
 
 
 def _latents(metadata: Record) -> list[tuple[str, int]]:
     """Return name and size of what a generator is given, without what it lacks."""
-    return [(name, metadata[f"{name}_dim"]) for name in ("s", "c") if metadata[f"{name}_dim"]]
+    y_dim = sum(len(label["classes"]) for label in metadata.get("labels") or ())
+    sizes = {"s": metadata["s_dim"], "y": y_dim, "c": metadata["c_dim"]}
+    return [(name, size) for name, size in sizes.items() if size]
 
 
 def _facts(metadata: Record, parameters: dict[str, int]) -> Rows:

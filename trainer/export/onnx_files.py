@@ -1,6 +1,7 @@
 """The parts of a model as ONNX files, which other programs run without torch; images are float32 in [0, 1].
 
-generator.onnx   s [batch, s_dim], c [batch, c_dim] -> images [batch, channels, R, R]; without the one that G lacks
+generator.onnx   s [batch, s_dim], y [batch, y_dim], c [batch, c_dim] -> images [batch, channels, R, R]; without those
+                 that G lacks; y is one-hot, see trainer/labels
 encoder.onnx     images [batch, channels, R, R] -> mean, logvar [batch, c_dim] of q(c|x)
 decoder.onnx     c [batch, c_dim] -> images [batch, channels, 64, 64], of the VAE
 
@@ -133,7 +134,8 @@ def onnx_files(model: Model) -> OnnxFiles:
 def _parts(model: Model) -> list[OnnxPart]:
     metadata, parts = model.metadata, []
     if model.generator is not None:
-        inputs = tuple(name for name, size in (("s", metadata.s_dim), ("c", metadata.c_dim)) if size)
+        sizes = {"s": metadata.s_dim, "y": metadata.y_dim, "c": metadata.c_dim}
+        inputs = tuple(name for name, size in sizes.items() if size)
         parts.append(OnnxPart(file_names.ONNX_GENERATOR, file_names.GENERATOR, _Generate(model), inputs, ("images",)))
     if model.encoder is not None:
         weights = file_names.OWN_ENCODER if metadata.encoder == "own" else file_names.ENCODER
@@ -147,9 +149,10 @@ def _parts(model: Model) -> list[OnnxPart]:
 
 def _examples(model: Model, names: Sequence[str], count: int) -> list[Tensor]:
     """Return inputs as users have them; no two batches have the same."""
-    seed = count
+    seed, s_dim = count, model.metadata.s_dim
     makers = {
-        "s": lambda: model.nuisance(count, seed),
+        "s": lambda: model.nuisance(count, seed)[:, :s_dim].clone(),
+        "y": lambda: model.nuisance(count, seed)[:, s_dim:].clone(),
         "c": lambda: model.codes(count, seed),
         "images": lambda: model.sample(count, seed),
     }

@@ -9,7 +9,7 @@ from trainer.config.file_names import METADATA
 
 from . import exported_model
 from .exported_model import Model
-from .run_parts import bank, read_run
+from .run_parts import bank_tensors, read_run
 
 
 def open_model(path: Path, step: str | None = None, average: str | None = None, with_codes: bool = True) -> Model:
@@ -23,10 +23,11 @@ def open_model(path: Path, step: str | None = None, average: str | None = None, 
     if (path / METADATA).is_file():
         refuse_choice(path, step, average)
         return exported_model.load(path)
-    _, parts, metadata, data = read_run(path, step, average, with_codes)
+    _, parts, metadata, source = read_run(path, step, average, with_codes)
     model = Model(metadata, parts.generator, parts.encoder.q, parts.encoder.vae)
-    if data is not None and parts.encoder.q is not None:
-        model.bank = bank(data, parts.encoder.q)
+    tensors = bank_tensors(source) if source else {}
+    model.bank = (tensors["mean"], tensors["logvar"]) if "mean" in tensors else None
+    model.label_rows = tensors.get("labels", model.label_rows)
     return model
 
 

@@ -20,16 +20,17 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def averaged_generator(
-    run: Path, step_name: str | None, config: GanConfig, channels: int, requested: str | None
+    run: Path, step_name: str | None, config: GanConfig, sizes: tuple[int, int], requested: str | None
 ) -> tuple[Path, dict[str, Any], nn.Module, dict[str, str]]:
     """Return (step, its manifest, an averaged generator, what identifies the average in a record).
 
-    step_name: as in `load_network`; requested: the name of an average of the config, a file of averaged weights, or
-    None for the first average. With a file, the manifest has the clock and the resolution of the file.
+    step_name: as in `load_network`; sizes: channels of the images, and of y, 0 without labels; requested: the name of
+    an average of the config, a file of averaged weights, or None for the first average. With a file, the manifest has
+    the clock and the resolution of the file.
     """
     names = [average.name for average in config.ema.averages]
     name = requested if requested in names else names[0]
-    step, generator = load_network(run, step_name, f"ema.{name}", networks.generator(config, channels))
+    step, generator = load_network(run, step_name, f"ema.{name}", networks.generator(config, *sizes))
     manifest = published.read_manifest(step)
     if requested is None or requested in names:
         return step, manifest, generator, {"ema": name}

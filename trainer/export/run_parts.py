@@ -29,7 +29,8 @@ from trainer.config.schema import GanConfig, VaeConfig, kind_of
 from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
 from trainer.jobs.exit_file import read_command
-from trainer.stages.data import Data, open_data
+from trainer.labels.label_table import LabelTable
+from trainer.stages.data import Data, labels_of, open_data
 from trainer.steps import networks
 
 from . import model_card, run_networks
@@ -64,13 +65,24 @@ class Parts:
     encoder: ExportedEncoder
 
 
+class BankSource(NamedTuple):
+    """Where the bank of an export comes from: the data, q where codes are its posteriors, labels if there are any."""
+
+    data: Data
+    q: CodeEncoder | None
+    labels: LabelTable | None
+
+
 class RunParts(NamedTuple):
-    """What a run is at a checkpoint. data: what its codes are drawn from; None where they are not, or not asked for."""
+    """What a run is at a checkpoint.
+
+    source: what its codes and labels are drawn from; None where they are not, or not asked for.
+    """
 
     config: VaeConfig | GanConfig
     parts: Parts
     metadata: ExportMetadata
-    data: Data | None
+    source: BankSource | None
 
 
 def read_run(run: Path, step: str | None, average: str | None, with_codes: bool = True) -> RunParts:
@@ -80,16 +92,21 @@ def read_run(run: Path, step: str | None, average: str | None, with_codes: bool 
     has no such checkpoint or average, or its data are missing or others.
     """
     config = _read_config(run)
-    has_bank = isinstance(config, VaeConfig) or config.code_source == "posterior"
-    data = open_data(config.data, config.seed, file=run / "config.yaml") if has_bank and with_codes else None
+    has_codes = with_codes and (isinstance(config, VaeConfig) or config.code_source == "posterior")
+    has_labels = isinstance(config, GanConfig) and config.labels is not None
+    data = open_data(config.data, config.seed, file=run / "config.yaml") if has_codes or has_labels else None
+    labels = labels_of(config, data) if data else None
     channels = data.channels if data else _trained_channels(run)
     if isinstance(config, VaeConfig):
         parts = _vae_parts(run, config, channels, step, average)
     else:
-        parts = _gan_parts(run, config, channels, step, average)
+        sizes = channels, labels.labels.dim if labels else 0
+        parts = _gan_parts(run, config, sizes, step, average)
     if data:
         _refuse_other_data(run, parts.manifest, data)
-    return RunParts(config, parts, _metadata(run, config, parts, channels, data), data)
+    metadata = _metadata(run, config, parts, channels, data, labels)
+    source = BankSource(data, parts.encoder.q if has_codes else None, labels) if data else None
+    return RunParts(config, parts, metadata, source)
 
 
 def _read_config(run: Path) -> VaeConfig | GanConfig:
@@ -116,9 +133,9 @@ def _vae_parts(run: Path, config: VaeConfig, channels: int, step: str | None, av
     return Parts(checkpoint.name, manifest, None, {}, ExportedEncoder("vae", CodeEncoder(vae.encoder), vae, content))
 
 
-def _gan_parts(run: Path, config: GanConfig, channels: int, step: str | None, average: str | None) -> Parts:
-    checkpoint, manifest, generator, record = run_networks.averaged_generator(run, step, config, channels, average)
-    encoder = _encoder(run, config, channels, checkpoint.name, manifest)
+def _gan_parts(run: Path, config: GanConfig, sizes: tuple[int, int], step: str | None, average: str | None) -> Parts:
+    checkpoint, manifest, generator, record = run_networks.averaged_generator(run, step, config, sizes, average)
+    encoder = _encoder(run, config, sizes[0], checkpoint.name, manifest)
     return Parts(checkpoint.name, manifest, generator, record, encoder)
 
 
@@ -148,16 +165,22 @@ def _refuse_other_data(run: Path, manifest: dict[str, Any], data: Data) -> None:
 
 
 def _metadata(
-    run: Path, config: VaeConfig | GanConfig, parts: Parts, channels: int, data: Data | None
+    run: Path,
+    config: VaeConfig | GanConfig,
+    parts: Parts,
+    channels: int,
+    data: Data | None,
+    table: LabelTable | None,
 ) -> ExportMetadata:
     """Return the content of export.json."""
-    is_gan, manifest = isinstance(config, GanConfig), parts.manifest
+    manifest, labels = parts.manifest, table.labels if table else None
+    sizes = channels, labels.dim if labels else 0
     origin = {"run": str(run), "step": parts.step, "images_seen": manifest["images_seen"], **parts.average}
     origin |= _training_record(run, config, manifest, data)
     return ExportMetadata(
         network=config.network.name if isinstance(config, GanConfig) else None,
-        generator=networks.generator_arguments(config, channels) if isinstance(config, GanConfig) else None,
-        resolution=manifest["resolution"] if is_gan else CODE_RESOLUTION,
+        generator=networks.generator_arguments(config, *sizes) if isinstance(config, GanConfig) else None,
+        resolution=manifest["resolution"] if isinstance(config, GanConfig) else CODE_RESOLUTION,
         alpha=manifest.get("alpha"),
         channels=channels,
         s_dim=config.s_dim if isinstance(config, GanConfig) else 0,
@@ -165,6 +188,7 @@ def _metadata(
         codes=config.code_source if isinstance(config, GanConfig) else "posterior",
         encoder=parts.encoder.kind,
         origin=origin | _inputs_record(config, manifest, data),
+        labels=labels.to_json() if labels else None,
     )
 
 
@@ -212,6 +236,17 @@ def data_record(data: Data) -> dict[str, Any]:
     if data.painting is not None:
         record["painting_sha256"] = data.painting.sha256
     return record
+
+
+def bank_tensors(source: BankSource) -> dict[str, Tensor]:
+    """Return the content of bank.safetensors."""
+    tensors: dict[str, Tensor] = {}
+    if source.q is not None:
+        mean, logvar = bank(source.data, source.q)
+        tensors |= {"mean": mean, "logvar": logvar}
+    if source.labels is not None:
+        tensors["labels"] = source.labels.rows[bank_images(source.data)].contiguous()
+    return tensors
 
 
 @torch.no_grad()

@@ -15,13 +15,12 @@ from common.errors import UserError, listed
 from trainer.config import file_names
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.settings import to_yaml, with_relative_paths
-from trainer.stages.data import Data
 
 from . import exported_model, model_card, onnx_files
 from .exported_model import ExportMetadata, Model
 from .onnx_files import OnnxFiles
 from .open_model import refuse_choice
-from .run_parts import Parts, bank, read_run, safetensors
+from .run_parts import BankSource, Parts, bank_tensors, read_run, safetensors
 
 
 def export(
@@ -50,13 +49,16 @@ def export_run(
     complete or not at all; only a part that ONNX cannot hold is left out, and then named in a UserError.
     """
     _refuse(out, onnx)
-    config, parts, metadata, data = read_run(run, step, average)
+    config, parts, metadata, source = read_run(run, step, average)
     converted = OnnxFiles()
     if onnx:
-        converted = onnx_files.onnx_files(Model(metadata, parts.generator, parts.encoder.q, parts.encoder.vae))
+        model = Model(metadata, parts.generator, parts.encoder.q, parts.encoder.vae)
+        if source and source.labels:
+            model.label_rows = source.labels.rows  # which its label vectors are drawn from
+        converted = onnx_files.onnx_files(model)
         metadata = _with_record(metadata, converted)
     card = _card(run, out, metadata, parts)
-    written = publish_export(out, metadata, tensor_files(parts, data) | converted.contents, config, card)
+    written = publish_export(out, metadata, tensor_files(parts, source) | converted.contents, config, card)
     _report(out, converted)
     return written
 
@@ -141,18 +143,16 @@ def _settings(config: VaeConfig | GanConfig) -> bytes:
     return to_yaml(with_relative_paths(config.model_copy(update={"run": None, "data": data}), Path.cwd())).encode()
 
 
-def tensor_files(parts: Parts, data: Data | None) -> dict[str, bytes]:
-    """Return the files of an export that hold tensors, by name."""
-    kind, q, _, content = parts.encoder
+def tensor_files(parts: Parts, source: BankSource | None) -> dict[str, bytes]:
+    """Return the files of an export that hold tensors, by name. source: of the bank, None where there is none."""
+    kind, *_, content = parts.encoder
     files: dict[str, bytes] = {}
     if parts.generator is not None:
         files[file_names.GENERATOR] = safetensors(parts.generator)
     if content:
         files[file_names.OWN_ENCODER if kind == "own" else file_names.ENCODER] = content
-    if data:
-        assert q is not None
-        mean, logvar = bank(data, q)
-        files[exported_model.BANK] = save({"mean": mean, "logvar": logvar})
+    if source:
+        files[exported_model.BANK] = save(bank_tensors(source))
     return files
 
 

@@ -40,14 +40,17 @@ def slerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
     return torch.where(straight, (1 - share) * a + share * b, along * size)
 
 
-def loop(keys: Tensor, steps: int) -> Iterator[Tensor]:
+def loop(keys: Tensor, steps: int, first: int | None = None) -> Iterator[Tensor]:
     """Go along arcs from each of the keys [K, B, dim] to the next, and from the last to the first.
 
-    Yields K * steps tensors [B, dim], `steps` of them from one key to the next; the first of these is the key itself.
+    first: how many dimensions have an arc of their own, beside that of the others: s before y. Yields K * steps tensors
+    [B, dim], `steps` of them from one key to the next; the first of these is the key itself.
     """
+    sizes = [keys.shape[2]] if first is None else [first, keys.shape[2] - first]
     for here, after in zip(keys, keys.roll(-1, 0), strict=True):
         for step in range(steps):
-            yield slerp(here, after, step / steps)
+            parts = zip(here.split(sizes, 1), after.split(sizes, 1), strict=True)
+            yield torch.cat([slerp(a, b, step / steps) for a, b in parts], 1)
 
 
 def swing(base: Tensor, latent: int, steps: int) -> Iterator[Tensor]:

@@ -20,7 +20,7 @@ from trainer.config.yaml_file import read_yaml
 from trainer.encoders import frozen
 from trainer.export import model_card, run_parts, write
 from trainer.export.exported_model import EncoderKind, ExportMetadata
-from trainer.export.run_parts import ExportedEncoder, Parts
+from trainer.export.run_parts import BankSource, ExportedEncoder, Parts
 from trainer.jobs.exit_file import typed_command
 from trainer.stages.data import Data, open_data
 from trainer.steps import networks
@@ -77,7 +77,8 @@ def import_weights(request: Request) -> ExportMetadata:
     origin = _origin(request, config, checkpoint, parts, data, inputs)
     metadata = _metadata(config, channels, parts.encoder.kind, bool(data and vae), origin)
     card = model_card.model_card(request.out.name, asdict(metadata), write.parameter_counts(parts), {})
-    files = write.tensor_files(parts, data if metadata.codes == "posterior" else None)
+    source = BankSource(data, parts.encoder.q, None) if data and metadata.codes == "posterior" else None
+    files = write.tensor_files(parts, source)
     return write.publish_export(request.out, metadata, files, config, card.encode())
 
 
@@ -123,6 +124,8 @@ def _config(request: Request, checkpoint: PublicCheckpoint) -> VaeConfig | GanCo
         raise UserError(
             f"--as: {request.config}: is of a {config.system}, which the public code does not train; name an ID-GAN's"
         )
+    if config.labels is not None:
+        raise UserError(f"labels: {', '.join(config.labels)}: the public code has none; set labels=null")
     return config
 
 

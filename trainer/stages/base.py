@@ -52,7 +52,12 @@ class Stage(Protocol):
 
 def grid_reals(data: Data, count: int) -> Tensor:
     """Return the reals of a sample grid, from all over the set: uint8 [N, C, 64, 64]."""
-    return data.at(data.mixed(0, torch.arange(min(count, data.main.count))), data.seed)
+    return data.at(grid_samples(data, count), data.seed)
+
+
+def grid_samples(data: Data, count: int) -> Tensor:
+    """Return the sample ids of the reals of a grid: int64 [N]."""
+    return data.mixed(0, torch.arange(min(count, data.main.count)))
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,12 +22,21 @@ from data_shards.read.loader import CODE_RESOLUTION, Batch, Level, batches
 from data_shards.read.sample_order import permutation
 from data_shards.read.variant_names import Variant
 from data_shards.remote.shard_cache import ShardCache
-from trainer.config.schema import RunConfig
+from trainer.config.schema import GanConfig, RunConfig, VaeConfig
 from trainer.config.sections import DataConfig
 from trainer.distributed.world import World
+from trainer.labels import label_table
+from trainer.labels.label_table import LabelTable
 from trainer.steps.schedule import Now
 
 log = logging.getLogger(__name__)
+
+
+class Only(NamedTuple):
+    """A part of a set. classes: what its images have in common; samples: their ids, int64 [M]."""
+
+    classes: str
+    samples: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Data:
 
     levels: by resolution, those that the phases read, and 64 px; wants_encoder_images: whether batches carry the 64 px
     images for an encoder; channels: of the images that training sees, which a variant may color; seed: of the order and
-    of the variants' random numbers.
+    of the variants' random numbers; only: the part of the set that `mixed` draws from, None for all.
     """
 
     levels: dict[int, Level]
@@ -44,6 +54,7 @@ class Data:
     variant: Variant
     painting: Painting | None
     seed: int
+    only: Only | None = None
 
     @property
     def main(self) -> Level:
@@ -93,8 +104,14 @@ class Data:
 
     def mixed(self, seed: int, positions: Tensor) -> Tensor:
         """Return sample ids at positions int64 [N] of the evaluation's order, a permutation that repeats."""
-        order = permutation(seed, 0, self.main.count, Purpose.EVAL_ORDER)
-        return torch.from_numpy(order[positions.numpy() % self.main.count].copy())
+        order = permutation(seed, 0, self.count, Purpose.EVAL_ORDER)
+        places = torch.from_numpy(order[positions.numpy() % self.count].copy())
+        return places if self.only is None else self.only.samples[places]
+
+    @property
+    def count(self) -> int:
+        """Number of images that `mixed` draws from."""
+        return self.main.count if self.only is None else len(self.only.samples)
 
 
 def open_data(
@@ -124,6 +141,13 @@ def open_data(
     _tell_of_no_checksums(levels.values())
     channels = manifest.channels if config.variant == "plain" else 3
     return Data(levels, wants_encoder_images, channels, config.variant, painting, seed)
+
+
+def labels_of(config: VaeConfig | GanConfig, data: Data) -> LabelTable | None:
+    """Read the labels that a config names from its set; None where it names none. Raises a UserError as `read` does."""
+    if not isinstance(config, GanConfig) or config.labels is None:
+        return None
+    return label_table.read(data.main, config.labels, "labels", config.data.path)
 
 
 def _level_for(resolution: int, manifest: Manifest) -> int:

@@ -21,6 +21,7 @@ from trainer.distributed.engines.choice import engine
 from trainer.distributed.engines.ddp import Replicated
 from trainer.distributed.world import World
 from trainer.encoders.frozen import FrozenEncoder
+from trainer.labels.label_table import LabelTable
 from trainer.steps import compilation, networks, schedule
 from trainer.steps.augment.augmenter import Augmenter
 from trainer.steps.batches import reals
@@ -31,7 +32,7 @@ from trainer.steps.kl_constraint import KLConstraint
 from trainer.steps.running_means import Terms
 from trainer.steps.schedule import Now
 
-from .base import DTYPES, GRID_IMAGES, LAYOUT, grid_reals, to_uint8
+from .base import DTYPES, GRID_IMAGES, LAYOUT, grid_reals, grid_samples, to_uint8
 from .data import Data
 
 M = TypeVar("M", bound=nn.Module)
@@ -42,7 +43,8 @@ class GanInputs(NamedTuple):
 
     frozen_encoder: gives the code, or None where no code is a posterior's; checked_from: the clock from which on the
     inputs were checked; what earlier phases need was not; initial: the networks that the run starts from, or None;
-    pass_sizes: most images of a pass by resolution, where `micro_batch: auto` chose them.
+    pass_sizes: most images of a pass by resolution, where `micro_batch: auto` chose them; labels: of the images, where
+    the config names some.
     """
 
     data: Data
@@ -50,26 +52,37 @@ class GanInputs(NamedTuple):
     checked_from: int
     initial: InitialNetworks | None
     pass_sizes: dict[int, int]
+    labels: LabelTable | None = None
 
     @property
     def identity(self) -> dict[str, str | int]:
         """What a resume must find unchanged: hashes of the data, the encoder and the networks that it started from."""
         vae = {"vae": self.frozen_encoder.sha256} if self.frozen_encoder else {}
-        return self.data.identity | vae | ({"init_from": self.initial.sha256} if self.initial else {})
+        y_dim = {"y_dim": self.labels.labels.dim} if self.labels else {}
+        return self.data.identity | vae | ({"init_from": self.initial.sha256} if self.initial else {}) | y_dim
 
 
 class GanTraining:
     """All of stage 2 but its data: what memory.estimate.Estimator runs on fake tensors.
 
-    encoder: the frozen encoder that gives the code, or None. q: the same for images in [-1, 1].
+    encoder: the frozen encoder that gives the code, or None; labels: of the images, where the config names some. q: the
+    encoder for images in [-1, 1].
     """
 
     batches_per_step = 1
 
-    def __init__(self, config: GanConfig, world: World, channels: int, encoder: nn.Module | None) -> None:
-        self.config, self.world, self.dtype = config, world, DTYPES[config.precision]
+    def __init__(
+        self,
+        config: GanConfig,
+        world: World,
+        channels: int,
+        encoder: nn.Module | None,
+        labels: LabelTable | None = None,
+    ) -> None:
+        self.config, self.world, self.dtype, self.labels = config, world, DTYPES[config.precision], labels
         self.phases = schedule.gan_phases(config)
-        G, D = self._place(networks.generator(config, channels)), self._place(networks.discriminator(config, channels))
+        inputs = config, channels, labels.labels.dim if labels else 0
+        G, D = self._place(networks.generator(*inputs)), self._place(networks.discriminator(*inputs))
         self.g = engine(config.strategy, "generator", G, partial(networks.optimizer, config.optimizer_g), world)
         optimizer_d, kept = partial(networks.optimizer, config.optimizer_d), networks.frozen(config, D)
         self.d = engine(config.strategy, "discriminator", D, optimizer_d, world, kept)
@@ -122,7 +135,8 @@ class GanTraining:
     def step(self, batches: Sequence[Sequence[Batch]], now: Now, images_seen: int) -> Terms:
         """Run one iteration. batches: one list of this process's micro-batches; images_seen: the clock before it."""
         config, (micro_batches,) = self.config, batches
-        seen = [reals(b, config.data, config.seed, now, self.world.device, self.dtype) for b in micro_batches]
+        to = self.world.device, self.dtype
+        seen = [reals(b, config.data, self.labels, config.seed, now, *to) for b in micro_batches]
         return self._step(seen, self._penalties(now, images_seen), images_seen, now.batch_size)
 
     def _penalties(self, now: Now, images_seen: int) -> Penalties:
@@ -142,12 +156,12 @@ class GanStage(GanTraining):
     """
 
     def __init__(self, config: GanConfig, world: World, inputs: GanInputs) -> None:
-        self.data, self.frozen_encoder, self.checked_from, initial, self.pass_sizes = inputs
+        self.data, self.frozen_encoder, self.checked_from, initial, self.pass_sizes, labels = inputs
         self.input_identity = inputs.identity
         encoder = None
         if self.frozen_encoder:
             encoder = self.frozen_encoder.to(world.device, DTYPES[config.precision])
-        super().__init__(config, world, self.data.channels, encoder)
+        super().__init__(config, world, self.data.channels, encoder, labels)
         if initial:
             initial_networks.fill(self.state, initial)
 
@@ -155,14 +169,14 @@ class GanStage(GanTraining):
     def samples(self, now: Now) -> Tensor:
         """Draw the images of a grid from the first averaged generator, with fixed noise, uint8 [N, C, R, R] on the CPU.
 
-        Where codes are a posterior's, they are those of reals from all over the set.
+        Where codes are a posterior's, they are those of reals from all over the set, and so are labels.
         """
         images = self.generate(self.averages.network(), self.grid_inputs(GRID_IMAGES), now)
         return torch.cat([to_uint8((part + 1) / 2) for part in images])
 
     @torch.no_grad()
     def grid_inputs(self, count: int) -> Tensor:
-        """Return what G draws the first images of a grid from, s and c: [N, s_dim + c_dim]. N is at most `count`."""
+        """Return what G draws the first images of a grid from, [s, y, c]: [N, dim]. N is at most `count`."""
         at = torch.arange(count, device=self.world.device)
         s = normal(self.config.seed, Purpose.EVAL_NUISANCE, at, (self.config.s_dim,)).to(self.dtype)
         c = normal(self.config.seed, Purpose.EVAL_CODE, at, (self.config.c_dim,)).to(self.dtype)
@@ -170,7 +184,10 @@ class GanStage(GanTraining):
             images = grid_reals(self.data, count).to(self.world.device, self.dtype) / 127.5 - 1
             mean, logvar = self.q(images)
             s, c = s[: len(images)], sample_posterior(mean, logvar, c[: len(images)])
-        return torch.cat((s, c), 1)
+        if self.labels is None:
+            return torch.cat((s, c), 1)
+        y = self.labels.y(grid_samples(self.data, len(s))).to(s)
+        return torch.cat((s[: len(y)], y, c[: len(y)]), 1)
 
     def generate(self, generator: nn.Module, z: Tensor, now: Now) -> Iterator[Tensor]:
         """Yield the images [b, C, R, R] of a generator's weights, in [-1, 1], in parts that memory has room for."""

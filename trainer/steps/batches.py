@@ -12,6 +12,7 @@ from torch.profiler import record_function
 from common.random_numbers import Purpose, bits, uniform
 from data_shards.read.loader import Batch
 from trainer.config.sections import GanDataConfig
+from trainer.labels.label_table import LabelTable
 
 from .schedule import Now
 
@@ -21,13 +22,14 @@ class Reals(NamedTuple):
 
     positions: int64 [b] in the stream; images: [b, C, R, R] in [-1, 1 + 1/128), R the active resolution;
     encoder_images: [b, C, 64, 64] in [-1, 1], None where no encoder looks at them; alpha: 0-dim, of the fade into R, or
-    None.
+    None; y: label vectors [b, y_dim], None without labels.
     """
 
     positions: Tensor
     images: Tensor
     encoder_images: Tensor | None
     alpha: Tensor | None = None
+    y: Tensor | None = None
 
 
 class VaeBatch(NamedTuple):
@@ -73,7 +75,15 @@ def vae_batch(batch: Batch, device: torch.device, dtype: torch.dtype) -> VaeBatc
 
 
 @record_function("batch to device")
-def reals(batch: Batch, data: GanDataConfig, seed: int, now: Now, device: torch.device, dtype: torch.dtype) -> Reals:
+def reals(
+    batch: Batch,
+    data: GanDataConfig,
+    labels: LabelTable | None,
+    seed: int,
+    now: Now,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Reals:
     """Prepare a batch for stage 2: pixels in [-1, 1], flipped, at the active resolution, blended in a fade, plus noise.
 
     The encoder gets the stored 64 px images, flipped alike and without the noise (the official code pools the noisy
@@ -95,7 +105,8 @@ def reals(batch: Batch, data: GanDataConfig, seed: int, now: Now, device: torch.
     images = _at_resolution(images, now.resolution, alpha)
     if data.dequantise:
         images = images + uniform(seed, Purpose.DEQUANTISE, positions, images.shape[1:]).to(dtype) / 128
-    return Reals(positions, images, encoder_images, alpha)
+    y = None if labels is None else labels.y(batch.samples).to(device, dtype, non_blocking=True)
+    return Reals(positions, images, encoder_images, alpha, y)
 
 
 def _flipped(images: Tensor, flips: Tensor) -> Tensor:

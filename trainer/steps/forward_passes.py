@@ -45,7 +45,7 @@ class Judged(NamedTuple):
 
 
 class ForwardPasses:
-    """Passes through G(z, resolution, alpha), D(x, noise, tangent, c, alpha) and q(images).
+    """Passes through G(z, resolution, alpha), D(x, noise, tangent, c, y, alpha) and q(images).
 
     q gives (mean, logvar) of images in [-1, 1]: the frozen encoder where code_source is posterior, else None.
     augmenter: of the images that D sees. Gradients at images, tangents and penalties are those at the images before it.
@@ -68,11 +68,12 @@ class ForwardPasses:
         return sample_posterior(mean, logvar, eps)
 
     def generate(self, purpose: Purpose, reals: Reals, c: Tensor) -> Tensor:
-        """Return G([s, c]) at the resolution R and the alpha of the reals: [b, C, R, R].
+        """Return G([s, c]), with labels G([s, y, c]), at the resolution R and the alpha of the reals: [b, C, R, R].
 
-        purpose: which random numbers make s.
+        purpose: which random numbers make s. y is that of the reals.
         """
-        z = torch.cat((self._normal(purpose, reals, (self.config.s_dim,)), c), dim=1)
+        s = self._normal(purpose, reals, (self.config.s_dim,))
+        z = torch.cat((s, c) if reals.y is None else (s, reals.y, c), dim=1)
         with autocast(self.config, z):
             return self.g(z, reals.images.shape[-1], reals.alpha)
 
@@ -115,12 +116,13 @@ class ForwardPasses:
         return self.augmenter.augmentation(AUGMENT[x.purpose], x.reals.positions, x.images)
 
     def _discriminator_inputs(self, x: Judged) -> dict[str, Tensor | None]:
-        """Return D's inputs besides the image: its bottleneck's noise, cGAN's code, the fade's alpha."""
+        """Return D's inputs besides the image: its bottleneck's noise, cGAN's code, the labels, the fade's alpha."""
         bottleneck = self.config.bottleneck
         noise = None  # D sees the bottleneck's mean
         if bottleneck and (bottleneck.sample_in_g_step or x.purpose not in G_STEP):
             noise = self._normal(x.purpose, x.reals, cast(tuple[int, ...], self.d.noise_shape))
-        return {"noise": noise, "c": x.c if self.config.d_sees_code else None, "alpha": x.reals.alpha}
+        c = x.c if self.config.d_sees_code else None
+        return {"noise": noise, "c": c, "y": x.reals.y, "alpha": x.reals.alpha}
 
     def _normal(self, purpose: Purpose, reals: Reals, shape: tuple[int, ...]) -> Tensor:
         return normal(self.config.seed, purpose, reals.positions, shape).to(reals.images.dtype)

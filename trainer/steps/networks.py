@@ -28,18 +28,21 @@ def critic(config: VaeConfig) -> Critic:
     return Critic(config.c_dim, config.init)
 
 
-def generator(config: GanConfig, channels: int) -> nn.Module:
-    """Build G. Its input is [B, s_dim + c_dim], s first."""
+def generator(config: GanConfig, channels: int, y_dim: int = 0) -> nn.Module:
+    """Build G. Its input is [s, y, c]: [B, s_dim + y_dim + c_dim]. y_dim: of the labels, 0 without them.
+
+    The first layer is linear, so what it does with y is an embedding of the labels.
+    """
     torch.manual_seed(config.seed)
-    arguments = generator_arguments(config, channels)
+    arguments = generator_arguments(config, channels, y_dim)
     if not isinstance(config.network, ResNetConfig):
         return ConvGenerator(**arguments)
     return _checkpointed(config, Generator(**arguments))
 
 
-def generator_arguments(config: GanConfig, channels: int) -> dict[str, Any]:
+def generator_arguments(config: GanConfig, channels: int, y_dim: int = 0) -> dict[str, Any]:
     """Return the keyword arguments of G's class, Generator or ConvGenerator, as JSON values."""
-    network, inputs = config.network, {"z_dim": config.s_dim + config.c_dim, "channels": channels}
+    network, inputs = config.network, {"z_dim": config.s_dim + y_dim + config.c_dim, "channels": channels}
     if not isinstance(network, ResNetConfig):
         return inputs
     sizes = {"resolution": config.resolution, "nf": network.generator_nf or network.nf, "nf_max": network.nf_max}
@@ -47,16 +50,16 @@ def generator_arguments(config: GanConfig, channels: int) -> dict[str, Any]:
     return {**sizes, **inputs, **grows, "nf_min": network.nf_min}
 
 
-def discriminator(config: GanConfig, channels: int) -> ConvDiscriminator | Discriminator:
-    """Build D."""
+def discriminator(config: GanConfig, channels: int, y_dim: int = 0) -> ConvDiscriminator | Discriminator:
+    """Build D. y_dim: of the labels, 0 without them."""
     torch.manual_seed(config.seed + 1)
     c_dim, shape = config.c_dim if config.d_sees_code else 0, config.network
     if not isinstance(shape, ResNetConfig):
-        return ConvDiscriminator(channels, c_dim)
+        return ConvDiscriminator(channels, c_dim, y_dim)
     bottleneck = config.bottleneck is not None
     size = (config.resolution, shape.nf, shape.nf_max)
     grows = (_start(config), _skips(config))
-    return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, *grows, shape.nf_min))
+    return _checkpointed(config, Discriminator(*size, channels, bottleneck, c_dim, *grows, shape.nf_min, y_dim))
 
 
 def frozen(config: GanConfig, d: ConvDiscriminator | Discriminator) -> frozenset[str]:

@@ -29,13 +29,14 @@ def add_gradients(
     *,
     noise: Tensor | None,
     c: Tensor | None,
+    y: Tensor | None,
     alpha: Tensor | None,
 ) -> tuple[DiscriminatorOutput, Tensor]:
     """Add the gradients of loss(D(x)) + weight * R1 to D's parameters, and return D(x) and R1.
 
     R1 is mean_b ||grad_x D(x_b)||^2, at the image before the augmentation. x: [B, C, R, R]; loss: a scalar; noise, c,
-    alpha: D's other inputs. D has a trunk, piecewise linear in the image, and a head:
-    D(x) = head(*trunk(augmentation(x), tangent, alpha), noise, c).
+    y, alpha: D's other inputs. D has a trunk, piecewise linear in the image, and a head:
+    D(x) = head(*trunk(augmentation(x), tangent, alpha), noise, c, y).
     """
     with record_function("R1 pass 1"):
         with torch.no_grad():
@@ -43,7 +44,7 @@ def add_gradients(
         trunk = RecordedPass(d, lambda x: d.trunk(x, None, alpha)[0], images)
         assert trunk.output is not None
         features = trunk.output.detach().requires_grad_()
-        seen = d.head(features, None, noise, c)
+        seen = d.head(features, None, noise, c, y)
         (adjoint,) = torch.autograd.grad(seen.logits.sum(), features, retain_graph=True)
         gradient = augmentation.back(trunk.input_gradient(adjoint, retain_graph=seen.kl is not None))
 
@@ -52,7 +53,7 @@ def add_gradients(
         share = None if seen.kl is not None else torch.autograd.grad(loss(seen), seen.logits)[0]
         direction = augmentation.along(gradient * (2 * weight / len(x)))  # d ||g||^2 = 2 g . dg
         tangent = trunk.tangent(direction, share)
-        output = d.head(features, tangent, noise, c)
+        output = d.head(features, tangent, noise, c, y)
         assert output.tangent is not None
         (loss(output) + output.tangent.sum()).backward()
         if trunk.output is not None:

@@ -44,6 +44,7 @@ def test_flat_settings_get_the_names_of_today() -> None:
         "init_from": None,
         "freeze_d": 0,
         "augment": None,
+        "labels": None,
     }
     without = {"s_dim": 8, "growth": None}
     assert older_versions.today(without) == without | {
@@ -52,6 +53,7 @@ def test_flat_settings_get_the_names_of_today() -> None:
         "init_from": None,
         "freeze_d": 0,
         "augment": None,
+        "labels": None,
     }
 
 
@@ -65,6 +67,7 @@ def test_a_setting_of_one_kind_of_network_is_given_to_that_kind_alone() -> None:
             "init_from": None,
             "freeze_d": 0,
             "augment": None,
+            "labels": None,
         }
         for name in ("conv", "resnet")
     )

@@ -18,7 +18,7 @@ from trainer.steps import schedule
 from trainer.steps.batches import Reals
 from trainer.steps.gan_step import GanStep, Penalties
 
-BATCH = 12
+BATCH, LABELS = 12, 3
 STRATEGIES = ["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 EXACT = {"ddp": torch.float64, "fsdp2": torch.float64}  # DeepSpeed keeps its copies in fp32
 BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -32,8 +32,10 @@ def config_of(strategy: str, **more: object) -> GanConfig:
     return plain.grown_config("ID-GAN", strategy=strategy, r1_interval=2, **optimizers, **more)
 
 
-def batches(dtype: torch.dtype) -> list[Reals]:
+def batches(dtype: torch.dtype, labelled: bool = False) -> list[Reals]:
     """Return a whole batch for each iteration, which 1, 2 and 3 ranks can split in two pieces each."""
+    classes = torch.arange(BATCH) % LABELS
+    y = torch.nn.functional.one_hot(classes, LABELS).to(dtype) if labelled else None
     noise, whole = torch.Generator().manual_seed(1), []
     for i, (size, alpha) in enumerate(ITERATIONS):
         shapes = ((BATCH, 1, size, size), (BATCH, 1, 64, 64))
@@ -41,7 +43,7 @@ def batches(dtype: torch.dtype) -> list[Reals]:
             (torch.rand(s, generator=noise, dtype=torch.float64) * 2 - 1).to(dtype) for s in shapes
         )
         fade = None if alpha is None else torch.tensor(alpha, dtype=dtype)
-        whole.append(Reals(torch.arange(BATCH) + i * BATCH, images, encoder_images, fade))
+        whole.append(Reals(torch.arange(BATCH) + i * BATCH, images, encoder_images, fade, y))
     return whole
 
 
@@ -49,7 +51,7 @@ def step_of(config: GanConfig, checkpointed: bool, dtype: torch.dtype, world: Wo
     """Build the step of a config under its strategy. checkpointed: recompute the blocks from 8 px on."""
     if checkpointed:  # R1 then takes its two passes
         config = config.model_copy(update={"checkpointing": CheckpointingConfig(from_resolution=8)})
-    gan = plain.grown_networks(config)
+    gan = plain.grown_networks(config, LABELS if config.labels else 0)
     for network in (gan.G, gan.D, gan.q):
         network.to(dtype)
     return plain.gan_step(config, gan, world)
@@ -59,7 +61,7 @@ def train(step: GanStep, world: World, count: int, dtype: torch.dtype, part: sli
     """Run a part of the iterations, each in `count` micro-batches a rank. Returns G's losses, means over the ranks."""
     losses = []
     for i in range(len(ITERATIONS))[part]:
-        share = plain.pieces(batches(dtype)[i], world.size)[world.rank]
+        share = plain.pieces(batches(dtype, step.config.labels is not None)[i], world.size)[world.rank]
         weights = [schedule.lazy_weight(w, step.config.r1_interval, i, i + 1) for w in (step.config.r1, step.config.r2)]
         terms = step(plain.pieces(share, count), Penalties(*weights), i * BATCH, BATCH)
         losses.append(float(world.all_reduce_mean_(terms["loss_g"].clone())))

@@ -18,7 +18,7 @@ from . import contract
 from .contract import BOUND, EXACT, STRATEGIES, config_of, everything, held, step_of, train
 
 ADA = {"kind": "ada", "target": -0.99, "interval": 1, "kimg": 0.1}  # p rises by 0.12 in each iteration
-RELATIVISTIC: dict[str, Any] = {"objective": "relativistic", "r2": 3, "augment": ADA}
+RELATIVISTIC: dict[str, Any] = {"objective": "relativistic", "r2": 3, "augment": ADA, "labels": "shape"}
 
 
 def child(strategy: str, settings: dict[str, Any], folder: str) -> None:
@@ -31,7 +31,7 @@ def child(strategy: str, settings: dict[str, Any], folder: str) -> None:
     disconnect()
 
 
-@pytest.fixture(scope="module", params=[{}, RELATIVISTIC], ids=["", "relativistic with R2 and ADA, checkpointed"])
+@pytest.fixture(scope="module", params=[{}, RELATIVISTIC], ids=["", "with R2, ADA and labels, checkpointed"])
 def alone(request: pytest.FixtureRequest) -> dict[torch.dtype, tuple[dict[str, Any], dict[str, Tensor], list[float]]]:
     """What one process trains."""
     found = {}
@@ -54,7 +54,7 @@ def test_two_ranks_train_what_one_process_trains(strategy: str, alone: Any, tmp_
         assert plain.gap(found[name], value) < BOUND[dtype], name
     told = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2)]
     assert told[0]["losses"] == pytest.approx(losses, rel=BOUND[dtype])
-    whole = held(step_of(config_of("ddp"), False, dtype, plain.ALONE))
+    whole = held(step_of(config_of("ddp", **settings), False, dtype, plain.ALONE))
     for rank in told:
         for what, split in (("parameters", strategy in ("fsdp2", "zero3")), ("optimizer", strategy != "ddp")):
             share = rank[what] / whole[what]

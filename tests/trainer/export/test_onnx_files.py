@@ -18,6 +18,7 @@ import trainer
 from common.errors import UserError
 from models import VAE, CodeEncoder, ConvGenerator
 from tests.support import processes
+from tests.support.exploring import untrained
 from tests.support.training import finish, train
 from trainer.encoders import own_encoder
 from trainer.export import onnx_files, write
@@ -203,6 +204,15 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=r"--onnx: needs onnx and onnxscript; .*pip install .*\[onnx\]"):
         write.export(FACES, out, onnx=True)
     assert not out.exists()
+
+
+def test_of_a_generator_with_labels() -> None:
+    """y is an input of its own, between s and c."""
+    model = untrained(64, skips=True, encoder="none", labelled=True)
+    content = onnx_files.onnx_files(model).contents["generator.onnx"]
+    s, c = model.nuisance(2, 3, classes="hair=long"), model.codes(2, 3)
+    (images,) = run(content, s=s[:, :4], y=s[:, 4:], c=c)
+    close(images, model.generate(s, c))
 
 
 def test_of_a_generator_without_a_code_and_without_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,25 @@ def test_ada_in_two_iterations_between_which_p_moves() -> None:
         plain.assert_same_parameters(gan.trained("ID-GAN"), rederived.gan.trained("ID-GAN"))
 
 
+LABELS = 3  # classes
+
+
+@pytest.mark.parametrize("system", plain.GANS)
+@pytest.mark.parametrize(("objective", "count"), [("logistic", 1), ("relativistic", 2)])
+def test_labels_are_told_to_g_and_paired_with_images_in_d(system: str, objective: str, count: int) -> None:
+    """D's logit gains features . V y, with the y of the real that a fake is made beside; R1 and R2 hold y fixed."""
+    config = plain.gan_config(system, objective=objective, r2=3, labels="shape")
+    train_both(config, plain.gan_networks(system, LABELS), list(plain.gan_batches(y_dim=LABELS)), count)
+
+
+@pytest.mark.parametrize("again", [None, {"from_resolution": 8}], ids=["", "checkpointed"])
+@pytest.mark.parametrize(("size", "alpha"), [(16, None), (8, 0.3)])
+def test_labels_with_a_bottleneck_in_a_fade(size: int, alpha: float | None, again: Any) -> None:
+    config = plain.grown_config("cGAN", labels="shape", checkpointing=again)
+    batches = list(plain.gan_batches(size=size, alpha=alpha, y_dim=LABELS))
+    train_both(config, plain.grown_networks(config, LABELS), batches, 2)
+
+
 def test_r2_without_r1_and_with_the_papers_objective() -> None:
     train_both(plain.gan_config("ID-GAN", r1=0, r2=3), plain.gan_networks("ID-GAN"), list(plain.gan_batches()))
 
@@ -189,7 +208,7 @@ class Discriminator128(nn.Module):
         self.layers = Chain(Conv2d(3, 4, 8, 8), LeakyReLU(0.2), Conv2d(4, 5, 3), Flatten(), Linear(5 * 14 * 14, 1))
 
     def forward(self, x: Tensor, tangent: Tensor | None = None, **nothing: None) -> DiscriminatorOutput:
-        return self.head(*self.trunk(x, tangent, None), None, None)
+        return self.head(*self.trunk(x, tangent, None))
 
     def trunk(self, x: Tensor, tangent: Tensor | None, _: None) -> Pair:
         return self.layers(x, tangent)

@@ -19,16 +19,18 @@ from trainer.steps.augment.augmenter import Augmentation
 from trainer.steps.forward_passes import ForwardPasses
 from trainer.steps.gan_step import Penalties
 
-WEIGHT = 7.0
+WEIGHT, LABELS = 7.0, 4
 CASES = {  # D, its side, and whether it is in a fade
     "Table A.3": (lambda: ConvDiscriminator(2), 64, None),
     "Table A.3, pairs": (lambda: ConvDiscriminator(1, 3), 64, None),
+    "Table A.3, pairs and labels": (lambda: ConvDiscriminator(1, 3, LABELS), 64, None),
     "ResNet": (lambda: Discriminator(16, 4, 16), 16, None),
     "ResNet, pairs, in a fade": (lambda: Discriminator(16, 4, 16, c_dim=3, start_resolution=4), 16, 0.3),
     "ResNet with skips": (lambda: Discriminator(32, 4, 16, start_resolution=8, skips=True), 32, 0.7),
     "ResNet before its last size": (lambda: Discriminator(32, 4, 16, start_resolution=8), 8, None),
     "bottleneck": (lambda: Discriminator(16, 4, 16, bottleneck=True), 16, None),
     "bottleneck, pairs, in a fade": (lambda: Discriminator(16, 4, 16, 3, True, 3, 4, True), 16, 0.6),
+    "bottleneck, labels": (lambda: Discriminator(16, 4, 16, bottleneck=True, y_dim=LABELS), 16, None),
 }
 
 
@@ -52,6 +54,7 @@ def case(name: str) -> tuple[Any, Tensor, dict[str, Tensor | None]]:
     inputs = {
         "noise": doubles(3, *D.noise_shape) if getattr(D, "bottleneck", None) else None,
         "c": c,
+        "y": doubles(3, LABELS) if D.judge.label_projection is not None else None,
         "alpha": None if alpha is None else torch.tensor(alpha, dtype=torch.float64),
     }
     return D, doubles(3, 2 if name == "Table A.3" else 1 if side == 64 else 3, side, side), inputs

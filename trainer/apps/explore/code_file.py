@@ -22,8 +22,9 @@ FARTHEST = 100.0  # from 0 that a latent may be
 class SavedCode:
     """The content of a file.
 
-    model: the export's name; weights_sha256: of the network that makes its images; s, c: float32 numbers; s_seed,
-    c_seed: seeds that s and c came from and still are, else None; names: that the user gave to latents.
+    model: the export's name; weights_sha256: of the network that makes its images; s, c: float32 numbers, s with the
+    label vector y behind it; s_seed, c_seed: seeds that s and c came from and still are, else None; names: that the
+    user gave to latents.
     """
 
     model: str
@@ -52,7 +53,7 @@ def read_code(data: bytes, metadata: ExportMetadata) -> SavedCode:
         raise UserError(
             f"this is no code that was saved here ({first_line(error)}); choose a .json file of one"
         ) from None
-    vector(code.s, metadata.s_dim, "s")
+    vector(code.s, metadata.nuisance_dim, "s")
     vector(code.c, metadata.c_dim, "c")
     return code
 

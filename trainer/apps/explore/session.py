@@ -50,6 +50,7 @@ class Session:
             "notes": metadata.origin.get("data_notes", []),
             "resolution": metadata.resolution,
             "s_dim": metadata.s_dim,
+            "labels": metadata.labels or [],
             "c_dim": metadata.c_dim,
             "c_mean": self.renderer.latents.mean.tolist(),
             "codes": self.renderer.latents.source,
@@ -95,8 +96,8 @@ class Session:
         return code, ""
 
     def sizes(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """Return the sizes of s and c."""
-        return ("s", self.metadata.s_dim), ("c", self.metadata.c_dim)
+        """Return the sizes of s, with the label vector y behind it, and c."""
+        return ("s", self.metadata.nuisance_dim), ("c", self.metadata.c_dim)
 
     def _subtitle(self) -> str:
         origin, parts = self.metadata.origin, []

@@ -146,6 +146,27 @@ def test_of_a_large_image_a_smaller_one_comes_first(skips: bool, tmp_path: Path)
         visit(server, tmp_path, use, 1600, 512)
 
 
+def test_a_class_is_chosen_and_stays_where_s_becomes_the_mean(tmp_path: Path) -> None:
+    """The label vector stands behind s: beard has the last three of its places."""
+    with exploring(write_export(untrained(64, True, labelled=True), tmp_path / "export"), tmp_path) as server:
+        latents = server.get("/api/seed/0")
+        first = latents["s"][6:].index(1) if 1 in latents["s"][6:] else -1
+        chosen = "document.querySelector('#label-beard')"
+
+        async def use(tab: Page) -> None:
+            await becomes(tab, server.post("/api/image", latents))
+            assert await tab.value(f"{chosen}.value") == str(first)
+            await tab.value(f"{chosen}.value = 2; {chosen}.dispatchEvent(new Event('change'))")
+            latents["s"][6:] = [0, 0, 1]
+            await becomes(tab, server.post("/api/image", latents))
+            await tab.click("[data-mean=s]")
+            latents["s"][:4] = [0.0] * 4
+            await becomes(tab, server.post("/api/image", latents))
+            assert await tab.value(f"{chosen}.selectedOptions[0].text") == "chin"
+
+        visit(server, tmp_path, use, 400)
+
+
 def test_a_gan_without_an_encoder_says_what_it_cannot_do(tmp_path: Path) -> None:
     async def use(tab: Page) -> None:
         assert "without a code" in await tab.value("document.querySelector('#order').textContent")

@@ -107,6 +107,15 @@ def test_a_fit_of_s_alone_needs_an_s() -> None:
         next(fit(model, torch.zeros(1, 1, 64, 64, dtype=torch.uint8), torch.zeros(1, 0), torch.zeros(1, 10), False))
 
 
+def test_a_fit_leaves_the_label_vector_as_it_is() -> None:
+    model = untrained(64, True, labelled=True)
+    s, c = model.nuisance(1, classes="hair=long,beard=chin"), model.codes(1)
+    picture = (model.sample(1, seed=5) * 255).round().byte()
+    *_, last = fit(model, picture, s, c, with_c=True)
+    assert last.s[:, 4:].tolist() == [[0, 1, 0, 0, 1]]
+    assert not torch.equal(last.s[:, :4], s[:, :4])
+
+
 def test_a_fit_of_a_large_image_is_made_at_the_previews_resolution() -> None:
     model = untrained(512, skips=True)
     picture = torch.randint(0, 256, (1, 3, 512, 512), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 import { Drawing } from "./drawing.js";
 import { getJson, postFile, postForBlob, postForLines, postJson } from "./requests.js";
+import { buildLabels } from "./labels.js";
 import { buildSliders } from "./sliders.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -9,6 +10,7 @@ const model = await getJson("api/model").catch((error) => { problem(error); thro
 const state = { s: [], c: [], s_seed: 0, c_seed: 0, picture: null, fitting: null };
 const drawing = new Drawing(model, () => ({ s: state.s, c: state.c }), problem);
 const rows = buildSliders(model, moved, renamed);
+const labels = buildLabels(model, classChosen);
 
 function problem(error) {
   const box = $("#problem");
@@ -35,6 +37,7 @@ const guarded = (action) => async (...given) => {
 function change(changes) {
   Object.assign(state, changes);
   for (const row of rows) row.show(state[row.slider.vector][row.slider.place]);
+  for (const label of labels) label.show(state.s);
   for (const vector of ["c", "s"]) $(`#${vector}-seed-input`).value = state[`${vector}_seed`] ?? "";
   drawing.update();
 }
@@ -44,6 +47,14 @@ function moved({ vector, place }, value) {
   state.fitting?.abort();
   change({ [vector]: state[vector].with(place, limited), [`${vector}_seed`]: null });
 }
+
+function classChosen(label, k) {
+  state.fitting?.abort();
+  change({ s: label.set(state.s, k), s_seed: null });
+}
+
+// The mean of s; the labels, which stand behind it, stay.
+const meanOfS = () => state.s.map((x, i) => (i < model.s_dim ? 0 : x));
 
 async function renamed({ latent }, name, row) {
   row.label();
@@ -69,7 +80,7 @@ for (const vector of ["c", "s"]) {
   $(`[data-another=${vector}]`).addEventListener("click", guarded(() => takeSeed(vector, Math.floor(Math.random() * 1e6))));
   $(`[data-mean=${vector}]`).addEventListener("click", () => {
     state.fitting?.abort();
-    change({ [vector]: vector === "c" ? [...model.c_mean] : state.s.map(() => 0), [`${vector}_seed`]: null });
+    change({ [vector]: vector === "c" ? [...model.c_mean] : meanOfS(), [`${vector}_seed`]: null });
   });
 }
 
@@ -87,7 +98,7 @@ const upload = guarded(async (file) => {
   $("#fit").hidden = false;
   $("#fit-error").textContent = "";
   tell(`c is what the encoder reads in the picture${model.s_dim ? ", s the mean. Fit s to come nearer to it." : "."}`);
-  change({ picture, c, s: state.s.map(() => 0), c_seed: null, s_seed: null });
+  change({ picture, c, s: meanOfS(), c_seed: null, s_seed: null });
 });
 
 function setFitting(controller) {
@@ -129,7 +140,7 @@ function download(blob, name) {
 // faces-64-idgan-seed5, or with the time where it is no image of a seed.
 function fileName() {
   const { s_seed: s, c_seed: c } = state;
-  const isSeed = (s !== null || !model.s_dim) && (c !== null || !model.c_dim) && (!model.s_dim || !model.c_dim || s === c);
+  const isSeed = (s !== null || !state.s.length) && (c !== null || !model.c_dim) && (!state.s.length || !model.c_dim || s === c);
   const time = new Date().toISOString().slice(0, 19).replace(/[:T]/g, "-");
   return `${model.name}-${isSeed ? `seed${model.c_dim ? c : s}` : time}`;
 }
@@ -181,7 +192,7 @@ $("#name").textContent = model.name;
 $("#subtitle").textContent = model.subtitle;
 $("#notes").textContent = model.notes.join(" · ");
 $("#c-seed").hidden = !model.c_dim;
-$("#s-seed").hidden = !model.s_dim;
+$("#s-seed").hidden = !model.s_dim && !model.labels.length;
 $("#c-seed").title = model.codes === "posterior" ? "A code of the aggregated posterior" : "A code of N(0, I)";
 $("#s-seed").title = "A vector of N(0, I)";
 $("#upload").hidden = !model.encodes;
