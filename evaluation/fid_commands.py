@@ -36,6 +36,9 @@ ReferenceOption = Annotated[
         parser=cli.path,
     ),
 ]
+KeepImages = Annotated[
+    Path | None, typer.Option(help="folder for every image, as KIND-CODES-SEED/000000.png", parser=cli.path)
+]
 KeepFeatures = Annotated[
     bool, typer.Option("--keep-features", help="keep the features of all images in RUN/evaluation/features")
 ]
@@ -72,9 +75,7 @@ def fid_command(
     step: Step = None,
     reference: ReferenceOption = None,
     weights: Weights = None,
-    keep_images: Annotated[
-        Path | None, typer.Option(help="folder for every image, as KIND-CODES-SEED/000000.png", parser=cli.path)
-    ] = None,
+    keep_images: KeepImages = None,
     keep_features: KeepFeatures = False,
     release: Release = False,
     data: DataOption = None,

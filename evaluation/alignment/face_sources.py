@@ -31,6 +31,11 @@ class FaceSources:
         """Return the images at positions int64 [b]: uint8 [b, 3, 64, 64]."""
         return self.run.reals.at(self.seed, positions)
 
+    def label_rows(self, positions: Tensor) -> Tensor | None:
+        """Return the labels of those images, int64 [b, L], where the run has labels."""
+        labels = self.run.labels
+        return None if labels is None else labels.rows[self.run.data.mixed(self.seed, positions)]
+
     def read(self, images: Tensor) -> Readings:
         """Read the factors of images uint8 [b, 3, R, R]."""
         return {name: values.double().numpy() for name, values in self.extractor.readings(images).items()}

@@ -47,7 +47,7 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int) -> dict[s
         for positions in torch.arange(samples).split(BLOCK):
             images = sources.images(positions)
             c, _ = q(signed(images))
-            s = nuisance(run, seed, positions)
+            s = nuisance(run, seed, positions, rows=sources.label_rows(positions))
             for kind in kinds:
                 made = images if kind == "reals" else of_codes(run, kind, c, s)
                 predicted[kind].append(sources.read(made))

@@ -17,6 +17,10 @@ class Sources(Protocol):
         """Return the images at positions int64 [b]: uint8 [b, C, 64, 64]."""
         ...
 
+    def label_rows(self, positions: Tensor) -> Tensor | None:
+        """Return the labels of those images, int64 [b, L], where the run has labels."""
+        ...
+
     def read(self, images: Tensor) -> Readings:
         """Read the factors of images uint8 [b, C, R, R]."""
         ...

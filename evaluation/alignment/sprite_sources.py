@@ -42,6 +42,15 @@ class SpriteSources:
         """Return the images at positions int64 [b]: uint8 [b, C, 64, 64]."""
         return sprites_at(self.run, self.index[positions.numpy()], self.seed)
 
+    def label_rows(self, positions: Tensor) -> Tensor | None:
+        """Return the labels of those images, int64 [b, L], where the run has labels, which are factors."""
+        labels = self.run.labels
+        if labels is None:
+            return None
+        names = [factor.name for factor in self.run.data.main.manifest.factors]
+        columns = [names.index(label.name) for label in labels.labels.labels]
+        return torch.from_numpy(classes(self.index[positions.numpy()])[:, columns])
+
     def read(self, images: Tensor) -> Readings:
         """Read the factors of images uint8 [b, C, R, R], and whether each is a faithful sprite."""
         prediction = self.extractor.extract(images)[1]

@@ -98,7 +98,9 @@ def features_of_pass(target: EvaluationTarget, plan: FidPlan, one: Pass) -> Feat
 
 def _folder_name(plan: FidPlan, one: Pass) -> str:
     """Return the name of the folder of a pass's kept images."""
-    return f"{one.kind}-{one.seed}" if one.kind == "reals" else f"{one.kind}-{plan.codes}-{one.seed}"
+    name = f"{one.kind}-{one.seed}" if one.kind == "reals" else f"{one.kind}-{plan.codes}-{one.seed}"
+    classes = one.store.identity.get("class")
+    return name if classes is None else f"{name}-{classes}"
 
 
 def claim_folder(plan: FidPlan, one: Pass, world: World) -> None:

@@ -48,15 +48,17 @@ def codes(run: Run, seed: int, positions: Tensor, source: Codes, offset: int) ->
     return sample_posterior(mean, logvar, eps)
 
 
-def nuisance(run: Run, seed: int, positions: Tensor, offset: int = 0) -> Tensor:
+def nuisance(run: Run, seed: int, positions: Tensor, offset: int = 0, rows: Tensor | None = None) -> Tensor:
     """Draw s of each position, and with labels y behind it: [b, s_dim + y_dim].
 
-    y is that of the reals at offset + i, as the codes of `codes` are.
+    y is that of the reals at offset + i, as the codes of `codes` are. rows: other labels, int64 [b, L].
     """
     s = normal(seed, Purpose.EVAL_NUISANCE, positions, (run.s_dim,)).to(run.device)
     if run.labels is None:
         return s
-    return torch.cat((s, run.labels.y(run.data.mixed(seed, positions + offset)).to(s)), 1)
+    if rows is None:
+        rows = run.labels.rows[run.data.mixed(seed, positions + offset)]
+    return torch.cat((s, run.labels.labels.y(rows).to(s)), 1)
 
 
 @torch.no_grad()

@@ -136,19 +136,6 @@ def of_export(
         if network is not None:
             network.to(device)
 
-    def make(kind: Kind, seed: int, codes: Codes, offset: int, resolution: int) -> Maker:
-        """Return a function from positions int64 [b] to uint8 images [b, C, R, R]."""
-
-        def images(positions: Tensor) -> Tensor:
-            """Make the images at these positions."""
-            c = model.codes(positions, seed, codes == "prior", classes).to(device)
-            if kind == "vae":
-                return to_uint8(model.decode(c))
-            made = model.generate(model.nuisance(positions, seed, classes).to(device), c)
-            return to_uint8(at_least_64_px(made))
-
-        return images
-
     def source(requested: RequestedCodes) -> Codes:
         """Return where codes come from. Raises UserError for posterior codes of an export without a bank."""
         if requested == "posterior" and model.bank is None:
@@ -166,8 +153,24 @@ def of_export(
         max(CODE_RESOLUTION, model.metadata.resolution),
         InceptionConfig(),
         source,
-        make,
+        lambda kind, seed, codes, offset, resolution: _export_maker(model, kind, seed, codes, device, classes),
         lambda kind: {"kind": kind, "export": exported_model.sha256(path)},
         labels=model.labels,
         of_class=lambda classes: of_export(path, model, device, classes),
     )
+
+
+def _export_maker(
+    model: exported_model.Model, kind: Kind, seed: int, codes: Codes, device: torch.device, classes: str | None
+) -> Maker:
+    """Return a function from positions int64 [b] to an export's uint8 images [b, C, R, R]."""
+
+    def images(positions: Tensor) -> Tensor:
+        """Make the images at these positions."""
+        c = model.codes(positions, seed, codes == "prior", classes).to(device)
+        if kind == "vae":
+            return to_uint8(model.decode(c))
+        made = model.generate(model.nuisance(positions, seed, classes).to(device), c)
+        return to_uint8(at_least_64_px(made))
+
+    return images

@@ -17,6 +17,7 @@ import trainer
 from common.random_numbers import Purpose, integers
 from data_shards.read.loader import open_dataset
 from data_shards.sources.sprites.renderer import Factors, render_factors
+from evaluation.alignment.found_factors import alignment
 from evaluation.factors import asked_classes
 from evaluation.factors.factor_network import load_factor_extractor
 from evaluation.inputs.images import nuisance
@@ -172,6 +173,12 @@ def test_a_generator_that_listens_is_told_from_one_that_does_not(run: Path) -> N
     deaf = measured(opened, False)
     assert {name: one.own for name, one in deaf.items()} == {"square": 0, "ellipse": 0, "heart": 1}
     assert asked_classes.table_rows({"shape": deaf})[-1] == ["shape", "mean", "100.0%", "33.3%", "33.3%", "33.3%"]
+
+
+def test_alignment_asks_for_the_labels_of_its_sources(run: Path) -> None:
+    """The code of a source comes with the shape of that source, so a generator that listens has all of them right."""
+    opened = replace(open_run(run), generator=Drawer(True), vae=None)
+    assert alignment(opened, load_factor_extractor(), 64, 0)["gan"]["shape"] == 1
 
 
 def test_a_run_without_such_labels_is_refused_before_its_first_step(sprites: Path, vae: Path, tmp_path: Path) -> None:
