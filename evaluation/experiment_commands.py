@@ -40,7 +40,7 @@ def table_command(
     from common.atomic_writes import publish
     from evaluation.records.printed_output import show
 
-    from .experiments import page, results
+    from .experiments import claims, page, results
     from .experiments import table as tables
 
     found = results.read(folder)
@@ -51,4 +51,8 @@ def table_command(
     files.append(page.write(found, made))
     for number, (head, rows) in enumerate(made.parts()):
         show("" if number else made.title, head, rows)
-    print(json.dumps({"command": "table", "files": [str(path) for path in files], "measured": made.measured}))
+    if made.claims:
+        show("Claims", list(claims.HEAD), made.claims)
+    verdicts = [each._asdict() | {"claim": each.claim._asdict()} for each in claims.verdicts(found)]
+    printed = {"command": "table", "files": [str(path) for path in files], "measured": made.measured}
+    print(json.dumps(printed | {"claims": verdicts}))

@@ -15,6 +15,7 @@ from evaluation.pages.charts import svg
 from evaluation.pages.page import bullets, figures, heading, inline_image, publish_page, section
 from evaluation.pages.page import table as html_table
 
+from . import claims
 from .results import CellResults, ExperimentResults
 from .table import Table, statistics, title_of
 
@@ -28,6 +29,7 @@ def write(results: ExperimentResults, table: Table) -> Path:
     parts = [
         heading(table.title, " ".join(f"{line}." for line in table.measured)),
         section("Measured", Markup().join(html_table(*part) for part in table.parts()), SPREAD),
+        *_claims(table),
         *_charts(results),
         *_samples(results),
         *_traversals(results),
@@ -35,6 +37,12 @@ def write(results: ExperimentResults, table: Table) -> Path:
         section("Columns", bullets(table.legend)),
     ]
     return publish_page(results.folder / "index.html", table.title, parts)
+
+
+def _claims(table: Table) -> Iterator[Markup]:
+    if table.claims:
+        note = "Written down before the runs. A claim holds where every pair of seeds fulfils its test."
+        yield section("Claims", html_table(claims.HEAD, table.claims), note)
 
 
 def _groups(results: ExperimentResults) -> dict[str, list[CellResults]]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import UserError
 
@@ -37,21 +37,31 @@ class CellResults:
         return len(self.finished) == len(self.jobs)
 
 
+class Claim(NamedTuple):
+    """A claim in words, its source, and the test of it; see trainer/experiments/claims.py."""
+
+    says: str
+    source: str
+    test: str
+
+
 @dataclass(frozen=True)
 class ExperimentResults:
-    """All cells of an experiment at one budget. folder: where they lie."""
+    """All cells of an experiment at one budget, and what was claimed of them. folder: where they lie."""
 
     folder: Path
     experiment: str
     budget: str
     cells: tuple[CellResults, ...]
+    claims: tuple[Claim, ...] = ()
 
 
 def read(folder: Path) -> ExperimentResults:
     """Read the results in a folder. Raises a UserError where there are none, or a file is damaged."""
     listed = _json(folder / CELLS)
     cells = [_cell(folder, cell) for cell in listed["cells"]]
-    return ExperimentResults(folder, listed["experiment"], listed["budget"], tuple(cells))
+    claims = tuple(Claim(**claim) for claim in listed.get("claims", ()))
+    return ExperimentResults(folder, listed["experiment"], listed["budget"], tuple(cells), claims)
 
 
 def _cell(folder: Path, cell: dict[str, Any]) -> CellResults:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import claims
 from .job_numbers import COLUMNS, FORMATS, numbers, protocols, system_of
 from .results import CellResults, ExperimentResults
 
@@ -21,13 +22,17 @@ FIRST_NUMBERS, NUMBERS = 3, 5  # columns of numbers beside those, and in each fu
 
 @dataclass(frozen=True)
 class Table:
-    """head: titles; rows: cells of text; measured: how all of it was measured, a line each; legend: of the columns."""
+    """head: titles; rows: cells of text; measured: how all of it was measured, a line each; legend: of the columns.
+
+    claims: rows of verdicts under claims.HEAD.
+    """
 
     title: str
     head: list[str]
     rows: list[list[str]]
     measured: list[str]
     legend: list[str]
+    claims: list[list[str]]
 
     def parts(self) -> Iterator[tuple[list[str], list[list[str]]]]:
         """Yield head and rows of tables that a page or a terminal is wide enough for, each with the cells' names."""
@@ -47,8 +52,14 @@ class Table:
     @property
     def markdown(self) -> str:
         """The same with title and legend."""
-        lines = [f"| {' | '.join(cells)} |" for cells in (self.head, ["---"] * len(self.head), *self.rows)]
-        return "\n".join([self.title, "", *bullets(self.measured), "", *lines, "", *bullets(self.legend), ""])
+        lines = [self.title, "", *bullets(self.measured), "", *_markdown(self.head, self.rows), ""]
+        if self.claims:
+            lines += [*_markdown(claims.HEAD, self.claims), ""]
+        return "\n".join([*lines, *bullets(self.legend), ""])
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def bullets(lines: Sequence[str]) -> list[str]:
@@ -98,6 +109,7 @@ def table(results: ExperimentResults) -> Table:
         rows=rows,
         measured=_measured(results),
         legend=[f"{name}: {COLUMNS[name]}" for name in columns],
+        claims=claims.rows(claims.verdicts(results)),
     )
 
 

@@ -98,7 +98,8 @@ def table(name: Name, budget: BudgetOption = None, only: Only = None, seeds: See
     folder, jobs = _open(name, budget, only, seeds)
     for job in jobs:
         runner.is_complete(job, folder)  # which refuses a result of other settings
-    runner.publish_cells(jobs, folder, cells.placed_cells(experiment_file.load(name)))
+    experiment = experiment_file.load(name)
+    runner.publish_cells(jobs, folder, cells.placed_cells(experiment), experiment.claims)
     try:
         print(programs.run_program(["evaluation", "table", str(folder)]), end="")
     except programs.Failed:

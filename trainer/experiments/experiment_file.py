@@ -14,6 +14,8 @@ from common.errors import UserError, joined
 from trainer.config.settings import PathSetting, Settings
 from trainer.config.yaml_file import read_yaml
 
+from . import claims
+
 FOLDER = Path("configs/experiments")
 MEASURES = (
     "fid",
@@ -63,6 +65,14 @@ class Budget(Settings):
     measure: dict[str, str] = Field({}, description="more options of a command of evaluation, by its name")
 
 
+class Claim(Settings):
+    """What the experiment is to show, written down before it is run; see claims.py."""
+
+    says: str = Field(..., description="the claim in words")
+    source: str = Field(..., description="where it is made, such as appendix B.3")
+    test: str = Field(..., description="CELL[COLUMN] <= FACTOR * CELL[COLUMN] - MARGIN, with columns of the table")
+
+
 class Experiment(Settings):
     """The content of a file. budgets: the first is what is run without --budget."""
 
@@ -71,6 +81,7 @@ class Experiment(Settings):
     sets: dict[str, str] = Field(..., description="by name: what follows `python -m data_shards make`, without --out")
     variants: dict[str, Variant] = Field({}, description="by name; without any, each cell exists once")
     cells: dict[str, Cell] = Field(..., min_length=1)
+    claims: tuple[Claim, ...] = Field((), description="the table says of each whether it holds")
 
 
 def names() -> list[str]:
@@ -111,7 +122,22 @@ def contradictions(experiment: Experiment) -> list[str]:
         problems += [f"variants.{name}.overrides: {words}" for words in _reserved(variant.overrides)]
     for name, budget in experiment.budgets.items():
         problems += [f"budgets.{name}: {words}" for words in _of_a_budget(experiment, budget)]
-    return problems
+    return problems + [
+        f"claims: {claim.test}: {words}" for claim in experiment.claims for words in _of_a(claim, experiment)
+    ]
+
+
+def _of_a(claim: Claim, experiment: Experiment) -> Iterator[str]:
+    try:
+        test = claims.parse(claim.test)
+    except ValueError as error:
+        yield str(error)
+        return
+    for term in test.terms:
+        if term.cell not in experiment.cells:
+            yield f"{term.cell} is no cell; choose from {', '.join(experiment.cells)}"
+        elif term.spread and len(placed_names(experiment, term.cell)) < 2:
+            yield f"{term.cell} exists once, and has no spread over variants"
 
 
 def _of_a_budget(experiment: Experiment, budget: Budget) -> Iterator[str]:

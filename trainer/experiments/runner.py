@@ -24,6 +24,7 @@ from trainer.reporting.cost import spent
 from trainer.reporting.stats_file import read_stats
 
 from .cells import PlacedCell
+from .experiment_file import Claim
 from .jobs import Job, stages
 from .programs import Failed, run_program, say
 
@@ -104,8 +105,8 @@ def refuse_wrong_settings(jobs: Sequence[Job]) -> None:
         raise joined("these cells cannot be trained", problems)
 
 
-def publish_cells(jobs: Sequence[Job], results: Path, cells: Mapping[str, PlacedCell]) -> None:
-    """Write which cells, with which seeds, a table has: results/EXPERIMENT/BUDGET/cells.json."""
+def publish_cells(jobs: Sequence[Job], results: Path, cells: Mapping[str, PlacedCell], claims: Sequence[Claim]) -> None:
+    """Write which cells, with which seeds, a table has, and what is claimed: results/EXPERIMENT/BUDGET/cells.json."""
     names: dict[str, list[str]] = {}
     for job in jobs:
         names.setdefault(job.cell, []).append(job.name)
@@ -119,7 +120,9 @@ def publish_cells(jobs: Sequence[Job], results: Path, cells: Mapping[str, Placed
         }
         for name, seeds in names.items()
     ]
-    content = {"experiment": results.parent.name, "budget": results.name, "cells": listed}
+    content: dict[str, Any] = {"experiment": results.parent.name, "budget": results.name, "cells": listed}
+    if claims:
+        content["claims"] = [claim.model_dump() for claim in claims]
     results.mkdir(parents=True, exist_ok=True)
     publish(results / "cells.json", (json.dumps(content, indent=1) + "\n").encode())
 

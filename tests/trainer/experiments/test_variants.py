@@ -182,7 +182,7 @@ def test_the_eight_systems_at_a_tiny_budget_again_and_in_a_table(
 def _the_table_has_the_records_numbers(
     found: list[jobs.Job], results: Path, placed: dict[str, cells.PlacedCell]
 ) -> None:
-    runner.publish_cells(found, results, placed)
+    runner.publish_cells(found, results, placed, ())
     told = programs.run_program(["evaluation", "table", str(results)])
     assert json.loads(told.splitlines()[-1])["files"][0] == str(results / "table.csv")
     with open(results / "table.csv", newline="") as stream:

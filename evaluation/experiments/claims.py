@@ -1,0 +1,90 @@
+"""Which claims of an experiment its results bear out: over all seeds, over none, or not to be told from these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from common.errors import UserError
+from trainer.experiments.claims import Term, Test, parse
+
+from .job_numbers import COLUMNS, FORMATS, numbers
+from .results import CellResults, Claim, ExperimentResults
+
+HEAD = ("claim", "of", "test", "left", "right", "verdict")
+HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided at these seeds", "not measured"
+
+
+class Verdict(NamedTuple):
+    """What became of a claim in one variant: the numbers of the seeds on either side, and a word."""
+
+    claim: Claim
+    variant: str
+    left: tuple[float, ...]
+    right: tuple[float, ...]
+    verdict: str
+
+
+def verdicts(results: ExperimentResults) -> list[Verdict]:
+    """Return a verdict on each claim, in every variant that has cells of it. Raises a UserError for an unknown column.
+
+    A claim holds where the worst pair of seeds fulfils it, and does not hold where even the best one does not.
+    """
+    return [verdict for claim in results.claims for verdict in _of_claim(results, claim)]
+
+
+def _of_claim(results: ExperimentResults, claim: Claim) -> Iterator[Verdict]:
+    test = parse(claim.test)
+    for term in test.terms:
+        if term.column not in COLUMNS:
+            raise UserError(f"claims: {claim.test}: {term.column} is no column; choose from {', '.join(COLUMNS)}")
+    variants = dict.fromkeys(cell.variant for cell in results.cells if cell.variant)
+    for variant in [""] if test.left.spread or not variants else variants:
+        left = _values(results, test.left, variant)
+        right = (0.0,) if test.right is None else _values(results, test.right, variant)
+        if left is not None and right is not None:
+            yield Verdict(claim, variant, left, right, _word(test, left, right))
+
+
+def _values(results: ExperimentResults, term: Term, variant: str) -> tuple[float, ...] | None:
+    """Return a number of each seed; () where it is not measured, None where the results list no such cell."""
+    cells = [cell for cell in results.cells if cell.system == term.cell]
+    if term.spread:
+        each = [_seeds(cell, term.column) for cell in cells if cell.variant]
+        if len(each) < 2 or not all(each):
+            return () if each else None
+        return tuple(max(values) / min(values) for values in zip(*each, strict=False))
+    chosen = [cell for cell in cells if cell.variant in ("", variant)]
+    return _seeds(chosen[0], term.column) if chosen else None
+
+
+def _seeds(cell: CellResults, column: str) -> tuple[float, ...]:
+    found = [numbers(result) for result in cell.finished.values()] if cell.complete else []
+    return tuple(each[column] for each in found) if all(column in each for each in found) else ()
+
+
+def _word(test: Test, left: Sequence[float], right: Sequence[float]) -> str:
+    if not left or not right:
+        return MISSING
+    bounds = [test.factor * value + test.margin for value in right]
+    if max(left) <= min(bounds):
+        return HOLDS
+    return FAILS if min(left) > max(bounds) else UNDECIDED
+
+
+def rows(found: Sequence[Verdict]) -> list[list[str]]:
+    """Format verdicts as rows under HEAD."""
+    return [
+        [f"{each.claim.says} ({each.claim.source})", each.variant, each.claim.test, *_sides(each), each.verdict]
+        for each in found
+    ]
+
+
+def _sides(verdict: Verdict) -> list[str]:
+    test = parse(verdict.claim.test)
+    sides = [(test.left, verdict.left), (test.right, verdict.right)]
+    return ["" if term is None else ", ".join(_shown(term, value) for value in values) for term, values in sides]
+
+
+def _shown(term: Term, value: float) -> str:
+    return format(value, ".3g" if term.spread else FORMATS.get(term.column, ".3f"))
