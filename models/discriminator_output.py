@@ -78,11 +78,12 @@ class LabelProjection(nn.Module):
     def __init__(self, features: int, y_dim: int) -> None:
         super().__init__()
         self.embed = nn.Linear(y_dim, features, bias=False)
-        self.scale = features**-0.5  # as that of CodeProjection
+        bound = features**-0.5
+        nn.init.uniform_(self.embed.weight, -bound, bound)  # as a Linear(features, 1) for each class would start
 
     def forward(self, x: Tensor, t: Tensor | None, y: Tensor) -> Pair:
         """Return the labels' share of the logit, and its tangent."""
-        return _projected(x, t, self.embed(y) * self.scale)
+        return _projected(x, t, self.embed(y))
 
 
 def _projected(x: Tensor, t: Tensor | None, weight: Tensor) -> Pair:

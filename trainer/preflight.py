@@ -96,13 +96,13 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     encoder = None if vae is None else problems.collect(lambda: _load_encoder(vae, start))
     if encoder:
         problems.messages += _encoder_problems(config, encoder, data)
-    initial = problems.collect(lambda: _initial_networks(config, start))
+    labels = problems.collect(lambda: _labels(config, data, world))
+    y_dim = labels.labels.dim if labels else 0
+    initial = problems.collect(lambda: _initial_networks(config, y_dim, start))
     if data:
         problems.messages += _shared_memory_problems(config, phases, data, world)
-    labels = problems.collect(lambda: _labels(config, data, world))
-    sizes = (data.channels if data else 0, labels.labels.dim if labels else 0)
     if data and initial:
-        problems.messages += _start_from(initial, config, sizes, world)
+        problems.messages += _start_from(initial, config, (data.channels, y_dim), world)
     pass_sizes: dict[int, int] = {}
     if data and not problems.messages:  # else the step cannot be tried
         pass_sizes, found = _fit_memory(config, data.channels, labels, encoder, world, start)
@@ -240,12 +240,13 @@ def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Da
     return problems
 
 
-def _initial_networks(config: GanConfig, start: ResumePoint) -> InitialNetworks | None:
+def _initial_networks(config: GanConfig, y_dim: int, start: ResumePoint) -> InitialNetworks | None:
     """Read the networks that a run starts from; where it resumes, only what is recorded of them."""
     if config.init_from is None:
         return None
     if not start.images_seen or start.run is None:
-        return initial_networks.load(config.init_from)
+        initial = initial_networks.load(config.init_from)
+        return initial_networks.with_labels(initial, config, y_dim) if y_dim else initial
     step = published.newest(start.run)
     sha256 = published.read_manifest(step)["facts"].get("init_from") if step else None
     return InitialNetworks(config.init_from, sha256, {}, "") if sha256 else None

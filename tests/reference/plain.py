@@ -299,7 +299,7 @@ class PlainGan:
         if batch.y is not None:  # features times the sum of the columns of the classes
             columns = D.judge.label_projection.embed.weight
             classes = [columns[:, row.bool()].sum(1) for row in batch.y]
-            logits = logits + (features * torch.stack(classes)).sum(1) / 16
+            logits = logits + (features * torch.stack(classes)).sum(1)
         return logits, torch.zeros(())
 
     def discriminator(self, batch: Reals, fake: Tensor, c: Tensor) -> Found:

@@ -1,7 +1,8 @@
 """Networks that a new run starts from (`init_from`): those of another run's newest checkpoint, or of an export.
 
-What both have is taken; blocks of higher resolutions, image layers and D's bottleneck may be new. Clock, optimizers and
-D of an export, which has none, start fresh. Of stage 1 the decoder is taken: Table A.3's generator is the same network.
+What both have is taken; blocks of higher resolutions, image layers, D's bottleneck and labels may be new. Clock,
+optimizers and D of an export, which has none, start fresh. Of stage 1 the decoder is taken: Table A.3's generator is
+the same network.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from common import shipped
 from common.errors import UserError
 from trainer.config import exported_files
 from trainer.config.file_names import ENCODER, GENERATOR, METADATA
+from trainer.config.schema import GanConfig
 from trainer.config.sections import EmaConfig
 
 from . import finite, published
@@ -32,6 +34,7 @@ from .state import State
 
 NETWORKS = ("generator", "discriminator", "q", "ema")
 AVERAGE = re.compile(r"ema\.(?P<name>.+?)\.(?P<parameter>(?:fc|blocks|to_rgb|layers)\..+)")
+FIRST_LAYER = re.compile(r"(?:generator|ema\..+)\.(?:fc|layers\.0)\.weight")
 MAY_BE_NEW = re.compile(
     r"generator\.(?:blocks|to_rgb)\.\d+|discriminator\.(?:(?:blocks|from_rgb)\.\d+|bottleneck|judge\.(?:label_)?projection)"
 )
@@ -68,6 +71,20 @@ def load(path: Path) -> InitialNetworks:
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.contiguous().numpy().tobytes())
     return InitialNetworks(path, digest.hexdigest(), tensors, average)
+
+
+def with_labels(initial: InitialNetworks, config: GanConfig, y_dim: int) -> InitialNetworks:
+    """Return networks of a run without labels for one with them: G's first layer gets columns of 0 for y.
+
+    So G draws the same images at first, whatever y is. y_dim: size of y, which stands behind s. Networks that have
+    labels already stay as they are.
+    """
+    found = dict(initial.tensors)
+    for name, weight in initial.tensors.items():
+        if FIRST_LAYER.fullmatch(name) and weight.shape[1] == config.s_dim + config.c_dim:
+            s, c = weight[:, : config.s_dim], weight[:, config.s_dim :]
+            found[name] = torch.cat((s, weight.new_zeros(len(weight), y_dim), c), 1)
+    return replace(initial, tensors=found)
 
 
 def problems(initial: InitialNetworks, wanted: Mapping[str, torch.Size]) -> list[str]:

@@ -108,6 +108,20 @@ def test_an_export_gives_its_generator_to_all(source: Path, sprites: Path, vae: 
             torch.testing.assert_close(at(tmp_path / "run", 16)[f"{kind}.{name}"], tensor, rtol=1e-6, atol=1e-7)
 
 
+def test_labels_are_added_to_networks_that_have_none(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
+    """With a rate of 0 G draws what the source draws, whatever y is, which stands between s and c."""
+    still = {"optimizer_g.lr": 1e-30, "optimizer_d.lr": 1e-30, "vae": vae, "init_from": source}
+    told = finish(train("gan", sprites, tmp_path / "run", 1, labels="shape", **SMALL, **still)).err
+    assert "discriminator.judge.label_projection start fresh" in told
+    state = at(tmp_path / "run", 16)
+    G = generator(load_config(GanConfig, tmp_path / "run" / "config.yaml"), 1, 3)
+    G.load_state_dict({n.removeprefix("generator."): t for n, t in state.items() if n.startswith("generator.")})
+    z = torch.randn(8, 13, generator=torch.Generator().manual_seed(0))
+    y = torch.eye(3)[torch.arange(8) % 3]
+    expected = drawn(source, newest(source), "generator", 16)
+    torch.testing.assert_close(G(torch.cat((z[:, :3], y, z[:, 3:]), 1), 16), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("exported", [False, True])
 def test_the_decoder_of_stage_1_becomes_the_generator(exported: bool, sprites: Path, vae: Path, tmp_path: Path) -> None:
     """With a rate of 0, G and its average draw the decodings; D starts fresh."""
