@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +36,11 @@ ReferenceOption = Annotated[
     ),
 ]
 KeepImages = Annotated[
-    Path | None, typer.Option(help="folder for every image, as KIND-CODES-SEED/000000.png", parser=cli.path)
+    Path | None,
+    typer.Option(
+        help="folder for every image, as KIND-CODES-SEED[-CLASS]/000000.png",
+        parser=cli.path,
+    ),
 ]
 KeepFeatures = Annotated[
     bool, typer.Option("--keep-features", help="keep the features of all images in RUN/evaluation/features")
@@ -91,17 +94,19 @@ def fid_command(
     from .fid.plan import FidPlan
 
     held = step if release else None
-    with steps.processes(device) as world, trajectory.release_when_done(run, held, world), ExitStack() as measured:
+    with steps.processes(device) as world, trajectory.release_when_done(run, held, world):
         opened = steps.open_everywhere(run, step, ema, world, data, out)
         targets = world.on_all(lambda: steps.targets(opened, class_))
         reference = reference or steps.own_reference(targets[0], protocol)
         net = world.on_all(lambda: steps.network(opened, protocol, weights, reference, world))
         kinds = steps.requested_kinds(opened, of)
-        for target, source in product(targets, steps.code_sources(opened, codes)):
-            plan = FidPlan(net, kinds, samples, source, seed, seeds, reference, keep_images, keep_features)
-            results = measured.enter_context(measure.fid(target, plan, world))
-            if world.is_main:
-                steps.keep_and_print(target, plan, target.description | results)
+        for target in targets:
+            with ExitStack() as measured:
+                for source in steps.code_sources(opened, codes):
+                    plan = FidPlan(net, kinds, samples, source, seed, seeds, reference, keep_images, keep_features)
+                    results = measured.enter_context(measure.fid(target, plan, world))
+                    if world.is_main:
+                        steps.keep_and_print(target, plan, target.description | results)
 
 
 def reference_command(

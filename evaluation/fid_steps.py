@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ from trainer.stages.data import Only, open_data
 
 from .fid import extractors, partial_sums, references, trajectory
 
+log = logging.getLogger(__name__)
 REFERENCE_IMAGES = 50_000  # behind statistics of reals that ship, where the set has as many
 
 
@@ -81,8 +83,20 @@ def targets(target: EvaluationTarget, classes: str | None) -> list[EvaluationTar
         return [target]
     if target.labels is None or target.of_class is None:
         raise UserError(f"--class: {classes}: {target.path} was trained without labels; leave --class out")
-    every = [target.labels.text(one) for one in target.labels.each()]
-    return [replace(target.of_class(one), out=target.out) for one in (every if classes == "each" else [classes])]
+    if classes != "each":
+        return [replace(target.of_class(classes), out=target.out)]
+    found = []
+    for one in target.labels.each():
+        text = target.labels.text(one)
+        try:
+            of_class = replace(target.of_class(text), out=target.out)
+        except UserError:
+            of_class = None  # the set has no image of it
+        if of_class is None or (of_class.reals is not None and of_class.reals.count < 2):
+            log.warning("warning: --class: each: %s is left out: the set has fewer than two images of it", text)
+        else:
+            found.append(of_class)
+    return found
 
 
 def own_reference(target: EvaluationTarget, protocol: FidProtocol | None) -> Path | None:

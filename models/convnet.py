@@ -28,7 +28,7 @@ def conv_decoder(code_dim: int, channels: int) -> nn.Sequential:
 
 
 class ConvGenerator(nn.Module):
-    """G of Table A.3. z: [B, z_dim] = [s, c] -> [B, channels, 64, 64] in (-1, 1). It does not grow."""
+    """G of Table A.3. z: [B, z_dim] = [s, c], or [s, y, c] -> [B, channels, 64, 64] in (-1, 1). It does not grow."""
 
     def __init__(self, z_dim: int, channels: int) -> None:
         super().__init__()

@@ -133,8 +133,8 @@ class ToRGB(nn.Module):
 class Generator(nn.Module):
     """G(z) of Tables A.4 to A.7.
 
-    It maps z [B, z_dim] = [s, c] to images [B, channels, r, r] in (-1, 1). Raises ValueError where resolution is not
-    4 * 2^k.
+    It maps z [B, z_dim] = [s, c], with labels [s, y, c], to images [B, channels, r, r] in (-1, 1). Raises ValueError
+    where resolution is not 4 * 2^k.
     """
 
     def __init__(

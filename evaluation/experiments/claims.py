@@ -53,9 +53,14 @@ def _values(results: ExperimentResults, term: Term, variant: str) -> tuple[float
         each = [_seeds(cell, term.column) for cell in cells if cell.variant]
         if len(each) < 2 or not all(each):
             return () if each else None
-        return tuple(max(values) / min(values) for values in zip(*each, strict=False))
+        return tuple(_spread(values) for values in zip(*each, strict=False))
     chosen = [cell for cell in cells if cell.variant in ("", variant)]
     return _seeds(chosen[0], term.column) if chosen else None
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Return the largest divided by the smallest; infinite where the smallest is not above 0."""
+    return max(values) / min(values) if min(values) > 0 else float("inf")
 
 
 def _seeds(cell: CellResults, column: str) -> tuple[float, ...]:

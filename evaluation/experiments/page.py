@@ -41,7 +41,7 @@ def write(results: ExperimentResults, table: Table) -> Path:
 
 def _claims(table: Table) -> Iterator[Markup]:
     if table.claims:
-        note = "Written down before the runs. A claim holds where every pair of seeds fulfils its test."
+        note = "Of the experiment's file. A claim holds where every pair of seeds fulfils its test."
         yield section("Claims", html_table(claims.HEAD, table.claims), note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from trainer.labels.labels import Label
 
 from .extractor import Extractor
 
+log = logging.getLogger(__name__)
 COLUMNS = ("label", "class", "reals", "found", "found, codes of any class", "chance")
 
 
@@ -43,7 +45,10 @@ def measure(run: Run, extractor: Extractor, samples: int, source: Codes, seed: i
             task = bar.add_task(label.name, total=len(label.classes))
             found[label.name] = {}
             for k, name in enumerate(label.classes):
-                found[label.name][name] = _of_class(run, extractor, label, k, samples, source, seed)
+                if _images_of(run, label, k):
+                    found[label.name][name] = _of_class(run, extractor, label, k, samples, source, seed)
+                else:
+                    log.warning("warning: %s=%s is left out: the set has no image of it", label.name, name)
                 bar.advance(task)
     return found
 
@@ -62,6 +67,12 @@ def readable(run: Run, extractor: Extractor) -> list[Label]:
 
 def _first_real(run: Run) -> Tensor:
     return run.reals.at(0, torch.arange(1))
+
+
+def _images_of(run: Run, label: Label, k: int) -> int:
+    """Return how many images of the set are of a class."""
+    assert run.labels is not None
+    return int((run.labels.rows[:, run.labels.labels.labels.index(label)] == k).sum())
 
 
 @torch.no_grad()
@@ -83,6 +94,6 @@ def table_rows(found: dict[str, dict[str, Found]]) -> list[list[str]]:
     rows = []
     for label, classes in found.items():
         rows += [[label, name, *(f"{share:.1%}" for share in each)] for name, each in classes.items()]
-        means = (sum(column) / len(classes) for column in zip(*classes.values(), strict=True))
+        means = (sum(column) / len(column) for column in zip(*classes.values(), strict=True))
         rows.append([label, "mean", *(f"{mean:.1%}" for mean in means)])
     return rows

@@ -67,7 +67,7 @@ def movement(run: Run, extractor: Extractor, seed: int) -> dict[str, Any]:
     "clear" lists the latents under which one factor moves over at least MOVED, and over twice the share of the others.
     """
     base, decode = bases(run, seed, BASES), decoder(run, seed)
-    matrix = [extractor.shares_of_range(decode(traversal_codes(base, j))) for j in range(base.shape[1])]
+    matrix = [extractor.shares_of_range(decode(traversal_codes(base, j))) for j in range(len(names(run)))]
     clear = []
     for latent, row in enumerate(matrix):
         best, second = sorted(row, reverse=True)[:2]

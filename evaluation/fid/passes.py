@@ -100,7 +100,7 @@ def _folder_name(plan: FidPlan, one: Pass) -> str:
     """Return the name of the folder of a pass's kept images."""
     name = f"{one.kind}-{one.seed}" if one.kind == "reals" else f"{one.kind}-{plan.codes}-{one.seed}"
     classes = one.store.identity.get("class")
-    return name if classes is None else f"{name}-{classes}"
+    return name if classes is None else f"{name}-{str(classes).replace('/', '_')}"
 
 
 def claim_folder(plan: FidPlan, one: Pass, world: World) -> None:

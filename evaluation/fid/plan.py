@@ -42,6 +42,9 @@ def check(target: EvaluationTarget, plan: FidPlan, reference_count: int) -> None
     """Raise a UserError where the target cannot be measured as planned; warn of few images."""
     if plan.samples < 2:
         raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")
+    if reference_count < 2:
+        of = f" of {target.data['class']}" if "class" in target.data else ""
+        raise UserError(f"{target.path}: there is one real{of} to compare with; FID needs at least 2")
     refuse_unknown(target.path, plan.net.protocol, target.data.get("data_set", "dsprites"))
     for kind in plan.kinds:
         if kind not in target.kinds:

@@ -278,11 +278,11 @@ def _vae_run(path: Path, config: VaeConfig, data: Data, at: str | None) -> Run:
 
 def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, requested: str | None) -> Run:
     labels = labels_of(config, data)
-    sizes = data.channels, labels.labels.dim if labels else 0
+    sizes = data.channels, run_networks.trained_y_dim(path)  # not the set's: whether that is another is asked later
     step, manifest, averaged, average = run_networks.averaged_generator(path, at, config, sizes, requested)
     generator = GrownGenerator(averaged, manifest)
     untrained = GrownGenerator(networks.generator(config, *sizes), manifest)
-    inputs, q, vae, encoder = data.identity | ({"y_dim": sizes[1]} if labels else {}), None, None, None
+    inputs, q, vae, encoder = data.identity | ({"y_dim": labels.labels.dim} if labels else {}), None, None, None
     if config.code_source == "posterior":
         file = _frozen_file(path)
         loaded = frozen.load(file)
@@ -297,8 +297,12 @@ def _gan_run(path: Path, config: GanConfig, data: Data, at: str | None, requeste
 
 def _refuse_other_classes(path: Path, table: LabelTable | None, model: exported_model.Model) -> None:
     """Raise a UserError where the set that an export is measured on has other classes than that of its training."""
-    if table is not None and table.labels != model.labels:
-        raise UserError(f"{path}: the labels of this set have other classes than those of the training; name that set")
+    if table is not None and model.labels is not None and table.labels != model.labels:
+        there, here = (labels.described() for labels in (model.labels, table.labels))
+        raise UserError(
+            f"{path}: was trained on a set with the labels {there}; the one that it is to be measured on has {here}; "
+            "name the set of its training, or another with those classes, with --data"
+        )
 
 
 def _frozen_file(path: Path) -> Path:

@@ -78,13 +78,13 @@ def _model(one: Exported, out: Path) -> list[Markup]:
 
 
 def _on_one_encoder(shown: Sequence[Exported]) -> list[list[Exported]]:
-    """Return the groups of two and more generators that have one encoder and one s, the smallest images first."""
+    """Return the groups of two and more generators of one encoder, s and labels, the smallest images first."""
     groups: dict[tuple[Any, ...], list[Exported]] = {}
     for one in shown:
         metadata = one.model.metadata
         encoder = metadata.origin.get("inputs", {}).get("vae")
         if metadata.network and encoder is not None:
-            groups.setdefault((encoder, metadata.s_dim), []).append(one)
+            groups.setdefault((encoder, metadata.s_dim, str(metadata.labels)), []).append(one)
     by_size = [sorted(group, key=lambda one: one.model.metadata.resolution) for group in groups.values()]
     return [group for group in by_size if len(group) > 1]
 

@@ -8,6 +8,7 @@ the same network.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,13 +46,15 @@ class InitialNetworks:
     """Trained networks by the names that a checkpoint gives their tensors.
 
     source: the folder that they come from; sha256: of names and values; tensors: whole, on the CPU, none where a run
-    resumes, which has taken them; average: of the source, what averages that it has not start as.
+    resumes, which has taken them; average: of the source, what averages that it has not start as; labels: that the
+    source's networks are told.
     """
 
     source: Path
     sha256: str
     tensors: dict[str, Tensor]
     average: str
+    labels: tuple[str, ...] = ()
 
     def tensor(self, name: str) -> Tensor | None:
         """Return what a tensor of a checkpoint starts as, None where it starts fresh."""
@@ -66,19 +69,38 @@ def load(path: Path) -> InitialNetworks:
     path = shipped.found(path)
     if not path.exists():
         raise UserError(f"init_from: {path}: no such folder; name a run, or an export of one")
-    tensors, average = _of_export(path) if (path / METADATA).is_file() else _of_run(path)
+    is_export = (path / METADATA).is_file()
+    tensors, average = _of_export(path) if is_export else _of_run(path)
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.contiguous().numpy().tobytes())
-    return InitialNetworks(path, digest.hexdigest(), tensors, average)
+    labels = _labels_of_export(path) if is_export else _labels_of_run(path)
+    return InitialNetworks(path, digest.hexdigest(), tensors, average, labels)
+
+
+def _labels_of_export(path: Path) -> tuple[str, ...]:
+    return tuple(label["name"] for label in json.loads((path / METADATA).read_bytes()).get("labels") or ())
+
+
+def _labels_of_run(path: Path) -> tuple[str, ...]:
+    step = published.newest(path)
+    return tuple(published.read_manifest(step)["config"].get("labels") or ()) if step else ()
 
 
 def with_labels(initial: InitialNetworks, config: GanConfig, y_dim: int) -> InitialNetworks:
     """Return networks of a run without labels for one with them: G's first layer gets columns of 0 for y.
 
     So G draws the same images at first, whatever y is. y_dim: size of y, which stands behind s. Networks that have
-    labels already stay as they are.
+    labels already stay as they are; others than the config's are refused.
     """
+    if initial.labels and initial.labels != config.labels:
+        told = ", ".join(initial.labels)
+        raise UserError(
+            f"init_from: {initial.source}: its networks are told {told}, those of this config "
+            f"{', '.join(config.labels or ()) or 'no labels'}; set labels=[{told}], or name another run"
+        )
+    if initial.labels or not y_dim:
+        return initial
     found = dict(initial.tensors)
     for name, weight in initial.tensors.items():
         if FIRST_LAYER.fullmatch(name) and weight.shape[1] == config.s_dim + config.c_dim:

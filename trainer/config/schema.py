@@ -116,6 +116,8 @@ def _listed(names: object) -> object:
     """Take one name as a list of one; refuse an empty list, in one sentence."""
     if names in ([], (), ""):
         raise ValueError("it names no label; name one or more, or set labels=null")
+    if not isinstance(names, str | list | tuple):
+        raise ValueError("it is no name of a label, and no list of names")
     return [names] if isinstance(names, str) else names
 
 

@@ -31,7 +31,7 @@ from trainer.config import exported_files
 from trainer.config.file_names import CHECK, ENCODER, GENERATOR, METADATA, OWN_ENCODER, REFERENCE
 from trainer.labels.labels import Labels, having
 
-FORMAT = 1
+FORMAT, WITH_LABELS = 1, 2  # the second is of models with labels, which older programs cannot draw
 CONFIG, BANK, CARD = "config.yaml", "bank.safetensors", "README.md"
 EncoderKind = Literal["none", "vae", "own", "joint"]
 
@@ -69,10 +69,10 @@ class ExportMetadata:
 
     def to_json(self) -> bytes:
         """Return the content of the file."""
-        content = asdict(self)
+        content = {"format": FORMAT if self.labels is None else WITH_LABELS} | asdict(self)
         if self.labels is None:
             del content["labels"]
-        return (json.dumps({"format": FORMAT} | content, indent=1) + "\n").encode()
+        return (json.dumps(content, indent=1) + "\n").encode()
 
 
 class Model:
@@ -93,7 +93,7 @@ class Model:
 
     @torch.no_grad()
     def generate(self, s: Tensor, c: Tensor) -> Tensor:
-        """Return the images G(s, c); of a VAE the decodings of c. s: [B, s_dim]; c: [B, c_dim]."""
+        """Return the images G(s, c); of a VAE the decodings of c. s: [B, nuisance_dim]; c: [B, c_dim]."""
         if self.generator is None:
             return self.decode(c)
         sizes = [s.shape[1], c.shape[1]]
@@ -243,8 +243,10 @@ def _read_metadata(folder: Path) -> ExportMetadata:
     try:
         content = json.loads(path.read_bytes())
         version = content.pop("format")
-        if version != FORMAT:
-            raise UserError(f"{path}: has format {version}, this program reads {FORMAT}; export the run again")
+        if version not in (FORMAT, WITH_LABELS):
+            raise UserError(
+                f"{path}: has format {version}, this program reads {FORMAT} and {WITH_LABELS}; export the run again"
+            )
         return ExportMetadata(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise exported_files.broken(path, error) from None

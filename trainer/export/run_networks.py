@@ -60,6 +60,12 @@ def _manifest_at(
     }
 
 
+def trained_y_dim(run: Path) -> int:
+    """Return the size of the label vectors that a run was trained with, 0 without labels or a checkpoint."""
+    newest = published.newest(run)
+    return 0 if newest is None else int(published.read_manifest(newest)["facts"].get("y_dim", 0))
+
+
 def load_network(run: Path, step_name: str | None, prefix: str, network: M) -> tuple[Path, M]:
     """Fill a network from a step and freeze it: (step, network).
 

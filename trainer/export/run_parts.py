@@ -88,8 +88,8 @@ class RunParts(NamedTuple):
 def read_run(run: Path, step: str | None, average: str | None, with_codes: bool = True) -> RunParts:
     """Read the networks of a checkpoint, and open the data that its codes are drawn from.
 
-    step, average: as in `write.export_run`; with_codes: False opens no data. Raises a UserError where RUN is no run or
-    has no such checkpoint or average, or its data are missing or others.
+    step, average: as in `write.export_run`; with_codes: False opens no data but that of labels. Raises a UserError
+    where RUN is no run or has no such checkpoint or average, or its data are missing or others.
     """
     config = _read_config(run)
     has_codes = with_codes and (isinstance(config, VaeConfig) or config.code_source == "posterior")
@@ -100,7 +100,7 @@ def read_run(run: Path, step: str | None, average: str | None, with_codes: bool 
     if isinstance(config, VaeConfig):
         parts = _vae_parts(run, config, channels, step, average)
     else:
-        sizes = channels, labels.labels.dim if labels else 0
+        sizes = channels, run_networks.trained_y_dim(run)
         parts = _gan_parts(run, config, sizes, step, average)
     if data:
         _refuse_other_data(run, parts.manifest, data)

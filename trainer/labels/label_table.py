@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -74,10 +75,10 @@ def read_classes(level: Level, text: str, option: str, folder: Location) -> tupl
 
     option: that they were typed after; the rest as of `read`.
     """
-    names = [part.strip().rpartition("=")[0].strip() for part in text.split(",")]
-    if not all(names):
+    names = [name for name in available(level) if re.search(rf"(?:^|,)\s*{re.escape(name)}\s*=", text)]
+    if not names:
         raise UserError(f"{option}: {text}: a class of which label? write LABEL=CLASS; {_choose(level)}")
-    table = read(level, list(dict.fromkeys(names)), option, folder)
+    table = read(level, names, option, folder)
     chosen = table.labels.chosen(text, option)
     return table.labels.text(chosen), table.samples_of(chosen, f"{option}: {text}")
 
@@ -110,9 +111,15 @@ def _column(level: Level, name: str, key: str, folder: Location) -> tuple[Label,
 def _of_label(
     values: Int64, name: str, classes: tuple[str, ...] | None, key: str, folder: Location, level: Level
 ) -> tuple[Label, Int64]:
-    """Return a label of a set. Without names of classes, each of its values is one."""
+    """Return a label of a set.
+
+    Without names of classes, each of its values is one; but -1 beside two or more from 0 on is none, as with names.
+    """
     if classes is None:
-        there, values = np.unique(values, return_inverse=True)
+        there = np.unique(values)
+        without = len(there) > 2 and there[0] == NONE and there[1] >= 0
+        there = there[1:] if without else there
+        values = np.where(without & (values == NONE), NONE, np.searchsorted(there, values))
         classes = tuple(map(str, there.tolist()))
     if len(classes) < 2:
         raise UserError(f"{key}: {name} has one class in {folder}, which says nothing; {_choose(level)}")

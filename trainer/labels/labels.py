@@ -46,33 +46,53 @@ class Labels:
     def chosen(self, text: str, option: str) -> dict[int, int]:
         """Read classes as a user types them: shape=heart,scale=2, or heart where there is one label.
 
-        A class is named by its name or its number. Returns {place of the label: class}. option: that it was typed
-        after, for messages. Raises a UserError where a label or class is unknown, or a label is named twice.
+        A class is named by its name, which may hold commas, or by its number where no class of the label is called by
+        one. Returns {place of the label: class}. option: that it was typed after, for messages. Raises a UserError
+        where a label or class is unknown, or a label is named twice.
         """
-        found: dict[int, int] = {}
-        for part in text.split(","):
-            name, given, value = part.strip().rpartition("=")
-            place = self._place(name.strip(), bool(given), f"{option}: {text}")
+        typed, parts, found = f"{option}: {text}", text.split(","), dict[int, int]()
+        while parts:
+            lengths = range(len(parts), 0, -1)  # the longest name first
+            read = ((self._read(",".join(parts[:length]).strip()), length) for length in lengths)
+            one, length = next((hit for hit in read if hit[0] is not None), (None, 1))
+            if one is None:
+                raise UserError(f"{typed}: {self._why_not(parts[0].strip())}")
+            place, k = one
             if place in found:
-                raise UserError(f"{option}: {text}: has {self.labels[place].name} twice; name each label once")
-            found[place] = _class_of(self.labels[place], value.strip(), f"{option}: {text}")
+                raise UserError(f"{typed}: has {self.labels[place].name} twice; name each label once")
+            found[place], parts = k, parts[length:]
         return found
 
-    def _place(self, name: str, given: bool, typed: str) -> int:
+    def _read(self, part: str) -> tuple[int, int] | None:
+        """Return (place of a label, class) of LABEL=CLASS, or of CLASS where there is one label; else None."""
+        if len(self.labels) == 1 and (k := _number_of(self.labels[0], part)) is not None:
+            return 0, k
+        for place, label in enumerate(self.labels):
+            name, equals, value = part[: len(label.name)], *_split(part[len(label.name) :])
+            if name == label.name and equals and (k := _number_of(label, value)) is not None:
+                return place, k
+        return None
+
+    def _why_not(self, part: str) -> str:
+        name, given, value = (each.strip() for each in part.partition("="))
         names = [label.name for label in self.labels]
         if not given and len(names) == 1:
-            return 0
-        if not given:
-            raise UserError(f"{typed}: a class of which label? write such as {names[0]}={self.labels[0].classes[0]}")
+            name, value = names[0], name
+        if not given and len(names) > 1:
+            return f"a class of which label? write such as {names[0]}={self.labels[0].classes[0]}"
         if name not in names:
-            raise UserError(f"{typed}: {name!r} is none of its labels; it has {', '.join(names)}")
-        return names.index(name)
+            return f"{name!r} is none of its labels; it has {', '.join(names)}"
+        return f"{value!r} is no class of {name}; choose {_listed(self.labels[names.index(name)].classes)}"
 
     def text(self, chosen: dict[int, int]) -> str:
         """Write classes as `chosen` reads them: shape=heart."""
         return ",".join(
             sorted(f"{self.labels[place].name}={self.labels[place].classes[k]}" for place, k in chosen.items())
         )
+
+    def described(self) -> str:
+        """Return labels and classes for a reader."""
+        return "; ".join(f"{label.name} ({_listed(label.classes)})" for label in self.labels)
 
     def each(self) -> list[dict[int, int]]:
         """List every class of every label."""
@@ -96,12 +116,20 @@ def having(rows: Tensor, chosen: dict[int, int]) -> Tensor:
     return found
 
 
-def _class_of(label: Label, value: str, typed: str) -> int:
+def _split(rest: str) -> tuple[bool, str]:
+    """Return (whether an equal sign comes first, what follows it) of what stands behind a label's name."""
+    before, equals, value = rest.partition("=")
+    return bool(equals) and not before.strip(), value.strip()
+
+
+def _number_of(label: Label, value: str) -> int | None:
+    """Return a class by its name, or by its number where no class is called by a number."""
     if value in label.classes:
         return label.classes.index(value)
-    if value.isascii() and value.isdigit() and int(value) < len(label.classes):
+    numbered = not any(name.isdigit() for name in label.classes)
+    if numbered and value.isascii() and value.isdigit() and int(value) < len(label.classes):
         return int(value)
-    raise UserError(f"{typed}: {value!r} is no class of {label.name}; choose {_listed(label.classes)}")
+    return None
 
 
 def _listed(classes: Sequence[str], most: int = 12) -> str:

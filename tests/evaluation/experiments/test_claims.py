@@ -71,6 +71,17 @@ def test_the_spread_is_over_the_variants_seed_by_seed(folder: Path) -> None:
     assert [(v.variant, v.verdict) for v in found[2:]] == [("x", "holds"), ("y", "holds")]
 
 
+def test_a_spread_from_nothing_is_infinite(folder: Path) -> None:
+    path = folder / "x-a.json"
+    content = json.loads(path.read_text())
+    for record in content["records"]:
+        if record["command"] == "fid":
+            record["kinds"]["gan"]["fidelity"] = 0.0
+    path.write_text(json.dumps(content))
+    (found,) = claimed(folder, "spread(a[fidelity]) <= 2")
+    assert (found.left, found.verdict) == ((float("inf"), 1.0), "undecided at these seeds")
+
+
 def test_table_and_page_say_what_became_of_each(folder: Path) -> None:
     claimed(folder, "a[FID] <= b[FID]")
     found = results.read(folder)

@@ -120,6 +120,9 @@ def test_labels_are_added_to_networks_that_have_none(source: Path, sprites: Path
     y = torch.eye(3)[torch.arange(8) % 3]
     expected = drawn(source, newest(source), "generator", 16)
     torch.testing.assert_close(G(torch.cat((z[:, :3], y, z[:, 3:]), 1), 16), expected, rtol=0, atol=1e-5)
+    more = SMALL | {"vae": vae, "init_from": tmp_path / "run"}
+    refused(train("gan", sprites, tmp_path / "other", 1, labels="scale", **more), "its networks are told shape, those")
+    refused(train("gan", sprites, tmp_path / "other", 1, **more), "those of this config no labels")
 
 
 @pytest.mark.parametrize("exported", [False, True])

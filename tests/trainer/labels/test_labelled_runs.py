@@ -14,14 +14,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 import trainer
+from common.errors import UserError
 from common.random_numbers import Purpose, integers
 from data_shards.read.loader import open_dataset
 from data_shards.sources.sprites.renderer import Factors, render_factors
+from evaluation import fid_steps
 from evaluation.alignment.found_factors import alignment
 from evaluation.factors import asked_classes
 from evaluation.factors.factor_network import load_factor_extractor
+from evaluation.fid import references
+from evaluation.fid.plan import FidPlan, check
 from evaluation.inputs.images import nuisance
 from evaluation.inputs.run import Run, open_run
+from evaluation.inputs.target import of_run
 from evaluation.records import measurements
 from tests.support import processes
 from tests.support.training import BATCH, finish, train
@@ -64,6 +69,7 @@ def test_g_and_d_are_told_the_label_of_each_sample_on_every_process(
     run: Path, shapes: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(GanConfig, run / "config.yaml", ["data.workers=0"])
+    scales = torch.from_numpy(open_dataset(config.data.path, 64).factors[:, 1])  # type: ignore[index]
     stage, seen = gan_stage(config, ALONE), []
     real = batches_module.reals
     monkeypatch.setattr("trainer.stages.gan.reals", lambda *args: seen.append((args[0], real(*args))) or seen[-1][1])
@@ -73,6 +79,7 @@ def test_g_and_d_are_told_the_label_of_each_sample_on_every_process(
         _, reals = seen[-1]
         assert reals.y is not None
         assert torch.equal(reals.y[:, :SHAPES].argmax(1), shapes[batch.samples])
+        assert torch.equal(reals.y[:, SHAPES:].argmax(1), scales[batch.samples])
         assert torch.equal(reals.y.sum(1), torch.full((BATCH // world.size,), 2.0))
 
 
@@ -88,7 +95,13 @@ def test_an_export_draws_codes_and_labels_of_the_same_images(run: Path, export: 
     hearts = model.nuisance(at, classes="shape=heart")
     assert set(hearts[:, S : S + SHAPES].argmax(1).tolist()) == {2}
     assert torch.equal(hearts[:, :S], model.nuisance(at)[:, :S])
-    assert not torch.equal(model.sample(4, classes="shape=heart"), model.sample(4, classes="shape=square"))
+    s, c = model.nuisance(4, classes="shape=heart"), model.codes(4)
+    other = model.nuisance(4, classes="shape=square")
+    assert not torch.equal(model.generate(s, c), model.generate(other, c))
+    hearts = shapes.eq(2).nonzero()[:, 0]
+    image = hearts[integers(0, Purpose.EVAL_ORDER, at, (), len(hearts))]
+    off = (model.codes(at, classes="shape=heart") - model.bank[0][image]) / (model.bank[1][image] / 2).exp()
+    assert float(off.abs().max()) < 5
     with pytest.raises(Exception, match="'star' is no class of shape"):
         model.sample(1, classes="shape=star")
 
@@ -99,7 +112,7 @@ def test_classes_that_no_image_has_together_are_drawn_with_any_code(export: Path
     model.label_rows[:, 1] = 0
     asked = model.nuisance(8, classes="shape=heart,scale=5")
     assert asked[:, S:].tolist() == [[0, 0, 1, 0, 0, 0, 0, 0, 1]] * 8
-    assert model.codes(8, classes="shape=heart,scale=5").shape == (8, 10)
+    assert torch.equal(model.codes(8, classes="shape=heart,scale=5"), model.codes(8))
 
 
 def test_generate_draws_a_class_and_truncates_s_alone(export: Path, tmp_path: Path) -> None:
@@ -131,6 +144,8 @@ def test_fid_of_each_class_compares_it_with_reals_of_it_and_leaves_the_trajector
         *("shape=square", "shape=ellipse", "shape=heart"), *(f"scale={k}" for k in range(6)),
     ]  # fmt: skip
     assert measurements.every(opened.results, "fid") == []
+    used = [references.read(path).identity for path in (opened.config.data.path / "references").glob("*.safetensors")]  # type: ignore[operator]
+    assert {r["class"] for r in records} <= {identity.get("class") for identity in used}
     of_class = opened.of_class("shape=heart", "--class")
     assert set(shapes[of_class.data.mixed(3, torch.arange(500))].tolist()) == {2}
     y = nuisance(of_class, 3, torch.arange(9), offset=4)[:, S:]
@@ -173,6 +188,42 @@ def test_a_generator_that_listens_is_told_from_one_that_does_not(run: Path) -> N
     deaf = measured(opened, False)
     assert {name: one.own for name, one in deaf.items()} == {"square": 0, "ellipse": 0, "heart": 1}
     assert asked_classes.table_rows({"shape": deaf})[-1] == ["shape", "mean", "100.0%", "33.3%", "33.3%", "33.3%"]
+
+
+def test_a_class_of_one_image_or_none_is_left_out_of_each_and_refused_alone(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = open_run(run)
+    assert opened.labels is not None
+    rows = opened.labels.rows.clone()
+    rows[:, 0] = 0
+    rows[5, 0] = 2
+    target = of_run(replace(opened, labels=opened.labels._replace(rows=rows)))
+    found = [one.data["class"] for one in fid_steps.targets(target, "each")]
+    assert found == ["shape=square", *(f"scale={k}" for k in range(6))]
+    assert "shape=ellipse is left out" in caplog.text
+    assert "shape=heart is left out" in caplog.text
+    (heart,) = fid_steps.targets(target, "shape=heart")
+    plan = FidPlan(fid_steps.network(heart, None, None, None, ALONE), ("gan",), 9, "posterior", 0)
+    with pytest.raises(UserError, match="there is one real of shape=heart to compare with"):
+        check(heart, plan, 1)
+    with pytest.raises(UserError, match="no image of the set has shape=ellipse"):
+        fid_steps.targets(target, "shape=ellipse")
+
+
+@pytest.mark.parametrize("command", ["latents", "figures", "control"])
+def test_other_commands_take_a_labelled_run(command: str, run: Path) -> None:
+    finish(processes.command("evaluation", [command, run], run.parent / "logs"))
+
+
+def test_latents_of_a_gan_without_a_code_are_those_of_s(sprites: Path, tmp_path: Path) -> None:
+    """Behind s stands y, which is no latent."""
+    gan = "configs/dsprites/gan.yaml"
+    finish(train("gan", sprites, tmp_path / "gan", 1, gan, labels="shape", s_dim=3))
+    finish(processes.command("evaluation", ["latents", tmp_path / "gan"], tmp_path / "logs"))
+    (record,) = measurements.every(open_run(tmp_path / "gan").results, "latents")
+    assert record["latents"] == ["s1", "s2", "s3"]
+    assert len(record["share_of_range"]) == 3
 
 
 def test_alignment_asks_for_the_labels_of_its_sources(run: Path) -> None:

@@ -37,6 +37,18 @@ def test_classes_are_named_or_numbered() -> None:
     assert LABELS.each() == [{0: 0}, {0: 1}, {1: 0}, {1: 1}, {1: 2}]
 
 
+def test_names_may_hold_commas_and_equal_signs_and_numbers_are_names_first() -> None:
+    fish = Labels((Label("class", ("tench, Tinca tinca", "tench", "a=b")), Label("digit", ("1", "2", "9"))))
+    for place, k in ((0, 0), (0, 1), (0, 2), (1, 2)):
+        assert fish.chosen(fish.text({place: k}), "--class") == {place: k}
+    both = fish.chosen("class=tench, Tinca tinca,digit=9", "--class")
+    assert both == {0: 0, 1: 2}
+    assert Labels(fish.labels[:1]).chosen("tench, Tinca tinca", "--class") == {0: 0}
+    assert fish.chosen("class=2", "--class") == {0: 2}
+    with pytest.raises(UserError, match="'0' is no class of digit; choose 1, 2, 9"):  # not the first one, which is 1
+        fish.chosen("digit=0", "--class")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -97,6 +109,12 @@ def test_values_without_names_are_classes_by_their_number(monkeypatch: pytest.Mo
     table = label_table.read(level, ["index"], "labels", sprites)
     assert table.labels.labels == (Label("index", ("3", "7", "100")),)
     assert table.rows[:4, 0].tolist() == [1, 0, 1, 2]
+    monkeypatch.setattr(Level, "labels", {"index": np.array([-1, 3, 3, 5] * 64)})  # as of Cars without names
+    table = label_table.read(level, ["index"], "labels", sprites)
+    assert table.labels.labels == (Label("index", ("3", "5")),)
+    assert table.rows[:4, 0].tolist() == [-1, 0, 0, 1]
+    monkeypatch.setattr(Level, "labels", {"index": np.array([-1, 1] * 128)})  # as attributes are often written
+    assert label_table.read(level, ["index"], "labels", sprites).rows[:2, 0].tolist() == [0, 1]
 
 
 def test_all_that_cannot_be_a_label_is_refused_at_once(sprites: Path, tmp_path: Path) -> None:

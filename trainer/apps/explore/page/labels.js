@@ -16,7 +16,7 @@ function makeLabel(name, classes, at) {
   const title = Object.assign(document.createElement("label"), { textContent: name, htmlFor: `label-${name}` });
   line.className = "line label";
   select.id = `label-${name}`;
-  select.append(...[[-1, "none"], ...classes.entries()].map(([k, text]) => new Option(text, k)));
+  select.append(...[[-1, "(not told)"], ...classes.entries()].map(([k, text]) => new Option(text, k)));
   line.append(title, select);
   return {
     line,
