@@ -62,6 +62,7 @@ def quick(argv: list[str], place: str | None = None) -> None:
     from data_shards.sources.faces import render
     from evaluation.disentanglement import encoding, factor_vae, labelled_codes
     from evaluation.factors import control, latents
+    from evaluation.pages import interpolation
 
     represent = encoding.representation
     encoding.representation = lambda run, space, whole_grid: represent(run, space, whole_grid=False)
@@ -74,6 +75,7 @@ def quick(argv: list[str], place: str | None = None) -> None:
         labelled_codes.PREDICTOR_PROTOCOLS[name] = labelled_codes.PredictorProtocol(100, 50, 1)
     latents.BASES = 4
     latents.kl.__wrapped__.__defaults__ = (64,)  # reals behind the KL of each latent
+    interpolation.KEYS = 2
     control.GRID = 8
     control.MEANS = 256
     if place is not None:
