@@ -19,11 +19,12 @@ def run(place: Path, *argv: str, real: Collection[str] = ()) -> processes.Runnin
 
 
 def _with_forks(place: str, argv: list[str], real: tuple[str, ...]) -> None:
-    from trainer.experiments import runner
+    from trainer.experiments import programs, runner
 
     os.chdir(place)
-    for_users = runner.run_program
-    runner.run_program = lambda program: for_users(program) if program[0] in real else _output(program)
+    for_users = programs.run_program
+    programs.run_program = lambda program: for_users(program) if program[0] in real else _output(program)
+    runner.run_program = programs.run_program
     processes.module("trainer", ["experiments", *argv])
 
 
