@@ -69,8 +69,8 @@ def test_of_photographs_it_takes_pytorch_fids_network_and_says_what_has_no_facto
     few = ("--samples", 16, "--information-samples", 16)
     refused(quickly(tmp_path, "paper", tmp_path / "run", *few), "the weights of Inception legacy_pytorch are not there")
     weights = network(tmp_path, 32)
-    argv = ["paper", *map(str, (tmp_path / "run", *few, "--weights", weights))]
-    record = answer(finish(processes.start(quick_by_few_features, (argv,), tmp_path)))
+    asked = ["paper", *map(str, (tmp_path / "run", *few, "--weights", weights))]
+    record = answer(finish(processes.start(quick_by_few_features, (asked,), tmp_path)))
     assert record["protocol"] == "legacy_pytorch"
     assert record["extractor"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert set(record["fid"]) == {"prior", "posterior"}

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from unittest import mock
 
 from . import processes
 from .evaluating import quick
@@ -23,8 +24,12 @@ def _with_forks(place: str, argv: list[str], real: tuple[str, ...]) -> None:
 
     os.chdir(place)
     for_users = programs.run_program
-    programs.run_program = lambda program: for_users(program) if program[0] in real else _output(program)
-    runner.run_program = programs.run_program
+
+    def run_program(program: Sequence[str]) -> str:
+        return for_users(program) if program[0] in real else _output(program)
+
+    for module in (programs, runner):
+        mock.patch.object(module, "run_program", run_program).start()  # fails where there is no such name
     processes.module("trainer", ["experiments", *argv])
 
 
