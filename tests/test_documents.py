@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import flops
+from tests.support import experiments
 from tests.support.data_sets import photos
-from tests.support.evaluating import quickly
+from tests.support.evaluating import small_program
 from tests.support.exploring import Server, port_of
 from tests.support.training import finish
 from trainer.demo import demos
@@ -167,16 +168,20 @@ def serve_in(place: Path, args: list[str]) -> None:
     assert page[0] == 200
 
 
+def program(place: Path, name: str, argv: list[str]) -> processes.Running:
+    """Start `python -m NAME ARGV` in a folder, with few images behind what it measures."""
+    if name == "trainer" and argv[0] == "experiments":
+        return experiments.run(place, *argv[1:])
+    return small_program(place, [name, *argv])
+
+
 def run_in(place: Path, command: str) -> None:
     args = tiny(command)
     if "explore" in args:
         serve_in(place, args)
         return
-    if args[:3] == ["python", "-m", "evaluation"]:
-        finish(quickly(place / "logs", *args[3:], place=place))
-        return
     if args[:2] == ["python", "-m"]:
-        finish(processes.start(processes.module_in, (str(place), args[2], args[3:]), place / "logs"))
+        finish(program(place, args[2], args[3:]))
         return
     if args[:2] == ["python", "-c"]:
         finish(processes.start(execute, (str(place), args[2]), place / "logs"))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.fid import network
 from tests.support import processes, replicas
-from tests.support.evaluating import answer, lines, quickly, random_inception, refused, unmeasured
+from tests.support.evaluating import answer, lines, quick_by_few_features, quickly, refused, unmeasured
 from tests.support.training import finish, train_system
 
 COUNT = 32
@@ -59,7 +60,6 @@ def test_of_a_gan_without_a_code_there_is_fid_alone_and_of_a_vae_the_decodings(
 
 
 def test_of_photographs_it_takes_pytorch_fids_network_and_says_what_has_no_factors(tmp_path: Path) -> None:
-    """Takes more than ten seconds: the whole Inception network looks at 16 images and at as many reals."""
     for i in range(20):
         (tmp_path / "photos").mkdir(exist_ok=True)
         replicas.picture(80, 80, i).save(tmp_path / "photos" / f"{i:02d}.png")
@@ -68,8 +68,9 @@ def test_of_photographs_it_takes_pytorch_fids_network_and_says_what_has_no_facto
     finish(train_system("infogan", tmp_path / "set", tmp_path / "run", 1))
     few = ("--samples", 16, "--information-samples", 16)
     refused(quickly(tmp_path, "paper", tmp_path / "run", *few), "the weights of Inception legacy_pytorch are not there")
-    weights = random_inception(tmp_path / "random.pth")
-    record = ask(tmp_path, "paper", tmp_path / "run", *few, "--weights", weights)
+    weights = network(tmp_path, 32)
+    asked = ["paper", *map(str, (tmp_path / "run", *few, "--weights", weights))]
+    record = answer(finish(processes.start(quick_by_few_features, (asked,), tmp_path)))
     assert record["protocol"] == "legacy_pytorch"
     assert record["extractor"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert set(record["fid"]) == {"prior", "posterior"}

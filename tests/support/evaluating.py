@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +35,47 @@ def quickly(folder: Path, *argv: object, place: Path | None = None) -> processes
 
     Nothing is pruned, and no whole grid is encoded. place: the folder to run it in.
     """
-    return processes.start(_quick, ([str(a) for a in argv], None if place is None else str(place)), folder)
+    return processes.start(quick, ([str(a) for a in argv], None if place is None else str(place)), folder)
 
 
-def _quick(argv: list[str], place: str | None) -> None:
+def quick_by_few_features(argv: list[str]) -> None:
+    """The same, where a file of legacy_pytorch holds a small network, as those of `clean` in benchmarks/fid.py do.
+
+    Inception takes a second for two images, and a distance in its 2,048 dimensions many more.
+    """
+    from evaluation.fid import extractors
+
+    extractors.LOADERS["legacy_pytorch"] = extractors.LOADERS["clean"]
+    quick(argv)
+
+
+def small_program(place: Path, argv: Sequence[str]) -> processes.Running:
+    """Start `python -m ARGV` in a folder, as experiments start theirs; evaluation as `quickly` does."""
+    name, *more = argv
+    if name == "evaluation":
+        return quickly(place / "logs", *more, place=place)
+    return processes.start(processes.module_in, (str(place), name, more), place / "logs")
+
+
+def quick(argv: list[str], place: str | None = None) -> None:
+    """What `python -m evaluation ARGV` does, as `quickly` starts it."""
     from data_shards.sources.faces import render
     from evaluation.disentanglement import encoding, factor_vae, labelled_codes
     from evaluation.factors import control, latents
+    from evaluation.pages import interpolation
 
     represent = encoding.representation
     encoding.representation = lambda run, space, whole_grid: represent(run, space, whole_grid=False)
     for name in ("paper", "short"):
-        factor_vae.FVM_PROTOCOLS[name] = factor_vae.FvmProtocol(500, 0.0, 16, 40, 0)
+        factor_vae.FVM_PROTOCOLS[name] = factor_vae.FvmProtocol(200, 0.0, 8, 30, 0)
     factor_vae.FVM_PROTOCOLS["faces-short"] = factor_vae.FvmProtocol(60, 0.0, 4, 15, 0)
     render.SMALLEST = 64  # faces that are drawn for a metric are not shrunk from 256 px, which takes five times as long
-    mig.MIG_SAMPLES = 500
+    mig.MIG_SAMPLES = 200
     for name in ("dlib", "short"):
         labelled_codes.PREDICTOR_PROTOCOLS[name] = labelled_codes.PredictorProtocol(100, 50, 1)
     latents.BASES = 4
+    latents.kl.__wrapped__.__defaults__ = (64,)  # type: ignore[attr-defined]  # reals behind the KL of each latent
+    interpolation.KEYS = 2
     control.GRID = 8
     control.MEANS = 256
     if place is not None:

@@ -72,9 +72,9 @@ def test_the_number_is_clean_fids_on_the_same_files(copy: Path, tmp_path: Path) 
 def test_legacy_pytorch_is_the_number_of_the_reference_network(copy: Path, tmp_path: Path) -> None:
     """End to end, on the files that it keeps.
 
-    Takes more than ten seconds: the whole Inception network looks at 80 images, ours and pytorch-fid's.
+    Takes more than ten seconds: the whole Inception network looks at 48 images, ours and pytorch-fid's.
     """
-    weights, count = random_inception(tmp_path / "random.pth"), 20
+    weights, count = random_inception(tmp_path / "random.pth"), 12
     argv = ("--samples", count, "--protocol", "legacy_pytorch", "--weights", weights, "--keep-images", tmp_path)
     record = answer(evaluate(tmp_path / "logs", "fid", copy, *argv))
     files = sorted((tmp_path / "gan-posterior-0").glob("*.png"))

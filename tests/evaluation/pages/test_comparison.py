@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from benchmarks.fid import network
 from evaluation import measure
 from evaluation.pages.comparison import Measured
 from evaluation.pages.comparison_cells import means
@@ -21,8 +22,9 @@ from tests.support.data_sets import hashes
 from tests.support.evaluating import (
     answer,
     lines,
+    quick,
+    quick_by_few_features,
     quickly,
-    random_inception,
     refused,
     self_contained,
     unmeasured,
@@ -34,6 +36,7 @@ from trainer.config.schema import GanConfig
 NAMES = {"idgan": "ID-GAN", "gan": "GAN", "infogan": "InfoGAN", "cgan": "cGAN", "factor_vae": "FactorVAE"}
 COMMANDS = ("fid", "disentanglement", "alignment")
 COUNT = 64
+WEIGHTS = "inception-2015-12-05.pt"
 Records = dict[tuple[str, str], list[str]]
 
 
@@ -213,7 +216,7 @@ def measuring_nothing(argv: list[str]) -> None:
         raise AssertionError("measured again")
 
     measure.fid = measure.disentanglement = measure.alignment = fail  # type: ignore[assignment]
-    processes.module("evaluation", argv)
+    quick(argv)
 
 
 def test_a_second_comparison_measures_nothing_and_says_the_same(
@@ -304,7 +307,7 @@ def test_everything_that_cannot_be_compared_is_refused_at_once(systems: dict[str
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of an InfoGAN and a GAN, on pictures whose factors nothing knows; random.pth beside them."""
+    """Two seeds of an InfoGAN and a GAN, on pictures whose factors nothing knows; beside them a network of features."""
     place = tmp_path_factory.mktemp("photographs")
     (place / "photos").mkdir()
     for i in range(24):
@@ -315,18 +318,21 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     starts.append(partial(train_system, "gan", place / "set", place / "gan", 1))
     for running in two_at_a_time(starts):
         finish(running)
-    random_inception(place / "random.pth")
+    network(place, 32)
     return place
+
+
+def by_few_features(folder: Path, *argv: object) -> processes.Running:
+    return processes.start(quick_by_few_features, ([str(a) for a in argv],), folder)
 
 
 def test_runs_on_photographs_are_compared_by_inception_and_seeds_of_one_setting_have_a_mean(
     photographs: Path, tmp_path: Path
 ) -> None:
-    """Takes more than ten seconds: the whole Inception network looks at 16 images of each kind."""
     runs = {name: photographs / name for name in ("seed_0", "seed_1", "gan")}
     argv = ("compare", *runs.values(), "--out", tmp_path / "page", "--samples", 16, "--codes", "posterior")
-    asked = ("--fid-protocol", "legacy_pytorch", "--weights", photographs / "random.pth")
-    finish(quickly(tmp_path, *argv, *asked))
+    asked = ("--fid-protocol", "legacy_pytorch", "--weights", photographs / WEIGHTS)
+    finish(by_few_features(tmp_path, *argv, *asked))
     rows = rows_of(tmp_path / "page")
     assert [row["system"] for row in rows] == ["reals", "InfoGAN", "InfoGAN", "GAN", "InfoGAN, mean of 2 seeds"]
     records = [
@@ -375,6 +381,7 @@ def test_what_does_not_fit_the_data_is_refused(photographs: Path, systems: dict[
     photos, sprites = photographs / "gan", systems["gan"]
     refused(quickly(tmp_path, "compare", photos, *out), "the weights of Inception clean are not there", "--weights")
     refused(quickly(tmp_path, "compare", sprites, *out, "--fid-protocol", "face-net"), "use --fid-protocol factor-net")
-    weights = ("--fid-protocol", "legacy_pytorch", "--weights", photographs / "random.pth")
-    refused(quickly(tmp_path, "compare", photos, *out, *weights, "--protocol", "short"), "has no known factors")
+    weights = ("--fid-protocol", "legacy_pytorch", "--weights", photographs / WEIGHTS)
+    argv = ("compare", photos, *out, *weights, "--protocol", "short")
+    refused(by_few_features(tmp_path, *argv), "has no known factors")
     refused(quickly(tmp_path, "beside", photos), "trained on folder; the shipped networks know")

@@ -139,11 +139,14 @@ def test_a_growing_one_passes_every_stage_and_fade(name: str, grown_to: tuple[in
     assert told[-1]["beta"] != 0.1
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4, 8, 16, 32])
+@pytest.mark.parametrize("processes", [1, 2, 8, 32])
 def test_the_flagship_may_start_on_any_usual_number_of_gpus(
     processes: int, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As it stands, at its full width, with 24 GB free: all checks before the first step, by the first of so many."""
+    """As it stands, at its full width, with 24 GB free: all checks before the first step, by the first of so many.
+
+    On 4 and 16 a pass has fewer images than on 2, and a share more than on 32.
+    """
     monkeypatch.chdir(place)
     monkeypatch.setattr(free_memory, "free_bytes", lambda world: 24 * 10**9)
     _, path, *overrides = training("celeba_hq/1024")

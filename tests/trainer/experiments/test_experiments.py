@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from tests.support import processes
+from tests.support import experiments
+from tests.support.evaluating import small_program
 from tests.support.training import finish
 from trainer.experiments import experiment_file, jobs, runner
 from trainer.experiments.experiment_file import Experiment
@@ -214,12 +213,8 @@ def test_output_that_is_no_record_is_a_failure(monkeypatch: pytest.MonkeyPatch, 
 def test_the_shipped_models_at_a_tiny_size_and_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Takes more than ten seconds: every job is four programs or five. They are forks here, to spare imports."""
-
-    def program(argv: list[str]) -> str:
-        return finish(processes.start(processes.module_in, (str(tmp_path), *_split(argv)), tmp_path / "logs")).out
-
-    monkeypatch.setattr(runner, "run_program", program)
+    """Takes more than ten seconds: every job is four programs or five, with few images behind MIG."""
+    monkeypatch.setattr(runner, "run_program", lambda argv: finish(small_program(tmp_path, argv)).out)
     monkeypatch.chdir(tmp_path)
     experiment = experiment_file.load("results")
     found = jobs.jobs(experiment, "tiny", experiment.budgets["tiny"], seeds=1)
@@ -238,24 +233,21 @@ def test_the_shipped_models_at_a_tiny_size_and_again(
     assert len(re.findall(r": complete, see ", capsys.readouterr().err)) == len(found)
 
 
-def _split(argv: list[str]) -> tuple[str, list[str]]:
-    return argv[0], argv[1:]
-
-
 def test_a_signal_reaches_the_training_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """Takes more than ten seconds: a training in a program of a program, stopped and resumed."""
-    content = of("other", overrides=["schedule.total_kimg=0.4", "schedule.tick_kimg=0.002", "batch_size=2"])
+    """Takes more than ten seconds: a training in a program of a program, stopped and resumed.
+
+    It is a program as for a user; the data and the pictures are made by forks.
+    """
+    content = of("other", overrides=["schedule.total_kimg=0.2", "schedule.tick_kimg=0.002", "batch_size=2"])
+    content |= {"sets": {"sprites": "dsprites --count 8 --workers 1"}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    command = [sys.executable, "-m", "trainer", "experiments", "run", "mine.yaml", "--only", "other"]
-    run = tmp_path / "runs/full/other"
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
-        while not (run / "stats.jsonl").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=120)
-    assert process.returncode == 75, told.decode()
+    run, command = tmp_path / "runs/full/other", ("run", "mine.yaml", "--only", "other")
+    stopped = experiments.run(tmp_path, *command, real=["trainer"])
+    while not (run / "stats.jsonl").exists():
+        assert stopped.process.is_alive(), stopped.err
+        time.sleep(0.05)
+    stopped.kill(signal.SIGTERM)
+    finish(stopped, 75)
     assert json.loads((run / "exit.json").read_text())["reason"].startswith("SIGTERM at ")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"resuming {run.relative_to(tmp_path)} at " in done.stderr
+    done = finish(experiments.run(tmp_path, *command, real=["trainer"]))
+    assert f"resuming {run.relative_to(tmp_path)} at " in done.err
