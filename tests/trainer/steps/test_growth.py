@@ -134,7 +134,7 @@ def test_reals_in_a_fade_are_blended_as_the_generators_images_are() -> None:
     x = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8)
     batch = Batch(torch.arange(3), torch.arange(3), torch.zeros(3, dtype=torch.int64), x, x)
     plain = GanDataConfig(path=Path("x"), flip=False, dequantise=False)
-    found = reals(batch, plain, 0, Now(32, 3, 0.25), ALONE.device, torch.float64)
+    found = reals(batch, plain, None, 0, Now(32, 3, 0.25), ALONE.device, torch.float64)
     signed = x.double() / 127.5 - 1
     at_32 = signed.reshape(3, 1, 32, 2, 32, 2).mean((3, 5))
     at_16 = at_32.reshape(3, 1, 16, 2, 16, 2).mean((3, 5)).repeat_interleave(2, 2).repeat_interleave(2, 3)
