@@ -102,7 +102,7 @@ def run_of(gain: float, source: Codes) -> Run:
     config = GanConfig.model_construct(code_source=source)
     reals = SimpleNamespace(at=at, count=COUNT)
     stub = SimpleNamespace(
-        config=config, reals=reals, device=torch.device("cpu"), c_dim=1, s_dim=0, vae=None, q=Reader(),
+        config=config, reals=reals, device=torch.device("cpu"), c_dim=1, s_dim=0, labels=None, vae=None, q=Reader(),
         generator=Painter(gain), require_encoder=Reader,
     )  # fmt: skip
     return cast(Run, stub)
