@@ -6,7 +6,6 @@ They import what they need when they run: `--help` would wait seconds for torch.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,7 +88,6 @@ def fid_command(
     if release and step is None:
         raise UserError("--release: which checkpoint? name it with --step")
     from . import fid_steps as steps
-    from . import measure
     from .fid import trajectory
     from .fid.plan import FidPlan
 
@@ -100,13 +98,12 @@ def fid_command(
         reference = reference or steps.own_reference(targets[0], protocol)
         net = world.on_all(lambda: steps.network(opened, protocol, weights, reference, world))
         kinds = steps.requested_kinds(opened, of)
+        plans = [
+            FidPlan(net, kinds, samples, source, seed, seeds, reference, keep_images, keep_features)
+            for source in steps.code_sources(opened, codes)
+        ]
         for target in targets:
-            with ExitStack() as measured:
-                for source in steps.code_sources(opened, codes):
-                    plan = FidPlan(net, kinds, samples, source, seed, seeds, reference, keep_images, keep_features)
-                    results = measured.enter_context(measure.fid(target, plan, world))
-                    if world.is_main:
-                        steps.keep_and_print(target, plan, target.description | results)
+            steps.measure_all(target, plans, world)
 
 
 def reference_command(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from trainer.labels import label_table
 from trainer.memory.allocator import keep_freed_memory
 from trainer.stages.data import Only, open_data
 
+from . import measure
 from .fid import extractors, partial_sums, references, trajectory
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def targets(target: EvaluationTarget, classes: str | None) -> list[EvaluationTar
             log.warning("warning: --class: each: %s is left out: the set has fewer than two images of it", text)
         else:
             found.append(of_class)
+    if not found:
+        raise UserError("--class: each: the set has fewer than two images of every class; measure a larger set")
     return found
 
 
@@ -138,6 +141,15 @@ def requested_kinds(target: EvaluationTarget, text: str) -> tuple[Kind, ...]:
     if wrong or not names:
         raise UserError(f"--of: {text!r}: unknown {', '.join(wrong) or 'value'}; choose from {', '.join(KINDS)}")
     return tuple(kind for kind in KINDS if kind in names)
+
+
+def measure_all(target: EvaluationTarget, plans: Sequence[FidPlan], world: World) -> None:
+    """Measure, keep and print each plan; what a stopped job goes on from is there until all are."""
+    with ExitStack() as measured:
+        for plan in plans:
+            results = measured.enter_context(measure.fid(target, plan, world))
+            if world.is_main:
+                keep_and_print(target, plan, target.description | results)
 
 
 def keep_and_print(target: EvaluationTarget, plan: FidPlan, record: dict[str, Any]) -> None:

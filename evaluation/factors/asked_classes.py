@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,16 +42,24 @@ def measure(run: Run, extractor: Extractor, samples: int, source: Codes, seed: i
     """
     found: dict[str, dict[str, Found]] = {}
     with progress_bar() as bar:
-        for label in readable(run, extractor):
-            task = bar.add_task(label.name, total=len(label.classes))
-            found[label.name] = {}
-            for k, name in enumerate(label.classes):
-                if _images_of(run, label, k):
-                    found[label.name][name] = _of_class(run, extractor, label, k, samples, source, seed)
-                else:
-                    log.warning("warning: %s=%s is left out: the set has no image of it", label.name, name)
-                bar.advance(task)
+        for label, k in _with_images(run, readable(run, extractor)):
+            task = bar.add_task(f"{label.name}={label.classes[k]}", total=samples)
+            of_class = _of_class(run, extractor, label, k, samples, source, seed)
+            found.setdefault(label.name, {})[label.classes[k]] = of_class
+            bar.advance(task, samples)
     return found
+
+
+def _with_images(run: Run, labels: Sequence[Label]) -> Iterator[tuple[Label, int]]:
+    """Yield every class that the set has images of; of others say that they are left out."""
+    assert run.labels is not None
+    for label in labels:
+        row = run.labels.rows[:, run.labels.labels.labels.index(label)]
+        for k, name in enumerate(label.classes):
+            if bool((row == k).any()):
+                yield label, k
+            else:
+                log.warning("warning: %s=%s is left out: the set has no image of it", label.name, name)
 
 
 def readable(run: Run, extractor: Extractor) -> list[Label]:
@@ -67,12 +76,6 @@ def readable(run: Run, extractor: Extractor) -> list[Label]:
 
 def _first_real(run: Run) -> Tensor:
     return run.reals.at(0, torch.arange(1))
-
-
-def _images_of(run: Run, label: Label, k: int) -> int:
-    """Return how many images of the set are of a class."""
-    assert run.labels is not None
-    return int((run.labels.rows[:, run.labels.labels.labels.index(label)] == k).sum())
 
 
 @torch.no_grad()

@@ -226,8 +226,8 @@ def test_a_damaged_export_is_named(name: str, idgan: Path, tmp_path: Path) -> No
 def test_another_format_is_refused(idgan: Path, tmp_path: Path) -> None:
     finish(export(idgan, tmp_path / "out"))
     path = tmp_path / "out" / "export.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(UserError, match="has format 2, this program reads 1; export the run again"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
+    with pytest.raises(UserError, match="has format 3, this program reads 1 and 2; export the run again"):
         trainer.load(tmp_path / "out")
 
 

@@ -56,5 +56,5 @@ def test_without_its_package_an_mp4_is_refused_at_once(tmp_path: Path, monkeypat
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "av" else found(name))
     with pytest.raises(UserError, match=r"--video: mp4: needs the package av; install it \(.*\[video\].*or take webp"):
-        Request.typed(tmp_path, tmp_path, "0-3", 1.0, None, None, None, "mp4", None, None, "cpu")
-    assert Request.typed(tmp_path, tmp_path, "0-3", 1.0, None, None, None, "webp", None, None, "cpu").walks
+        Request.typed(tmp_path, tmp_path, "0-3", 1.0, *(None,) * 4, "mp4", None, None, "cpu")
+    assert Request.typed(tmp_path, tmp_path, "0-3", 1.0, *(None,) * 4, "webp", None, None, "cpu").walks

@@ -30,7 +30,7 @@ def test_what_is_no_export_is_refused_with_the_way_to_one(tmp_path: Path) -> Non
     assert f"python -m trainer export {tmp_path} OUT" in refusal(tmp_path)
     metadata = json.loads((Path(SPRITES) / "export.json").read_bytes())
     (tmp_path / "export.json").write_text(json.dumps(metadata | {"format": 0}))
-    assert "has format 0, this program reads 1; export the run again" in refusal(tmp_path)
+    assert "has format 0, this program reads 1 and 2; export the run again" in refusal(tmp_path)
 
 
 def test_a_port_or_address_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
