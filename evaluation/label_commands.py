@@ -27,7 +27,7 @@ def labels_command(
     from evaluation.inputs.run import open_to_measure
     from evaluation.records.printed_output import print_and_record
 
-    from .factors import asked_classes
+    from .alignment import asked_classes
     from .factors.choose import extractor_of
 
     opened = open_to_measure(run, step, ema, data, out)

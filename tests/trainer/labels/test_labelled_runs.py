@@ -19,8 +19,8 @@ from common.random_numbers import Purpose, integers
 from data_shards.read.loader import open_dataset
 from data_shards.sources.sprites.renderer import Factors, render_factors
 from evaluation import fid_steps
+from evaluation.alignment import asked_classes
 from evaluation.alignment.found_factors import alignment
-from evaluation.factors import asked_classes
 from evaluation.factors.factor_network import load_factor_extractor
 from evaluation.fid import references
 from evaluation.fid.plan import FidPlan, check

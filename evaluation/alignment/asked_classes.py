@@ -11,12 +11,11 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.progress import progress_bar
+from evaluation.factors.extractor import Extractor
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import BLOCK, codes, nuisance, of_codes
 from evaluation.inputs.run import Run
 from trainer.labels.labels import Label
-
-from .extractor import Extractor
 
 log = logging.getLogger(__name__)
 COLUMNS = ("label", "class", "reals", "found", "found, codes of any class", "chance")
