@@ -38,12 +38,13 @@ class BatchStream:
         batches, all raise its error: a UserError, or a Fault where a batch takes too long.
         """
         batches: list[Batch] = []
-        start = time.monotonic()
+        waited = 0.0  # seconds; a job that was suspended, as by `scontrol suspend`, did not wait meanwhile
         while True:
             error: Exception | None = None
             with timer.waiting():
                 try:
-                    self._fill(batches, count, start)
+                    waited += self._fill(batches, count)
+                    self._check_time(waited)
                 except (UserError, Fault) as raised:
                     error = raised
             own = FAIL if error else LEAVE if stop.reason else CONTINUE if len(batches) == count else WAIT
@@ -59,15 +60,15 @@ class BatchStream:
         """Take no more batches."""
         self._awaited.close()
 
-    def _fill(self, batches: list[Batch], count: int, start: float) -> None:
-        """Take batches as far as they come within POLL seconds. start: when the wait for them began."""
+    def _fill(self, batches: list[Batch], count: int) -> float:
+        """Take batches as far as they come within POLL seconds. Returns the seconds that it waited in vain."""
         until = time.monotonic() + POLL
         while len(batches) < count:
             batch = self._awaited.get(max(until - time.monotonic(), 0))
             if batch is None:
-                self._check_time(time.monotonic() - start)
-                return
+                return POLL
             batches.append(batch)
+        return 0.0
 
     def _check_time(self, seconds: float) -> None:
         """Raise a Fault where a batch takes too long."""
