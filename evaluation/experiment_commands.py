@@ -53,6 +53,6 @@ def table_command(
         show("" if number else made.title, head, rows)
     if made.claims:
         show("Claims", list(claims.HEAD), made.claims)
-    verdicts = [each._asdict() | {"claim": each.claim._asdict()} for each in claims.verdicts(found)]
+    verdicts = [each.as_json() for each in claims.verdicts(found)]
     printed = {"command": "table", "files": [str(path) for path in files], "measured": made.measured}
     print(json.dumps(printed | {"claims": verdicts}))

@@ -74,7 +74,7 @@ def tiny_set(args: list[str]) -> list[str]:
         count = "16" if any(a.startswith("1024,") for a in args) else "128"
         return [*without([a for a in args if a != "--all"], "--count"), "--count", count, "--workers", "1"]
     if "make" in args and {"faces", "stacked"} & set(args):
-        count = "4" if any(a.startswith("1024,") for a in args) else "128"
+        count = "4" if any(a.startswith("1024,") for a in args) else "64"
         return [*without(args, "--count"), "--count", count, "--workers", "1"]
     return [*args, "--count", "8", "--workers", "1"] if {"shapes3d", "mpi3d", "cars3d"} & set(args) else args
 
@@ -102,7 +102,7 @@ def tiny_evaluation(args: list[str]) -> list[str]:
     args = at_first_step(args)
     if "leaks" in args:
         args = [*args, "--iterations", "2"]
-    if {"fid", "alignment", "compare", "beside", "reference", "modes", "leaks"} & set(args):
+    if {"fid", "alignment", "compare", "beside", "reference", "modes", "leaks", "labels"} & set(args):
         return [*without(args, "--samples"), "--samples", "48"]
     if "disentanglement" in args and "--protocol" not in args:
         return [*args, "--protocol", "short"]

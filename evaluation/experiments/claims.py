@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from math import isfinite
+from typing import Any, NamedTuple
 
 from common.errors import UserError
 from trainer.experiments.claims import Term, Test, parse
@@ -23,6 +24,12 @@ class Verdict(NamedTuple):
     left: tuple[float, ...]
     right: tuple[float, ...]
     verdict: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for JSON, which has no number for the infinite spread of what is not above 0: None."""
+        sides = {"left": self.left, "right": self.right}
+        finite = {name: [value if isfinite(value) else None for value in side] for name, side in sides.items()}
+        return self._asdict() | finite | {"claim": self.claim._asdict()}
 
 
 def verdicts(results: ExperimentResults) -> list[Verdict]:

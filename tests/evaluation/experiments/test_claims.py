@@ -80,6 +80,7 @@ def test_a_spread_from_nothing_is_infinite(folder: Path) -> None:
     path.write_text(json.dumps(content))
     (found,) = claimed(folder, "spread(a[fidelity]) <= 2")
     assert (found.left, found.verdict) == ((float("inf"), 1.0), "undecided at these seeds")
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["left"] == [None, 1.0]
 
 
 def test_table_and_page_say_what_became_of_each(folder: Path) -> None:
