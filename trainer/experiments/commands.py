@@ -56,12 +56,12 @@ def run(
 
     folder, jobs = _open(name, budget, only, seeds)
     runner.refuse_wrong_settings(jobs)
-    without_data = []
+    without_data, needed = [], runner.needed_runs(jobs, folder)
     if element is None:
         without_data = runner.make_data(jobs, folder)
     else:
         jobs = runner.element(jobs, folder, element)
-    failed = runner.run_jobs([job for job in jobs if job not in without_data], folder)
+    failed = runner.run_jobs([job for job in jobs if job not in without_data], folder, needed)
     _refuse_failures([*(job.name for job in without_data), *failed], len(jobs))
     print(f"complete: {len(jobs)} jobs, results in {folder}")
 

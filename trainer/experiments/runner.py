@@ -1,7 +1,8 @@
 """Run the jobs of an experiment one after the other, as programs; each can be stopped, and goes on where it was.
 
 A finished job leaves results/EXPERIMENT/BUDGET/NAME.json: its settings, what it took, and the records of its
-measurements; and in NAME/ small pictures. It is skipped from then on, also where its run folder is gone.
+measurements; and in NAME/ small pictures. It is skipped from then on, also where its run folder is gone: that is
+trained again only for a job that needs it and is not finished.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -31,15 +32,18 @@ from .programs import Failed, run_program, say
 RESULTS = Path("results")
 
 
-def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
+def run_jobs(jobs: Sequence[Job], results: Path, needed: Collection[str] = ()) -> list[str]:
     """Run what is not complete; return the names of the jobs that failed. A line before each says what is to come.
 
-    A job that fails does not stop the others, but for those that need its run. Exits with 75 where a signal stopped it.
-    The data must be there, see `make_data`.
+    needed: names of jobs whose runs must be there though the jobs are complete, see `needed_runs`. A job that fails
+    does not stop the others, but for those that need its run. Exits with 75 where a signal stopped it. The data must be
+    there, see `make_data`.
     """
-    left = [job for job in jobs if not is_complete(job, results)]
-    for job in (job for job in jobs if job not in left):
-        say(f"{job.name}: complete, see {result_file(job, results)}")
+    complete = [job for job in jobs if is_complete(job, results)]
+    left = [job for job in jobs if job not in complete or job.name in needed]
+    for job in complete:
+        why = ", but others need its run" if job in left else ""
+        say(f"{job.name}: complete{why}, see {result_file(job, results)}")
     failed: list[str] = []
     expected, took = 0.0, 0.0  # hours of what was run here, which say how this machine compares with the file's
     for at, job in enumerate(left):
@@ -48,7 +52,10 @@ def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
         say(f"{job.name}: {at + 1} of {len(left)}, about {_time(pace * job.hours)}; all that is left: {_time(rest)}")
         start = time.monotonic()
         try:
-            publish_result(job, results, _run(job, results))
+            if job in complete:
+                run_program(job.training)  # which does nothing where the run is there, and whole
+            else:
+                publish_result(job, results, _run(job, results))
         except Failed as error:
             say(f"{job.name}: failed: {error}")
             failed.append(job.name)
@@ -57,11 +64,17 @@ def run_jobs(jobs: Sequence[Job], results: Path) -> list[str]:
     return failed
 
 
+def needed_runs(jobs: Sequence[Job], results: Path) -> set[str]:
+    """Return the names of the jobs whose runs those that are not complete read."""
+    return {name for job in jobs if not is_complete(job, results) for name in job.needs}
+
+
 def make_data(jobs: Sequence[Job], results: Path) -> list[Job]:
-    """Make the data sets of all jobs that are not complete, each once; return the jobs whose set could not be made."""
+    """Make the data sets of all jobs that are to run, each once; return the jobs whose set could not be made."""
     wanted: dict[str, list[Job]] = {}
+    needed = needed_runs(jobs, results)
     for job in jobs:
-        if not is_complete(job, results):
+        if job.name in needed or not is_complete(job, results):
             wanted.setdefault(json.dumps(job.data), []).append(job)
     failed: list[Job] = []
     for of_one_set in wanted.values():

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,32 @@ def test_a_failed_job_stops_no_other_and_a_complete_one_is_skipped(programs: lis
     count = len(programs)
     assert runner.run_jobs(listed(), tmp_path) == ["vae-1"]
     assert [argv[0] for argv in programs[count:]] == ["trainer"], "that of vae-1"
+
+
+def test_a_run_that_is_gone_is_trained_again_for_what_needs_it(programs: list[list[str]], tmp_path: Path) -> None:
+    runner.run_jobs(listed(only="gan"), tmp_path)
+    (tmp_path / "gan.json").unlink()
+    measured = (tmp_path / "vae.json").read_bytes()
+    programs.clear()
+    found = listed(only="gan")
+    needed = runner.needed_runs(found, tmp_path)
+    assert [argv[:3] for argv in called(programs, lambda: runner.make_data(found, tmp_path))] == [
+        ["data_shards", "make", "dsprites"]
+    ]
+    assert runner.run_jobs(found, tmp_path, needed) == []
+    assert [argv[:2] for argv in programs[:2]] == [["trainer", "vae"], ["trainer", "gan"]]
+    assert (tmp_path / "vae.json").read_bytes() == measured
+    assert runner.needed_runs(found, tmp_path) == set()
+    assert called(programs, lambda: runner.run_jobs(found, tmp_path, set())) == []
+
+
+def called(programs: list[list[str]], what: Callable[[], object]) -> list[list[str]]:
+    """The programs that are started meanwhile."""
+    programs.clear()
+    what()
+    started = list(programs)
+    programs.clear()
+    return started
 
 
 def test_each_data_set_is_made_once_and_not_for_what_is_complete(
