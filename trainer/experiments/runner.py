@@ -19,8 +19,10 @@ from typing import Any
 from common import shipped
 from common.atomic_writes import publish
 from common.errors import UserError, joined
+from trainer.checkpoints.published import clock_of, newest
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
+from trainer.encoders.frozen import load, weights_sha256
 from trainer.reporting.cost import spent
 from trainer.reporting.stats_file import read_stats
 
@@ -42,7 +44,7 @@ def run_jobs(jobs: Sequence[Job], results: Path, needed: Collection[str] = ()) -
     complete = [job for job in jobs if is_complete(job, results)]
     left = [job for job in jobs if job not in complete or job.name in needed]
     for job in complete:
-        why = ", but others need its run" if job in left else ""
+        why = f", but its run {job.run} is gone, which others need" if job in left else ""
         say(f"{job.name}: complete{why}, see {result_file(job, results)}")
     failed: list[str] = []
     expected, took = 0.0, 0.0  # hours of what was run here, which say how this machine compares with the file's
@@ -52,8 +54,11 @@ def run_jobs(jobs: Sequence[Job], results: Path, needed: Collection[str] = ()) -
         say(f"{job.name}: {at + 1} of {len(left)}, about {_time(pace * job.hours)}; all that is left: {_time(rest)}")
         start = time.monotonic()
         try:
+            without = [name for name in job.needs if name in failed]
+            if without:
+                raise Failed(f"it needs {', '.join(without)}, which failed")
             if job in complete:
-                run_program(job.training)  # which does nothing where the run is there, and whole
+                _train_again(job, results)
             else:
                 publish_result(job, results, _run(job, results))
         except Failed as error:
@@ -65,8 +70,39 @@ def run_jobs(jobs: Sequence[Job], results: Path, needed: Collection[str] = ()) -
 
 
 def needed_runs(jobs: Sequence[Job], results: Path) -> set[str]:
-    """Return the names of the jobs whose runs those that are not complete read."""
-    return {name for job in jobs if not is_complete(job, results) for name in job.needs}
+    """Return the names of complete jobs whose run is gone, or not whole, and is needed for what is not complete."""
+    by_name = {job.name: job for job in jobs}
+    found: set[str] = set()
+    left = [job for job in jobs if not is_complete(job, results)]
+    while left:
+        for name in left.pop().needs:
+            need = by_name[name]
+            if name not in found and is_complete(need, results) and not _has_run(need, results):
+                found.add(name)
+                left.append(need)
+    return found
+
+
+def _has_run(job: Job, results: Path) -> bool:
+    """Return whether the run of a complete job is there, to its last image."""
+    last, step = _result(job, results)["last_tick"], newest(job.run)
+    return step is not None and (last is None or clock_of(step) >= last["images_seen"])
+
+
+def _train_again(job: Job, results: Path) -> None:
+    """Train a complete job whose run is gone. Says where another network comes of it than the one on record."""
+    run_program(job.training)
+    known = {record.get("encoder_sha256") for record in _result(job, results)["records"]} - {None}
+    if known and job.training[1] == "vae" and weights_sha256(load(job.run).encoder) not in known:
+        say(
+            f"{job.name}: warning: trained again it is another network, as on another kind of processor: its own "
+            "figures are of the former one, those of what needs its run of this one"
+        )
+
+
+def _result(job: Job, results: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(result_file(job, results).read_bytes())
+    return content
 
 
 def make_data(jobs: Sequence[Job], results: Path) -> list[Job]:
@@ -98,7 +134,8 @@ def element(jobs: Sequence[Job], results: Path, at: str) -> list[Job]:
     if int(number) >= len(by_stage[int(stage)]):
         raise UserError(f"--element: {at}: stage {stage} has {len(by_stage[int(stage)])} jobs, numbered from 0")
     job = by_stage[int(stage)][int(number)]
-    missing = [name for name in job.needs if not (results / f"{name}.json").is_file()]
+    gone = needed_runs(jobs, results)
+    missing = [name for name in job.needs if name in gone or not (results / f"{name}.json").is_file()]
     if missing:
         raise UserError(f"{job.name}: needs {', '.join(missing)}, which is not complete; run it first")
     return [job]

@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,30 +145,59 @@ def test_a_failed_job_stops_no_other_and_a_complete_one_is_skipped(programs: lis
     assert [argv[0] for argv in programs[count:]] == ["trainer"], "that of vae-1"
 
 
-def test_a_run_that_is_gone_is_trained_again_for_what_needs_it(programs: list[list[str]], tmp_path: Path) -> None:
-    runner.run_jobs(listed(only="gan"), tmp_path)
+@pytest.mark.parametrize(("images", "again"), [(None, True), (500, True), (1000, False)])
+def test_a_run_that_is_gone_or_not_whole_is_trained_again_for_what_needs_it(
+    images: int | None, again: bool, programs: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """images: of the newest checkpoint of vae's run, None where the run is gone; its result was made at 1000."""
+    found = listed(only="gan")
+    runner.run_jobs(found, tmp_path)
     (tmp_path / "gan.json").unlink()
     measured = (tmp_path / "vae.json").read_bytes()
-    programs.clear()
-    found = listed(only="gan")
+    monkeypatch.setattr(runner, "newest", lambda _: images and Path(f"step-{images:012d}"))
     needed = runner.needed_runs(found, tmp_path)
-    assert [argv[:3] for argv in called(programs, lambda: runner.make_data(found, tmp_path))] == [
-        ["data_shards", "make", "dsprites"]
-    ]
+    assert needed == ({"vae"} if again else set())
+    if again:
+        with pytest.raises(UserError, match="gan: needs vae, which is not complete; run it first"):
+            runner.element(found, tmp_path, "1.0")
+    programs.clear()
     assert runner.run_jobs(found, tmp_path, needed) == []
-    assert [argv[:2] for argv in programs[:2]] == [["trainer", "vae"], ["trainer", "gan"]]
+    expected = ["vae", "gan"] if again else ["gan"]
+    assert [argv[1] for argv in programs if argv[0] == "trainer"] == expected
     assert (tmp_path / "vae.json").read_bytes() == measured
-    assert runner.needed_runs(found, tmp_path) == set()
-    assert called(programs, lambda: runner.run_jobs(found, tmp_path, set())) == []
+    assert runner.needed_runs(found, tmp_path) == set(), "nothing is left that needs it"
 
 
-def called(programs: list[list[str]], what: Callable[[], object]) -> list[list[str]]:
-    """The programs that are started meanwhile."""
+def test_what_a_gone_run_needs_itself_is_needed_too_and_its_data(
+    programs: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    chain = of("other", stage="gan", config="configs/dsprites/idgan.yaml", vae="vae", init_from="gan")
+    found = Experiment.model_validate(chain)
+    listed_ = jobs.jobs(found, "full", found.budgets["full"], only="other")
+    assert [job.name for job in listed_] == ["vae", "gan", "other"]
+    monkeypatch.setattr(runner, "newest", lambda _: None)
+    runner.run_jobs(listed_, tmp_path)
+    (tmp_path / "other.json").unlink()
+    assert runner.needed_runs(listed_, tmp_path) == {"vae", "gan"}
     programs.clear()
-    what()
-    started = list(programs)
-    programs.clear()
-    return started
+    runner.make_data(listed_, tmp_path)
+    assert [argv[:3] for argv in programs] == [["data_shards", "make", "dsprites"]]
+
+
+def test_what_needs_a_failed_job_is_not_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would take an encoder that is not trained to its end."""
+    started: list[str] = []
+
+    def program(argv: list[str]) -> str:
+        started.append(argv[1])
+        raise Failed("exit code 2")
+
+    monkeypatch.setattr(runner, "run_program", program)
+    assert runner.run_jobs(listed(only="gan"), tmp_path) == ["vae", "gan"]
+    assert started == ["vae"]
+    assert "gan: failed: it needs vae, which failed" in capsys.readouterr().err
 
 
 def test_each_data_set_is_made_once_and_not_for_what_is_complete(
