@@ -72,7 +72,7 @@ def _check(folder: Path) -> dict[str, Any]:
     from .exports import check
 
     recorded, reference = check.read(folder), check.reference_of(folder)
-    target, extractor = _open(folder)
+    target, extractor = _open(folder, recorded["extractor"])
     compared = check.differences(recorded, check.measure(target, extractor, reference))
     rows = [
         [d.kind, d.figure, f"{d.recorded:.4g}", f"{d.measured:.4g}", f"{d.allowed:.2g}", "yes" if d.holds else "no"]
@@ -119,12 +119,13 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
     return "; ".join(f"{name}: {str(then.get(name))[:12]} then, {str(now.get(name))[:12]} now" for name in names)
 
 
-def _open(folder: Path) -> tuple[Any, Any]:
-    """Open an export and the network that reads its images."""
+def _open(folder: Path, sha256: str | None = None) -> tuple[Any, Any]:
+    """Open an export and the network that reads its images. sha256: of the one behind figures on record."""
     import torch
 
     from evaluation.factors.choose import extractor_for
     from evaluation.inputs.target import open_target
 
     target = open_target(folder, None, None, torch.device("cpu"))
-    return target, extractor_for(folder, target.data.get("data_set", "dsprites"))
+    data_set, variant = target.data.get("data_set", "dsprites"), target.data.get("variant", "plain")
+    return target, extractor_for(folder, data_set, variant, sha256)

@@ -117,10 +117,14 @@ def network(
     target: EvaluationTarget, protocol: FidProtocol | None, weights: Path | None, reference: Path | None, world: World
 ) -> FeatureNet:
     """Load the network of a protocol: the given one, else that of the reference file, else the data's default."""
-    if protocol is None and reference is not None:
-        protocol = references.read(reference).identity["protocol"]
+    known = None if reference is None else references.read(reference).identity
+    if protocol is None and known is not None:
+        protocol = known["protocol"]
     chosen = protocol or default_protocol(target.data.get("data_set", "dsprites"))
-    return extractors.load(chosen, target.inception, weights, target.results, world.device)
+    variant = target.data.get("variant", "plain")
+    painting = target.reals.data.painting if target.reals is not None and world.is_main else None
+    images = extractors.SpriteImages(variant, painting, None if known is None else known["extractor"])
+    return extractors.load(chosen, target.inception, weights, target.results, world.device, images)
 
 
 def code_sources(target: EvaluationTarget, requested: FidCodes) -> list[Codes]:
@@ -184,7 +188,8 @@ def network_of_reals(reals: Reals, protocol: FidProtocol | None, weights: Path |
     data_set = reals.data.main.manifest.data_set
     chosen = protocol or default_protocol(data_set)
     extractors.refuse_unknown(reals.path, chosen, data_set)
-    return extractors.load(chosen, InceptionConfig(), weights, None, world.device)
+    images = extractors.SpriteImages(reals.data.variant, reals.data.painting if world.is_main else None)
+    return extractors.load(chosen, InceptionConfig(), weights, None, world.device, images)
 
 
 def make_reference(

@@ -44,7 +44,8 @@ def network(run: Run, weights: Path | None, device: torch.device) -> FeatureNet:
     weights: the file of pytorch-fid's Inception, None for the config's.
     """
     protocol: FidProtocol = SHIPPED_NETWORKS.get(run.data.main.manifest.data_set) or "legacy_pytorch"
-    return extractors.load(protocol, run.config.inception, weights, run.results, device)
+    images = extractors.SpriteImages(run.data.variant, run.data.painting)
+    return extractors.load(protocol, run.config.inception, weights, run.results, device, images)
 
 
 def sources(run: Run) -> list[Codes]:

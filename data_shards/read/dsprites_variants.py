@@ -23,12 +23,13 @@ from .variant_names import Variant
 
 log = logging.getLogger(__name__)
 GRID = 64
+PROCEDURAL = "procedural"  # the source of the texture in a painting's place
 _THUMBNAIL = (350, 274)
 
 
 @dataclass(frozen=True)
 class Painting:
-    """The picture behind Scream: pixels float32 [3, H, W] in [0, 1]; source: its path or "procedural"."""
+    """The picture behind Scream: pixels float32 [3, H, W] in [0, 1]; source: its path or PROCEDURAL."""
 
     pixels: Tensor = field(repr=False)
     source: str
@@ -44,7 +45,7 @@ def load_painting(path: Path | None) -> Painting:
     if path is None:
         pixels = _procedural()
         digest = hashlib.sha256((pixels * 255).round().to(torch.uint8).numpy().tobytes()).hexdigest()
-        return Painting(pixels, "procedural", digest)
+        return Painting(pixels, PROCEDURAL, digest)
     try:
         with Image.open(path) as opened:
             if opened.getexif().get(ExifTags.Base.Orientation, 1) != 1:

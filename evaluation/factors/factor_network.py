@@ -1,7 +1,8 @@
-"""The shipped factor network: FID features and predicted factors of an image, and the sprite that those draw."""
+"""The shipped factor networks: FID features and predicted factors of an image, and the sprite that those draw."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from models.factor_net import FEATURES, SYMMETRY
 from .extractor import Extractor, at_64_px, read_weights, ready
 
 WEIGHTS = Path(__file__).parent / "weights" / "factor_net.safetensors"
+SCREAM_WEIGHTS = WEIGHTS.with_name("factor_net_scream.safetensors")  # trained on many backgrounds, on Scream alone
 FAITHFUL_IOU = 0.8  # overlap with the predicted sprite, from which on an image is a faithful sprite
 VARIANTS_WITH_FIDELITY = ("plain", "color")  # those whose background is black
 FULL_RANGE = {"x": (0.0, 1.0), "y": (0.0, 1.0), "scale": (0.5, 1.0)}
@@ -74,9 +76,21 @@ class FactorExtractor(Extractor):
         return shares
 
 
+def weights_of(variant: str, sha256: str | None = None) -> Path:
+    """Return the weights for a variant of dSprites. sha256: of those behind older figures, None for no such figures.
+
+    Before there were weights for Scream alone its figures were of the others.
+    """
+    if variant != "scream":
+        return WEIGHTS
+    of_the_others = sha256 is not None and sha256 == json.loads(WEIGHTS.with_suffix(".json").read_text())["sha256"]
+    return WEIGHTS if of_the_others else SCREAM_WEIGHTS
+
+
 def load_factor_extractor(path: Path = WEIGHTS) -> FactorExtractor:
-    """Load the shipped network. Raises UserError where the file is not the one that its .json records."""
-    weights = read_weights(path, f"python -m evaluation.factors.train_factor_net {path}")
+    """Load a shipped network. Raises UserError where the file is not the one that its .json records."""
+    pictures = " --scream PICTURE ... --held-out PICTURE ..." if path.name == SCREAM_WEIGHTS.name else ""
+    weights = read_weights(path, f"python -m evaluation.factors.train_factor_net {path}{pictures}")
     return FactorExtractor(ready(FactorNet(), weights), weights.sha256)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from torch import Tensor
 from common.atomic_writes import publish
 from common.errors import UserError
 from common.paths import Location
+from data_shards.read.dsprites_variants import Painting
 from data_shards.read.loader import CODE_RESOLUTION
+from evaluation.factors.backgrounds import warn_of_painting
 from evaluation.factors.extractor import Extractor, at_64_px
 from evaluation.factors.face_network import load_face_extractor
-from evaluation.factors.factor_network import FAITHFUL_IOU, load_factor_extractor, sprite_iou
+from evaluation.factors.factor_network import FAITHFUL_IOU, load_factor_extractor, sprite_iou, weights_of
 from evaluation.inputs.choices import FidProtocol
 from evaluation.inputs.results import Results
 from evaluation.published_networks import dinov2, inception
@@ -33,6 +35,21 @@ LOADERS: dict[str, Callable[[Path, torch.device], Callable[[Tensor], Tensor]]] =
     "legacy_pytorch": inception.legacy_pytorch,
     "dinov2": dinov2.dinov2,
 }
+
+
+class SpriteImages(NamedTuple):
+    """Which images of the dSprites family a factor network is to look at: what decides which network it is.
+
+    variant: of dSprites; painting: behind Scream's, which is warned of where the network reads badly on it; known:
+    sha256 of the network behind statistics that are there already.
+    """
+
+    variant: str
+    painting: Painting | None = None
+    known: str | None = None
+
+
+PLAIN = SpriteImages("plain")
 
 
 @dataclass(frozen=True)
@@ -80,9 +97,14 @@ def shipped(extractor: Extractor, device: torch.device = inception.CPU) -> Featu
 
 
 def load(
-    protocol: FidProtocol, config: InceptionConfig, weights: Path | None, results: Results | None, device: torch.device
+    protocol: FidProtocol,
+    config: InceptionConfig,
+    weights: Path | None,
+    results: Results | None,
+    device: torch.device,
+    images: SpriteImages,
 ) -> FeatureNet:
-    """Load the network of a protocol. weights: its file, None for the config's.
+    """Load the network of a protocol. weights: its file, None for the config's; images: that factor-net looks at.
 
     Its sha256 must be the config's, or the one in the file's name, and the one that RUN's first evaluation recorded.
     Raises UserError where it is another one, or where the file is missing or holds no such network.
@@ -92,7 +114,12 @@ def load(
             raise UserError(
                 f"--weights: {weights}: {protocol} is shipped; leave it out, or ask for the features of another network"
             )
-        return shipped(load_face_extractor() if protocol == "face-net" else load_factor_extractor(), device)
+        factor_net = protocol == "factor-net"
+        extractor = (
+            load_factor_extractor(weights_of(images.variant, images.known)) if factor_net else load_face_extractor()
+        )
+        warn_of_painting(extractor, images.painting)
+        return shipped(extractor, device)
     path, digest = _weights(protocol, config, weights)
     if results is not None:
         refuse_other_weights(results, protocol, path, digest)

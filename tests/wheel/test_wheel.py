@@ -32,8 +32,9 @@ for package in ("common", "data_shards", "models", "trainer", "evaluation"):
             importlib.import_module(module.name)
 from importlib import metadata
 import common, data_shards, models, trainer, evaluation
-from evaluation.factors.factor_network import load_factor_extractor
+from evaluation.factors.factor_network import SCREAM_WEIGHTS, load_factor_extractor
 load_factor_extractor()
+load_factor_extractor(SCREAM_WEIGHTS)
 packages = (common, data_shards, models, trainer, evaluation)
 print(json.dumps({"version": metadata.version("idgan"), "files": [package.__file__ for package in packages]}))
 """

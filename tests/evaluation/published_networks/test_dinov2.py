@@ -94,7 +94,7 @@ def test_the_distance_is_that_of_two_gaussians(
     published: tuple[Path, dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(extractors.LOADERS, "dinov2", lambda path, on: dinov2.dinov2(path, on, SMALL))
-    net = extractors.load("dinov2", InceptionConfig(), published[0], None, torch.device("cpu"))
+    net = extractors.load("dinov2", InceptionConfig(), published[0], None, torch.device("cpu"), extractors.PLAIN)
     assert (net.protocol, net.dim, net.at) == ("dinov2", 384, None)
     both = [net.extract(part, False).features[:, :3] for part in (images(6, 64), images(6, 32))]
     moments = [frechet.Moments.empty(3) for _ in both]
@@ -109,9 +109,9 @@ def test_the_distance_is_that_of_two_gaussians(
 def test_a_missing_or_wrong_file_is_refused(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     with pytest.raises(UserError, match=r"--weights: is missing; --protocol dinov2 needs the file"):
-        extractors.load("dinov2", InceptionConfig(), None, None, cpu)
+        extractors.load("dinov2", InceptionConfig(), None, None, cpu, extractors.PLAIN)
     with pytest.raises(UserError, match=r"nowhere\.pth is not there"):
-        extractors.load("dinov2", InceptionConfig(), tmp_path / "nowhere.pth", None, cpu)
+        extractors.load("dinov2", InceptionConfig(), tmp_path / "nowhere.pth", None, cpu, extractors.PLAIN)
     for content, words in (({"a": torch.ones(1)}, "does not hold the weights"), ([1], "holds no tensors by name")):
         torch.save(content, tmp_path / "other.pth")
         with pytest.raises(UserError, match=words):
