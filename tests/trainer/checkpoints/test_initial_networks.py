@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 import trainer
+from common.errors import UserError
 from tests.reference import plain
 from tests.support import data_sets, processes
 from tests.support.evaluating import refused
@@ -181,6 +182,14 @@ def test_what_does_not_fit_is_listed_whole(source: Path, sprites: Path, vae: Pat
     refused(start(init_from=vae, network="{name: conv}", resolution=64), there)  # s is no part of a VAE's code
     refused(start(init_from=tmp_path), f"init_from: {tmp_path}: is no export and holds no usable checkpoint")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[1]"])
+def test_an_export_whose_metadata_are_damaged_is_refused(content: str, tmp_path: Path) -> None:
+    shutil.copy("pretrained/dsprites-idgan/generator.safetensors", tmp_path)
+    (tmp_path / "export.json").write_text(content)
+    with pytest.raises(UserError, match=r"export\.json: is missing or damaged .*; export the run again"):
+        initial_networks.load(tmp_path)
 
 
 @pytest.mark.parametrize(("there", "here"), [(3, 1), (1, 3)])
