@@ -96,8 +96,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (TINY | {"cells": {}}, "cells: Dictionary should have at least 1 item"),
     (of("gan", overrides=["seed=3"]), "cells.gan.overrides: seed=3: the experiment sets seed itself; leave it out"),
     (TINY | {"budgets": {"full": {"cells": {"gna": []}}}}, "budgets.full: gna is no cell; choose from vae, other, gan"),
-    (TINY | {"budgets": {"full": {"stage_2": ["vae=x"]}}}, "budgets.full: vae=x: the experiment sets vae itself"),
+    (TINY | {"budgets": {"full": {"stage_2": ["vae=x"]}}}, "budgets.full.stage_2: vae=x: the experiment sets vae it"),
     (TINY | {"variants": {"a": {"overrides": ["run=x"]}}}, "variants.a.overrides: run=x: the experiment sets run"),
+    (of("gan", overrides=["data={}"]), "data={}: the experiment sets data.path itself; write data.KEY=VALUE"),
+    (of("gan", overrides=["r1=1", "r1=2"]), "cells.gan.overrides: r1=2: the same list sets it by r1=1; leave one"),
 ]
 
 
