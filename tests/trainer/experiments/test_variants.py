@@ -248,14 +248,14 @@ def test_the_eight_systems_at_a_tiny_budget_again_and_in_a_table(
     family = experiment_file.load("dsprites_family")
     found = jobs.jobs(family, "tiny", family.budgets["tiny"], only="color-*")
     results = Path("results/dsprites_family/tiny")
-    assert runner.make_data(found, results) == []
-    assert runner.run_jobs(found, results) == []
+    assert runner.make_data(found, results) == {}
+    assert runner.run_jobs(found, results) == {}
     for job in found:
         sheet = Image.open(results / job.name / "samples.webp")
         assert sheet.size == (8 * 66 + 2, 4 * 66 + 2)
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     monkeypatch.delattr(runner, "run_program")
-    assert runner.run_jobs(found, results) == [], "all of it is there"
+    assert runner.run_jobs(found, results) == {}, "all of it is there"
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
     _the_table_has_the_records_numbers(found, results, cells.placed_cells(family))
 
