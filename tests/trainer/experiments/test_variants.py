@@ -279,3 +279,61 @@ def _the_table_has_the_records_numbers(
     page = (results / "index.html").read_text()
     assert self_contained(page)
     assert page.count("data:image/webp") == 1 + 8 + 3, "reals, samples of all, traversals of three; no s, so no joint"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "kept", "values"),
+    [("faces", ("beta_vae", "idgan"), ()), ("lambda", ("beta_vae", "infogan", "idgan"), ("0.01", "1"))],
+)
+def test_one_cell_of_each_kind_at_a_tiny_budget_and_what_became_of_the_claims(
+    name: str, kept: tuple[str, ...], values: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Takes more than ten seconds: two and five jobs, each of three programs and more; FVM and MIG are left out."""
+    monkeypatch.setattr(runner, "run_program", lambda argv: finish(small_program(tmp_path, argv)).out)
+    monkeypatch.chdir(tmp_path)
+    found = _part_of(experiment_file.load(name), kept, values)
+    listed = jobs.jobs(found, "tiny", found.budgets["tiny"])
+    assert [job.name for job in listed] == (
+        ["beta_vae", *(f"{value}-{cell}" for value in values for cell in kept[1:])] if values else list(kept)
+    )
+    results = Path("results") / name / "tiny"
+    assert runner.make_data(listed, results) == {}
+    assert runner.run_jobs(listed, results) == {}
+    runner.publish_cells(listed, results, cells.placed_cells(found), found.claims)
+    told = json.loads(runner.run_program(["evaluation", "table", str(results)]).splitlines()[-1])
+    of_claims = {claim["claim"]["test"]: claim for claim in told["claims"]}
+    page = (results / "index.html").read_text()
+    assert ("<h2>FID over the variants</h2>" in page, "<h2>c against s</h2>" in page) == (bool(values), not values)
+    if values:
+        assert len(of_claims) == 2
+        claim = of_claims["spread(idgan[FID]) <= spread(infogan[FID])"]
+        expected = [_spread(results, [f"{value}-{cell}" for value in values]) for cell in ("idgan", "infogan")]
+    else:
+        ((test, claim),) = of_claims.items()
+        assert test == "idgan[FID] <= 0.5 * idgan[FID of the VAE]", "of the others a cell is not there"
+        expected = [_fid(results, "idgan", "gan"), _fid(results, "idgan", "vae")]
+    assert (claim["left"], claim["right"]) == ([pytest.approx(expected[0])], [pytest.approx(expected[1])])
+    holds = expected[0] <= expected[1] * (1 if values else 0.5)
+    assert claim["verdict"] == ("holds" if holds else "does not hold")
+
+
+def _part_of(whole: Experiment, kept: tuple[str, ...], values: tuple[str, ...]) -> Experiment:
+    """Some cells and variants of an experiment, without the measurement that takes nine seconds."""
+    content = whole.model_dump()
+    content["cells"] = {name: content["cells"][name] for name in kept}
+    content["variants"] = {value: content["variants"][value] for value in values}
+    for each in content["cells"].values():
+        each["measure"] = [line for line in each["measure"] if line != "disentanglement"]
+    return Experiment.model_validate(content)
+
+
+def _spread(results: Path, names: list[str]) -> float:
+    fids = [_fid(results, name, "gan") for name in names]
+    return max(fids) / min(fids)
+
+
+def _fid(results: Path, job: str, kind: str) -> float:
+    """FID of a kind of images with the codes of the training, which is what a job's first record has."""
+    records = json.loads((results / f"{job}.json").read_text())["records"]
+    return float(records[0]["kinds"][kind]["fid"])
