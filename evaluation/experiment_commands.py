@@ -49,8 +49,9 @@ def table_command(
     publish(files[0], made.csv.encode())
     publish(files[1], made.markdown.encode())
     files.append(page.write(found, made))
-    for number, (head, rows) in enumerate(made.parts()):
-        show("" if number else made.title, head, rows)
+    print("\n".join([made.title, *tables.bullets(made.measured)]))
+    for head, rows in made.parts():
+        show("", head, rows)
     if made.claims:
         show("Claims", list(claims.HEAD), made.claims)
     verdicts = [each.as_json() for each in claims.verdicts(found)]

@@ -164,21 +164,26 @@ def path_length_command(
         raise UserError("--weights: is missing; name vgg16.pt, which StyleGAN2-ADA's metrics download")
     from evaluation.inputs.images import code_source
     from evaluation.inputs.run import open_to_measure
+    from evaluation.records import network_files
+    from evaluation.records.file_lock import hold_lock
     from evaluation.records.printed_output import print_and_record
     from trainer.config.feature_networks import sha256
+    from trainer.distributed.world import ALONE
 
     from . import path_length
     from .published_networks.lpips import lpips_features
 
     opened = open_to_measure(run, step, ema, data, out)
     spaces, source = path_length.spaces(opened), code_source(opened, codes)
-    features = lpips_features(weights, opened.device)
+    features, digest = lpips_features(weights, opened.device), sha256(weights)
+    network_files.refuse_another(opened.results, path_length.NAME, weights, digest)
     lengths = {space: path_length.length(opened, features, space, source, pairs, seed) for space in spaces}
-    digest = sha256(weights)
     record = {"extractor": digest, "pairs": pairs, "codes": source, "seed": seed, "lengths": lengths}
     rows = [[space, f"{value:,.4g}"] for space, value in lengths.items()]
     title = f"Perceptual path length, {pairs:,} pairs (VGG16 {digest[:12]}, codes: {source})"
-    print_and_record(opened.results, "path-length", opened.describe() | record, title, list(path_length.COLUMNS), rows)
+    with hold_lock(opened.results.folder / "lock", ALONE, "a record of this run"):
+        network_files.record(opened.results, path_length.NAME, digest)
+        print_and_record(opened.results, path_length.NAME, opened.describe() | record, title, path_length.COLUMNS, rows)
 
 
 def weights_command(

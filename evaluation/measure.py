@@ -35,6 +35,7 @@ from .factors import latents as movements
 from .fid import compute
 
 SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
+WITH_INFORMATION = ("alignment", "paper")  # commands whose records have R in nats
 
 
 @contextmanager
@@ -137,14 +138,14 @@ def alignment(run: Run, extractor: Extractor, samples: int, seed: int = 0) -> di
 def information(run: Run, samples: int, seed: int = 0) -> dict[str, Any]:
     """Measure how much the images tell of their codes, in nats, with codes drawn as in training.
 
-    samples: codes; at most one for every image of the set is drawn. The entropy of the codes is estimated once for an
-    encoder: an earlier record of the run has it.
+    samples: codes; at most one for every image of the set is drawn. The entropy of the codes is estimated once for a
+    run, encoder, data, seed and number of codes: an earlier record of WITH_INFORMATION has it.
     """
     source, samples = code_source(run, None), min(samples, run.reals.count)
     described = run.describe()
     wanted = {"encoder_sha256": run.encoder_sha256, "seed": seed} | {n: described[n] for n in ("data", "variant")}
-    earlier = [r for r in measurements.every(run.results, "alignment") if wanted.items() <= r.items()]
-    found = [r["information"] for r in earlier if "information" in r]
+    records = [record for command in WITH_INFORMATION for record in measurements.every(run.results, command)]
+    found = [r["information"] for r in records if wanted.items() <= r.items() and r.get("information")]
     known = [f["entropy"] for f in found if (f["codes"], f["samples"]) == (source, samples)]
     return informations.information(run, samples, seed, source, known[-1] if known else None)
 

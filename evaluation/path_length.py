@@ -29,6 +29,7 @@ Space = Literal["s", "c"]
 EPSILON, CUT = 1e-4, 0.01  # step along the path; share of the pairs that is left out at either end
 MOST_PX, BLOCK = 256, 16  # px that LPIPS sees; pairs at a time
 COLUMNS = ("path in", "length")
+NAME = "path-length"  # of the command, its records and its network
 Features = Callable[[Tensor], Tensor]
 
 

@@ -69,8 +69,10 @@ def tiny(command: str) -> list[str]:
 
 
 def tiny_set(args: list[str]) -> list[str]:
-    """A set of few images."""
+    """A set of few images. What its command must have and lacks, or has twice, it lacks or has twice here too."""
     if "make" in args and "dsprites" in args:
+        if ("--count" in args) == ("--all" in args):
+            return args
         count = "16" if any(a.startswith("1024,") for a in args) else "128"
         return [*without([a for a in args if a != "--all"], "--count"), "--count", count, "--workers", "1"]
     if "make" in args and {"faces", "stacked"} & set(args):
@@ -91,7 +93,7 @@ def tiny_training(args: list[str]) -> list[str]:
     if "plan" in args:
         return [*args, "resolution=16", "growth=null", "network.nf=4", "checkpointing=null"]
     if "generate" in args:
-        return [*without(args, "--seeds"), "--seeds", "0-1"]
+        return [*without(args, "--seeds"), "--seeds", "0-1"] if "--seeds" in args else args
     if "import" in args:
         return [*args, "network.nf=1", "network.nf_max=8"] if "--vae" in args else args
     return at_first_step(args)
@@ -197,6 +199,21 @@ def run_in(place: Path, command: str) -> None:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(args, cwd=place, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    "incomplete",
+    [
+        "python -m data_shards make dsprites --out data/sprites",
+        "python -m data_shards make dsprites --out data/sprites --all --count 9",
+        "python -m trainer generate runs/idgan --out images/idgan",
+    ],
+)
+def test_a_tiny_setting_completes_no_command(incomplete: str, tmp_path: Path) -> None:
+    """A page's command that is refused is refused here: what it must have is replaced, never added."""
+    assert tiny(incomplete) == incomplete.split()
+    package, *argv = incomplete.split()[2:]
+    assert processes.command(package, argv, tmp_path).wait() == 2
 
 
 def test_no_two_pages_write_different_images_into_one_folder() -> None:

@@ -169,7 +169,7 @@ class Loop:
         """Train with what reports and reads along the way, and close that whatever comes."""
         if self.world.is_main:
             log.info("training on %s (processes: %d, speed: %s)", *self._machine())
-        status = self.world.on_main(lambda: Status(self.run, self.config, self.total, self.images_seen))
+        status = self.world.on_main(lambda: Status(self.run, self.config, self.total, self.images_seen, len(self.past)))
         try:
             return self._iterate(stop, status)
         except Exception as error:

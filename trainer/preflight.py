@@ -267,10 +267,11 @@ def _start_from(initial: InitialNetworks, config: GanConfig, sizes: tuple[int, i
         if config.optimizer_q is not None:
             made["q"] = networks.joint_q(config, sizes[0])
     wanted = {f"{which}.{name}": t.shape for which, network in made.items() for name, t in network.state_dict().items()}
-    problems = initial_networks.problems(initial, wanted)
+    problems = initial_networks.problems(initial, wanted, sizes[0], config.data.variant)
     problems += _frozen_problems(initial, config, sizes[0])
     if world.is_main and not problems:
-        log.info(initial_networks.report(initial, wanted))
+        encoder = config.vae if config.code_source == "posterior" else None
+        log.info(initial_networks.report(initial, wanted, encoder))
     return problems
 
 

@@ -24,6 +24,9 @@ from trainer.steps.losses import code_nll_of_each
 
 POSTERIORS = 50_000  # of the aggregated posterior at most
 _AT_ONCE = 2**22  # densities, 32 MB
+EXACT = "closed form"  # of N(0, I)
+MIXTURE = "mixture of all posteriors"  # by as many samples as there are codes
+STRATIFIED = "minibatch stratified sampling, equal weights of the others"  # see `log_aggregated`
 
 
 class Estimate(NamedTuple):
@@ -47,9 +50,10 @@ def log_aggregated(c: Tensor, means: Tensor, logvars: Tensor, count: int) -> Flo
     """Return log q(c_i) of the aggregated posterior q(c) = sum_j q(c|x_j) / count, where c_i is a sample of q(c|x_i).
 
     c: [N, D]; means, logvars: [K, D], N <= K <= count, float64, of the images x_1, ..., x_K -> [N]. Exact for
-    K = count, for the images as they were drawn. Else q(c_i|x_i) has its weight 1 / count, and the others stand for all
-    others (minibatch stratified sampling, Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs", appendix
-    C.1): without it a narrow posterior's own sample would seem to lie where nothing is.
+    K = count, for the images as they were drawn. Else q(c_i|x_i) has its weight 1 / count, and the K - 1 others stand
+    for all others (minibatch stratified sampling, Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs",
+    appendix C.1, whose formula gives one of the others less weight; here they have the same): without it a narrow
+    posterior's own sample would seem to lie where nothing is. log q(c_i) is then too small in the mean, by Jensen.
     """
     precisions = (-logvars).exp()
     constant = (math.log(2 * math.pi) + logvars + means.square() * precisions).sum(1)
@@ -87,18 +91,25 @@ def information(run: Run, samples: int, seed: int, source: Codes, known: dict[st
     """Estimate R of a run's images, in nats, with its parts. source: of the codes, see `evaluation.inputs.images`.
 
     samples: codes, at least 2 and at most one for every image of the set. known: "entropy" of an earlier result for the
-    same encoder, images, samples and seed. Kinds: "reals", where codes are posterior samples: of the image that a code
-    is from, the mutual information that q finds in the data; "vae": the decodings, where a GAN has a VAE; the run's
-    own images.
+    same encoder, images, samples and seed, which is not estimated again. Kinds: "reals", where codes are posterior
+    samples: of the image that a code is from, the mutual information that q finds in the data; "vae": the decodings,
+    where a GAN has a VAE; the run's own images.
     """
     drawn, nll = _codes_and_nll(run, samples, seed, source)
-    entropy = known or _entropy(run, drawn, seed, source)
+    entropy = named(known or _entropy(run, drawn, seed, source))
     return {
         "codes": source,
         "samples": samples,
         "entropy": entropy,
         "kinds": {kind: _r(entropy, estimate(values)) for kind, values in nll.items()},
     }
+
+
+def named(entropy: dict[str, Any]) -> dict[str, Any]:
+    """Return an entropy with the name of how it was estimated. Records of earlier versions lack it."""
+    if "posteriors" not in entropy:
+        return entropy | {"estimate": EXACT}
+    return entropy | {"estimate": MIXTURE if entropy["posteriors"] == entropy["images"] else STRATIFIED}
 
 
 def _entropy(run: Run, drawn: Tensor, seed: int, source: Codes) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from common.errors import UserError
 from trainer.experiments.claims import Term, Test, parse
 
-from .job_numbers import COLUMNS, FORMATS, numbers
+from .job_numbers import COLUMNS, FORMATS, Number, alike, numbers
 from .results import CellResults, Claim, ExperimentResults
 
 HEAD = ("claim", "of", "test", "left", "right", "verdict")
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided at these seeds", "not measured"
+NOT_COMPARABLE = "not comparable"  # numbers of one kind that several networks have measured
 
 
 class Verdict(NamedTuple):
@@ -35,7 +36,8 @@ class Verdict(NamedTuple):
 def verdicts(results: ExperimentResults) -> list[Verdict]:
     """Return a verdict on each claim, in every variant that has cells of it. Raises a UserError for an unknown column.
 
-    A claim holds where the worst pair of seeds fulfils it, and does not hold where even the best one does not.
+    A claim holds where the worst pair of seeds fulfils it, and does not hold where even the best one does not. Where
+    several networks have measured what it compares it has no numbers.
     """
     return [verdict for claim in results.claims for verdict in _of_claim(results, claim)]
 
@@ -47,32 +49,49 @@ def _of_claim(results: ExperimentResults, claim: Claim) -> Iterator[Verdict]:
             raise UserError(f"claims: {claim.test}: {term.column} is no column; choose from {', '.join(COLUMNS)}")
     variants = dict.fromkeys(cell.variant for cell in results.cells if cell.variant)
     for variant in [""] if test.left.spread or not variants else variants:
-        left = _values(results, test.left, variant)
-        right = (0.0,) if test.right is None else _values(results, test.right, variant)
-        if left is not None and right is not None:
-            yield Verdict(claim, variant, left, right, _word(test, left, right))
+        found = [_measured(results, term, variant) for term in test.terms]
+        if all(found):
+            yield _verdict(claim, test, variant, found)
 
 
-def _values(results: ExperimentResults, term: Term, variant: str) -> tuple[float, ...] | None:
-    """Return a number of each seed; () where it is not measured, None where the results list no such cell."""
+Seeds = tuple[Number, ...]
+"""A number of each seed of a cell; () where it is not measured."""
+
+
+def _measured(results: ExperimentResults, term: Term, variant: str) -> list[Seeds]:
+    """Return the numbers that a term is of, by cell: of a spread each variant's. [] where there is no such cell."""
     cells = [cell for cell in results.cells if cell.system == term.cell]
     if term.spread:
-        each = [_seeds(cell, term.column) for cell in cells if cell.variant]
-        if len(each) < 2 or not all(each):
-            return () if each else None
-        return tuple(_spread(values) for values in zip(*each, strict=False))
-    chosen = [cell for cell in cells if cell.variant in ("", variant)]
-    return _seeds(chosen[0], term.column) if chosen else None
+        return [_seeds(cell, term.column) for cell in cells if cell.variant]
+    return [_seeds(cell, term.column) for cell in cells if cell.variant in ("", variant)][:1]
+
+
+def _seeds(cell: CellResults, column: str) -> Seeds:
+    found = [numbers(result) for result in cell.finished.values()] if cell.complete else []
+    return tuple(each[column] for each in found) if all(column in each for each in found) else ()
+
+
+def _verdict(claim: Claim, test: Test, variant: str, found: Sequence[Sequence[Seeds]]) -> Verdict:
+    """Judge a claim. found: the numbers of each term, by cell."""
+    left, *others = (_values(term, cells) for term, cells in zip(test.terms, found, strict=True))
+    right = others[0] if others else (0.0,)
+    if left and right and not alike(number for cells in found for seeds in cells for number in seeds):
+        return Verdict(claim, variant, (), (), NOT_COMPARABLE)
+    return Verdict(claim, variant, left, right, _word(test, left, right))
+
+
+def _values(term: Term, cells: Sequence[Seeds]) -> tuple[float, ...]:
+    """Return what a term is in each seed; () where one of its cells is not measured."""
+    if not all(cells) or (term.spread and len(cells) < 2):
+        return ()
+    if term.spread:
+        return tuple(_spread([number.value for number in each]) for each in zip(*cells, strict=False))
+    return tuple(number.value for number in cells[0])
 
 
 def _spread(values: Sequence[float]) -> float:
     """Return the largest divided by the smallest; infinite where the smallest is not above 0."""
     return max(values) / min(values) if min(values) > 0 else float("inf")
-
-
-def _seeds(cell: CellResults, column: str) -> tuple[float, ...]:
-    found = [numbers(result) for result in cell.finished.values()] if cell.complete else []
-    return tuple(each[column] for each in found) if all(column in each for each in found) else ()
 
 
 def _word(test: Test, left: Sequence[float], right: Sequence[float]) -> str:

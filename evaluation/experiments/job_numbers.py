@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from evaluation import measure
 
@@ -29,14 +29,36 @@ FORMATS = {"R, nats": ".2f", "modes": ",.0f", "of a mode": ".1%"}
 FORMATS |= dict.fromkeys(("FID", "FID, prior", "FID of the VAE"), ".3g") | dict.fromkeys(("fidelity", "shape"), ".1%")
 
 
-def numbers(result: dict[str, Any]) -> dict[str, float]:
+OF_NO_NETWORK = ("FVM", "MIG", "R, nats")  # of the job's own encoder; no network of the evaluation sees an image
+
+
+class Number(NamedTuple):
+    """A number of a job. network: sha256 of the network that saw the images, "" where none did; kind: whose it is."""
+
+    value: float
+    kind: str
+    network: str
+
+
+def numbers(result: dict[str, Any]) -> dict[str, Number]:
     """Return what a job's records say, by column. result: the content of its file."""
-    found: dict[str, float] = {}
+    found: dict[str, Number] = {}
     stage = result["job"]["training"][1]
     for record in result["records"]:
         read = _OF.get(record["command"])
-        found |= dict(read(record, "gan" if stage == "gan" else "vae")) if read else {}
+        for column, value in read(record, "gan" if stage == "gan" else "vae") if read else ():
+            found[column] = Number(value, *(("", "") if column in OF_NO_NETWORK else _network(record)))
     return found
+
+
+def _network(record: dict[str, Any]) -> tuple[str, str]:
+    return "fid" if record["command"] == "paper" else record["command"], record["extractor"]
+
+
+def alike(found: Iterable[Number]) -> bool:
+    """Return whether one network of each kind has measured them: numbers of several have no mean and no order."""
+    networks = {(number.kind, number.network) for number in found}
+    return len(networks) == len({kind for kind, _ in networks})
 
 
 def protocols(result: dict[str, Any]) -> Iterator[str]:
@@ -51,6 +73,8 @@ def protocols(result: dict[str, Any]) -> Iterator[str]:
         scores = record if record["command"] == "disentanglement" else record.get("disentanglement")
         if scores:
             yield f"FVM {scores['fvm']['protocol']}, MIG {scores['mig']['protocol']}"
+        if record.get("information"):
+            yield f"R over {record['information']['samples']:,} codes"
         if record["command"] == "modes":
             yield f"modes by factor-net {record['extractor'][:12]}, {record['samples']:,} images"
         if record["command"] == "alignment":

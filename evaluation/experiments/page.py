@@ -17,7 +17,7 @@ from evaluation.pages.page import table as html_table
 
 from . import claims
 from .results import CellResults, ExperimentResults
-from .table import Table, statistics, title_of
+from .table import Table, numbers_of_seeds, statistics, title_of
 
 TRAVERSED = ("beta-VAE", "InfoGAN", "ID-GAN")
 JOINT = ("ID-GAN", "InfoGAN")
@@ -84,8 +84,9 @@ def _traversals(results: ExperimentResults) -> Iterator[Markup]:
 
 
 def _joint(results: ExperimentResults) -> Iterator[Markup]:
-    """Figure A.5: what c decides and what s decides."""
-    yield from _panels(results, "joint", JOINT, "c against s", "Rows share c, columns share s.")
+    """Figure A.5: what c decides and what s decides. Sheets of older results have six rows and no column of the VAE."""
+    note = "Rows share c, columns share s; first stands the VAE's decoding of c where there is one."
+    yield from _panels(results, "joint", JOINT, "c against s", note)
 
 
 def _panels(
@@ -122,15 +123,12 @@ def _charts(results: ExperimentResults) -> Iterator[Markup]:
 
 
 def chart(results: ExperimentResults) -> Markup:
-    """Draw FID over the variants' values, both on logarithmic axes, a line a system."""
+    """Draw FID over the variants' values, both on logarithmic axes."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for system in dict.fromkeys(cell.system for cell in results.cells if cell.variant):
-        cells = [cell for cell in results.cells if cell.variant and cell.system == system and cell.complete]
-        points = [(float(c.variant), *s["FID"], title_of(c)) for c in cells if "FID" in (s := statistics(c))]
-        if points:
-            x, y, spread, titles = zip(*sorted(points, key=lambda point: point[0]), strict=True)
-            axes.errorbar(x, y, [each or 0 for each in spread], marker="o", capsize=3, label=titles[0])
+    for label, points in fid_lines(results).items():
+        x, y, spread = zip(*points, strict=True)
+        axes.errorbar(x, y, spread, marker="o", capsize=3, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("value")
@@ -139,3 +137,24 @@ def chart(results: ExperimentResults) -> Markup:
     if axes.lines:
         axes.legend(frameon=False)
     return svg(figure, "FID over the variants")
+
+
+def fid_lines(results: ExperimentResults) -> dict[str, list[tuple[float, float, float]]]:
+    """Return the lines of the chart by their labels, one for a system of the file and a network of FID.
+
+    A point: the variant's value, FID's mean and standard deviation over the seeds.
+    """
+    lines: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    titles: dict[str, str] = {}
+    for cell in (cell for cell in results.cells if cell.variant and "FID" in statistics(cell)):
+        mean, deviation = statistics(cell)["FID"]
+        titles[cell.system] = title_of(cell)
+        line = cell.system, numbers_of_seeds(cell)["FID"][0].network
+        lines.setdefault(line, []).append((float(cell.variant), mean, deviation or 0))
+    labels = {}
+    for system, network in lines:
+        title = titles[system]
+        label = title if list(titles.values()).count(title) == 1 else f"{title} ({system})"
+        alone = [other for other, _ in lines].count(system) == 1
+        labels[system, network] = label if alone else f"{label}, seen by network {network[:12]}"
+    return {labels[line]: sorted(points) for line, points in lines.items()}

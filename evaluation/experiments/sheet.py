@@ -7,6 +7,7 @@ encoder in common. Images above 64 px are averaged down to it.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,12 +18,13 @@ from common.atomic_writes import publish
 from data_shards.format.pyramid import at_most
 from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.factors.latents import Chosen, names, traversal_rows
-from evaluation.inputs.images import code_source, codes, generate, maker, nuisance, own_kind
+from evaluation.inputs.images import code_source, maker, own_kind
 from evaluation.inputs.run import Run
+from evaluation.pages.figures import code_and_nuisance, pane
 from trainer.pictures.image_grids import grid
 from trainer.pictures.walks import TRAVERSAL_STEPS
 
-SAMPLES, ACROSS, PANE = 32, 8, 6
+SAMPLES, ACROSS = 32, 8
 MOST = 20  # latents, of which a GAN may have hundreds in s
 QUALITY = 90  # of WebP
 
@@ -53,13 +55,10 @@ def _traversals(run: Run, seed: int) -> Image.Image:
     return _sheet(torch.cat([row.images for row in rows]), TRAVERSAL_STEPS)
 
 
-@torch.no_grad()
 def _joint(run: Run, seed: int) -> Image.Image:
-    """Draw images whose rows share c and whose columns share s (Figure A.5)."""
-    assert run.generator is not None
-    at = torch.arange(PANE)
-    c, s = codes(run, seed, at, code_source(run, None), 0), nuisance(run, seed, at)
-    return _sheet(torch.cat([generate(run.generator, s, code.expand(PANE, -1)) for code in c]), PANE)
+    """Draw images whose rows share c and whose columns share s, below their names (Figure A.5)."""
+    panel = code_and_nuisance(run, code_source(run, None), seed)
+    return pane(replace(panel, rows=[(name, at_most(images.cpu(), CODE_RESOLUTION)) for name, images in panel.rows]))
 
 
 def _webp(picture: Image.Image) -> bytes:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import claims
-from .job_numbers import COLUMNS, FORMATS, numbers, protocols, system_of
+from .job_numbers import COLUMNS, FORMATS, Number, alike, numbers, protocols, system_of
 from .results import CellResults, ExperimentResults
 
 FIXED = ("cell", "system", "seeds", "hours")
+MEASURED = "measured"  # the last column of the CSV
 FIRST_NUMBERS, NUMBERS = 3, 5  # columns of numbers beside those, and in each further part
 
 
@@ -24,13 +25,14 @@ FIRST_NUMBERS, NUMBERS = 3, 5  # columns of numbers beside those, and in each fu
 class Table:
     """head: titles; rows: cells of text; measured: how all of it was measured, a line each; legend: of the columns.
 
-    claims: rows of verdicts under claims.HEAD.
+    measured_of: how the numbers of each row were measured, "" of one without; claims: rows under claims.HEAD.
     """
 
     title: str
     head: list[str]
     rows: list[list[str]]
     measured: list[str]
+    measured_of: list[str]
     legend: list[str]
     claims: list[list[str]]
 
@@ -44,9 +46,10 @@ class Table:
 
     @property
     def csv(self) -> str:
-        """The rows under their head."""
+        """The rows under their head, each with how it was measured: every reader of CSV takes a column."""
         stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([self.head, *self.rows])
+        rows = [[*row, how] for row, how in zip(self.rows, self.measured_of, strict=True)]
+        csv.writer(stream, lineterminator="\n").writerows([[*self.head, MEASURED], *rows])
         return stream.getvalue()
 
     @property
@@ -70,13 +73,27 @@ def bullets(lines: Sequence[str]) -> list[str]:
 def statistics(cell: CellResults) -> dict[str, tuple[float, float | None]]:
     """Return mean and standard deviation over the seeds of each number that all of them have; {} if one is not there.
 
-    The deviation of one seed is None.
+    The deviation of one seed is None. Numbers that were measured with several networks are left out, see `mixed`.
     """
+    return {
+        name: _mean_and_deviation([each.value for each in found])
+        for name, found in numbers_of_seeds(cell).items()
+        if alike(found)
+    }
+
+
+def mixed(cell: CellResults) -> dict[str, list[str]]:
+    """Return the columns whose numbers have no mean: the seeds' networks by sha256, where these are several."""
+    seeds = {name: found for name, found in numbers_of_seeds(cell).items() if not alike(found)}
+    return {name: list(dict.fromkeys(number.network for number in found)) for name, found in seeds.items()}
+
+
+def numbers_of_seeds(cell: CellResults) -> dict[str, list[Number]]:
+    """Return the numbers that all seeds have, by column; {} if a seed is not there."""
     if not cell.complete:
         return {}
     found = [numbers(result) for result in cell.finished.values()]
-    shared = [name for name in COLUMNS if all(name in each for each in found)]
-    return {name: _mean_and_deviation([each[name] for each in found]) for name in shared}
+    return {name: [each[name] for each in found] for name in COLUMNS if all(name in each for each in found)}
 
 
 def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
@@ -107,7 +124,8 @@ def table(results: ExperimentResults) -> Table:
         title=f"Experiment {results.experiment}, budget {results.budget}",
         head=head,
         rows=rows,
-        measured=_measured(results),
+        measured=[*_measured(results), *_without_mean(results)],
+        measured_of=["; ".join(_protocols(cell)) if cell.complete else "" for cell in results.cells],
         legend=[f"{name}: {COLUMNS[name]}" for name in columns],
         claims=claims.rows(claims.verdicts(results)),
     )
@@ -128,13 +146,27 @@ def _shown(column: str, value: tuple[float, float | None] | None) -> str:
     return f"{mean}" if deviation is None else f"{mean} ± {deviation}"
 
 
+def _protocols(cell: CellResults) -> list[str]:
+    return list(dict.fromkeys(line for result in cell.finished.values() for line in protocols(result)))
+
+
 def _measured(results: ExperimentResults) -> list[str]:
     """Say how the numbers were measured; where cells differ in it, of which cells each is."""
     cells: dict[str, list[str]] = {}
     for cell in results.cells:
-        for line in dict.fromkeys(line for result in cell.finished.values() for line in protocols(result)):
+        for line in _protocols(cell):
             cells.setdefault(line, []).append(cell.name)
     kinds = [line.split(" ")[0] for line in cells]
     return [
         f"{line} ({', '.join(names)})" if kinds.count(line.split(" ")[0]) > 1 else line for line, names in cells.items()
     ]
+
+
+def _without_mean(results: ExperimentResults) -> Iterator[str]:
+    """Yield a line for each cell whose seeds were measured with several networks, with the columns that are empty."""
+    for cell in results.cells:
+        columns: dict[str, list[str]] = {}
+        for name, networks in mixed(cell).items():
+            columns.setdefault(", ".join(sha256[:12] for sha256 in networks), []).append(name)
+        for networks_of_them, names in columns.items():
+            yield f"no mean of {cell.name}'s {', '.join(names)}: its seeds were seen by networks {networks_of_them}"

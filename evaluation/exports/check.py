@@ -141,8 +141,10 @@ def read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is missing: nothing was recorded of this export; record it with --record")
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-        content["kinds"], content["reference_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        content["extractor"], content["images"], content["reference_sha256"]
+        for figures in content["kinds"].values():
+            figures["fid"], figures["readings"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise exported_files.broken(path, error) from None
     return content
 

@@ -18,9 +18,10 @@ from common.progress import progress_bar
 from evaluation.inputs.choices import Codes
 from evaluation.inputs.images import BLOCK, codes, generate, nuisance, signed
 from evaluation.inputs.run import Run
+from trainer.pictures.traversals import COLLAPSED
 
 from .extractor import Extractor
-from .latents import COLLAPSED, kl
+from .latents import kl
 
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image
 CONSTANT = 1e-4  # a smaller standard deviation counts as none: 1/300 px of a position, 1/40 of a grey level

@@ -15,13 +15,13 @@ from torch import Tensor
 from common.errors import UserError
 from evaluation.inputs.images import code_source, codes, nuisance, of_codes, own_kind, signed
 from evaluation.inputs.run import Run
+from trainer.pictures.traversals import COLLAPSED, largest_kl_first
 from trainer.pictures.walks import traversal_codes
 from trainer.steps.losses import kl_per_latent
 
 from .extractor import Extractor
 
 BASES = 64
-COLLAPSED = 0.01  # nats
 MOVED = 0.2  # of a factor's full range: less than this is no movement
 Decode = Callable[[Tensor], Tensor]
 """latents [B, K, dim] -> uint8 images [B, K, C, R, R]."""
@@ -89,10 +89,15 @@ def table_rows(record: dict[str, Any]) -> list[list[str]]:
 
 
 @torch.no_grad()
-def kl(run: Run, seed: int, count: int = 2048) -> Tensor:
-    """Return the KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]; 0 if collapsed."""
+def posteriors(run: Run, seed: int, count: int = 2048) -> tuple[Tensor, Tensor]:
+    """Return mean and logvar of q for reals: [count, c_dim] each."""
     mean, logvar = run.require_encoder()(signed(run.reals.at(seed, torch.arange(count))))
-    return kl_per_latent(mean, logvar)
+    return mean, logvar
+
+
+def kl(run: Run, seed: int) -> Tensor:
+    """Return the KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]; 0 if collapsed."""
+    return kl_per_latent(*posteriors(run, seed))
 
 
 class Row(NamedTuple):
@@ -155,6 +160,7 @@ def by_kl(run: Run, seed: int) -> list[tuple[int, str]]:
     """Return (latent, note on its KL), the largest KL first; without an encoder in their own order, without notes."""
     if run.q is None:
         return [(j, "") for j in range(len(names(run)))]
-    values = kl(run, seed)
-    notes = ["collapsed" if value < COLLAPSED else f"KL {value:.2f} nats" for value in values.tolist()]
-    return [(j, notes[j]) for j in values.argsort(descending=True).tolist()]
+    return [
+        (j, "collapsed" if nats < COLLAPSED else f"KL {nats:.2f} nats")
+        for j, nats in largest_kl_first(posteriors(run, seed))
+    ]

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from evaluation.factors.latents import ALL, Chosen, decoded, traversal_rows
 from evaluation.inputs.choices import Codes
-from evaluation.inputs.images import codes, generate, maker, nuisance, own_kind
+from evaluation.inputs.images import codes, generate, maker, nuisance, of_codes, own_kind
 from evaluation.inputs.run import Run
 from trainer.pictures.image_grids import TEXT, beside, grid, headed, labelled, save
+from trainer.pictures.traversals import rows_of
 from trainer.pictures.walks import TRAVERSAL_STEPS
 
 from . import interpolation, pdf, zoom
@@ -52,12 +53,10 @@ def _sheet_of(title: str, images: Tensor) -> Panel:
 
 def traversals(run: Run, seed: int, chosen: Chosen = ALL) -> Panel:
     """Traverse latents. Where a generator has a VAE's code, the VAE's decodings stand above its images."""
-    rows, both = [], _has_both(run)
+    rows, both = list[tuple[str, Tensor]](), _has_both(run)
     for row in traversal_rows(run, seed, chosen):
-        label = f"{row.name}\n{row.note}"
-        if both:
-            rows.append((label, decoded(run, row.c, row.images.shape[-1])))
-        rows.append(("" if both else label, row.images))
+        decodings = of_codes(run, "vae", row.c, row.c[:, :0]) if both else None
+        rows += rows_of(f"{row.name}\n{row.note}", row.images, decodings)
     note = f"linspace(-3, 3, {TRAVERSAL_STEPS}) along each latent from one base"
     note += ", the largest KL first" if run.q is not None and not chosen.titles else ""
     return Panel("Traversals", note + ("; the VAE's decodings above the generator's images" if both else ""), rows)

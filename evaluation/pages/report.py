@@ -16,6 +16,7 @@ from evaluation.inputs.images import own_kind
 from evaluation.inputs.results import Results
 from evaluation.inputs.run import Run
 from evaluation.records import measurements
+from trainer.config.feature_networks import SHIPPED_NETWORKS
 from trainer.jobs.exit_file import read_command
 from trainer.pictures.walks import TRAVERSAL_STEPS
 from trainer.reporting.stats_file import read_stats
@@ -71,18 +72,19 @@ def _drawn_folder(run: Run) -> Path:
 
 def write(run: Run, out: Path) -> Path:
     """Write OUT/index.html from the run's records, those of its newest checkpoint first, figures and statistics."""
+    fid = _fid(run)
     parts = [
         _head(run),
-        _targets(_fid(run), _newest(run, "latents"), _newest(run, "control")),
+        _targets(fid, _newest(run, "latents"), _newest(run, "control")),
         history.settings(run),
-        _quality(run, _fid(run)),
+        _quality(run, fid),
         history.fid_curve(run),
         _samples(run, _drawn(run)),
         history.samples_over_time(run),
         _zoom(run),
         _figure(run, "interpolation.webp", "Interpolation", "Walks from one random code and s to the next, and back."),
         _traversals(run),
-        _movement(run, _newest(run, "latents")),
+        _movement(run, _newest(run, "latents"), fid),
         _figure(
             run,
             "code_and_nuisance.png",
@@ -90,9 +92,9 @@ def write(run: Run, out: Path) -> Path:
             "Rows share c, columns share s (c1, s1, ... are whole codes and vectors here); where there is a VAE, its "
             "decoding of c is first.",
         ),
-        _control(run, _newest(run, "control")),
+        _control(run, _newest(run, "control"), fid),
         _disentanglement(run, _newest(run, "disentanglement")),
-        _alignment(run, _newest(run, "alignment")),
+        _alignment(run, _newest(run, "alignment"), fid),
         _curves(run),
         history.cost(run),
         _commands(run),
@@ -116,6 +118,20 @@ def _origin(run: Run, record: dict[str, Any], done: str = "Measured") -> str:
     """Say which weights a record is about."""
     same = "" if record["step"] == run.step.name else ", not the newest checkpoint"
     return f"{done} at {record['images_seen'] / 1000:,.1f} kimg{same}."
+
+
+def _network(record: dict[str, Any], fid: Record) -> str:
+    """Name the network that read the images of a record, and say where FID's on this page is another version of it.
+
+    That of FID may be one of another kind, such as Inception: then there is nothing to compare.
+    """
+    named = f"Network {record['extractor'][:12]}."
+    if fid is None or fid["protocol"] not in SHIPPED_NETWORKS.values() or fid["extractor"] == record["extractor"]:
+        return named
+    return (
+        f"{named} FID on this page is by another version of it, {fid['extractor'][:12]}: numbers of the two do not "
+        "compare; measure the older one again."
+    )
 
 
 Target = tuple[str, str, bool]  # what a good run shows, this run's figures, whether they are good enough
@@ -210,18 +226,18 @@ def _figure(run: Run, name: str, title: str, note: str) -> Markup:
     return section(title, wide(image(path)), note) if path.is_file() else NOTHING
 
 
-def _movement(run: Run, record: dict[str, Any] | None) -> Markup:
+def _movement(run: Run, record: Record, fid: Record) -> Markup:
     if record is None:
         return NOTHING
     note = (
         "The share of its full range that the network of the data set sees each factor move over along each latent, "
         f"mean of {BASES} codes. The last column names the factor that moves at least twice as far as the others, "
-        f"and at least 20 %. {_origin(run, record)}"
+        f"and at least 20 %. {_origin(run, record)} {_network(record, fid)}"
     )
     return section("What each latent moves", table(latents.columns(record), latents.table_rows(record)), note)
 
 
-def _control(run: Run, record: dict[str, Any] | None) -> Markup:
+def _control(run: Run, record: Record, fid: Record) -> Markup:
     if record is None:
         return NOTHING
     codes, vectors = record["grid"]
@@ -230,7 +246,7 @@ def _control(run: Run, record: dict[str, Any] | None) -> Markup:
         f"each alone; the rest they decide together. {_with_s(record)}"
         f"A factor that neither controls has about {1 / codes:.1%} in both. R2 of q's means is that of a linear "
         "regression on reals: what c holds of the factor. "
-        f"Codes: {record['codes']}. {_origin(run, record)}"
+        f"Codes: {record['codes']}. {_origin(run, record)} {_network(record, fid)}"
     )
     return section("What c controls, and what s", table(control.COLUMNS, control.table_rows(record)), note)
 
@@ -251,7 +267,7 @@ def _disentanglement(run: Run, record: dict[str, Any] | None) -> Markup:
     )
 
 
-def _alignment(run: Run, record: dict[str, Any] | None) -> Markup:
+def _alignment(run: Run, record: Record, fid: Record) -> Markup:
     if record is None:
         return NOTHING
     rows = [(_names(run)[kind], *measure.alignment_row(scores)) for kind, scores in record["kinds"].items()]
@@ -260,7 +276,7 @@ def _alignment(run: Run, record: dict[str, Any] | None) -> Markup:
         f"How well the factors of {record['samples']:,} source images are found, by the network of the data set, in "
         "what is made from their codes: R^2 of values, and how often the true class is found; the sources themselves "
         "are the ceiling. "
-        f"Codes are posterior means of {record['encoder']}. {_origin(run, record)}"
+        f"Codes are posterior means of {record['encoder']}. {_origin(run, record)} {_network(record, fid)}"
         + (f" How much the images tell of codes drawn as in training, {told}." if told else "")
     )
     return section("Code alignment", table(("images", *measure.alignment_columns(record)), rows), note)

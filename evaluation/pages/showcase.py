@@ -12,6 +12,7 @@ from markupsafe import Markup
 from evaluation.exports import check, pictures
 from evaluation.inputs.results import Results
 from evaluation.records import measurements
+from trainer.config.feature_networks import SHIPPED_NETWORKS
 from trainer.config.file_names import CHECK
 from trainer.export.exported_model import Model, load
 from trainer.pictures.image_grids import grid
@@ -99,24 +100,31 @@ def _growth(group: Sequence[Exported], out: Path) -> Markup:
 def _numbers(shown: Sequence[Exported]) -> Markup:
     """What was measured of the models: the newest records beside them, else the figures of their check."""
     rows = [[one.name, trained(one.origin), *_figures(one)] for one in shown]
-    note = "FID is that of the newest measurement beside the model, else that of its first 256 images."
-    return section("Measured", table(["model", "trained on", "FID", "faithful sprites", "images"], rows), note)
+    note = (
+        "FID is that of the newest measurement beside the model, else that of its first 256 images. It compares only "
+        "with FIDs of the same network and number of images."
+    )
+    columns = ["model", "trained on", "FID", "faithful sprites", "images", "network"]
+    return section("Measured", table(columns, rows), note)
 
 
 def _figures(one: Exported) -> list[str]:
+    """Return FID, sprite fidelity, images behind both, and the first digits of the network's hash, "" without any."""
     kind = "gan" if one.model.generator is not None else "vae"
-    shipped = ("factor-net", "face-net")
+    shipped = SHIPPED_NETWORKS.values()
     records = [
         record
         for record in measurements.every(Results(one.path), "fid")
         if kind in record["kinds"] and record["protocol"] in shipped and record["codes"] == one.model.metadata.codes
     ]
     if records:
-        numbers, count = records[-1]["kinds"][kind], records[-1]["samples"]
+        measured = records[-1]
+        count = measured["samples"]
     elif (one.path / CHECK).is_file():
-        recorded = check.read(one.path)
-        numbers, count = recorded["kinds"][kind], recorded["images"]
+        measured = check.read(one.path)
+        count = measured["images"]
     else:
-        return ["", "", ""]
-    fidelity = numbers.get("fidelity")
-    return [f"{numbers['fid']:.3g}", "" if fidelity is None else f"{fidelity:.1%}", f"{count:,}"]
+        return [""] * 4
+    numbers = measured["kinds"][kind]
+    fidelity, network = numbers.get("fidelity"), measured["extractor"][:12]
+    return [f"{numbers['fid']:.3g}", "" if fidelity is None else f"{fidelity:.1%}", f"{count:,}", network]

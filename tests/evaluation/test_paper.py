@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ from tests.support.training import finish, train_system
 
 COUNT = 32
 SAMPLES = ("--samples", COUNT, "--information-samples", COUNT)
+
+
+def with_entropy(run: Path, command: str, nats: float) -> None:
+    """Write another H(c) into all records of a command: who takes it over has it, who estimates it has not."""
+    records = lines(run, command)
+    changed = [json.loads(line) for line in records]
+    for record in changed:
+        record["information"]["entropy"]["mean"] = nats
+    (run / "evaluation" / f"{command}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in changed))
+
+
+def entropy(record: dict[str, Any]) -> float:
+    return float(record["information"]["entropy"]["mean"])
 
 
 def ask(folder: Path, *argv: object) -> dict[str, Any]:
@@ -40,7 +54,12 @@ def test_it_is_what_the_commands_say_one_by_one_and_measures_nothing_twice(
     assert record["information"] == ask(tmp_path, "alignment", other, "--samples", COUNT)["information"]
     kept = {command: lines(run, command) for command in ("fid", "disentanglement", "paper")}
     assert [len(kept[command]) for command in kept] == [2, 1, 1]
+    with_entropy(run, "paper", 123)
     again = finish(quickly(tmp_path, "paper", run, *SAMPLES))
+    assert entropy(answer(again)) == 123
+    assert entropy(ask(tmp_path, "alignment", run, "--samples", COUNT)) == 123
+    with_entropy(other, "alignment", 456)
+    assert entropy(ask(tmp_path, "paper", other, *SAMPLES)) == 456
     assert [lines(run, command) for command in ("fid", "disentanglement")] == [kept["fid"], kept["disentanglement"]]
     name = "R_Info of gan, nats" if system == "infogan" else "R_ID of gan, nats"
     shown = " ".join(again.out.split())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from evaluation import path_length
 from tests.evaluation.factors.test_control import C_DIM, S_DIM, run_of
-from tests.support.evaluating import answer, evaluate, refused
+from tests.support.evaluating import answer, evaluate, lines, refused, unmeasured
 
 
 class Linear(nn.Module):
@@ -76,9 +78,9 @@ class Vgg(nn.Module):
 
 
 def test_the_command_records_both_lengths_and_refuses_other_files(systems: dict[str, Path], tmp_path: Path) -> None:
-    path = tmp_path / "vgg16.pt"
+    path, run = tmp_path / "vgg16.pt", unmeasured(systems["idgan"], tmp_path / "run")
     torch.jit.script(Vgg()).save(str(path))
-    asked = ("path-length", systems["idgan"], "--pairs", 32, "--weights")
+    asked = ("path-length", run, "--pairs", 32, "--weights")
     found = answer(evaluate(tmp_path / "a", *asked, path))
     assert set(found["lengths"]) == {"s", "c"}
     assert all(value > 0 for value in found["lengths"].values())
@@ -86,5 +88,28 @@ def test_the_command_records_both_lengths_and_refuses_other_files(systems: dict[
     (tmp_path / "other.pt").write_bytes(b"no network")
     refused(evaluate(tmp_path / "c", *asked, tmp_path / "other.pt", code=2), "is no TorchScript file")
     torch.jit.script(nn.ReLU()).save(str(tmp_path / "relu.pt"))
+    (run / "evaluation" / "extractors.json").unlink()
     refused(evaluate(tmp_path / "d", *asked, tmp_path / "relu.pt", code=2), "is not the VGG16 of StyleGAN2-ADA")
-    refused(evaluate(tmp_path / "e", "path-length", systems["idgan"], code=2), "--weights: is missing")
+    refused(evaluate(tmp_path / "e", "path-length", run, code=2), "--weights: is missing")
+
+
+def test_all_lengths_of_a_run_are_of_one_file(systems: dict[str, Path], tmp_path: Path) -> None:
+    """Which stands beside the networks of FID, in the folder of the results: RUN/evaluation, or that of --out."""
+    first, second = tmp_path / "vgg16.pt", tmp_path / "other.pt"
+    torch.jit.script(Vgg()).save(str(first))
+    second.write_bytes(first.read_bytes() + b"\0")
+    run, out = unmeasured(systems["idgan"], tmp_path / "run"), tmp_path / "out"
+    recorded = run / "evaluation" / "extractors.json"
+    recorded.parent.mkdir()
+    recorded.write_text('{"clean": "0123"}')
+    asked = ("path-length", run, "--pairs", 4, "--weights")
+    found = answer(evaluate(tmp_path / "a", *asked, first))
+    of_first = hashlib.sha256(first.read_bytes()).hexdigest()
+    assert found["extractor"] == of_first
+    assert json.loads(recorded.read_bytes()) == {"clean": "0123", "path-length": of_first}
+    words = ("other.pt: sha256 is", f"first numbers of path-length are of {of_first}", f"remove {recorded}")
+    refused(evaluate(tmp_path / "b", *asked, second, code=2), *words)
+    refused(evaluate(tmp_path / "c", *asked, second, "--out", out, code=2), *words)
+    assert len(lines(run, "path-length")) == 1
+    evaluate(tmp_path / "d", *asked, first)
+    assert len(lines(run, "path-length")) == 2

@@ -74,7 +74,7 @@ def quick(argv: list[str], place: str | None = None) -> None:
     for name in ("dlib", "short"):
         labelled_codes.PREDICTOR_PROTOCOLS[name] = labelled_codes.PredictorProtocol(100, 50, 1)
     latents.BASES = 4
-    latents.kl.__wrapped__.__defaults__ = (64,)  # type: ignore[attr-defined]  # reals behind the KL of each latent
+    latents.posteriors.__wrapped__.__defaults__ = (64,)  # type: ignore[attr-defined]  # reals behind the KL of each latent
     interpolation.KEYS = 2
     control.GRID = 8
     control.MEANS = 256

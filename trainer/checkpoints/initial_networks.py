@@ -1,8 +1,9 @@
 """Networks that a new run starts from (`init_from`): those of another run's newest checkpoint, or of an export.
 
 What both have is taken; blocks of higher resolutions, image layers, D's bottleneck and labels may be new. Clock,
-optimizers and D of an export, which has none, start fresh. Of stage 1 the decoder is taken: Table A.3's generator is
-the same network.
+optimizers and D of an export, which has none, start fresh. InfoGAN's q is a network of its own, which shares no layer
+with D: an export has it, as a checkpoint has. The frozen encoder of other systems is no part of this: `vae` names it.
+Of stage 1 the decoder is taken: Table A.3's generator is the same network.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -47,7 +49,7 @@ class InitialNetworks:
 
     source: the folder that they come from; sha256: of names and values; tensors: whole, on the CPU, none where a run
     resumes, which has taken them; average: of the source, what averages that it has not start as; labels: that the
-    source's networks are told.
+    source's networks are told; channels: of the images that they were trained on, None where that is not recorded.
     """
 
     source: Path
@@ -55,6 +57,7 @@ class InitialNetworks:
     tensors: dict[str, Tensor]
     average: str
     labels: tuple[str, ...] = ()
+    channels: int | None = None
 
     def tensor(self, name: str) -> Tensor | None:
         """Return what a tensor of a checkpoint starts as, None where it starts fresh."""
@@ -74,17 +77,22 @@ def load(path: Path) -> InitialNetworks:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.contiguous().numpy().tobytes())
-    labels = _labels_of_export(path) if is_export else _labels_of_run(path)
-    return InitialNetworks(path, digest.hexdigest(), tensors, average, labels)
+    labels, channels = _origin_of_export(path) if is_export else _origin_of_run(path)
+    return InitialNetworks(path, digest.hexdigest(), tensors, average, labels, channels)
 
 
-def _labels_of_export(path: Path) -> tuple[str, ...]:
-    return tuple(label["name"] for label in json.loads((path / METADATA).read_bytes()).get("labels") or ())
+def _origin_of_export(path: Path) -> tuple[tuple[str, ...], int | None]:
+    """Return the labels that an export's networks are told, and the channels of their images."""
+    metadata = _metadata(path)
+    return tuple(label["name"] for label in metadata.get("labels") or ()), metadata.get("channels")
 
 
-def _labels_of_run(path: Path) -> tuple[str, ...]:
+def _origin_of_run(path: Path) -> tuple[tuple[str, ...], int | None]:
     step = published.newest(path)
-    return tuple(published.read_manifest(step)["config"].get("labels") or ()) if step else ()
+    if step is None:
+        return (), None
+    manifest = published.read_manifest(step)
+    return tuple(manifest["config"].get("labels") or ()), manifest["facts"].get("channels")
 
 
 def with_labels(initial: InitialNetworks, config: GanConfig, y_dim: int) -> InitialNetworks:
@@ -109,8 +117,11 @@ def with_labels(initial: InitialNetworks, config: GanConfig, y_dim: int) -> Init
     return replace(initial, tensors=found)
 
 
-def problems(initial: InitialNetworks, wanted: Mapping[str, torch.Size]) -> list[str]:
-    """List what of the source does not fit. wanted: shapes of G, D and q by the names of a checkpoint."""
+def problems(initial: InitialNetworks, wanted: Mapping[str, torch.Size], channels: int, variant: str) -> list[str]:
+    """List what of the source does not fit, and as the last line what to do.
+
+    wanted: shapes of G, D and q by the names of a checkpoint; channels, variant: of the config's data.
+    """
     found, have = [], {name.partition(".")[0] for name in initial.tensors}
     for name, shape in wanted.items():
         tensor = initial.tensor(name)
@@ -119,7 +130,23 @@ def problems(initial: InitialNetworks, wanted: Mapping[str, torch.Size]) -> list
             found.append(f"init_from: {initial.source}: {name} is {there} there, {here} in this config")
         if tensor is None and name.partition(".")[0] in have and not MAY_BE_NEW.match(name):
             found.append(f"init_from: {initial.source}: has no {name}, which this config's network has")
-    return found
+    return [*found, f"init_from: {initial.source}: {_remedy(initial, channels, variant)}"] if found else []
+
+
+def _remedy(initial: InitialNetworks, channels: int, variant: str) -> str:
+    """Say how networks and config come to fit."""
+    there = initial.channels
+    if there is not None and there != channels:
+        other = "plain" if there == 1 else "color"
+        return (
+            f"its networks are for images of {there} channel{'s' * (there != 1)}, those of data.path (data.variant: "
+            f"{variant}) have {channels}; name another run, or other data in data.path, or for sprites set "
+            f"data.variant={other}"
+        )
+    return (
+        "set network, s_dim, c_dim and d_sees_code as in its config.yaml (at N times its resolution network.nf / N; "
+        "for a decoder of stage 1 network={name: conv} and s_dim=0), or name another run"
+    )
 
 
 def fill(state: State, initial: InitialNetworks) -> None:
@@ -132,12 +159,19 @@ def fill(state: State, initial: InitialNetworks) -> None:
     state.load_state_dict(tensors)
 
 
-def report(initial: InitialNetworks, wanted: Mapping[str, torch.Size]) -> str:
-    """Say how many tensors a run takes, and which modules start fresh."""
-    fresh = dict.fromkeys(_module(name) for name in wanted if initial.tensor(name) is None)
-    taken = sum(initial.tensor(name) is not None for name in wanted)
-    what = f"init_from: {initial.source}: {taken} of {len(wanted)} tensors of the networks are taken"
-    return what + (f"; {', '.join(fresh)} start fresh" if fresh else "")
+def report(initial: InitialNetworks, wanted: Mapping[str, torch.Size], encoder: Path | None) -> str:
+    """Say how many tensors a run takes, of which networks, and which modules start fresh.
+
+    encoder: what `vae` names, None where the config has no frozen encoder.
+    """
+    taken = [name for name in wanted if initial.tensor(name) is not None]
+    of = dict.fromkeys(name.partition(".")[0] for name in taken)
+    others = (name for name in wanted if initial.tensor(name) is None)
+    fresh = dict.fromkeys(_module(name) if name.partition(".")[0] in of else name.partition(".")[0] for name in others)
+    what = f"init_from: {initial.source}: {len(taken)} of {len(wanted)} tensors of the networks are taken"
+    what += f", of {', '.join(of)}" if of else ""
+    what += f"; {', '.join(fresh)} start fresh" if fresh else ""
+    return what + (f"; the frozen encoder is that of vae: {encoder}" if encoder else "")
 
 
 def _module(name: str) -> str:
@@ -169,9 +203,18 @@ def _of_run(path: Path) -> tuple[dict[str, Tensor], str]:
 
 def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
     """Return (tensors, the name of the average that they are)."""
-    file = GENERATOR if (path / GENERATOR).is_file() else ENCODER
-    if not (path / file).is_file():
+    if (path / GENERATOR).is_file():
+        found = _twice(_read(path, GENERATOR))
+        if _metadata(path).get("encoder") == "joint":
+            found |= {f"q.{name}": tensor for name, tensor in _read(path, ENCODER).items()}
+        return found, "export"
+    if not (path / ENCODER).is_file():
         raise UserError(f"init_from: {path}: holds an encoder of your own and no generator; name another export")
+    return _as_generator(_read(path, ENCODER)), "export"
+
+
+def _read(path: Path, file: str) -> dict[str, Tensor]:
+    """Return the tensors of a file of an export."""
     exported_files.check(path, file)
     try:
         found = load_file(path / file)
@@ -179,7 +222,17 @@ def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
         raise exported_files.broken(path / file, error) from None
     if bad := finite.not_finite(found):
         raise UserError(f"init_from: {path}: holds values that are not finite ({finite.listed(bad)}); name another")
-    return (_as_generator(found) if file == ENCODER else _twice(found)), "export"
+    return found
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """Return the content of an export's export.json."""
+    try:
+        content: dict[str, Any] = json.loads((path / METADATA).read_bytes())
+        content.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise exported_files.broken(path / METADATA, error) from None
+    return content
 
 
 def _twice(generator: dict[str, Tensor]) -> dict[str, Tensor]:

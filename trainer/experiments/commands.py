@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,13 +57,14 @@ def run(
 
     folder, jobs = _open(name, budget, only, seeds)
     runner.refuse_wrong_settings(jobs)
-    without_data, needed = [], runner.needed_runs(jobs, folder)
+    without_data: dict[str, str] = {}
+    needed = runner.needed_runs(jobs, folder)
     if element is None:
         without_data = runner.make_data(jobs, folder)
     else:
         jobs = runner.element(jobs, folder, element)
-    failed = runner.run_jobs([job for job in jobs if job not in without_data], folder, needed)
-    _refuse_failures([*(job.name for job in without_data), *failed], len(jobs))
+    left = [job for job in jobs if job.name not in without_data]
+    _refuse_failures(runner.run_jobs(left, folder, needed, without_data), len(jobs))
     print(f"complete: {len(jobs)} jobs, results in {folder}")
 
 
@@ -83,11 +85,12 @@ def prepare(name: Name, budget: BudgetOption = None, only: Only = None, seeds: S
         print(len(stage))
 
 
-def _refuse_failures(failed: list[str], count: int) -> None:
-    from common.errors import UserError
+def _refuse_failures(failed: Mapping[str, str], count: int) -> None:
+    from common.errors import listed
 
     if failed:
-        raise UserError(f"{len(failed)} of {count} jobs failed: {', '.join(failed)}; see above, and run it again")
+        reasons = [f"{name}: {' '.join(reason.split())}" for name, reason in failed.items()]
+        raise listed(f"{len(failed)} of {count} jobs failed; the same command runs them again:", reasons)
 
 
 @app.command()

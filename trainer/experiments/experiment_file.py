@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,8 @@ from common.errors import UserError, joined
 from trainer.config.settings import PathSetting, Settings
 from trainer.config.yaml_file import read_yaml
 
-from . import claims
+from . import claims, overrides
+from .overrides import OverrideList
 
 FOLDER = Path("configs/experiments")
 MEASURES = (
@@ -27,7 +28,6 @@ MEASURES = (
     "modes",
     "figures",
 )  # of python -m evaluation
-RESERVED = ("run", "seed", "data.path", "vae", "init_from")
 
 
 class Variant(Settings):
@@ -112,16 +112,15 @@ def contradictions(experiment: Experiment) -> list[str]:
     for name, cell in experiment.cells.items():
         problems += [f"cells.{name}.{key}: {words}" for key, words in _needs(experiment, cell, before)]
         problems += [f"cells.{name}.{key}: {words}" for key, words in _missing(experiment, cell)]
-        problems += [f"cells.{name}.overrides: {words}" for words in _reserved(cell.overrides)]
         problems += [f"cells.{name}.measure: {words}" for words in _unknown_measures(cell)]
         before.add(name)
         before.update(placed_names(experiment, name))
     placed = Counter(placed for name in experiment.cells for placed in placed_names(experiment, name))
     problems += [f"cells: two of them would be called {name}" for name, times in placed.items() if times > 1]
-    for name, variant in experiment.variants.items():
-        problems += [f"variants.{name}.overrides: {words}" for words in _reserved(variant.overrides)]
     for name, budget in experiment.budgets.items():
         problems += [f"budgets.{name}: {words}" for words in _of_a_budget(experiment, budget)]
+    variants = {name: variant.overrides for name, variant in experiment.variants.items()}
+    problems += overrides.contradictions(list(_override_lists(experiment)), variants)
     return problems + [
         f"claims: {claim.test}: {words}" for claim in experiment.claims for words in _of_a(claim, experiment)
     ]
@@ -144,11 +143,24 @@ def _of_a_budget(experiment: Experiment, budget: Budget) -> Iterator[str]:
     measured = {line.split()[0] for cell in experiment.cells.values() for line in cell.measure if line.strip()}
     for command in sorted(budget.measure.keys() - measured):
         yield f"measure: no cell is measured by {command}; choose from {', '.join(sorted(measured))}"
-    yield from _reserved((*budget.overrides, *budget.stage_1, *budget.stage_2))
     for cell in sorted(budget.cells.keys() | budget.hours.keys()):
         if cell not in experiment.cells:
             yield f"{cell} is no cell; choose from {', '.join(experiment.cells)}"
-        yield from _reserved(budget.cells.get(cell, ()))
+
+
+def _override_lists(experiment: Experiment) -> Iterator[OverrideList]:
+    """Yield all lists of overrides of a file."""
+    varied = {name: cell.stage for name, cell in experiment.cells.items() if not cell.once}
+    for name, variant in experiment.variants.items():
+        yield OverrideList(f"variants.{name}.overrides", variant.overrides, of_variants=False)
+    for name, cell in experiment.cells.items():
+        yield OverrideList(f"cells.{name}.overrides", cell.overrides, name in varied)
+    for name, budget in experiment.budgets.items():
+        yield OverrideList(f"budgets.{name}.overrides", budget.overrides, bool(varied))
+        yield OverrideList(f"budgets.{name}.stage_1", budget.stage_1, "vae" in varied.values())
+        yield OverrideList(f"budgets.{name}.stage_2", budget.stage_2, "gan" in varied.values())
+        for cell_name, its in budget.cells.items():
+            yield OverrideList(f"budgets.{name}.cells.{cell_name}", its, cell_name in varied)
 
 
 def placed_names(experiment: Experiment, name: str) -> list[str]:
@@ -191,14 +203,6 @@ def _unknown_measures(cell: Cell) -> Iterator[str]:
         command = line.partition(" ")[0]
         if command not in MEASURES:
             yield f"{line!r}: {command or 'nothing'} measures no run; choose from {', '.join(MEASURES)}"
-
-
-def _reserved(overrides: Iterable[str]) -> Iterator[str]:
-    """Yield what is wrong with overrides of what the experiment itself sets."""
-    for override in overrides:
-        key = override.partition("=")[0]
-        if key in RESERVED:
-            yield f"{override}: the experiment sets {key} itself; leave it out"
 
 
 def chosen(experiment: Experiment, budget: str | None) -> tuple[str, Budget]:

@@ -23,6 +23,8 @@ from trainer.checkpoints.published import clock_of, newest
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.encoders.frozen import load, weights_sha256
+from trainer.jobs.exit_file import FILE as EXIT
+from trainer.jobs.exit_file import read_exit
 from trainer.reporting.cost import spent
 from trainer.reporting.stats_file import read_stats
 
@@ -34,19 +36,22 @@ from .programs import Failed, run_program, say
 RESULTS = Path("results")
 
 
-def run_jobs(jobs: Sequence[Job], results: Path, needed: Collection[str] = ()) -> list[str]:
-    """Run what is not complete; return the names of the jobs that failed. A line before each says what is to come.
+def run_jobs(
+    jobs: Sequence[Job], results: Path, needed: Collection[str] = (), before: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Run what is not complete; return the jobs that failed, with the reason of each, those of `before` among them.
 
-    needed: names of jobs whose runs must be there though the jobs are complete, see `needed_runs`. A job that fails
-    does not stop the others, but for those that need its run. Exits with 75 where a signal stopped it. The data must be
-    there, see `make_data`.
+    needed: names of jobs whose runs must be there though the jobs are complete, see `needed_runs`. before: jobs that
+    failed before and are not run. A line before each job says what is to come. A job that fails does not stop the
+    others, but for those that need its run. Exits with 75 where a signal stopped it. The data must be there, see
+    `make_data`.
     """
     complete = [job for job in jobs if is_complete(job, results)]
     left = [job for job in jobs if job not in complete or job.name in needed]
     for job in complete:
         why = f", but its run {job.run} is gone, which others need" if job in left else ""
         say(f"{job.name}: complete{why}, see {result_file(job, results)}")
-    failed: list[str] = []
+    failed = dict(before or {})
     expected, took = 0.0, 0.0  # hours of what was run here, which say how this machine compares with the file's
     for at, job in enumerate(left):
         pace = took / expected if expected else 1.0
@@ -63,7 +68,7 @@ def run_jobs(jobs: Sequence[Job], results: Path, needed: Collection[str] = ()) -
                 publish_result(job, results, _run(job, results))
         except Failed as error:
             say(f"{job.name}: failed: {error}")
-            failed.append(job.name)
+            failed[job.name] = str(error)
             continue
         expected, took = expected + job.hours, took + (time.monotonic() - start) / 3600
     return failed
@@ -91,7 +96,7 @@ def _has_run(job: Job, results: Path) -> bool:
 
 def _train_again(job: Job, results: Path) -> None:
     """Train a complete job whose run is gone. Says where another network comes of it than the one on record."""
-    run_program(job.training)
+    _train(job)
     known = {record.get("encoder_sha256") for record in _result(job, results)["records"]} - {None}
     if known and job.training[1] == "vae" and weights_sha256(load(job.run).encoder) not in known:
         say(
@@ -105,20 +110,20 @@ def _result(job: Job, results: Path) -> dict[str, Any]:
     return content
 
 
-def make_data(jobs: Sequence[Job], results: Path) -> list[Job]:
-    """Make the data sets of all jobs that are to run, each once; return the jobs whose set could not be made."""
+def make_data(jobs: Sequence[Job], results: Path) -> dict[str, str]:
+    """Make the data sets of all jobs that are to run, each once; return the jobs without theirs, with the reason."""
     wanted: dict[str, list[Job]] = {}
     needed = needed_runs(jobs, results)
     for job in jobs:
         if job.name in needed or not is_complete(job, results):
             wanted.setdefault(json.dumps(job.data), []).append(job)
-    failed: list[Job] = []
+    failed: dict[str, str] = {}
     for of_one_set in wanted.values():
         try:
             run_program(of_one_set[0].data)
         except Failed as error:
             say(f"{', '.join(job.name for job in of_one_set)}: no data: {error}")
-            failed += of_one_set
+            failed |= {job.name: f"no data: {error}" for job in of_one_set}
     return failed
 
 
@@ -215,12 +220,31 @@ def _described(job: Job) -> dict[str, Any]:
 
 def _run(job: Job, results: Path) -> dict[str, Any]:
     """Train, measure, draw; return the hours of training, its last tick, and the records."""
-    run_program(job.training)
+    _train(job)
     records = [record for argv in job.measurements for record in _records(run_program(argv))]
     run_program(["evaluation", "sheet", str(job.run), "--out", str(results / job.name)])
     ticks = read_stats(job.run)
     last = ticks[-1] if ticks else None
     return {"hours": round(spent(ticks, 1).seconds / 3600, 3), "last_tick": last, "records": records}
+
+
+def _train(job: Job) -> None:
+    """Train a job. Raises Failed with the reason that this training left in the run's exit.json, where it left one."""
+    before = _written(job.run / EXIT)
+    try:
+        run_program(job.training)
+    except Failed as error:
+        code, reason = (_written(job.run / EXIT) != before and read_exit(job.run)) or (None, "")
+        raise Failed(reason if code else str(error)) from None  # None: it was killed before it could say why
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Return what tells two writings of a file apart, also of equal content; None where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _records(output: str) -> list[dict[str, Any]]:

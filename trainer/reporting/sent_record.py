@@ -19,12 +19,13 @@ class Sent(NamedTuple):
     """What one tracker has been sent.
 
     run_id: of the run in the tracker, None before there is one; step: the last one sent, in images seen; config: the
-    sha256 of the config that was sent last, None before one was.
+    sha256 of the config that was sent last, None before one was; rewinds: of the run, before the steps sent last.
     """
 
     run_id: str | None = None
     step: int = -1
     config: str | None = None
+    rewinds: int = 0
 
 
 class SentRecord:

@@ -24,14 +24,14 @@ MOST_PX = 2200  # width of a grid in a tracker: 16 images of 128 px and more
 class Status:
     """The reports of a run, made by its main process only.
 
-    total: length of the run in images; images_seen: where it resumes. What is reported between two calls of `step`
-    goes to the trackers as one.
+    total: length of the run in images; images_seen: where it resumes; rewinds: of the watch, before that. What is
+    reported between two calls of `step` goes to the trackers as one.
     """
 
-    def __init__(self, run: Path, config: RunConfig, total: int, images_seen: int) -> None:
+    def __init__(self, run: Path, config: RunConfig, total: int, images_seen: int, rewinds: int = 0) -> None:
         self.run, self.total = run, total
         forget_after(run, images_seen)
-        self.trackers = Trackers(run, config, images_seen)
+        self.trackers = Trackers(run, config, images_seen, rewinds)
         self._clock = images_seen
         self._values: dict[str, float] = {}
         self._grid: Grid | None = None

@@ -51,13 +51,16 @@ class RunInfo(NamedTuple):
     """What a tracker is told of a run at its start.
 
     run: its folder, which holds config.yaml; settings: flat {key.path: JSON value}; yaml: the same as text;
-    images_seen: where the run starts or resumes.
+    images_seen: where the run starts or resumes; rewinds: of the watch, before that; last_step: of those that the
+    tracker keeps, in images seen.
     """
 
     run: Path
     settings: dict[str, Any]
     yaml: str
     images_seen: int
+    rewinds: int = 0
+    last_step: int = -1
 
 
 class Kind(Protocol):
@@ -65,7 +68,7 @@ class Kind(Protocol):
 
     name: str
     takes_back: bool
-    """Whether it drops the steps after a resume's start by itself, so that those are sent anew."""
+    """Whether it can drop the steps after a clock, so that those are sent anew where they have other numbers."""
 
     def new_id(self) -> str | None:
         """Return an id for a new run; None where the tracker gives it one, or needs none."""
@@ -87,7 +90,7 @@ class Kind(Protocol):
 
 
 class TensorBoard:
-    """RUN/tensorboard. Its reader drops the steps after a resume's start, which are then written anew."""
+    """RUN/tensorboard. Its reader can be told to drop the steps after a clock, so those of a rewind are taken back."""
 
     name = "tensorboard"
     takes_back = True
@@ -97,8 +100,8 @@ class TensorBoard:
         return None
 
     def open(self, info: RunInfo, run_id: str | None) -> str | None:
-        """Open a new file of events; those after images_seen are dropped by its reader."""
-        self._tracker = TensorBoardTracker(self.name, info.run, purge_step=info.images_seen + 1)
+        """Open a new file of events. Its reader drops steps of older files after the last that counts."""
+        self._tracker = TensorBoardTracker(self.name, info.run, purge_step=info.last_step + 1)
         self._tracker.start()
         return None
 

@@ -17,7 +17,7 @@ from common.errors import first_line
 from trainer.config.schema import RunConfig
 from trainer.config.settings import flat, to_yaml, with_absolute_paths
 
-from .sent_record import SentRecord
+from .sent_record import Sent, SentRecord
 from .tracker_kinds import KINDS, Grid, Kind, RunInfo
 
 log = logging.getLogger(__name__)
@@ -40,12 +40,12 @@ class Report(NamedTuple):
 class Trackers:
     """The trackers of a run, which only its main process has.
 
-    images_seen: where it starts or resumes.
+    images_seen: where it starts or resumes; rewinds: of the watch, before that.
     """
 
-    def __init__(self, run: Path, config: RunConfig, images_seen: int) -> None:
+    def __init__(self, run: Path, config: RunConfig, images_seen: int, rewinds: int = 0) -> None:
         settings = with_absolute_paths(config)
-        info = RunInfo(run.absolute(), flat(settings), to_yaml(settings), images_seen)
+        info = RunInfo(run.absolute(), flat(settings), to_yaml(settings), images_seen, rewinds)
         self._senders: list[Sender] = []
         try:
             record = SentRecord(run)
@@ -133,25 +133,38 @@ class Sender:
         run_id = sent.run_id or self._kind.new_id()
         if run_id != sent.run_id:  # known before there is a run of it: a start that is killed leaves no second one
             self._record.change(name, run_id=run_id)
-        opened = self._kind.open(self._info, run_id)
+        digest = hashlib.sha256(self._info.yaml.encode()).hexdigest()
+        last = self._last_kept(sent, digest)
+        opened = self._kind.open(self._info._replace(last_step=max(last, self._info.images_seen)), run_id)
         if opened != run_id:
             self._record.change(name, run_id=opened)
-        digest = hashlib.sha256(self._info.yaml.encode()).hexdigest()
         if digest != sent.config:
             self._kind.config(self._info, is_first=sent.config is None)
             self._record.change(name, config=digest)
-        if sent.step > self._info.images_seen and not self._kind.takes_back:
-            log.info("%s has the steps up to %d images; none of them is sent again", name, sent.step)
+        if last > self._info.images_seen:
+            log.info("%s has the steps up to %d images; none of them is sent again", name, last)
+
+    def _last_kept(self, sent: Sent, config: str) -> int:
+        """Return the last step sent that stays, of which and before which none is sent again.
+
+        A resume repeats the numbers of before. After a rewind or with other settings (config: the sha256 of today's)
+        the same steps have other numbers: a tracker that can drop those sent is sent them anew.
+        """
+        last, is_repeat = sent.step, sent.config == config and sent.rewinds == self._info.rewinds
+        if self._kind.takes_back and not is_repeat:
+            last = min(last, self._info.images_seen)
+        if (last, self._info.rewinds) != (sent.step, sent.rewinds):
+            self._record.change(self._kind.name, step=last, rewinds=self._info.rewinds)
+        return last
 
     def _send(self, report: Report) -> None:
         """Send a report, unless one of its clock, or of a later one, was sent before.
 
         It is recorded first: a run that is killed in between loses a step there, and none is sent twice.
         """
-        if not self._kind.takes_back:
-            if report.images_seen <= self._record.of(self._kind.name).step:
-                return
-            self._record.change(self._kind.name, step=report.images_seen)
+        if report.images_seen <= self._record.of(self._kind.name).step:
+            return
+        self._record.change(self._kind.name, step=report.images_seen)
         self._kind.log(*report)
 
     def _abandon(self, reason: str) -> None:

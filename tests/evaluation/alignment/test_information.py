@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from evaluation import measure
 from evaluation.alignment import information as informations
 from evaluation.alignment.information import entropy_of_prior, information, log_aggregated
 from evaluation.inputs.choices import Codes
+from evaluation.inputs.results import Results
 from evaluation.inputs.run import Run
+from evaluation.records import measurements
 from trainer.config.schema import GanConfig
 
 SIGMA, SCALE = 0.2, 4.0  # of q; c is SCALE times a pixel in [-1, 1]
@@ -139,6 +143,7 @@ def test_the_entropy_is_that_of_the_data_and_r_is_the_difference() -> None:
     entropy, r = found["entropy"], found["kinds"]["gan"]
     assert entropy["mean"] == pytest.approx(truth, abs=4 * entropy["error"])
     assert (entropy["posteriors"], entropy["images"], found["samples"]) == (COUNT, COUNT, SAMPLES)
+    assert entropy["estimate"] == "mixture of all posteriors"
     assert r["nats"] == entropy["mean"] - r["code_nll"]["mean"]
     assert r["error"] == pytest.approx(math.hypot(entropy["error"], r["code_nll"]["error"]))
     # the mutual information of c and the image: H(c) - H(c|x)
@@ -148,14 +153,42 @@ def test_the_entropy_is_that_of_the_data_and_r_is_the_difference() -> None:
 def test_of_an_infogan_codes_are_of_the_prior_and_there_are_no_codes_of_reals() -> None:
     found = measured(0.5, "prior")
     assert set(found["kinds"]) == {"gan"}
-    assert found["entropy"] == {"mean": pytest.approx(math.log(2 * math.pi * math.e) / 2), "error": 0.0}
+    entropy = {"mean": pytest.approx(math.log(2 * math.pi * math.e) / 2), "error": 0.0, "estimate": "closed form"}
+    assert found["entropy"] == entropy
     # c ~ N(0, 1), q finds c / 2: the square of the error is 1/4 in the mean
     r = found["kinds"]["gan"]
     assert r["code_nll"]["mean"] == pytest.approx(LOG_SIGMA + 0.25 / (2 * SIGMA**2), abs=4 * r["code_nll"]["error"])
 
 
 def test_a_known_entropy_is_taken_as_it_is() -> None:
-    known = {"mean": 9.0, "error": 0.5, "posteriors": 3, "images": 3}
+    known = {"mean": 9.0, "error": 0.5, "posteriors": 3, "images": 4}
     found = measured(1, "posterior", known)
-    assert found["entropy"] == known
+    assert found["entropy"] == known | {"estimate": informations.STRATIFIED}
     assert found["kinds"]["gan"]["nats"] == 9 - found["kinds"]["gan"]["code_nll"]["mean"]
+
+
+@pytest.mark.parametrize("command", ["alignment", "paper"])
+def test_the_entropy_of_an_earlier_record_is_not_estimated_again(command: str, tmp_path: Path) -> None:
+    """What is encoded then are the sources of the codes alone: once for the codes, once as the kind "reals"."""
+    run, read = run_of(1, "posterior"), list[int]()
+    at, described = run.reals.at, {"encoder_sha256": "e", "data": "d", "variant": "plain"}
+
+    def counted(seed: int, positions: Tensor) -> Tensor:
+        read.extend(positions.tolist())
+        return at(seed, positions)
+
+    vars(run.reals).update(at=counted)
+    vars(run).update(results=Results(tmp_path), encoder_sha256="e", describe=lambda: described)
+    first = measure.information(run, SAMPLES, SEED)
+    assert len(read) == 2 * SAMPLES + COUNT
+    for others in ({"seed": SEED + 1}, {"encoder_sha256": "f"}, {"data": "c"}, {"variant": "noisy"}):
+        record = described | {"seed": SEED, "information": first} | others
+        measurements.append(run.results, command, record)
+    measurements.append(run.results, command, described | {"seed": SEED, "information": None})
+    read.clear()
+    assert measure.information(run, SAMPLES, SEED) == first
+    assert len(read) == 2 * SAMPLES + COUNT, "none of those records is about the same codes"
+    measurements.append(run.results, command, described | {"seed": SEED, "information": first})
+    read.clear()
+    assert measure.information(run, SAMPLES, SEED) == first
+    assert len(read) == 2 * SAMPLES

@@ -71,6 +71,35 @@ def test_the_spread_is_over_the_variants_seed_by_seed(folder: Path) -> None:
     assert [(v.variant, v.verdict) for v in found[2:]] == [("x", "holds"), ("y", "holds")]
 
 
+@pytest.mark.parametrize(
+    ("test", "in_x", "in_y"),
+    [
+        ("a[FID] <= b[FID]", "not comparable", "not measured"),
+        ("b[FID] <= a[FID of the VAE]", "not comparable", "not measured"),
+        ("a[FID] <= 2", "not comparable", "does not hold"),
+        ("b[FID] <= 9", "holds", "not measured"),
+        ("a[R2 x] <= b[R2 x]", "holds", "not measured"),
+        ("a[R, nats] <= 3 * b[FID]", "holds", "not measured"),
+        ("b[FID] <= 9 * a[R2 x]", "holds", "not measured"),
+    ],
+)
+def test_numbers_of_two_networks_are_not_compared(folder: Path, test: str, in_x: str, in_y: str) -> None:
+    """FID of one seed of x-a was measured by another network; that of R2 is one and the same, and R has none."""
+    (folder / "x-a-1.json").write_text(json.dumps(job(2, network="f" * 64)))
+    found = claimed(folder, test)
+    assert [(each.variant, each.verdict) for each in found] == [("x", in_x), ("y", in_y)]
+    assert (found[0].left == found[0].right == ()) == (in_x == "not comparable")
+
+
+def test_nor_is_a_spread_over_variants_of_two_networks(folder: Path) -> None:
+    for name, fid in (("y-a", 4), ("y-a-1", 8)):
+        (folder / f"{name}.json").write_text(json.dumps(job(fid, network="f" * 64)))
+    found = claimed(folder, "spread(a[FID]) <= 4", "spread(a[R, nats]) <= 4", "a[FID] <= 2")
+    assert [(each.left, each.verdict) for each in found] == [
+        ((), "not comparable"), ((4, 4), "holds"), ((1, 2), "holds"), ((4, 8), "does not hold"),
+    ]  # fmt: skip
+
+
 def test_a_spread_from_nothing_is_infinite(folder: Path) -> None:
     path = folder / "x-a.json"
     content = json.loads(path.read_text())

@@ -16,23 +16,25 @@ from common.errors import UserError
 from evaluation.experiments import job_numbers, page, results, table
 from evaluation.records import printed_output
 from tests.support import processes
-from tests.support.evaluating import refused, self_contained
+from tests.support.evaluating import evaluate, refused, self_contained
 
 PRIOR, SEEDS = 7.0, (0.5, 0.7, 0.9)
 SETS = {"large": "sprites-1024"}  # of cells; those of all others: sprites
 
 
-def job(fid: float, system: str = "ID-GAN", samples: int = 100, hours: float = 2.0) -> dict[str, Any]:
-    """What the trainer writes of a finished job of stage 2."""
+def job(
+    fid: float, system: str = "ID-GAN", samples: int = 100, hours: float = 2.0, network: str = "e" * 64
+) -> dict[str, Any]:
+    """What the trainer writes of a finished job of stage 2. network: sha256 of that of FID."""
     own = {"fid": fid, "fidelity": 0.5, "precision": 0.25, "recall": 1.0}
-    common = {"protocol": "factor-net", "extractor": "e" * 64, "samples": samples, "seed": 0, "system": system}
+    common = {"protocol": "factor-net", "extractor": network, "samples": samples, "seed": 0, "system": system}
     fids = [
         common | {"command": "fid", "codes": codes, "kinds": {"reference_count": 90, "gan": own | more, "vae": own}}
         for codes, more in (("posterior", {}), ("prior", {"fid": PRIOR}))
     ]
     r = {"command": "alignment", "extractor": "e" * 64, "samples": 60, "system": system}
     r |= {"kinds": {"gan": {"r2": {"x": 0.9, "y": 0.8, "scale": 0.7}, "accuracy": {"shape": 0.6}}}}
-    r |= {"information": {"kinds": {"gan": {"nats": 4.0 * fid, "error": 0.1}}}}
+    r |= {"information": {"samples": 50, "kinds": {"gan": {"nats": 4.0 * fid, "error": 0.1}}}}
     other = {"command": "control", "system": system}  # which has no column
     return {"job": {"training": ["trainer", "gan", "x.yaml"]}, "hours": hours, "records": [*fids, r, other]}
 
@@ -96,13 +98,13 @@ def test_fid_is_that_of_the_codes_of_training_whatever_else_was_measured() -> No
     """An InfoGAN's are of the prior: those of the posterior have no column, in either order, nor in `paper`."""
     result = job(5.0, "InfoGAN")
     posterior, prior, _, _ = result["records"]
-    whole = {"command": "paper", "disentanglement": None, "information": None, "system": "InfoGAN"}
+    whole = {"command": "paper", "disentanglement": None, "information": None, "system": "InfoGAN", "extractor": "e"}
     whole["fid"] = {"posterior": {"fid": 5.0}, "prior": {"fid": PRIOR}}
     for records in ([posterior, prior], [prior, posterior], [whole]):
         found = job_numbers.numbers(result | {"records": records})
-        assert (found["FID"], "FID, prior" in found) == (PRIOR, False)
+        assert (found["FID"].value, "FID, prior" in found) == (PRIOR, False)
     of_idgan = job_numbers.numbers(job(5.0) | {"records": [whole | {"system": "ID-GAN"}]})
-    assert (of_idgan["FID"], of_idgan["FID, prior"]) == (5.0, PRIOR)
+    assert (of_idgan["FID"].value, of_idgan["FID, prior"].value) == (5.0, PRIOR)
 
 
 def test_one_seed_has_no_deviation_and_an_encoder_no_images(folder: Path) -> None:
@@ -120,13 +122,50 @@ def test_a_cell_that_is_not_complete_is_empty_and_says_so(folder: Path) -> None:
 def test_the_head_says_how_all_was_measured_and_whose_was_measured_otherwise(folder: Path) -> None:
     fid = "FID factor-net eeeeeeeeeeee, 100 images against 90, evaluation seed 0"
     assert table.table(results.read(folder)).measured == [
-        "FVM paper, MIG dlib", fid, "alignment eeeeeeeeeeee, 60 sources",
+        "FVM paper, MIG dlib", fid, "R over 50 codes", "alignment eeeeeeeeeeee, 60 sources",
     ]  # fmt: skip
     (folder / "gan.json").write_text(json.dumps(job(9, "GAN", samples=50)))
-    assert table.table(results.read(folder)).measured[1::2] == [
+    assert [line for line in table.table(results.read(folder)).measured if line.startswith("FID")] == [
         f"{fid} (idgan, cgan)",
         "FID factor-net eeeeeeeeeeee, 50 images against 90, evaluation seed 0 (gan)",
     ]
+
+
+def test_all_that_paper_counts_is_in_the_head() -> None:
+    record = {"command": "paper", "system": "ID-GAN", "protocol": "legacy_pytorch", "extractor": "f" * 64}
+    record |= {"samples": 2000, "reference_count": 1500, "seed": 3, "information": {"samples": 700}}
+    record |= {"disentanglement": {"fvm": {"protocol": "short"}, "mig": {"protocol": "dlib"}}}
+    assert list(job_numbers.protocols({"records": [record]})) == [
+        "FID legacy_pytorch ffffffffffff, 2,000 images against 1,500, evaluation seed 3",
+        "FVM short, MIG dlib",
+        "R over 700 codes",
+    ]
+
+
+def test_every_form_says_how_all_was_measured(folder: Path) -> None:
+    """The terminal below the title, the page and Markdown at the top, the CSV beside each row that has numbers."""
+    told = evaluate(folder, "table", folder).out
+    lines = table.table(results.read(folder)).measured
+    assert told.startswith("\n".join(["Experiment mine, budget small", *(f"* {line}" for line in lines), ""]))
+    assert all(f"* {line}\n" in (folder / "table.md").read_text().split("|")[0] for line in lines)
+    page_head = (folder / "index.html").read_text().split("<h2>")[0]
+    assert all(line in page_head for line in lines)
+    with open(folder / "table.csv", newline="") as stream:
+        found = {row["system"]: row["measured"] for row in csv.DictReader(stream, strict=True)}
+    own = [line for line in lines if not line.startswith("FVM")]
+    assert found == {"beta-VAE": "FVM paper, MIG dlib", "ID-GAN": "; ".join(own), "cGAN": "", "gan": ""}
+
+
+def test_numbers_of_two_networks_have_no_mean_and_the_head_says_so(folder: Path) -> None:
+    (folder / "idgan-1.json").write_text(json.dumps(job(0.7, network="f" * 64)))
+    row = rows(folder)["ID-GAN"]
+    assert row.get("FID", "") == row.get("fidelity", "") == row.get("FID, prior", "") == ""
+    assert row["R2 x"] == "0.900 ± 0.000", "whose network is the same in all seeds"
+    assert row["R, nats"] == f"{4 * statistics.mean((0.5, 0.7, 0.9)):.2f} ± {4 * statistics.stdev((0.5, 0.7, 0.9)):.2f}"
+    columns = "FID, FID, prior, FID of the VAE, precision, recall, fidelity"
+    assert table.table(results.read(folder)).measured[-1] == (
+        f"no mean of idgan's {columns}: its seeds were seen by networks eeeeeeeeeeee, ffffffffffff"
+    )
 
 
 def test_in_parts_every_number_stands_once_beside_its_cell_and_no_part_is_wider_than_a_terminal(folder: Path) -> None:
@@ -145,7 +184,7 @@ def test_the_markdown_is_the_csv_with_a_legend(folder: Path) -> None:
     made = table.table(results.read(folder))
     text = made.markdown
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    assert [cells[0], *cells[2:]] == list(csv.reader(made.csv.splitlines()))
+    assert [cells[0], *cells[2:]] == [row[:-1] for row in csv.reader(made.csv.splitlines())]
     assert all(f"* {column}: " in text for column in cells[0][4:])
 
 
@@ -188,6 +227,26 @@ def test_variants_that_are_values_have_a_chart(tmp_path: Path) -> None:
     assert "<h2>FID over the variants</h2>" in text
     assert "data:image/svg+xml" in text
     assert text.count("<h2>Random samples 0.") == 2, "of the variants that have some"
+
+
+def test_a_line_of_the_chart_is_of_one_network(tmp_path: Path) -> None:
+    """FIDs of two networks are joined by no line, and the legend says whose each is."""
+    cells = [(value, "idgan", [f"{value}-idgan"]) for value in ("0.01", "0.1", "1")]
+    done = {f"{value}-idgan": job(1, network=4 * n * 16) for value, n in (("0.01", "e"), ("0.1", "e"), ("1", "f"))}
+    found = results.read(write(tmp_path / "mine/small", cells, done))
+    assert page.fid_lines(found) == {
+        "ID-GAN, seen by network eeeeeeeeeeee": [(0.01, 1, 0), (0.1, 1, 0)],
+        "ID-GAN, seen by network ffffffffffff": [(1, 1, 0)],
+    }
+
+
+def test_two_systems_of_one_name_have_a_line_each(tmp_path: Path) -> None:
+    cells = [(value, system, [f"{value}-{system}"]) for value in ("1", "2") for system in ("one", "two")]
+    done = {name: job(int(name[0])) for _, _, (name,) in cells}
+    assert page.fid_lines(results.read(write(tmp_path / "mine/small", cells, done))) == {
+        "ID-GAN (one)": [(1, 1, 0), (2, 2, 0)],
+        "ID-GAN (two)": [(1, 1, 0), (2, 2, 0)],
+    }
 
 
 def test_a_folder_without_results_and_a_damaged_one_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from common.errors import UserError
 from evaluation.exports import check
 from tests.support import processes
 from tests.support.data_sets import make_dsprites
@@ -84,6 +85,24 @@ def test_damaged_records_are_named_with_a_remedy(copy: Path, tmp_path: Path) -> 
     (copy / "check.json").unlink()
     refused(evaluate(tmp_path, "check", copy, code=2), "check.json: is missing", "--record")
     refused(evaluate(tmp_path, "check", tmp_path, code=2), "is no export")
+
+
+@pytest.mark.parametrize("missing", ["extractor", "images", "kinds", "reference_sha256", "fid", "readings"])
+def test_a_record_without_what_is_compared_is_damaged(missing: str, tmp_path: Path) -> None:
+    figures = {"fid": 2.0, "readings": {"x": [[0.5, 0.1]]}}
+    record = {"images": 256, "extractor": "a", "reference_sha256": "b", "kinds": {"gan": figures}}
+    for part in (record, figures):
+        part.pop(missing, None)
+    (tmp_path / "check.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=rf"check.json: is missing or damaged \('{missing}'\); export the run again"):
+        check.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [[], None, {"images": 2, "extractor": "a", "reference_sha256": "b", "kinds": []}])
+def test_a_record_of_another_form_is_damaged(content: object, tmp_path: Path) -> None:
+    (tmp_path / "check.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"check.json: is missing or damaged"):
+        check.read(tmp_path)
 
 
 def test_what_each_figure_may_differ_by() -> None:

@@ -289,6 +289,7 @@ def test_the_command_prints_a_table_keeps_a_record_and_the_page_shows_it(
         assert "".join(f"<td>{cell}</td>" for cell in row) in text
     assert "8 codes x 8 nuisance vectors" in text
     assert "Codes: prior." in text
+    assert f"Network {record['extractor'][:12]}." in text
     assert "python -m evaluation control" in text
     assert self_contained(text)
 

@@ -102,15 +102,23 @@ def _inflated(stream: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", ["idgan", "gan", "factor_vae"])
 def test_traversals_of_every_kind_of_run_have_rows_of_seven(name: str, systems: dict[str, Path]) -> None:
+    from evaluation.factors.latents import traversal_rows
     from evaluation.pages.figures import traversals
 
-    panel = traversals(open_run(systems[name]), 0)
+    run = open_run(systems[name])
+    panel, rows = traversals(run, 0), traversal_rows(run, 0)
     assert {len(images) for _, images in panel.rows} == {7}
     both = name == "idgan"
     assert ("the VAE's decodings" in panel.note) == both
     words = [words for words, _ in panel.rows]
     assert all(words[:: 2 if both else 1])
     assert not both or not any(words[1::2])
+    for i, row in enumerate(rows):
+        assert torch.equal(panel.rows[2 * i + 1 if both else i][1], row.images)
+        if both:
+            assert run.vae is not None
+            decoded = (run.vae.decode(row.c) * 255).round().to(torch.uint8)
+            assert torch.equal(panel.rows[2 * i][1], decoded), "both are of 64 px"
 
 
 def test_chosen_latents_have_the_rows_that_all_have_under_their_names(systems: dict[str, Path]) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 import trainer
+from common.errors import UserError
 from tests.reference import plain
-from tests.support import processes
+from tests.support import data_sets, processes
 from tests.support.evaluating import refused
-from tests.support.training import differences, finish, newest, tensors, train
+from tests.support.training import differences, finish, newest, tensors, train, train_system
 from tests.trainer.distributed import contract
 from trainer.checkpoints import initial_networks, published
 from trainer.checkpoints.initial_networks import InitialNetworks
@@ -24,7 +25,7 @@ from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import connect, disconnect
 from trainer.steps.gan_step import Penalties
-from trainer.steps.networks import generator
+from trainer.steps.networks import generator, joint_q
 
 SMALL: dict[str, Any] = {"resolution": 16, "network": "{name: resnet, nf: 4, nf_max: 8}", "s_dim": 3, "code_weight": 1}
 LARGE = SMALL | {  # its widths up to 16 px are the same
@@ -90,7 +91,7 @@ def test_it_resumes_without_its_source(source: Path, sprites: Path, vae: Path, t
     assert step is not None
     assert published.read_manifest(step)["facts"]["init_from"] == initial_networks.load(source).sha256
     (tmp_path / "gone").rename(moved)
-    finish(processes.command("trainer", ["export", tmp_path / "run", tmp_path / "out"], tmp_path / "logs"))
+    export(tmp_path / "run", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.count("-m trainer gan") == 2, "the command of the source too"
     for other in ("null", source):
@@ -98,14 +99,41 @@ def test_it_resumes_without_its_source(source: Path, sprites: Path, vae: Path, t
 
 
 def test_an_export_gives_its_generator_to_all(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
-    finish(processes.command("trainer", ["export", source, tmp_path / "export"], tmp_path / "logs"))
+    export(source, tmp_path / "export")
     still = {"optimizer_g.lr": 1e-30, "optimizer_d.lr": 1e-30, "vae": vae, "init_from": tmp_path / "export"}
     told = finish(train("gan", sprites, tmp_path / "run", 1, **SMALL, **still)).err
-    assert "discriminator start fresh" in told
+    assert f"of generator; discriminator start fresh; the frozen encoder is that of vae: {vae}" in told
     weights = trainer.load(tmp_path / "export").generator.state_dict()
     for name, tensor in weights.items():
         for kind in ("generator", "ema.decay_0.999"):
             torch.testing.assert_close(at(tmp_path / "run", 16)[f"{kind}.{name}"], tensor, rtol=1e-6, atol=1e-7)
+
+
+def test_an_infogan_exported_gives_its_q_too_to_a_run_on_other_images(sprites: Path, tmp_path: Path) -> None:
+    """From coloured sprites to faces. With a rate of 0 codes and samples are those of the export; D starts fresh."""
+    made = data_sets.run("make", "faces", "--out", tmp_path / "faces", "--count", 16, "--resolutions", "64")
+    assert made.code == 0, made.err
+    finish(train_system("infogan", sprites, tmp_path / "source", 2, data__variant="color", **SMALL))
+    still = {f"optimizer_{network}.lr": 1e-30 for network in "gdq"} | {"init_from": tmp_path / "export"}
+    export(tmp_path / "source", tmp_path / "export")
+    told = finish(train_system("infogan", tmp_path / "faces", tmp_path / "run", 1, **SMALL, **still)).err
+    assert "tensors of the networks are taken, of generator, q; discriminator start fresh\n" in told
+    assert "frozen encoder" not in told
+    export(tmp_path / "run", tmp_path / "taken")
+    before, after = trainer.load(tmp_path / "export"), trainer.load(tmp_path / "taken")
+    assert before.encoder is not None
+    assert after.encoder is not None
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    untrained = joint_q(load_config(GanConfig, tmp_path / "run" / "config.yaml"), 3)
+    for mine, theirs, fresh in zip(*(q(images) for q in (after.encoder, before.encoder, untrained)), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+        assert not torch.allclose(theirs, fresh, rtol=0, atol=1e-3), "the source's q was trained"
+    s, c = before.nuisance(8), before.codes(8)
+    torch.testing.assert_close(after.generate(s, c), before.generate(s, c), rtol=1e-6, atol=1e-7)
+
+
+def export(run: Path, out: Path) -> None:
+    finish(processes.command("trainer", ["export", run, out], out.parent / "logs"))
 
 
 def test_labels_are_added_to_networks_that_have_none(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
@@ -132,7 +160,7 @@ def test_the_decoder_of_stage_1_becomes_the_generator(exported: bool, sprites: P
     still = {"optimizer_g.lr": 1e-30, "optimizer_d.lr": 1e-30, "vae": stage_1, "init_from": stage_1}
     told = finish(train("gan", sprites, tmp_path / "run", 2, **still)).err
     assert "discriminator start fresh" in told
-    finish(processes.command("trainer", ["export", tmp_path / "run", tmp_path / "gan"], tmp_path / "logs"))
+    export(tmp_path / "run", tmp_path / "gan")
     made = trainer.load(tmp_path / "gan")
     c = made.codes(16)
     torch.testing.assert_close(made.generate(made.nuisance(16), c), made.decode(c), rtol=1e-5, atol=1e-6)
@@ -144,13 +172,39 @@ def test_what_does_not_fit_is_listed_whole(source: Path, sprites: Path, vae: Pat
         return train("gan", sprites, tmp_path / "run", 1, **SMALL | {"init_from": source, "vae": vae} | more)
 
     wide = "generator.blocks.4.conv_0.weight is 8 x 8 x 3 x 3 there, 8 x 9 x 3 x 3 in this config"
-    refused(start(network="{name: resnet, nf: 4, nf_max: 9}", s_dim=4), wide, "generator.fc.weight is", "judge.linear")
+    remedy = f"init_from: {source}: set network, s_dim, c_dim and d_sees_code as in its config.yaml"
+    narrow = start(network="{name: resnet, nf: 4, nf_max: 9}", s_dim=4)
+    refused(narrow, wide, "generator.fc.weight is", "judge.linear", remedy)
+    assert narrow.err.count("config.yaml") == 1
     refused(start(network="{name: conv}", resolution=64), "has no generator.layers.0.weight", "discriminator.layers")
     refused(start(init_from=vae), f"init_from: {vae}: has no generator.fc.weight, which this config's network has")
     there = f"init_from: {vae}: generator.layers.0.weight is 256 x 10 there, 256 x 13 in this config"
     refused(start(init_from=vae, network="{name: conv}", resolution=64), there)  # s is no part of a VAE's code
     refused(start(init_from=tmp_path), f"init_from: {tmp_path}: is no export and holds no usable checkpoint")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[1]"])
+def test_an_export_whose_metadata_are_damaged_is_refused(content: str, tmp_path: Path) -> None:
+    shutil.copy("pretrained/dsprites-idgan/generator.safetensors", tmp_path)
+    (tmp_path / "export.json").write_text(content)
+    with pytest.raises(UserError, match=r"export\.json: is missing or damaged .*; export the run again"):
+        initial_networks.load(tmp_path)
+
+
+@pytest.mark.parametrize(("there", "here"), [(3, 1), (1, 3)])
+def test_other_channels_are_refused_with_one_remedy(there: int, here: int, sprites: Path, tmp_path: Path) -> None:
+    """Decoders of grey and of coloured sprites, each into a run on the others."""
+    variants, folder = {1: "plain", 3: "color"}, {1: "dsprites", 3: "color"}
+    source, own = (Path(f"pretrained/{folder[channels]}-beta_vae").absolute() for channels in (there, here))
+    run = train("gan", sprites, tmp_path / "run", 1, init_from=source, vae=own, data__variant=variants[here])
+    remedy = (
+        f"init_from: {source}: its networks are for images of {there} channel{'s' * (there > 1)}, those of data.path "
+        f"(data.variant: {variants[here]}) have {here}; name another run, or other data in data.path, or for sprites "
+        f"set data.variant={variants[there]}"
+    )
+    refused(run, remedy, f" x {there} x 4 x 4 there, ", f" x {here} x 4 x 4 in this config")
+    assert run.err.count("its networks are for images") == 1
 
 
 def child(strategy: str, folder: str) -> None:
@@ -241,5 +295,5 @@ def test_what_would_stay_untrained_is_refused(source: Path, sprites: Path, vae: 
 
     refused(start(freeze_d=2), "freeze_d: 2 blocks of D would keep their untrained weights; set init_from=RUN")
     refused(start(freeze_d=4, init_from=source), "freeze_d: 4, but D has 3 ResBlocks; set at most 3")
-    finish(processes.command("trainer", ["export", source, tmp_path / "export"], tmp_path / "logs"))
+    export(source, tmp_path / "export")
     refused(start(freeze_d=1, init_from=tmp_path / "export"), "would stay untrained", "an export has no D")

@@ -96,8 +96,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (TINY | {"cells": {}}, "cells: Dictionary should have at least 1 item"),
     (of("gan", overrides=["seed=3"]), "cells.gan.overrides: seed=3: the experiment sets seed itself; leave it out"),
     (TINY | {"budgets": {"full": {"cells": {"gna": []}}}}, "budgets.full: gna is no cell; choose from vae, other, gan"),
-    (TINY | {"budgets": {"full": {"stage_2": ["vae=x"]}}}, "budgets.full: vae=x: the experiment sets vae itself"),
+    (TINY | {"budgets": {"full": {"stage_2": ["vae=x"]}}}, "budgets.full.stage_2: vae=x: the experiment sets vae it"),
     (TINY | {"variants": {"a": {"overrides": ["run=x"]}}}, "variants.a.overrides: run=x: the experiment sets run"),
+    (of("gan", overrides=["data={}"]), "data={}: the experiment sets data.path itself; write data.KEY=VALUE"),
+    (of("gan", overrides=["r1=1", "r1=2"]), "cells.gan.overrides: r1=2: the same list sets it by r1=1; leave one"),
 ]
 
 
@@ -135,13 +137,13 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_a_failed_job_stops_no_other_and_a_complete_one_is_skipped(programs: list[list[str]], tmp_path: Path) -> None:
-    assert runner.run_jobs(listed(), tmp_path) == ["vae-1"]
+    assert runner.run_jobs(listed(), tmp_path) == {"vae-1": "exit code 2"}
     result = json.loads((tmp_path / "gan.json").read_text())
     assert (result["hours"], result["records"]) == (2.0, [{"fid": 1.5}])
     assert result["job"]["training"] == listed()[-1].training
     assert not (tmp_path / "vae-1.json").exists()
     count = len(programs)
-    assert runner.run_jobs(listed(), tmp_path) == ["vae-1"]
+    assert runner.run_jobs(listed(), tmp_path) == {"vae-1": "exit code 2"}
     assert [argv[0] for argv in programs[count:]] == ["trainer"], "that of vae-1"
 
 
@@ -161,7 +163,7 @@ def test_a_run_that_is_gone_or_not_whole_is_trained_again_for_what_needs_it(
         with pytest.raises(UserError, match="gan: needs vae, which is not complete; run it first"):
             runner.element(found, tmp_path, "1.0")
     programs.clear()
-    assert runner.run_jobs(found, tmp_path, needed) == []
+    assert runner.run_jobs(found, tmp_path, needed) == {}
     expected = ["vae", "gan"] if again else ["gan"]
     assert [argv[1] for argv in programs if argv[0] == "trainer"] == expected
     assert (tmp_path / "vae.json").read_bytes() == measured
@@ -195,26 +197,29 @@ def test_what_needs_a_failed_job_is_not_run(
         raise Failed("exit code 2")
 
     monkeypatch.setattr(runner, "run_program", program)
-    assert runner.run_jobs(listed(only="gan"), tmp_path) == ["vae", "gan"]
+    reasons = {"vae": "exit code 2", "gan": "it needs vae, which failed"}
+    assert runner.run_jobs(listed(only="gan"), tmp_path) == reasons
     assert started == ["vae"]
+    assert runner.run_jobs(listed(only="gan")[1:], tmp_path, before={"vae": "no data"}) == reasons | {"vae": "no data"}
+    assert started == ["vae"], "its data could not be made"
     assert "gan: failed: it needs vae, which failed" in capsys.readouterr().err
 
 
 def test_each_data_set_is_made_once_and_not_for_what_is_complete(
     programs: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert runner.make_data(listed(), tmp_path) == []
+    assert runner.make_data(listed(), tmp_path) == {}
     assert [argv[:3] for argv in programs] == [["data_shards", "make", "dsprites"]]
     runner.run_jobs(listed(), tmp_path)
     programs.clear()
-    assert runner.make_data([job for job in listed() if job.name != "vae-1"], tmp_path) == []
+    assert runner.make_data([job for job in listed() if job.name != "vae-1"], tmp_path) == {}
     assert not programs
 
     def program(argv: list[str]) -> str:
         raise Failed("exit code 2")
 
     monkeypatch.setattr(runner, "run_program", program)
-    assert [job.name for job in runner.make_data(listed(), tmp_path)] == ["vae-1"]
+    assert runner.make_data(listed(), tmp_path) == {"vae-1": "no data: exit code 2"}
 
 
 def test_elements_of_a_job_array_are_one_job_each_after_what_it_needs(
@@ -262,7 +267,7 @@ def test_a_result_of_other_settings_or_a_damaged_one_is_neither_taken_nor_overwr
 @pytest.mark.usefixtures("programs")
 def test_output_that_is_no_record_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runner, "run_program", lambda argv: "no object")
-    assert runner.run_jobs(listed(only="gan"), tmp_path) == ["gan"], "vae measures nothing"
+    assert list(runner.run_jobs(listed(only="gan"), tmp_path)) == ["gan"], "vae measures nothing"
 
 
 def test_the_shipped_models_at_a_tiny_size_and_again(
@@ -273,8 +278,8 @@ def test_the_shipped_models_at_a_tiny_size_and_again(
     monkeypatch.chdir(tmp_path)
     experiment = experiment_file.load("results")
     found = jobs.jobs(experiment, "tiny", experiment.budgets["tiny"], seeds=1)
-    assert runner.make_data(found, tmp_path / "results") == []
-    assert runner.run_jobs(found, tmp_path / "results") == []
+    assert runner.make_data(found, tmp_path / "results") == {}
+    assert runner.run_jobs(found, tmp_path / "results") == {}
     assert [job.cell for job in found] == list(experiment.cells)
     for job in found:
         result = json.loads((tmp_path / f"results/{job.name}.json").read_text())
@@ -284,7 +289,7 @@ def test_the_shipped_models_at_a_tiny_size_and_again(
         assert str(ROOT) not in json.dumps(result["job"]), "it is the same on another machine"
     capsys.readouterr()
     monkeypatch.delattr(runner, "run_program")
-    assert runner.run_jobs(found, tmp_path / "results") == []
+    assert runner.run_jobs(found, tmp_path / "results") == {}
     assert len(re.findall(r": complete, see ", capsys.readouterr().err)) == len(found)
 
 

@@ -56,7 +56,7 @@ def recorded(run: Path) -> dict[str, Any]:
 
 
 def kill_past_a_checkpoint(running: processes.Running, run: Path) -> dict[str, Any]:
-    """Kill a run once wandb and MLflow were sent steps past its newest checkpoint, and have written those."""
+    """Kill a run once all trackers were sent steps past its newest checkpoint, and have written those."""
     while not sent_past_a_checkpoint(run):
         os.kill(running.pid, signal.SIGCONT)
         time.sleep(0.02)
@@ -70,8 +70,8 @@ def kill_past_a_checkpoint(running: processes.Running, run: Path) -> dict[str, A
 
 def sent_past_a_checkpoint(run: Path) -> bool:
     checkpoint, sent = published.newest(run), recorded(run)
-    steps = [sent[name]["step"] for name in ("wandb", "mlflow") if name in sent]
-    return checkpoint is not None and len(steps) == 2 and min(steps) > published.clock_of(checkpoint)
+    steps = [sent[name]["step"] for name in ALL if name in sent]
+    return checkpoint is not None and len(steps) == len(ALL) and min(steps) > published.clock_of(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def resumed(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     before = kill_past_a_checkpoint(start(sprites, run, ALL), run)
     told = finish(start(sprites, run, ALL)).err
     assert "warning" not in told
-    for name in ("wandb", "mlflow"):
+    for name in ALL:
         assert f"{name} has the steps up to {before[name]['step']} images; none of them is sent again" in told
     return run, before
 
@@ -146,49 +146,84 @@ def test_mlflow_has_one_run_with_each_step_once(resumed: tuple[Path, dict[str, A
     assert "config.yaml" in {file.path for file in client.list_artifacts(found.info.run_id)}
 
 
+def written(run: Path) -> list[list[tuple[str, int, float]]]:
+    """Every (tag, step, value) of each of TensorBoard's files, in order: what no reader has dropped anything of."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    def scalar(value: Any) -> float:
+        number = make_ndarray(value.tensor)
+        return float(number) if number.dtype.kind == "f" else 0.0  # of a grid or a text
+
+    files = [[*EventFileLoader(str(file)).Load()] for file in sorted((run / "tensorboard").rglob("events*"))]
+    return [[(v.tag, event.step, scalar(v)) for event in events for v in event.summary.value] for events in files]
+
+
+def test_tensorboards_files_have_no_step_twice(resumed: tuple[Path, dict[str, Any]]) -> None:
+    run, before = resumed
+    files = written(run)
+    assert len(files) == 2
+    rows = [row for file in files for row in file]
+    pairs = [(tag, step) for tag, step, _ in rows]
+    assert len(pairs) == len(set(pairs))
+    assert min(step for tag, step, _ in files[1] if tag == "loss") > before["tensorboard"]["step"]
+    for name in ("loss", "kl", "seconds_per_kimg"):
+        check_steps([step for tag, step in pairs if tag == name], run, before["tensorboard"]["step"])
+
+
 def test_tensorboard_shows_the_steps_of_stats_jsonl(resumed: tuple[Path, dict[str, Any]]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run, _ = resumed
+    run, before = resumed
+    at_kill = before["tensorboard"]["step"]
     board = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "images": 0, "tensors": 0})
     board.Reload()
     shown = board.Scalars("loss")
-    assert [event.step for event in shown] == list(ticks(run))
-    assert [event.value for event in shown] == pytest.approx([tick["loss"] for tick in ticks(run).values()], rel=1e-6)
-    assert [event.step for event in board.Images("samples")] == [
-        int(p.stem) for p in sorted((run / "samples").iterdir())
-    ]
+    check_steps([event.step for event in shown], run, at_kill)
+    assert [event.value for event in shown] == pytest.approx([ticks(run)[e.step]["loss"] for e in shown], rel=1e-6)
+    grids = {event.step for event in board.Images("samples")}
+    saved = {int(path.stem) for path in (run / "samples").iterdir()}
+    assert grids <= saved
+    assert saved - grids <= {at_kill}
     assert len(board.Tensors("config/text_summary")) == 1
 
 
 def go_back_in_one_process(run: str) -> None:
     """What a rewind does: a run is closed and opened again at an earlier clock, as no other process."""
     PartialState(cpu=True)
-    config = load_config(VaeConfig, Path(VAE), ["trackers=[wandb, mlflow]"])
+    config = load_config(VaeConfig, Path(VAE), [f"trackers=[{', '.join(ALL)}]"])
     (Path(run) / "config.yaml").write_text(to_yaml(config))
-    for images_seen, steps in ((0, (8, 16, 24)), (8, (16, 24, 32))):
-        trackers = Trackers(Path(run), config, images_seen)
+    for rewinds, (images_seen, steps) in enumerate(((0, (8, 16, 24)), (8, (16, 24, 32)))):
+        trackers = Trackers(Path(run), config, images_seen, rewinds)
         for step in steps:
-            trackers.send(step, {"loss": float(step)}, None)
+            trackers.send(step, {"loss": float(step + 100 * rewinds)}, None)
         trackers.close()
     assert "MLFLOW_TRACKING_URI" not in os.environ, "the next run of the process would go to the same place"
 
 
 def test_a_rewind_goes_on_in_the_same_runs(tmp_path: Path, monkeypatch: Any) -> None:
+    """wandb and MLflow keep the steps that they have. TensorBoard's reader shows those of after the rewind."""
     from mlflow import MlflowClient
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = tmp_path / "run"
     run.mkdir()
     told = finish(processes.start(go_back_in_one_process, (str(run),), tmp_path / "logs", OFFLINE | home(tmp_path))).err
     assert "warning" not in told
     rows = [row for file in files_of_wandb(run) for row in wandb_files.history(file)]
-    assert {(row["_step"], row["loss"]) for row in rows} == {(8, 8.0), (16, 16.0), (24, 24.0), (32, 32.0)}
+    assert {(row["_step"], row["loss"]) for row in rows} == {(8, 8.0), (16, 16.0), (24, 24.0), (32, 132.0)}
     assert len(rows) == 4
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     client = MlflowClient((run / "mlflow").as_uri())
     (found,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     history = client.get_metric_history(found.info.run_id, "loss")
-    assert sorted((metric.step, metric.value) for metric in history) == [(8, 8.0), (16, 16.0), (24, 24.0), (32, 32.0)]
+    assert sorted((metric.step, metric.value) for metric in history) == [(8, 8.0), (16, 16.0), (24, 24.0), (32, 132.0)]
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    shown = [(event.step, event.value) for event in board.Scalars("loss")]
+    assert shown == [(8, 8.0), (16, 116.0), (24, 124.0), (32, 132.0)]
+    raw = [[(step, value) for tag, step, value in file if tag == "loss"] for file in written(run)]
+    assert raw == [[(8, 8.0), (16, 16.0), (24, 24.0)], [(16, 116.0), (24, 124.0), (32, 132.0)]]
 
 
 HANGS = """

@@ -33,6 +33,7 @@ class Fake:
     def __init__(self) -> None:
         self.at: dict[str, Callable[[], object]] = {}
         self.ids: list[str | None] = []
+        self.kept: Steps = []
         self.steps: Steps = []
         self.configs: list[bool] = []
         self.ended = self.abandoned = 0
@@ -46,6 +47,7 @@ class Fake:
     def open(self, info: RunInfo, run_id: str | None) -> str | None:
         self.at.get("open", int)()
         self.ids.append(run_id)
+        self.kept.append(info.last_step)
         return run_id
 
     def config(self, info: RunInfo, is_first: bool) -> None:
@@ -82,13 +84,13 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return other
 
 
-def start(run: Path, images_seen: int = 0, names: str = "wandb", *more: str) -> Trackers:
-    return Trackers(run, load_config(VaeConfig, Path(VAE), [f"trackers=[{names}]", *more]), images_seen)
+def start(run: Path, images_seen: int = 0, names: str = "wandb", *more: str, rewinds: int = 0) -> Trackers:
+    return Trackers(run, load_config(VaeConfig, Path(VAE), [f"trackers=[{names}]", *more]), images_seen, rewinds)
 
 
-def train(run: Path, steps: Steps, images_seen: int = 0, names: str = "wandb", *more: str) -> None:
+def train(run: Path, steps: Steps, images_seen: int = 0, names: str = "wandb", *more: str, rewinds: int = 0) -> None:
     """A start that reports at these clocks."""
-    sent_to = start(run, images_seen, names, *more)
+    sent_to = start(run, images_seen, names, *more, rewinds=rewinds)
     for step in steps:
         sent_to.send(step, {"loss": 1.0}, None)
     sent_to.close()
@@ -158,21 +160,44 @@ def test_one_that_hangs_is_waited_for_once(
     assert len(warnings(caplog)) == 1
 
 
-def test_no_step_is_sent_twice_when_a_run_goes_back(fake: Fake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("takes_back", [False, True])
+def test_no_step_is_sent_twice_when_a_run_goes_back(takes_back: bool, fake: Fake, tmp_path: Path) -> None:
+    fake.takes_back = takes_back
     train(tmp_path, [8, 16, 24])
     train(tmp_path, [16, 24, 32], 8)
     train(tmp_path, [8, 16], 0)  # killed before it comes to anything new
     train(tmp_path, [32, 40], 24)
     assert fake.steps == [8, 16, 24, 32, 40]
     assert fake.ids == ["first"] * 4
+    assert fake.kept == [0, 24, 32, 32], "none of these is taken back"
 
 
-def test_one_that_takes_steps_back_is_sent_them_anew(fake: Fake, tmp_path: Path) -> None:
-    """As TensorBoard, which drops those after the start of a resume."""
-    fake.takes_back = True
+@pytest.mark.parametrize("takes_back", [False, True])
+def test_steps_that_have_other_numbers_now_are_sent_anew_where_they_can_be_taken_back(
+    takes_back: bool, fake: Fake, tmp_path: Path
+) -> None:
+    """As to TensorBoard, after a rewind of the watch and with other settings. A kill after that repeats none."""
+    fake.takes_back = takes_back
     train(tmp_path, [8, 16, 24])
-    train(tmp_path, [16, 24, 32], 8)
-    assert fake.steps == [8, 16, 24, 16, 24, 32]
+    train(tmp_path, [16, 24], 8, rewinds=1)
+    train(tmp_path, [16, 24, 32], 8, rewinds=1)
+    train(tmp_path, [24, 32, 40], 16, "wandb", "beta.value=2", rewinds=1)
+    assert fake.steps == ([8, 16, 24, 16, 24, 32, 24, 32, 40] if takes_back else [8, 16, 24, 32, 40])
+    assert fake.kept == ([0, 8, 24, 16] if takes_back else [0, 24, 24, 32])
+
+
+def test_the_record_of_an_older_version_is_gone_on_from(fake: Fake, tmp_path: Path) -> None:
+    """It noted no step of TensorBoard: those after the checkpoint are taken back once."""
+    fake.takes_back = True
+    train(tmp_path, [8, 16])
+    path = tmp_path / "trackers.json"
+    record = json.loads(path.read_text())
+    sent = record["trackers"]["wandb"]
+    del sent["rewinds"]
+    sent["step"] = -1
+    path.write_text(json.dumps(record))
+    train(tmp_path, [16, 24], 8)
+    assert (fake.steps, fake.kept) == ([8, 16, 16, 24], [0, 8])
 
 
 def test_a_kill_within_a_call_leaves_no_step_to_be_sent_again(fake: Fake, tmp_path: Path) -> None:

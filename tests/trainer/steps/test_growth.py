@@ -169,11 +169,16 @@ def test_a_warm_start_resumes_anywhere_and_no_picture_jumps(sprites: Path, vae: 
     With ADA, whose p moves every third iteration, and what it counts in between.
     """
     more = SHAPE | WARM | {"vae": vae, "ema.averages": "[{decay: 0.9}, {half_life_kimg: 0.02}]"}
-    finish(train("gan", sprites, tmp_path / "straight", 22, **more))
+    straight = finish(train("gan", sprites, tmp_path / "straight", 22, **more))
     for steps in (3, 5, 22):
         finish(train("gan", sprites, tmp_path / "run", steps, schedule__keep_last=9, **more))
     assert not differences(newest(tmp_path / "straight"), newest(tmp_path / "run"))
     assert float(newest(tmp_path / "run")["augment.p"]) > 0.1
+    told = [json.loads(line) for line in (tmp_path / "straight" / "stats.jsonl").read_text().splitlines()]
+    p = [round(tick["augment_p"], 4) for tick in told[:9]]  # of one iteration of 16 images each
+    assert p == [0, 0, 0, 0.24, 0.24, 0.24, 0.48, 0.48, 0.48], "48 images are 0.24 of 0.2 kimg"
+    shown = [line.split(" augment_p ")[1] for line in straight.err.splitlines() if "s/kimg" in line]
+    assert [float(rest.split()[0]) for rest in shown[:9]] == p, "the status line of each"
     state = tensors(tmp_path / "run" / "checkpoints" / published.name_of(48))
     config = load_config(GanConfig, tmp_path / "run" / "config.yaml")
     z = torch.randn(256, config.s_dim + config.c_dim)

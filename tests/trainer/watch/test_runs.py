@@ -97,17 +97,19 @@ def test_a_warning_names_a_sign_once_and_changes_no_bit(sprites: Path, tmp_path:
 
 
 def test_growth_through_every_phase_with_lazy_r1_raises_nothing(sprites: Path, tmp_path: Path) -> None:
-    """From the first tick on, at default thresholds, except that of the samples: twenty iterations hardly vary them."""
+    """From the first tick on, at default thresholds: a small ResNet's samples vary untrained."""
     settings = {
         **RESNET,
         "growth": "{start_resolution: 16, phase_kimg: 0.08, fade_kimg: 0.048}",
         "bottleneck": "{}",
         "r1_interval": 4,
-        "watch": "{ticks: 1, from_kimg: 0, sample_spread: 1e-4}",
+        "watch": "{ticks: 1, from_kimg: 0}",
     }
     done = finish(train_system("gan", sprites, tmp_path / "run", 24, **settings))
     assert "warning: watch" not in done.err
-    assert {tick["resolution"] for tick in read_stats(tmp_path / "run")} == {16, 32, 64}
+    ticks = read_stats(tmp_path / "run")
+    assert {tick["resolution"] for tick in ticks} == {16, 32, 64}
+    assert all(0.1 < tick["sample_spread"] < 3 for tick in ticks)
 
 
 @pytest.fixture(scope="module")

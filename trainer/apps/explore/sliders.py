@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from trainer.export.exported_model import Model
+from trainer.pictures.traversals import COLLAPSED, largest_kl_first
 from trainer.pictures.walks import TRAVERSAL_LIMIT
-from trainer.steps.losses import kl_per_latent
 
-COLLAPSED = 0.01  # nats; below, a latent says nothing (docs/glossary.md)
 MEASURED_IMAGES, MEASURED_PX = 256, 64  # of a model without codes of training images
 
 
@@ -49,8 +48,7 @@ def sliders_of(model: Model) -> Sliders:
     if posteriors is None:
         of_c = [Slider(f"c{j + 1}", "c", j, None) for j in range(metadata.c_dim)]
         return Sliders(of_c, TRAVERSAL_LIMIT, order)
-    kl = kl_per_latent(*posteriors)
-    of_c = [Slider(f"c{j + 1}", "c", j, float(kl[j])) for j in kl.argsort(descending=True).tolist()]
+    of_c = [Slider(f"c{j + 1}", "c", j, nats) for j, nats in largest_kl_first(posteriors)]
     return Sliders(of_c, max(TRAVERSAL_LIMIT, math.ceil(posteriors[0].abs().max())), order)
 
 
