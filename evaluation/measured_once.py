@@ -10,7 +10,7 @@ from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import FvmProtocolName
 from evaluation.inputs.run import Run
 from evaluation.inputs.target import of_run
-from evaluation.records import measurements
+from evaluation.records import measurements, network_files
 from trainer.distributed.world import ALONE
 
 from . import measure
@@ -20,7 +20,7 @@ def fid(run: Run, plan: FidPlan) -> dict[str, Any]:
     """Return the FID record of kinds of images of a run, with the data's own reals, one seed, on this process."""
     wanted = {"extractor": plan.net.sha256, "samples": plan.samples, "seed": plan.seed, "codes": plan.codes}
     target = of_run(run)
-    extractors.refuse_other_weights(run.results, plan.net.protocol, str(run.path), plan.net.sha256)
+    network_files.refuse_another(run.results, plan.net.protocol, run.path, plan.net.sha256)
 
     def fits(record: dict[str, Any]) -> bool:
         """True if a record has these numbers, measured in this way."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from common.atomic_writes import publish
 from common.errors import UserError
 from common.paths import Location
 from data_shards.read.dsprites_variants import Painting
@@ -23,12 +21,12 @@ from evaluation.factors.factor_network import FAITHFUL_IOU, load_factor_extracto
 from evaluation.inputs.choices import FidProtocol
 from evaluation.inputs.results import Results
 from evaluation.published_networks import dinov2, inception
+from evaluation.records import network_files
 from trainer.config.feature_networks import SHIPPED_NETWORKS, default_protocol, sha256, verified_sha256
 from trainer.config.sections import InceptionConfig
 
 from .partial_sums import Extracted
 
-RECORDED = "extractors.json"
 Weighted = Literal["clean", "legacy_pytorch", "dinov2"]  # protocols whose network is a file of the user's
 LOADERS: dict[str, Callable[[Path, torch.device], Callable[[Tensor], Tensor]]] = {
     "clean": inception.clean,
@@ -122,7 +120,7 @@ def load(
         return shipped(extractor, device)
     path, digest = _weights(protocol, config, weights)
     if results is not None:
-        refuse_other_weights(results, protocol, path, digest)
+        network_files.refuse_another(results, protocol, path, digest)
     features = LOADERS[protocol](path, device)
     blank = torch.zeros(1, 3, CODE_RESOLUTION, CODE_RESOLUTION, dtype=torch.uint8, device=device)
     dim = features(blank).shape[1]
@@ -143,35 +141,7 @@ def _weights(protocol: Weighted, config: InceptionConfig, given: Path | None) ->
     return given, sha256(given)
 
 
-def refuse_other_weights(results: Results, protocol: FidProtocol, path: Path | str, digest: str) -> None:
-    """Raise a UserError where a run's first numbers of a protocol are of another file. path: of it, to name."""
-    for folder in results.folders:
-        _same_as_before(folder / RECORDED, protocol, path, digest)
-
-
 def record(results: Results, net: FeatureNet) -> None:
     """Record the sha256 of a network that is not shipped: all numbers of a run must come from one file of weights."""
-    path = results.folder / RECORDED
-    known = _known(path)
-    if net.protocol in LOADERS and net.protocol not in known:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, (json.dumps(known | {net.protocol: net.sha256}, indent=1) + "\n").encode())
-
-
-def _same_as_before(recorded: Path, protocol: FidProtocol, path: Path | str, digest: str) -> None:
-    before = _known(recorded).get(protocol, digest)
-    if before != digest:
-        raise UserError(
-            f"{path}: sha256 is {digest}, but this run's first numbers of {protocol} are of {before}: they would not "
-            f"compare; use that file, or remove {recorded}"
-        )
-
-
-def _known(path: Path) -> dict[str, str]:
-    try:
-        known: dict[str, str] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{path}: is damaged ({error}); remove it") from None
-    return known
+    if net.protocol in LOADERS:
+        network_files.record(results, net.protocol, net.sha256)
