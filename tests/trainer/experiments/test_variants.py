@@ -24,6 +24,8 @@ from trainer.experiments import cells, experiment_file, jobs, programs, runner
 from trainer.experiments.experiment_file import Experiment
 from trainer.experiments.overrides import OverrideList, contradictions
 
+ROOT = Path(__file__).parents[3]
+
 SYSTEMS = ["VAE", "beta-VAE", "FactorVAE", "GAN", "InfoGAN", "cGAN", "ID-GAN without distillation", "ID-GAN"]
 
 
@@ -217,6 +219,16 @@ def test_the_list_that_the_docs_show_has_the_cells_that_they_name(tmp_path: Path
     assert f"The cells here are {', '.join(list(placed)[:-1])} and {list(placed)[-1]}" in page
     assert placed["color-gan"].vae == "color-vae"
     runner.refuse_wrong_settings(jobs.jobs(found, "short", found.budgets["short"]))
+
+
+def test_the_results_that_the_project_holds_are_of_todays_experiments() -> None:
+    """A changed file or config would leave them as results of other settings, which nothing takes."""
+    for folder in (ROOT / "results").glob("*/*"):
+        found = experiment_file.load(folder.parent.name)
+        name, budget = experiment_file.chosen(found, folder.name)
+        listed = jobs.jobs(found, name, budget, seeds=3)
+        complete = {job.name for job in listed if runner.is_complete(job, folder)}
+        assert complete == {path.stem for path in folder.glob("*.json")} - {"cells"} != set()
 
 
 def test_settings_that_contradict_are_all_refused_before_anything_is_trained() -> None:
