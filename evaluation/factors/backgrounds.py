@@ -147,7 +147,7 @@ def warn_of_painting(extractor: Extractor, painting: Painting | None) -> None:
         )
 
 
-def pool(pictures: Sequence[Path], textures: int, first: int = 0) -> list[Tensor]:
-    """Return uint8 pictures to draw sprites on: textures from number `first` on, and as many views of the pictures."""
-    each = textures // len(pictures) if pictures else 0
-    return [texture(first + k) for k in range(textures)] + [view for p in pictures for view in views(p, each)]
+def pool(pictures: Sequence[Path], textures: int) -> list[Tensor]:
+    """Return uint8 pictures to draw sprites on: the first textures, and about as many views of the pictures."""
+    drawn = [texture(number) for number in range(textures)]
+    return drawn + [view for picture in pictures for view in views(picture, textures // len(pictures))]

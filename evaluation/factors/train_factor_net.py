@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.atomic_writes import publish
+from common.errors import UserError
 from common.random_numbers import Purpose, integers, uniform
 from data_shards.read.dsprites_variants import Painting, draw, load_painting
 from data_shards.sources.sprites.renderer import COUNT, Factors, classes, factors_of, render
@@ -166,6 +167,11 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.held_out and not asked.scream:
         parser.error("--held-out: pictures to test on are for Scream; name pictures to train on with --scream")
+    for path in (*asked.scream, *asked.held_out):  # those to test on are read an hour later
+        try:
+            load_painting(path)
+        except UserError as error:
+            parser.error(str(error).removeprefix("data.painting: "))
     length = "" if asked.iterations == ITERATIONS else f" --iterations {asked.iterations}"
     recipe = {
         "command": f"{COMMAND} evaluation/factors/weights/{asked.out.name}{length}",

@@ -59,9 +59,10 @@ def test_views_begin_with_the_picture_as_runs_draw_it(picture: Path) -> None:
 
 
 def test_the_pool_has_as_many_views_as_textures(picture: Path) -> None:
-    found = backgrounds.pool([picture], 4, first=2)
+    found = backgrounds.pool([picture], 4)
     assert len(found) == 8
-    assert torch.equal(found[0], backgrounds.texture(2))
+    assert torch.equal(found[2], backgrounds.texture(2))
+    assert torch.equal(found[4], backgrounds.views(picture, 1)[0])
 
 
 class Oracle(FactorExtractor):
@@ -112,6 +113,17 @@ def test_a_painting_that_the_network_does_not_know_is_warned_of(caplog: pytest.L
 def test_figures_of_before_there_was_a_network_of_scream_keep_theirs() -> None:
     assert extractor_for(Path("export"), "dsprites", "scream", OF_THE_FAMILY.sha256).sha256 == OF_THE_FAMILY.sha256
     assert extractor_for(Path("export"), "dsprites", "scream", SCREAM.sha256).sha256 == SCREAM.sha256
+
+
+def test_a_picture_that_is_not_there_is_told_before_the_training(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "nowhere.png"
+    options = ["--scream", str(picture), "--held-out", str(missing)]
+    monkeypatch.setattr("sys.argv", ["train_factor_net", str(tmp_path / "net.safetensors"), *options])
+    with pytest.raises(SystemExit):
+        train_factor_net.main()
+    assert f"error: {missing}: not a readable picture" in capsys.readouterr().err
 
 
 def test_a_training_of_one_iteration_leaves_weights_and_their_record(
