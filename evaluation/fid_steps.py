@@ -164,7 +164,8 @@ def keep_and_print(target: EvaluationTarget, plan: FidPlan, record: dict[str, An
     kinds, net = record["kinds"], plan.net
     rows = [[kind, *row(kinds[kind])] for kind in KINDS if kind in kinds]
     seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
-    title = f"against {kinds['reference_count']:,} reals ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
+    reals = f"{kinds['reference_count']:,} reals{' of another set' if 'reference_data' in kinds else ''}"
+    title = f"against {reals} ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
     with hold_lock(target.results.folder / "lock", ALONE, "a record of this run"):
         extractors.record(target.results, net)
         if "class" in target.data:

@@ -246,7 +246,7 @@ def _initial_networks(config: GanConfig, y_dim: int, start: ResumePoint) -> Init
         return None
     if not start.images_seen or start.run is None:
         initial = initial_networks.load(config.init_from)
-        return initial_networks.with_labels(initial, config, y_dim)
+        return initial_networks.with_inputs(initial, config, y_dim)
     step = published.newest(start.run)
     sha256 = published.read_manifest(step)["facts"].get("init_from") if step else None
     return InitialNetworks(config.init_from, sha256, {}, "") if sha256 else None

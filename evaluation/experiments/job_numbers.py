@@ -66,9 +66,10 @@ def protocols(result: dict[str, Any]) -> Iterator[str]:
     for record in result["records"]:
         if record["command"] in ("fid", "paper"):
             against = record["kinds"] if record["command"] == "fid" else record
+            other = f" of the set {against['reference_data'][:12]}" if "reference_data" in against else ""
             yield (
                 f"FID {record['protocol']} {record['extractor'][:12]}, {record['samples']:,} images against "
-                f"{against['reference_count']:,}, evaluation seed {record['seed']}"
+                f"{against['reference_count']:,}{other}, evaluation seed {record['seed']}"
             )
         scores = record if record["command"] == "disentanglement" else record.get("disentanglement")
         if scores:

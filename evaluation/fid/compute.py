@@ -44,18 +44,20 @@ def fid(target: EvaluationTarget, plan: FidPlan, world: World) -> Iterator[dict[
     """Yield every number by kind of images, with `reference_count` and `reference_seed`.
 
     The reference is the first `samples` reals of the evaluation's order (all where there are fewer); "reals" are those
-    after it, and so are the reals that give the codes of the same seed, which start again at the order's end. It goes
+    after it, and so are the reals that give the codes of the same seed, which start again at the order's end. Where
+    --reference is of another set, its hash is `reference_data`, and "reals" are all that the run has. It goes
     on from what an earlier, interrupted call left in RUN/evaluation/partial, which is removed at the end of the
     context, when the numbers are recorded, unless that ends with an error. Jobs that measure the same take turns.
     """
     source = _open_reference(target, plan, world)
-    check(target, plan, source.count)
-    planned = passes.plan_passes(target, plan, source.count, source.seed)
+    check(target, plan, source.count, source.offset)
+    planned = passes.plan_passes(target, plan, source.offset, source.seed)
     with ExitStack() as locks:
         by_kind = _measure_all(target, plan, planned, source, world, locks)
         folders = [passes.features_folder(target, one) for one in planned] if plan.keep_features else []
         kept = {"features": [str(folder) for folder in folders]} if folders else {}
-        yield {"reference_count": source.count, "reference_seed": source.seed, **by_kind} | kept
+        other = {} if source.other is None else {"reference_data": source.other}
+        yield {"reference_count": source.count, "reference_seed": source.seed, **other, **by_kind} | kept
         if world.is_main:
             for one, folder in zip(planned, folders, strict=False):
                 passes.keep_features(one.store.features, folder)
@@ -65,11 +67,20 @@ def fid(target: EvaluationTarget, plan: FidPlan, world: World) -> Iterator[dict[
 
 @dataclass(frozen=True)
 class _ReferenceSource:
-    """count: images of the reference; seed: of their order; given: statistics that the user named, else None."""
+    """count: images of the reference; seed: of their order; given: statistics that the user named, else None.
+
+    other: the hash of the set that they are of, where it is not the target's.
+    """
 
     count: int
     seed: int
     given: Reference | None
+    other: str | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many of the first reals of the target's own set are the reference."""
+        return 0 if self.other else self.count
 
 
 def _open_reference(target: EvaluationTarget, plan: FidPlan, world: World) -> _ReferenceSource:
@@ -77,7 +88,10 @@ def _open_reference(target: EvaluationTarget, plan: FidPlan, world: World) -> _R
     path = plan.reference
     if path is not None:
         given = world.on_all(lambda: references.read(path))
-        return _ReferenceSource(given.identity["count"], given.identity["seed"], given)
+        of = given.identity.get("data")
+        return _ReferenceSource(
+            given.identity["count"], given.identity["seed"], given, None if of == target.data.get("data") else of
+        )
     if target.reals is None:
         raise UserError(
             f"{target.path}: an export has no reals to compare with; name its set with --data DATA, or statistics "

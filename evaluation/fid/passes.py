@@ -34,8 +34,8 @@ class Pass:
     store: Store
 
 
-def plan_passes(target: EvaluationTarget, plan: FidPlan, reference_count: int, reference_seed: int) -> list[Pass]:
-    """List the passes of a plan.
+def plan_passes(target: EvaluationTarget, plan: FidPlan, offset: int, reference_seed: int) -> list[Pass]:
+    """List the passes of a plan. offset: how many of the first reals are the reference.
 
     Reals have the reference's seed: under another one, some of them would be among the reference.
     """
@@ -44,11 +44,11 @@ def plan_passes(target: EvaluationTarget, plan: FidPlan, reference_count: int, r
         count, seeds = plan.samples, range(plan.seed, plan.seed + plan.seeds)
         if kind == "reals":
             assert target.reals is not None
-            count = min(count, target.reals.count - reference_count)
+            count = min(count, target.reals.count - offset)
             seeds = range(reference_seed, reference_seed + 1)
         for seed in seeds:
-            store = _store(target, plan, kind, seed, count, reference_count)
-            passes.append(Pass(kind, seed, count, reference_count, store))
+            store = _store(target, plan, kind, seed, count, offset)
+            passes.append(Pass(kind, seed, count, offset, store))
     return passes
 
 

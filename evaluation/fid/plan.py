@@ -38,8 +38,11 @@ def has_fidelity(target: EvaluationTarget, plan: FidPlan) -> bool:
     return plan.net.protocol == "factor-net" and target.data.get("variant") in VARIANTS_WITH_FIDELITY
 
 
-def check(target: EvaluationTarget, plan: FidPlan, reference_count: int) -> None:
-    """Raise a UserError where the target cannot be measured as planned; warn of few images."""
+def check(target: EvaluationTarget, plan: FidPlan, reference_count: int, offset: int) -> None:
+    """Raise a UserError where the target cannot be measured as planned; warn of few images.
+
+    offset: how many images of the target's own set are the reference.
+    """
     if plan.samples < 2:
         raise UserError(f"--samples: {plan.samples} is too few; FID needs at least 2, and 50000 to be comparable")
     if reference_count < 2:
@@ -49,7 +52,7 @@ def check(target: EvaluationTarget, plan: FidPlan, reference_count: int) -> None
     for kind in plan.kinds:
         if kind not in target.kinds:
             raise UserError(f"--of {kind}: {target.path} has no such images; choose from {', '.join(target.kinds)}")
-    if "reals" in plan.kinds and target.reals is not None and target.reals.count - reference_count < 2:
+    if "reals" in plan.kinds and target.reals is not None and target.reals.count - offset < 2:
         raise UserError(
             f"--of reals: all {target.reals.count} images of the set are the reference; "
             f"leave reals out or {'name a --reference of fewer' if plan.reference else 'lower --samples'}"

@@ -226,16 +226,22 @@ def read(path: Path) -> Reference:
 
 
 def check(path: Path, reference: Reference, wanted: Identity) -> None:
-    """Refuse a reference of another data set, variant, resolution, protocol or network than is wanted."""
-    differs = [
-        f"{name}: {reference.identity.get(name)} there, {value} here"
-        for name, value in ({"class": None} | {**wanted}).items()
-        if reference.identity.get(name) != value
-    ]
+    """Refuse a reference of another kind of set, variant, resolution, protocol or network; warn of other images."""
+    known = reference.identity
+    differing = {name: value for name, value in ({"class": None} | {**wanted}).items() if known.get(name) != value}
+    of_other_images = differing.pop("data", None)
+    differs = [f"{name}: {known.get(name)} there, {value} here" for name, value in differing.items()]
     if differs:
         raise UserError(
             f"--reference: {path} does not fit these images: {'; '.join(differs)}; name another, or leave it out where "
             "the data are at hand"
+        )
+    if of_other_images is not None:
+        log.warning(
+            "warning: --reference: %s is of other images than the run's own, of the set %s (the run's: %s)",
+            path,
+            str(known.get("data"))[:12],
+            of_other_images[:12],
         )
 
 

@@ -78,8 +78,9 @@ def best_of(records: Sequence[dict[str, Any]]) -> str | None:
 
 
 def alike(record: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what must be the same for two FIDs to compare: the values of SAME, and count and seed of the reference."""
-    reference = (record["kinds"].get("reference_count"), record["kinds"].get("reference_seed", record["seed"]))
+    """Return what must be the same for two FIDs to compare: the values of SAME, and the reference."""
+    kinds = record["kinds"]
+    reference = (kinds.get("reference_count"), kinds.get("reference_seed", record["seed"]), kinds.get("reference_data"))
     return (*(record.get(name) for name in SAME), *reference)
 
 

@@ -3,7 +3,7 @@
 What both have is taken; blocks of higher resolutions, image layers, D's bottleneck and labels may be new. Clock,
 optimizers and D of an export, which has none, start fresh. InfoGAN's q is a network of its own, which shares no layer
 with D: an export has it, as a checkpoint has. The frozen encoder of other systems is no part of this: `vae` names it.
-Of stage 1 the decoder is taken: Table A.3's generator is the same network.
+Of stage 1 the decoder is taken: Table A.3's generator is the same network, and sees s and labels besides.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class InitialNetworks:
 
     source: the folder that they come from; sha256: of names and values; tensors: whole, on the CPU, none where a run
     resumes, which has taken them; average: of the source, what averages that it has not start as; labels: that the
-    source's networks are told; channels: of the images that they were trained on, None where that is not recorded.
+    source's networks are told; channels: of the images that they were trained on, None where that is not recorded;
+    of_stage_1: whether G is a VAE's decoder, which sees c alone.
     """
 
     source: Path
@@ -58,6 +59,7 @@ class InitialNetworks:
     average: str
     labels: tuple[str, ...] = ()
     channels: int | None = None
+    of_stage_1: bool = False
 
     def tensor(self, name: str) -> Tensor | None:
         """Return what a tensor of a checkpoint starts as, None where it starts fresh."""
@@ -74,11 +76,14 @@ def load(path: Path) -> InitialNetworks:
         raise UserError(f"init_from: {path}: no such folder; name a run, or an export of one")
     is_export = (path / METADATA).is_file()
     tensors, average = _of_export(path) if is_export else _of_run(path)
+    of_stage_1 = any(map(_of_decoder, tensors))
+    if of_stage_1:
+        tensors, average = _as_generator(tensors), "export"
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.contiguous().numpy().tobytes())
     labels, channels = _origin_of_export(path) if is_export else _origin_of_run(path)
-    return InitialNetworks(path, digest.hexdigest(), tensors, average, labels, channels)
+    return InitialNetworks(path, digest.hexdigest(), tensors, average, labels, channels, of_stage_1)
 
 
 def _origin_of_export(path: Path) -> tuple[tuple[str, ...], int | None]:
@@ -95,11 +100,11 @@ def _origin_of_run(path: Path) -> tuple[tuple[str, ...], int | None]:
     return tuple(manifest["config"].get("labels") or ()), manifest["facts"].get("channels")
 
 
-def with_labels(initial: InitialNetworks, config: GanConfig, y_dim: int) -> InitialNetworks:
-    """Return networks of a run without labels for one with them: G's first layer gets columns of 0 for y.
+def with_inputs(initial: InitialNetworks, config: GanConfig, y_dim: int) -> InitialNetworks:
+    """Return networks for a config whose G sees more: its first layer gets columns of 0 for y, and for a decoder's s.
 
-    So G draws the same images at first, whatever y is. y_dim: size of y, which stands behind s. Networks that have
-    labels already stay as they are; others than the config's are refused.
+    So G draws the same images at first, whatever y and s are. y_dim: size of y, which stands between s and c. Networks
+    that have labels already stay as they are; others than the config's are refused.
     """
     if initial.labels and initial.labels != config.labels:
         told = ", ".join(initial.labels)
@@ -107,13 +112,14 @@ def with_labels(initial: InitialNetworks, config: GanConfig, y_dim: int) -> Init
             f"init_from: {initial.source}: its networks are told {told}, those of this config "
             f"{', '.join(config.labels or ()) or 'no labels'}; set labels=[{told}], or name another run"
         )
-    if initial.labels or not y_dim:
+    new_s = config.s_dim if initial.of_stage_1 else 0
+    if initial.labels or not y_dim + new_s:
         return initial
-    found = dict(initial.tensors)
+    found, known_s = dict(initial.tensors), config.s_dim - new_s
     for name, weight in initial.tensors.items():
-        if FIRST_LAYER.fullmatch(name) and weight.shape[1] == config.s_dim + config.c_dim:
-            s, c = weight[:, : config.s_dim], weight[:, config.s_dim :]
-            found[name] = torch.cat((s, weight.new_zeros(len(weight), y_dim), c), 1)
+        if FIRST_LAYER.fullmatch(name) and weight.shape[1] == known_s + config.c_dim:
+            s, c = weight[:, :known_s], weight[:, known_s:]
+            found[name] = torch.cat((s, weight.new_zeros(len(weight), new_s + y_dim), c), 1)
     return replace(initial, tensors=found)
 
 
@@ -145,7 +151,7 @@ def _remedy(initial: InitialNetworks, channels: int, variant: str) -> str:
         )
     return (
         "set network, s_dim, c_dim and d_sees_code as in its config.yaml (at N times its resolution network.nf / N; "
-        "for a decoder of stage 1 network={name: conv} and s_dim=0), or name another run"
+        "for a decoder of stage 1 network={name: conv}), or name another run"
     )
 
 
@@ -181,7 +187,7 @@ def _module(name: str) -> str:
 
 
 def _of_run(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return (tensors, the name of the first average)."""
+    """Return (tensors, the name of the first average, of which stage 1 has none)."""
     step = published.newest(path)
     if step is None:
         raise UserError(f"init_from: {path}: is no export and holds no usable checkpoint; name a run")
@@ -194,7 +200,7 @@ def _of_run(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         found = load_tensors(step, shapes)
         if any(map(_of_decoder, found)):
-            return _as_generator(found), "export"
+            return found, ""
         averages = EmaConfig(averages=published.read_manifest(step)["config"]["ema.averages"]).averages
         return found, averages[0].name
     except UserError as error:
@@ -202,7 +208,7 @@ def _of_run(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return (tensors, the name of the average that they are)."""
+    """Return (tensors, the name of the average that they are, "" for stage 1)."""
     if (path / GENERATOR).is_file():
         found = _twice(_read(path, GENERATOR))
         if _metadata(path).get("encoder") == "joint":
@@ -210,7 +216,7 @@ def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
         return found, "export"
     if not (path / ENCODER).is_file():
         raise UserError(f"init_from: {path}: holds an encoder of your own and no generator; name another export")
-    return _as_generator(_read(path, ENCODER)), "export"
+    return _read(path, ENCODER), ""
 
 
 def _read(path: Path, file: str) -> dict[str, Tensor]:

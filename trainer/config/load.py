@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -68,6 +68,10 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"] if part not in _TAGS) or "settings"
     value = json.dumps(error["input"], default=str)
     if error["type"] == "extra_forbidden":
+        tag = next((part for part in error["loc"] if part in _TAGS), None)
+        if tag and key in _keys(kind):
+            section = _of_tag(key, tag)
+            return f"{key}: found {value}, but {tag} has no such setting; remove it, or replace the section: {section}"
         renamed = older_versions.new_name(key)
         now = f"it is now {renamed}" if renamed not in FORMS else f"it is now {renamed}={FORMS[renamed]}"
         return f"{key}: unknown key (value {value}); {now if renamed else _nearest(kind, key)}"
@@ -78,6 +82,12 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
         return f"{key}: found {value}, which does not say its {says}; set {key}.{says} too"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: found {value}: {message[0].lower()}{message[1:]}" if error["loc"] else message
+
+
+def _of_tag(key: str, tag: Any) -> str:
+    """Return the override that sets a section to a kind with its defaults, as network={name: conv}."""
+    section = key.rpartition(".")[0]
+    return f"{section}={{{'kind' if section == 'augment' else 'name'}: {tag}}}"
 
 
 def _nearest(kind: type[Settings], key: str) -> str:
@@ -92,6 +102,14 @@ def _keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield every key of a config as key.path."""
     for name, field in kind.model_fields.items():
         yield prefix + name
-        for nested in (field.annotation, *get_args(field.annotation)):
-            if isinstance(nested, type) and issubclass(nested, BaseModel):
-                yield from _keys(nested, f"{prefix}{name}.")
+        for nested in _sections(field.annotation):
+            yield from _keys(nested, f"{prefix}{name}.")
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that a setting may be: its own type, or the members of a union. Elements of lists are none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    if get_origin(annotation) is not tuple:
+        for part in get_args(annotation):
+            yield from _sections(part)

@@ -19,7 +19,8 @@ from PIL import Image
 import trainer
 from benchmarks.fid import network
 from evaluation.factors.factor_network import load_factor_extractor
-from evaluation.fid import extractors, passes, references
+from evaluation.fid import extractors, passes, references, trajectory
+from evaluation.fid.frechet import distance
 from evaluation.fid.kid import squared_distance
 from evaluation.inputs.run import open_run
 from tests.support import processes
@@ -229,10 +230,6 @@ def test_a_reference_of_something_else_is_refused_with_both_named(sprites: Path,
     color = answer(evaluate(tmp_path / "logs", "reference", sprites, "--variant", "color", "--samples", 64))
     running = processes.command("evaluation", ("fid", run, "--samples", 64, "--reference", color["file"]), tmp_path)
     refused(running, color["file"], "variant: color there, plain here")
-    other = make_dsprites(tmp_path / "other", count=96, per_shard=96)
-    made = answer(evaluate(tmp_path / "logs", "reference", other, "--samples", 64))
-    running = processes.command("evaluation", ("fid", run, "--samples", 64, "--reference", made["file"]), tmp_path)
-    refused(running, "data: ", "there", "here")
     weights = network(tmp_path)
     argv = ("reference", sprites, "--samples", 64, "--protocol", "clean", "--weights", weights)
     clean = answer(evaluate(tmp_path / "logs", *argv))
@@ -242,6 +239,25 @@ def test_a_reference_of_something_else_is_refused_with_both_named(sprites: Path,
     Path(clean["file"]).write_bytes(Path(clean["file"]).read_bytes()[:-7])
     running = processes.command("evaluation", ("fid", run, "--samples", 64, "--reference", clean["file"]), tmp_path)
     refused(running, "is no reference, or a damaged one")
+
+
+def test_a_reference_of_other_images_is_taken_with_a_warning(copy: Path, sprites: Path, tmp_path: Path) -> None:
+    """`reals` are then all images of the run, as the statistics of that many of its set say."""
+    other = make_dsprites(tmp_path / "other", count=96, per_shard=96)
+    there = answer(evaluate(tmp_path / "logs", "reference", other, "--samples", 64))
+    argv = ("fid", copy, "--samples", 5000, "--reference", there["file"], "--of", "reals")
+    running = evaluate(tmp_path / "logs", *argv)
+    assert "is of other images than the run's own" in running.err
+    assert "reals of another set" in running.out
+    record, reals = answer(running), open_run(copy).reals
+    found, count = record["kinds"], reals.count
+    statistics = references.read(Path(there["file"]))
+    assert found["reference_data"] == statistics.identity["data"] != reals.identity()["data"]
+    assert (found["reference_count"], found["reals"]["count"]) == (64, count)
+    here = references.read(Path(answer(evaluate(tmp_path / "logs", "reference", sprites, "--samples", count))["file"]))
+    assert found["reals"]["fid"] == pytest.approx(distance(here.moments, statistics.moments), rel=1e-4)
+    of_its_own = {**record, "kinds": {name: value for name, value in found.items() if name != "reference_data"}}
+    assert trajectory.alike(of_its_own) != trajectory.alike(record)
 
 
 def test_several_seeds_give_mean_and_spread(copy: Path, tmp_path: Path) -> None:

@@ -71,6 +71,28 @@ def test_every_problem_is_listed_at_once_with_key_value_and_remedy() -> None:
         assert words in message, message
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "network.name=conv",
+            "network.nf: found 16, but conv has no such setting; remove it, or replace the section: netw",
+        ),
+        (
+            "optimizer_g.name=adam",
+            "optimizer_g.alpha: found 0.9, but adam has no .*replace the section: optimizer_g={name: ",
+        ),
+        (
+            "augment={kind: diffaugment, target: 0.5}",
+            "augment.target: found 0.5, but diffaugment .*augment={kind: diffaug",
+        ),
+        ("augment={kind: ada, targt: 0.5}", "augment.targt: unknown key .* did you mean augment.target"),
+    ],
+)
+def test_a_key_of_another_kind_of_section_is_not_called_unknown(override: str, words: str) -> None:
+    assert re.search(words, refusal(GanConfig, CONFIGS / "faces/gan.yaml", override))
+
+
 def test_a_missing_value_and_a_missing_vae_are_named() -> None:
     assert "vae: is missing, and code_source: posterior takes the code from its encoder" in refusal(
         GanConfig, CONFIGS / "dsprites/idgan.yaml"
