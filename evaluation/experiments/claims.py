@@ -47,11 +47,18 @@ def _of_claim(results: ExperimentResults, claim: Claim) -> Iterator[Verdict]:
     for term in test.terms:
         if term.column not in COLUMNS:
             raise UserError(f"claims: {claim.test}: {term.column} is no column; choose from {', '.join(COLUMNS)}")
-    variants = dict.fromkeys(cell.variant for cell in results.cells if cell.variant)
-    for variant in [""] if test.left.spread or not variants else variants:
+    for variant in [""] if test.left.spread else _variants(results, test):
         found = [_measured(results, term, variant) for term in test.terms]
         if all(found):
             yield _verdict(claim, test, variant, found)
+
+
+def _variants(results: ExperimentResults, test: Test) -> list[str]:
+    """Return the variants in which a claim is made: "" for one of cells that it names with theirs."""
+    of_one = {cell.name for cell in results.cells if cell.variant}
+    if not of_one.isdisjoint(term.cell for term in test.terms):
+        return [""]
+    return list(dict.fromkeys(cell.variant for cell in results.cells if cell.variant)) or [""]
 
 
 Seeds = tuple[Number, ...]
@@ -63,7 +70,9 @@ def _measured(results: ExperimentResults, term: Term, variant: str) -> list[Seed
     cells = [cell for cell in results.cells if cell.system == term.cell]
     if term.spread:
         return [_seeds(cell, term.column) for cell in cells if cell.variant]
-    return [_seeds(cell, term.column) for cell in cells if cell.variant in ("", variant)][:1]
+    named = [cell for cell in results.cells if cell.name == term.cell]
+    of_variant = [cell for cell in cells if cell.variant in ("", variant)]
+    return [_seeds(cell, term.column) for cell in named or of_variant][:1]
 
 
 def _seeds(cell: CellResults, column: str) -> Seeds:

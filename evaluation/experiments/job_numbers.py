@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from evaluation import measure
@@ -23,13 +23,18 @@ COLUMNS = {
     "modes": "how many of the 1,000 modes of stacked sprites the images cover",
     "KL, modes": "of the images' modes from the data's, which are alike, in nats",
     "of a mode": "share of images with a clean sprite of the ten in every channel",
+    "class": "how often the class that was asked for is found, codes of its own images",
+    "class alone": "the same with codes of images of any class",
+    "leaks": "how many transforms of the augmentation show in the images",
     "R, nats": "what an image tells of its code: R_ID, of InfoGAN R_Info",
 }
-FORMATS = {"R, nats": ".2f", "modes": ",.0f", "of a mode": ".1%"}
-FORMATS |= dict.fromkeys(("FID", "FID, prior", "FID of the VAE"), ".3g") | dict.fromkeys(("fidelity", "shape"), ".1%")
+FORMATS = {"R, nats": ".2f", "modes": ",.0f", "leaks": ".0f"}
+FORMATS |= dict.fromkeys(("FID", "FID, prior", "FID of the VAE"), ".3g")
+FORMATS |= dict.fromkeys(("fidelity", "shape", "of a mode", "class", "class alone"), ".1%")
 
 
-OF_NO_NETWORK = ("FVM", "MIG", "R, nats")  # of the job's own encoder; no network of the evaluation sees an image
+# Of the job's own encoder, or by a detector that is trained for the job; no network of the evaluation sees an image.
+OF_NO_NETWORK = ("FVM", "MIG", "R, nats", "leaks")
 
 
 class Number(NamedTuple):
@@ -65,21 +70,31 @@ def protocols(result: dict[str, Any]) -> Iterator[str]:
     """Yield how a job was measured: what must be equal for numbers to compare."""
     for record in result["records"]:
         if record["command"] in ("fid", "paper"):
-            against = record["kinds"] if record["command"] == "fid" else record
-            other = f" of the set {against['reference_data'][:12]}" if "reference_data" in against else ""
-            yield (
-                f"FID {record['protocol']} {record['extractor'][:12]}, {record['samples']:,} images against "
-                f"{against['reference_count']:,}{other}, evaluation seed {record['seed']}"
-            )
+            yield _fid_protocol(record)
         scores = record if record["command"] == "disentanglement" else record.get("disentanglement")
         if scores:
             yield f"FVM {scores['fvm']['protocol']}, MIG {scores['mig']['protocol']}"
         if record.get("information"):
             yield f"R over {record['information']['samples']:,} codes"
-        if record["command"] == "modes":
-            yield f"modes by factor-net {record['extractor'][:12]}, {record['samples']:,} images"
-        if record["command"] == "alignment":
-            yield f"alignment {record['extractor'][:12]}, {record['samples']:,} sources"
+        if record["command"] in _PROTOCOLS:
+            yield _PROTOCOLS[record["command"]](record)
+
+
+def _fid_protocol(record: dict[str, Any]) -> str:
+    against = record["kinds"] if record["command"] == "fid" else record
+    other = f" of the set {against['reference_data'][:12]}" if "reference_data" in against else ""
+    return (
+        f"FID {record['protocol']} {record['extractor'][:12]}, {record['samples']:,} images against "
+        f"{against['reference_count']:,}{other}, evaluation seed {record['seed']}"
+    )
+
+
+_PROTOCOLS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "modes": lambda record: f"modes by factor-net {record['extractor'][:12]}, {record['samples']:,} images",
+    "labels": lambda record: f"classes {record['extractor'][:12]}, {record['samples']:,} images of each",
+    "leaks": lambda record: f"leaks {', '.join(record['transforms'])}, {record['samples']:,} images",
+    "alignment": lambda record: f"alignment {record['extractor'][:12]}, {record['samples']:,} sources",
+}
 
 
 def system_of(result: dict[str, Any]) -> str | None:
@@ -143,11 +158,23 @@ def _of_modes(record: dict[str, Any], kind: str) -> Numbers:
     yield "of a mode", found["of_a_mode"]
 
 
+def _of_labels(record: dict[str, Any], kind: str) -> Numbers:
+    classes = [found for label in record["labels"].values() for found in label.values()]
+    for column, name in (("class", "own"), ("class alone", "any_code")):
+        yield column, sum(found[name] for found in classes) / len(classes)
+
+
+def _of_leaks(record: dict[str, Any], kind: str) -> Numbers:
+    yield "leaks", sum(found["is_leak"] for found in record["transforms"].values())
+
+
 _OF = {
     "fid": _of_fid,
     "paper": _of_paper,
     "disentanglement": _of_encoder,
     "alignment": _of_alignment,
     "modes": _of_modes,
+    "labels": _of_labels,
+    "leaks": _of_leaks,
 }
 """What the commands of evaluation say of a job; records of others are kept, and have no column."""

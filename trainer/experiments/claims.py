@@ -4,9 +4,10 @@
     idgan_no_distill[R2 x] <= idgan[R2 x] - 0.2
     spread(idgan[FID]) <= spread(infogan[FID])
     idgan[fidelity] <= 0.9
+    ada-gan[FID] <= 0.667 * none-gan[FID]
 
-CELL[COLUMN] is a number of a cell by its name without a variant's; spread(...) the largest of it over the variants
-divided by the smallest.
+CELL[COLUMN] is a number of a cell by its name without a variant's, so that the claim is made in every variant, or with
+it, VARIANT-CELL; spread(...) the largest of it over the variants divided by the smallest.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _TEST = re.compile(
 
 
 class Term(NamedTuple):
-    """A number of a cell: the cell's name, the table's column, whether it is the spread over the variants."""
+    """A number of a cell: its name with or without a variant's, the table's column, whether it is the spread."""
 
     cell: str
     column: str

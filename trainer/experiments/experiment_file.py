@@ -26,6 +26,8 @@ MEASURES = (
     "latents",
     "control",
     "modes",
+    "labels",
+    "leaks",
     "figures",
 )  # of python -m evaluation
 
@@ -132,11 +134,17 @@ def _of_a(claim: Claim, experiment: Experiment) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
+    of_variants = {placed for name in experiment.cells for placed in placed_names(experiment, name)}
     for term in test.terms:
-        if term.cell not in experiment.cells:
-            yield f"{term.cell} is no cell; choose from {', '.join(experiment.cells)}"
-        elif term.spread and len(placed_names(experiment, term.cell)) < 2:
-            yield f"{term.cell} exists once, and has no spread over variants"
+        if term.cell in experiment.cells:
+            if term.spread and len(placed_names(experiment, term.cell)) < 2:
+                yield f"{term.cell} exists once, and has no spread over variants"
+        elif term.spread or term.cell not in of_variants:
+            names = experiment.cells if term.spread else dict.fromkeys([*experiment.cells, *sorted(of_variants)])
+            yield f"{term.cell} is no cell; choose from {', '.join(names)}"
+    varied = [names for term in test.terms if (names := placed_names(experiment, term.cell))[1:]]
+    if not test.left.spread and varied and {term.cell for term in test.terms} & (of_variants - set(experiment.cells)):
+        yield f"one cell is of one variant and the other of every; name of that one of {', '.join(varied[0])}"
 
 
 def _of_a_budget(experiment: Experiment, budget: Budget) -> Iterator[str]:
@@ -164,7 +172,9 @@ def _override_lists(experiment: Experiment) -> Iterator[OverrideList]:
 
 
 def placed_names(experiment: Experiment, name: str) -> list[str]:
-    """Return the names that a cell of the file has for each variant: VARIANT-CELL, or its own."""
+    """Return the names that a cell of the file has for each variant: VARIANT-CELL, or its own. [] for no cell."""
+    if name not in experiment.cells:
+        return []
     if experiment.cells[name].once or not experiment.variants:
         return [name]
     return [f"{variant}-{name}" for variant in experiment.variants]

@@ -72,6 +72,21 @@ def test_the_spread_is_over_the_variants_seed_by_seed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("test", "verdict"),
+    [
+        ("x-a[FID] <= 0.5 * y-a[FID]", "holds"),  # 1 and 2 of 4 and 8
+        ("x-a[FID] <= 0.25 * y-a[FID]", "undecided at these seeds"),
+        ("y-a[FID] <= x-a[FID]", "does not hold"),
+        ("x-b[FID] <= y-b[FID]", "not measured"),
+        ("vae[MIG] <= 0.1 * x-a[FID]", "does not hold"),
+        ("x-a[FID] <= 100 * vae[FID of the VAE]", "not measured"),
+    ],
+)
+def test_a_claim_may_compare_variants(folder: Path, test: str, verdict: str) -> None:
+    assert [(found.variant, found.verdict) for found in claimed(folder, test)] == [("", verdict)]
+
+
+@pytest.mark.parametrize(
     ("test", "in_x", "in_y"),
     [
         ("a[FID] <= b[FID]", "not comparable", "not measured"),
@@ -141,6 +156,15 @@ def test_claims_of_a_file_name_its_cells() -> None:
         "claims: gan[FID] <= 1: gan is no cell; choose from vae",
         "claims: vae[FID] < 1: it is no CELL[COLUMN] <= FACTOR * CELL[COLUMN] - MARGIN, nor CELL[COLUMN] <= NUMBER",
         "claims: spread(vae[FID]) <= 2: vae exists once, and has no spread over variants",
+    ]
+    content["variants"] = {"x": {}, "y": {}}
+    tests = ["x-vae[FID] <= y-vae[FID]", "z-vae[FID] <= 1", "vae[FID] <= x-vae[FID]", "spread(x-vae[FID]) <= 2"]
+    content["claims"] = [{"says": "so", "source": "me", "test": test} for test in tests]
+    assert experiment_file.contradictions(Experiment.model_validate(content)) == [
+        "claims: z-vae[FID] <= 1: z-vae is no cell; choose from vae, x-vae, y-vae",
+        "claims: vae[FID] <= x-vae[FID]: one cell is of one variant and the other of every; "
+        "name of that one of x-vae, y-vae",
+        "claims: spread(x-vae[FID]) <= 2: x-vae is no cell; choose from vae",
     ]
 
 

@@ -39,6 +39,23 @@ def job(
     return {"job": {"training": ["trainer", "gan", "x.yaml"]}, "hours": hours, "records": [*fids, r, other]}
 
 
+def test_classes_and_leaks_of_a_job_are_columns() -> None:
+    shape = {"square": {"own": 0.9, "any_code": 0.5}, "heart": {"own": 0.7, "any_code": 0.1}}
+    labels = {"command": "labels", "extractor": "e" * 64, "samples": 60, "labels": {"shape": shape}}
+    flagged = {"flip": {"is_leak": True}, "color": {"is_leak": False}, "cutout": {"is_leak": True}}
+    leaks = {"command": "leaks", "samples": 70, "transforms": flagged}
+    result = {"job": {"training": ["trainer", "gan", "x.yaml"]}, "hours": 1.0, "records": [labels, leaks]}
+    found = job_numbers.numbers(result)
+    assert {column: number.value for column, number in found.items()} == {
+        "class": pytest.approx(0.8), "class alone": pytest.approx(0.3), "leaks": 2
+    }  # fmt: skip
+    assert (found["class"].network, found["leaks"].network) == ("e" * 64, "")
+    assert list(job_numbers.protocols(result)) == [
+        "classes eeeeeeeeeeee, 60 images of each",
+        "leaks flip, color, cutout, 70 images",
+    ]
+
+
 def encoder(mig: float) -> dict[str, Any]:
     """The same of a VAE."""
     record = {"command": "disentanglement", "system": "beta-VAE", "fvm": {"protocol": "paper", "train_accuracy": 0.8}}
