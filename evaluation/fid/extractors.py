@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ LOADERS: dict[str, Callable[[Path, torch.device], Callable[[Tensor], Tensor]]] =
     "legacy_pytorch": inception.legacy_pytorch,
     "dinov2": dinov2.dinov2,
 }
+log = logging.getLogger(__name__)
 
 
 class SpriteImages(NamedTuple):
@@ -69,10 +71,18 @@ class FeatureNet:
 def refuse_unknown(path: Location, protocol: FidProtocol, data_set: str, option: str = "--protocol") -> None:
     """Raise a UserError where a protocol's network is a shipped one that does not know a data set.
 
+    Faces of another style are warned of: what the network says of them is wrong, but its features tell them apart.
     path, option: to name.
     """
     for known, network in SHIPPED_NETWORKS.items():
-        if network == protocol and known != data_set:
+        if network == protocol and data_set.startswith(f"{known}-"):
+            log.warning(
+                "warning: %s: the network of %s has not seen %s; its distances compare with those of this style alone",
+                path,
+                protocol,
+                data_set,
+            )
+        elif network == protocol and known != data_set:
             raise UserError(
                 f"{path}: of {data_set}; the network of {protocol} knows {known} only; "
                 f"use {option} {default_protocol(data_set)}"
