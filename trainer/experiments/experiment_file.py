@@ -140,9 +140,9 @@ def _of_a(claim: Claim, experiment: Experiment) -> Iterator[str]:
             if term.spread and len(placed_names(experiment, term.cell)) < 2:
                 yield f"{term.cell} exists once, and has no spread over variants"
         elif term.spread or term.cell not in of_variants:
-            names = experiment.cells if term.spread else dict.fromkeys([*experiment.cells, *sorted(of_variants)])
+            names = dict.fromkeys([*experiment.cells, *(() if term.spread else sorted(of_variants))])
             yield f"{term.cell} is no cell; choose from {', '.join(names)}"
-    varied = [names for term in test.terms if (names := placed_names(experiment, term.cell))[1:]]
+    varied = [placed for term in test.terms if (placed := placed_names(experiment, term.cell))[1:]]
     if not test.left.spread and varied and {term.cell for term in test.terms} & (of_variants - set(experiment.cells)):
         yield f"one cell is of one variant and the other of every; name of that one of {', '.join(varied[0])}"
 
