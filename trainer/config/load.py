@@ -80,8 +80,15 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     if error["type"] == "union_tag_not_found":
         says = error["ctx"]["discriminator"].strip("'")  # network, optimizer: name; augment: kind
         return f"{key}: found {value}, which does not say its {says}; set {key}.{says} too"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"{key}: found {value}, but it is a section: set its keys, {', '.join(_of_section(kind, key))}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: found {value}: {message[0].lower()}{message[1:]}" if error["loc"] else message
+
+
+def _of_section(kind: type[Settings], key: str) -> list[str]:
+    """Name the settings of a section."""
+    return [name for name in dict.fromkeys(_keys(kind)) if name.rpartition(".")[0] == key]
 
 
 def _of_tag(key: str, tag: Any) -> str:

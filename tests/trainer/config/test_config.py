@@ -86,6 +86,8 @@ def test_every_problem_is_listed_at_once_with_key_value_and_remedy() -> None:
             "augment={kind: diffaugment, target: 0.5}",
             "augment.target: found 0.5, but diffaugment .*augment={kind: diffaug",
         ),
+        ("augment=ada", 'augment: found "ada", but it is a section: set its keys, augment.kind, augment.transforms, '),
+        ("schedule=5", "schedule: found 5, but it is a section: set its keys, schedule.total_kimg, "),
         ("augment={kind: ada, targt: 0.5}", "augment.targt: unknown key .* did you mean augment.target"),
     ],
 )
