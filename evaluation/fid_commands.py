@@ -31,7 +31,7 @@ ReferenceOption = Annotated[
     Path | None,
     typer.Option(
         help="file of `evaluation reference` to compare with [default: that of the data, of an export its own]",
-        parser=cli.path,
+        parser=cli.shipped_path,
     ),
 ]
 KeepImages = Annotated[

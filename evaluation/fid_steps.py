@@ -18,7 +18,7 @@ from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.fid.extractors import FeatureNet
 from evaluation.fid.plan import FidPlan
 from evaluation.fid.references import ReferencePlan
-from evaluation.fid.table_rows import COLUMNS, row
+from evaluation.fid.table_rows import COLUMNS, reals_of, row
 from evaluation.inputs.choices import KINDS, Codes, FidCodes, FidProtocol, Kind
 from evaluation.inputs.reals import Reals
 from evaluation.inputs.target import CLASS, EvaluationTarget, open_target
@@ -164,8 +164,7 @@ def keep_and_print(target: EvaluationTarget, plan: FidPlan, record: dict[str, An
     kinds, net = record["kinds"], plan.net
     rows = [[kind, *row(kinds[kind])] for kind in KINDS if kind in kinds]
     seeds = f", mean of {plan.seeds} seeds and its spread" if plan.seeds > 1 else ""
-    reals = f"{kinds['reference_count']:,} reals{' of another set' if 'reference_data' in kinds else ''}"
-    title = f"against {reals} ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
+    title = f"against {reals_of(kinds)} ({net.protocol} {net.sha256[:12]}, codes: {plan.codes}{seeds})"
     with hold_lock(target.results.folder / "lock", ALONE, "a record of this run"):
         extractors.record(target.results, net)
         if "class" in target.data:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from evaluation import measure
+from evaluation.fid.table_rows import reals_of
 
 COLUMNS = {
     "FID": "of the run's own images, in stage 1 of the VAE's decodings, codes as in training",
@@ -81,11 +82,10 @@ def protocols(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _fid_protocol(record: dict[str, Any]) -> str:
-    against = record["kinds"] if record["command"] == "fid" else record
-    other = f" of the set {against['reference_data'][:12]}" if "reference_data" in against else ""
+    against = reals_of(record["kinds"] if record["command"] == "fid" else record)
     return (
-        f"FID {record['protocol']} {record['extractor'][:12]}, {record['samples']:,} images against "
-        f"{against['reference_count']:,}{other}, evaluation seed {record['seed']}"
+        f"FID {record['protocol']} {record['extractor'][:12]}, {record['samples']:,} images against {against}, "
+        f"evaluation seed {record['seed']}"
     )
 
 
@@ -165,7 +165,9 @@ def _of_labels(record: dict[str, Any], kind: str) -> Numbers:
 
 
 def _of_leaks(record: dict[str, Any], kind: str) -> Numbers:
-    yield "leaks", sum(found["is_leak"] for found in record["transforms"].values())
+    found = record["transforms"].values()
+    if all(each["leak"] is not None for each in found):  # else one cannot be told
+        yield "leaks", sum(each["is_leak"] for each in found)
 
 
 _OF = {

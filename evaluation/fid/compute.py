@@ -89,9 +89,8 @@ def _open_reference(target: EvaluationTarget, plan: FidPlan, world: World) -> _R
     if path is not None:
         given = world.on_all(lambda: references.read(path))
         of = given.identity.get("data")
-        return _ReferenceSource(
-            given.identity["count"], given.identity["seed"], given, None if of == target.data.get("data") else of
-        )
+        other = None if target.data.get("data", of) == of else of  # an export of other code may not know its set
+        return _ReferenceSource(given.identity["count"], given.identity["seed"], given, other)
     if target.reals is None:
         raise UserError(
             f"{target.path}: an export has no reals to compare with; name its set with --data DATA, or statistics "

@@ -9,6 +9,12 @@ SHARPNESS = ("spectrum", "detail")
 COLUMNS = ("FID", "count", "sprites with IoU >= 0.8", "KID x 1000", *SHARES, *SHARPNESS)
 
 
+def reals_of(kinds: dict[str, Any]) -> str:
+    """Say which reals images were compared with. kinds: of a record of `fid`, or a whole record of `paper`."""
+    of = f" of another set ({kinds['reference_data'][:12]})" if kinds.get("reference_data") else ""
+    return f"{kinds['reference_count']:,} reals{of}"
+
+
 def row(numbers: dict[str, Any]) -> list[str]:
     """Format the numbers of one kind of images as cells under COLUMNS; over several seeds with their spread.
 

@@ -44,9 +44,9 @@ def table(records: list[dict[str, Any]]) -> str:
     """Return CSV: a row for every kind of images of every record, in the order of images seen."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*SETTINGS, "images", "count", *NUMBERS))
+    writer.writerow((*SETTINGS, "reference_data", "images", "count", *NUMBERS))
     for record in sorted(records, key=lambda r: int(r["images_seen"])):
-        settings = [record.get(name, "") for name in SETTINGS]
+        settings = [record.get(name, "") for name in SETTINGS] + [record["kinds"].get("reference_data", "")]
         for kind, result in record["kinds"].items():
             if isinstance(result, dict):
                 numbers = ["" if result.get(name) is None else result[name] for name in NUMBERS]

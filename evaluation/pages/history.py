@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from evaluation.fid.table_rows import reals_of
 from evaluation.fid.trajectory import SAME, alike
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.run import Run
@@ -68,10 +69,10 @@ def fid_curve(run: Run) -> Markup:
 
 def _legend(settings: tuple[Any, ...]) -> str:
     """Say how FIDs were measured. settings: see `trajectory.alike`."""
-    value = dict(zip((*SAME, "reference"), settings, strict=False))
+    value = dict(zip((*SAME, "reference_count", "reference_seed", "reference_data"), settings, strict=True))
     return (
         f"{value['protocol']} {str(value['extractor'])[:8]}, {value['samples']:,} samples against "
-        f"{value['reference']:,} reals, codes: {value['codes']}, seed {value['seed']}"
+        f"{reals_of(value)}, codes: {value['codes']}, seed {value['seed']}"
     )
 
 

@@ -11,7 +11,7 @@ from data_shards.format.manifest import making_command
 from evaluation import measure
 from evaluation.factors import control, latents
 from evaluation.factors.latents import BASES
-from evaluation.fid.table_rows import COLUMNS, row
+from evaluation.fid.table_rows import COLUMNS, reals_of, row
 from evaluation.inputs.images import own_kind
 from evaluation.inputs.results import Results
 from evaluation.inputs.run import Run
@@ -175,10 +175,12 @@ def _quality(run: Run, record: dict[str, Any] | None) -> Markup:
     if record is None:
         return NOTHING
     kinds, names = record["kinds"], _names(run)
+    if "reference_data" in kinds:
+        names["reals"] = "reals of the run"
     rows = [(names[kind], *row(kinds[kind])) for kind in names if kind in kinds]
     protocol = record["protocol"]
     note = (
-        f"FID against {kinds['reference_count']:,} reals, protocol {protocol}, network {record['extractor'][:12]}: "
+        f"FID against {reals_of(kinds)}, protocol {protocol}, network {record['extractor'][:12]}: "
         f"comparable only with numbers of the same protocol, network and counts. Codes: {record['codes']}. "
     )
     if any(kinds[kind].get("fidelity") is not None for kind in names if kind in kinds):

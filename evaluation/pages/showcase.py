@@ -115,7 +115,10 @@ def _figures(one: Exported) -> list[str]:
     records = [
         record
         for record in measurements.every(Results(one.path), "fid")
-        if kind in record["kinds"] and record["protocol"] in shipped and record["codes"] == one.model.metadata.codes
+        if kind in record["kinds"]
+        and record["protocol"] in shipped
+        and record["codes"] == one.model.metadata.codes
+        and "reference_data" not in record["kinds"]
     ]
     if records:
         measured = records[-1]

@@ -118,6 +118,7 @@ def contradictions(experiment: Experiment) -> list[str]:
         before.add(name)
         before.update(placed_names(experiment, name))
     placed = Counter(placed for name in experiment.cells for placed in placed_names(experiment, name))
+    placed += Counter(name for name in experiment.cells if placed_names(experiment, name) != [name])
     problems += [f"cells: two of them would be called {name}" for name, times in placed.items() if times > 1]
     for name, budget in experiment.budgets.items():
         problems += [f"budgets.{name}: {words}" for words in _of_a_budget(experiment, budget)]
@@ -144,7 +145,7 @@ def _of_a(claim: Claim, experiment: Experiment) -> Iterator[str]:
             yield f"{term.cell} is no cell; choose from {', '.join(names)}"
     varied = [placed for term in test.terms if (placed := placed_names(experiment, term.cell))[1:]]
     if not test.left.spread and varied and {term.cell for term in test.terms} & (of_variants - set(experiment.cells)):
-        yield f"one cell is of one variant and the other of every; name of that one of {', '.join(varied[0])}"
+        yield f"it compares a cell of one variant with one of every; name one of them, {', '.join(varied[0])}"
 
 
 def _of_a_budget(experiment: Experiment, budget: Budget) -> Iterator[str]:

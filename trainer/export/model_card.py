@@ -223,6 +223,8 @@ def _conditions(record: Record) -> str:
     """Protocol, counts, seed and the hash of the network that measures."""
     parts = [f"protocol {record['protocol']}"] if "protocol" in record else []
     parts += [f"{record['samples']:,} images"] if "samples" in record else []
+    other = record.get("kinds", {}).get("reference_data")
+    parts += [f"against images of another set ({other[:12]})"] if other else []
     parts += [f"network {record['extractor'][:12]}"] if record.get("extractor") else []
     parts += [f"codes: {record['codes']}"] if "codes" in record else []
     return ": " + ", ".join([*parts, f"seed {record['seed']}"])

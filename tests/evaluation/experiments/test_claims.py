@@ -162,8 +162,8 @@ def test_claims_of_a_file_name_its_cells() -> None:
     content["claims"] = [{"says": "so", "source": "me", "test": test} for test in tests]
     assert experiment_file.contradictions(Experiment.model_validate(content)) == [
         "claims: z-vae[FID] <= 1: z-vae is no cell; choose from vae, x-vae, y-vae",
-        "claims: vae[FID] <= x-vae[FID]: one cell is of one variant and the other of every; "
-        "name of that one of x-vae, y-vae",
+        "claims: vae[FID] <= x-vae[FID]: it compares a cell of one variant with one of every; "
+        "name one of them, x-vae, y-vae",
         "claims: spread(x-vae[FID]) <= 2: x-vae is no cell; choose from vae",
     ]
 

@@ -42,7 +42,8 @@ def job(
 def test_classes_and_leaks_of_a_job_are_columns() -> None:
     shape = {"square": {"own": 0.9, "any_code": 0.5}, "heart": {"own": 0.7, "any_code": 0.1}}
     labels = {"command": "labels", "extractor": "e" * 64, "samples": 60, "labels": {"shape": shape}}
-    flagged = {"flip": {"is_leak": True}, "color": {"is_leak": False}, "cutout": {"is_leak": True}}
+    told = {"flip": 0.2, "color": 0.0, "cutout": 0.1}
+    flagged: dict[str, Any] = {name: {"leak": share, "is_leak": share > 0} for name, share in told.items()}
     leaks = {"command": "leaks", "samples": 70, "transforms": flagged}
     result = {"job": {"training": ["trainer", "gan", "x.yaml"]}, "hours": 1.0, "records": [labels, leaks]}
     found = job_numbers.numbers(result)
@@ -54,6 +55,8 @@ def test_classes_and_leaks_of_a_job_are_columns() -> None:
         "classes eeeeeeeeeeee, 60 images of each",
         "leaks flip, color, cutout, 70 images",
     ]
+    flagged["turn"] = {"leak": None, "is_leak": False}
+    assert "leaks" not in job_numbers.numbers(result), "a transform that cannot be told is not one without a leak"
 
 
 def encoder(mig: float) -> dict[str, Any]:
@@ -137,14 +140,14 @@ def test_a_cell_that_is_not_complete_is_empty_and_says_so(folder: Path) -> None:
 
 
 def test_the_head_says_how_all_was_measured_and_whose_was_measured_otherwise(folder: Path) -> None:
-    fid = "FID factor-net eeeeeeeeeeee, 100 images against 90, evaluation seed 0"
+    fid = "FID factor-net eeeeeeeeeeee, 100 images against 90 reals, evaluation seed 0"
     assert table.table(results.read(folder)).measured == [
         "FVM paper, MIG dlib", fid, "R over 50 codes", "alignment eeeeeeeeeeee, 60 sources",
     ]  # fmt: skip
     (folder / "gan.json").write_text(json.dumps(job(9, "GAN", samples=50)))
     assert [line for line in table.table(results.read(folder)).measured if line.startswith("FID")] == [
         f"{fid} (idgan, cgan)",
-        "FID factor-net eeeeeeeeeeee, 50 images against 90, evaluation seed 0 (gan)",
+        "FID factor-net eeeeeeeeeeee, 50 images against 90 reals, evaluation seed 0 (gan)",
     ]
 
 
@@ -153,7 +156,7 @@ def test_all_that_paper_counts_is_in_the_head() -> None:
     record |= {"samples": 2000, "reference_count": 1500, "seed": 3, "information": {"samples": 700}}
     record |= {"disentanglement": {"fvm": {"protocol": "short"}, "mig": {"protocol": "dlib"}}}
     assert list(job_numbers.protocols({"records": [record]})) == [
-        "FID legacy_pytorch ffffffffffff, 2,000 images against 1,500, evaluation seed 3",
+        "FID legacy_pytorch ffffffffffff, 2,000 images against 1,500 reals, evaluation seed 3",
         "FVM short, MIG dlib",
         "R over 700 codes",
     ]

@@ -16,7 +16,7 @@ from common.errors import UserError
 from tests.reference import plain
 from tests.support import data_sets, processes
 from tests.support.evaluating import refused
-from tests.support.training import differences, finish, newest, tensors, train, train_system
+from tests.support.training import CONFIGS, differences, finish, newest, tensors, train, train_system
 from tests.trainer.distributed import contract
 from trainer.checkpoints import initial_networks, published
 from trainer.checkpoints.initial_networks import InitialNetworks
@@ -165,6 +165,16 @@ def test_the_decoder_of_stage_1_becomes_the_generator(exported: bool, sprites: P
     c = made.codes(16)
     torch.testing.assert_close(made.generate(made.nuisance(16), c), made.decode(c), rtol=1e-5, atol=1e-6)
     assert not exported or made.decode(c).std() > 0.1
+
+
+def test_a_decoder_gets_columns_for_s_and_labels_before_those_of_its_code() -> None:
+    weight = torch.arange(8.0).reshape(2, 4)
+    decoder = InitialNetworks(Path("vae"), "", {"generator.layers.0.weight": weight}, "export", of_stage_1=True)
+    config = load_config(GanConfig, CONFIGS / "infogan.yaml", ["s_dim=3", "c_dim=4"])
+    found = initial_networks.with_inputs(decoder, config, 2).tensors["generator.layers.0.weight"]
+    assert torch.equal(found, torch.cat((torch.zeros(2, 5), weight), 1))
+    other = load_config(GanConfig, CONFIGS / "infogan.yaml", ["s_dim=3", "c_dim=5"])
+    assert torch.equal(initial_networks.with_inputs(decoder, other, 2).tensors["generator.layers.0.weight"], weight)
 
 
 def test_what_does_not_fit_is_listed_whole(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_fid_of_prior_codes_against_statistics_of_any_set(
         found = record(tmp_path, "fid", imported[name], "--samples", 48, "--reference", reals)
         assert found["codes"] == "prior"
         assert kind in found["kinds"]
+        assert "reference_data" not in found["kinds"], "whose set it was trained on nobody knows"
 
 
 def test_figures_without_an_encoder_are_of_prior_codes(
