@@ -168,6 +168,16 @@ def test_claims_of_a_file_name_its_cells() -> None:
     ]
 
 
+def test_no_cell_is_called_as_another_one_in_a_variant() -> None:
+    """x-a would mean both in a claim."""
+    cell = {"stage": "vae", "config": "configs/dsprites/vae.yaml", "set": "s", "hours": 1}
+    content: dict[str, Any] = {"runs": "runs", "budgets": {"full": {}}, "sets": {"s": "dsprites"}}
+    content |= {"variants": {"x": {}}, "cells": {"a": cell, "x-a": cell}}
+    assert experiment_file.contradictions(Experiment.model_validate(content)) == [
+        "cells: two of them would be called x-a"
+    ]
+
+
 @pytest.mark.parametrize("name", experiment_file.names())
 def test_shipped_claims_are_of_columns_that_there_are(name: str) -> None:
     tests = [parse(claim.test) for claim in experiment_file.load(name).claims]
