@@ -70,7 +70,7 @@ def _explain(kind: type[Settings], error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         tag = next((part for part in error["loc"] if part in _TAGS), None)
         if tag and key in _keys(kind):
-            section = _of_tag(key, tag)
+            section = _of_tag(kind, key, tag)
             return f"{key}: found {value}, but {tag} has no such setting; remove it, or replace the section: {section}"
         renamed = older_versions.new_name(key)
         now = f"it is now {renamed}" if renamed not in FORMS else f"it is now {renamed}={FORMS[renamed]}"
@@ -91,10 +91,11 @@ def _of_section(kind: type[Settings], key: str) -> list[str]:
     return [name for name in dict.fromkeys(_keys(kind)) if name.rpartition(".")[0] == key]
 
 
-def _of_tag(key: str, tag: Any) -> str:
-    """Return the override that sets a section to a kind with its defaults, as network={name: conv}."""
+def _of_tag(kind: type[Settings], key: str, tag: Any) -> str:
+    """Return the override that sets a section to one of its kinds with defaults, as network={name: conv}."""
     section = key.rpartition(".")[0]
-    return f"{section}={{{'kind' if section == 'augment' else 'name'}: {tag}}}"
+    says = next(name for name in ("name", "kind") if f"{section}.{name}" in _of_section(kind, section))
+    return f"{section}={{{says}: {tag}}}"
 
 
 def _nearest(kind: type[Settings], key: str) -> str:

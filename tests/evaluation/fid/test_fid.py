@@ -6,7 +6,6 @@ import csv
 import hashlib
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -19,31 +18,15 @@ from PIL import Image
 import trainer
 from benchmarks.fid import network
 from evaluation.factors.factor_network import load_factor_extractor
-from evaluation.fid import extractors, passes, references, trajectory
-from evaluation.fid.frechet import distance
+from evaluation.fid import extractors, passes, references
 from evaluation.fid.kid import squared_distance
 from evaluation.inputs.run import open_run
 from tests.support import processes
-from tests.support.data_sets import make_dsprites
 from tests.support.evaluating import answer, clean_fid, evaluate, pytorch_fid, random_inception, refused, unmeasured
-from tests.support.training import finish, train
+from tests.support.training import finish
 from trainer.checkpoints import published
 
 NUMBERS = ("fid", "kid", "precision", "recall", "density", "coverage", "fidelity", "spectrum", "detail")
-
-
-@pytest.fixture(scope="module")
-def run(sprites: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GAN with s and three checkpoints."""
-    path = tmp_path_factory.mktemp("fid") / "run"
-    finish(train("gan", sprites, path, 3, vae=vae, s_dim=4, schedule__save_kimg=0.016, schedule__keep_last=3))
-    return path
-
-
-@pytest.fixture
-def copy(run: Path, tmp_path: Path) -> Path:
-    """The run without what earlier evaluations left."""
-    return unmeasured(run, tmp_path / "run")
 
 
 def factor_net() -> extractors.FeatureNet:
@@ -191,73 +174,6 @@ def _counting(run: str) -> None:
     passes.features_of_pass = look
     processes.module("evaluation", ["fid", run, "--samples", "200", "--device", "cpu"])
     print(len(seen))
-
-
-def test_the_reference_is_made_once_and_ahead_of_time(sprites: Path, run: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(sprites, data, ignore=shutil.ignore_patterns("references"))
-    made = answer(evaluate(tmp_path / "logs", "reference", data, "--samples", 100))
-    file = Path(made["file"])
-    assert file.parent == data / "references"
-    assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
-    stamp = file.stat().st_mtime_ns
-    assert answer(evaluate(tmp_path / "logs", "reference", data, "--samples", 100)) == made
-    assert file.stat().st_mtime_ns == stamp
-    copied, exported = unmeasured(run, tmp_path / "run"), tmp_path / "export"
-    finish(processes.command("trainer", ("export", run, exported), tmp_path / "logs"))
-    named = answer(evaluate(tmp_path / "logs", "fid", copied, "--samples", 100, "--reference", file))
-    for model in (copied, exported):
-        found = answer(evaluate(tmp_path / "logs", "fid", model, "--samples", 100, "--data", data))
-        assert found["kinds"] == named["kinds"]
-    assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
-
-
-def test_where_the_data_cannot_be_written_the_reference_lies_in_the_run(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reals, facts = open_run(copy).reals, {"protocol": "clean", "resolution": 64, "count": 9}
-    beside = references.path_of(facts, reals, tmp_path)
-    assert beside.parent == reals.path / "references"
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert references.path_of(facts, reals, tmp_path) == tmp_path / beside.name
-    beside.parent.mkdir(exist_ok=True)
-    beside.touch()
-    assert references.path_of(facts, reals, tmp_path) == beside, "one that is there is taken"
-    beside.unlink()
-
-
-def test_a_reference_of_something_else_is_refused_with_both_named(sprites: Path, run: Path, tmp_path: Path) -> None:
-    color = answer(evaluate(tmp_path / "logs", "reference", sprites, "--variant", "color", "--samples", 64))
-    running = processes.command("evaluation", ("fid", run, "--samples", 64, "--reference", color["file"]), tmp_path)
-    refused(running, color["file"], "variant: color there, plain here")
-    weights = network(tmp_path)
-    argv = ("reference", sprites, "--samples", 64, "--protocol", "clean", "--weights", weights)
-    clean = answer(evaluate(tmp_path / "logs", *argv))
-    argv = ("fid", run, "--samples", 64, "--reference", clean["file"], "--protocol", "factor-net")
-    running = processes.command("evaluation", argv, tmp_path)
-    refused(running, "protocol: clean there, factor-net here", "extractor: ")
-    Path(clean["file"]).write_bytes(Path(clean["file"]).read_bytes()[:-7])
-    running = processes.command("evaluation", ("fid", run, "--samples", 64, "--reference", clean["file"]), tmp_path)
-    refused(running, "is no reference, or a damaged one")
-
-
-def test_a_reference_of_other_images_is_taken_with_a_warning(copy: Path, sprites: Path, tmp_path: Path) -> None:
-    """`reals` are then all images of the run, as the statistics of that many of its set say."""
-    other = make_dsprites(tmp_path / "other", count=96, per_shard=96)
-    there = answer(evaluate(tmp_path / "logs", "reference", other, "--samples", 64))
-    argv = ("fid", copy, "--samples", 5000, "--reference", there["file"], "--of", "reals")
-    running = evaluate(tmp_path / "logs", *argv)
-    assert "is of other images than the run's own" in running.err
-    assert "reals of another set" in running.out
-    record, reals = answer(running), open_run(copy).reals
-    found, count = record["kinds"], reals.count
-    statistics = references.read(Path(there["file"]))
-    assert found["reference_data"] == statistics.identity["data"] != reals.identity()["data"]
-    assert (found["reference_count"], found["reals"]["count"]) == (64, count)
-    here = references.read(Path(answer(evaluate(tmp_path / "logs", "reference", sprites, "--samples", count))["file"]))
-    assert found["reals"]["fid"] == pytest.approx(distance(here.moments, statistics.moments), rel=1e-4)
-    of_its_own = {**record, "kinds": {name: value for name, value in found.items() if name != "reference_data"}}
-    assert trajectory.alike(of_its_own) != trajectory.alike(record)
 
 
 def test_several_seeds_give_mean_and_spread(copy: Path, tmp_path: Path) -> None:
