@@ -20,7 +20,6 @@ from evaluation.inputs.choices import Codes
 from evaluation.inputs.results import Results
 from evaluation.inputs.run import Run
 from evaluation.records import measurements
-from trainer.config.schema import GanConfig
 
 SIGMA, SCALE = 0.2, 4.0  # of q; c is SCALE times a pixel in [-1, 1]
 LOG_SIGMA = math.log(2 * math.pi * SIGMA**2) / 2
@@ -103,7 +102,7 @@ def run_of(gain: float, source: Codes) -> Run:
     def at(seed: int, positions: Tensor) -> Tensor:
         return PIXELS[positions][:, None, None, None].expand(-1, 1, 64, 64)
 
-    config = GanConfig.model_construct(code_source=source)
+    config = SimpleNamespace(code_source=source)
     reals = SimpleNamespace(at=at, count=COUNT)
     stub = SimpleNamespace(
         config=config, reals=reals, device=torch.device("cpu"), c_dim=1, s_dim=0, labels=None, vae=None, q=Reader(),

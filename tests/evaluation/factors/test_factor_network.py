@@ -66,7 +66,9 @@ def prediction_of(factors: Factors) -> FactorPrediction:
     theta = torch.from_numpy(factors.theta)[:, None] * torch.tensor([4, 2, 1])
     return FactorPrediction(
         torch.nn.functional.one_hot(shape, 3).float(),
-        *(torch.from_numpy(f) for f in (factors.scale, factors.x, factors.y)),
+        torch.from_numpy(factors.scale),
+        torch.from_numpy(factors.x),
+        torch.from_numpy(factors.y),
         torch.stack((theta.cos(), theta.sin()), -1).float(),
     )
 

@@ -206,7 +206,7 @@ def test_a_class_of_one_image_or_none_is_left_out_of_each_and_refused_alone(
     (heart,) = fid_steps.targets(target, "shape=heart")
     plan = FidPlan(fid_steps.network(heart, None, None, None, ALONE), ("gan",), 9, "posterior", 0)
     with pytest.raises(UserError, match="there is one real of shape=heart to compare with"):
-        check(heart, plan, 1)
+        check(heart, plan, 1, 0)
     with pytest.raises(UserError, match="no image of the set has shape=ellipse"):
         fid_steps.targets(target, "shape=ellipse")
 
