@@ -106,10 +106,12 @@ def _spread(values: Sequence[float]) -> float:
 def _word(test: Test, left: Sequence[float], right: Sequence[float]) -> str:
     if not left or not right:
         return MISSING
-    bounds = [test.factor * value + test.margin for value in right]
-    if max(left) <= min(bounds):
+    sign = -1 if test.at_least else 1
+    values = [sign * value for value in left]
+    limits = [sign * (test.factor * value + test.margin) for value in right]
+    if max(values) <= min(limits):
         return HOLDS
-    return FAILS if min(left) > max(bounds) else UNDECIDED
+    return FAILS if min(values) > max(limits) else UNDECIDED
 
 
 def rows(found: Sequence[Verdict]) -> list[list[str]]:

@@ -72,7 +72,9 @@ class Claim(Settings):
 
     says: str = Field(..., description="the claim in words")
     source: str = Field(..., description="where it is made, such as appendix B.3")
-    test: str = Field(..., description="CELL[COLUMN] <= FACTOR * CELL[COLUMN] - MARGIN, with columns of the table")
+    test: str = Field(
+        ..., description="CELL[COLUMN] <= FACTOR * CELL[COLUMN] - MARGIN, or >=, with columns of the table"
+    )
 
 
 class Experiment(Settings):

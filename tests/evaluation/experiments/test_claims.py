@@ -37,11 +37,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_test_reads_as_it_is_written() -> None:
     assert parse("a[R, nats] <= 0.5 * b[FID of the VAE] - 0.25") == (
-        Term("a", "R, nats", False), Term("b", "FID of the VAE", False), 0.5, -0.25
+        Term("a", "R, nats", False), Term("b", "FID of the VAE", False), 0.5, -0.25, False
     )  # fmt: skip
-    assert parse(" a[x]<=b[y] + 2 ") == (Term("a", "x", False), Term("b", "y", False), 1, 2)
-    assert parse("spread(a[FID]) <= 2") == (Term("a", "FID", True), None, 1, 2)
-    for wrong in ("a[x] < b[x]", "a <= b", "a[x] <= b[x] * 2", "a[x] <= -1", "a[x] <= b[x] <= c[x]"):
+    assert parse(" a[x]<=b[y] + 2 ") == (Term("a", "x", False), Term("b", "y", False), 1, 2, False)
+    assert parse("spread(a[FID]) <= 2") == (Term("a", "FID", True), None, 1, 2, False)
+    assert parse("a[modes]>= 950") == (Term("a", "modes", False), None, 1, 950, True)
+    assert parse("a[x] >= 2 * b[y] - 1") == (Term("a", "x", False), Term("b", "y", False), 2, -1, True)
+    for wrong in ("a[x] < b[x]", "a[x] => b[x]", "a <= b", "a[x] <= b[x] * 2", "a[x] <= -1", "a[x] <= b[x] <= c[x]"):
         with pytest.raises(ValueError, match="it is no CELL"):
             parse(wrong)
     with pytest.raises(ValueError, match="a spread with a number"):
@@ -57,6 +59,12 @@ def test_a_test_reads_as_it_is_written() -> None:
         ("b[FID] <= 2 * a[FID] + 3", "holds", "not measured"),
         ("a[FID] <= 2", "holds", "does not hold"),
         ("a[FID] <= 1.5", "undecided at these seeds", "does not hold"),
+        ("a[FID] >= 1", "holds", "holds"),
+        ("a[FID] >= 2", "undecided at these seeds", "holds"),
+        ("a[FID] >= 8.5", "does not hold", "does not hold"),
+        ("b[FID] >= a[FID]", "holds", "not measured"),
+        ("a[FID] >= b[FID] - 2", "undecided at these seeds", "not measured"),
+        ("a[FID] >= b[FID]", "does not hold", "not measured"),
         ("a[R, nats] <= 4 * a[FID] + 4", "holds", "undecided at these seeds"),
         ("a[MIG] <= vae[MIG]", "not measured", "not measured"),
     ],
@@ -154,7 +162,8 @@ def test_claims_of_a_file_name_its_cells() -> None:
     content["claims"] = [{"says": "so", "source": "me", "test": test} for test in tests]
     assert experiment_file.contradictions(Experiment.model_validate(content)) == [
         "claims: gan[FID] <= 1: gan is no cell; choose from vae",
-        "claims: vae[FID] < 1: it is no CELL[COLUMN] <= FACTOR * CELL[COLUMN] - MARGIN, nor CELL[COLUMN] <= NUMBER",
+        "claims: vae[FID] < 1: it is no CELL[COLUMN] <= FACTOR * CELL[COLUMN] - MARGIN, "
+        "nor CELL[COLUMN] <= NUMBER (or >=)",
         "claims: spread(vae[FID]) <= 2: vae exists once, and has no spread over variants",
     ]
     content["variants"] = {"x": {}, "y": {}}
