@@ -12,11 +12,16 @@ RESERVED = ("run", "seed", "data.path", "vae", "init_from")  # which the experim
 
 
 class OverrideList(NamedTuple):
-    """A list of a file. place: its key there; of_variants: whether it is of a cell that exists for every variant."""
+    """A list of a file.
+
+    place: its key there; of_variants: whether it is of a cell that exists for every variant; reserved: the keys that it
+    may not set.
+    """
 
     place: str
     overrides: Sequence[str]
     of_variants: bool
+    reserved: Sequence[str] = RESERVED
 
 
 def contradictions(lists: Sequence[OverrideList], variants: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -26,7 +31,7 @@ def contradictions(lists: Sequence[OverrideList], variants: Mapping[str, Sequenc
     """
     for each in lists:
         for number, override in enumerate(each.overrides):
-            yield from (f"{each.place}: {words}" for words in _reserved(override))
+            yield from (f"{each.place}: {words}" for words in _reserved(override, each.reserved))
             before = [other for other in each.overrides[:number] if overlap(key_of(other), key_of(override))]
             if before:
                 yield f"{each.place}: {override}: the same list sets it by {before[0]}; leave one of the two out"
@@ -50,9 +55,9 @@ def overlap(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def _reserved(override: str) -> Iterator[str]:
+def _reserved(override: str, reserved: Sequence[str]) -> Iterator[str]:
     own = key_of(override)
-    for key in RESERVED:
+    for key in reserved:
         if overlap(own, key):
             remedy = f"write {own}.KEY=VALUE for others of it" if key.startswith(f"{own}.") else "leave it out"
             yield f"{override}: the experiment sets {key} itself; {remedy}"
