@@ -39,6 +39,6 @@ def recorded(folder: Path) -> dict[str, str]:
 def broken(path: Path, error: Exception) -> UserError:
     """Return the error for a file that cannot be read, with the way to get it again."""
     remedy = "export the run again with `python -m trainer export`"
-    if path.is_relative_to(shipped.ROOT / "pretrained"):
+    if path.resolve().is_relative_to((shipped.ROOT / "pretrained").resolve()):
         remedy = f"restore it with `git checkout -- {path}`, or install the package again"
     return UserError(f"{path}: is missing or damaged ({first_line(error)}); {remedy}")

@@ -98,7 +98,7 @@ def _exported_file(folder: Path) -> Path:
         metadata = json.loads((folder / METADATA).read_bytes())
         kind, has_code = metadata["encoder"], metadata["c_dim"] > 0
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"vae: {folder / METADATA}: is damaged ({first_line(error)}); export the run again") from None
+        raise exported_files.broken(folder / METADATA, error) from None
     if kind not in ("vae", "own"):
         imported = "that was imported without its VAE" if has_code else "which has no code"
         owner = "whose q was learnt with its generator" if kind == "joint" else imported

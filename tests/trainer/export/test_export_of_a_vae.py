@@ -19,6 +19,7 @@ from tests.support.data_sets import make_dsprites
 from tests.support.evaluating import answer, quickly, refused, unmeasured
 from tests.support.training import differences, finish, newest, train, train_system
 from trainer.checkpoints import published
+from trainer.encoders import frozen
 from trainer.export import run_parts
 
 
@@ -75,7 +76,7 @@ def test_an_export_without_such_an_encoder_is_refused(exported: Path, sprites: P
     shutil.copytree(exported, damaged)
     (damaged / "export.json").write_text("{")
     running = finish(train("gan", sprites, tmp_path / "run", 2, vae=damaged), 2)
-    assert "export.json: is damaged" in running.err
+    assert "export.json: is missing or damaged" in running.err
 
 
 def test_the_bank_of_a_large_set_is_a_part_chosen_by_position(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,18 +190,23 @@ def test_a_damaged_encoder_is_named(exported: Path, sprites: Path, tmp_path: Pat
             refused(running, path, "is missing or damaged", words)
 
 
-def test_a_shipped_file_says_how_to_restore_it(monkeypatch: pytest.MonkeyPatch, exported: Path, tmp_path: Path) -> None:
-    """In any folder: what was shipped is found by its name."""
+@pytest.mark.parametrize("place", ["elsewhere", "."])
+def test_a_shipped_file_says_how_to_restore_it(
+    place: str, monkeypatch: pytest.MonkeyPatch, exported: Path, tmp_path: Path
+) -> None:
+    """In any folder: what was shipped is found by its name, as it stands in the clone's own folder."""
     monkeypatch.setattr(shipped, "ROOT", tmp_path)
     shutil.copytree(exported, tmp_path / "pretrained" / "some")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    name = "pretrained/some"
+    (tmp_path / place).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / place)
+    name = Path("pretrained/some")
     assert trainer.load(name).metadata == trainer.load(exported).metadata
-    path = tmp_path / name / "bank.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=rf"{path}: .*; restore it with `git checkout -- {path}`, or install the"):
-        trainer.load(name)
+    seen = (tmp_path if place != "." else Path()) / name
+    for file, read in (("bank.safetensors", trainer.load), ("export.json", frozen.load)):
+        path = tmp_path / name / file
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        with pytest.raises(UserError, match=rf"{seen / file}: .*; restore it with `git checkout -- {seen / file}`, or"):
+            read(name)
 
 
 def test_an_export_of_0_2_0_has_no_hashes(exported: Path, tmp_path: Path) -> None:
