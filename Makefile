@@ -33,6 +33,7 @@ demo-faces demo-growth: demo-%: setup
 
 # All models of pretrained/, trained and measured again: days. `python -m trainer experiments list results` says how long.
 results: setup
+	$(RUN) trainer experiments list results
 	$(RUN) trainer experiments run results
 
 compare: setup

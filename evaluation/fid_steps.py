@@ -122,8 +122,13 @@ def network(
         protocol = known["protocol"]
     chosen = protocol or default_protocol(target.data.get("data_set", "dsprites"))
     variant = target.data.get("variant", "plain")
-    painting = target.reals.data.painting if target.reals is not None and world.is_main else None
-    images = extractors.SpriteImages(variant, painting, None if known is None else known["extractor"])
+    warned = target.reals.data if target.reals is not None and world.is_main else None
+    images = extractors.DrawnImages(
+        variant,
+        None if warned is None else warned.painting,
+        None if known is None else known["extractor"],
+        None if warned is None else warned.main.manifest.recipe,
+    )
     return extractors.load(chosen, target.inception, weights, target.results, world.device, images)
 
 
@@ -188,7 +193,12 @@ def network_of_reals(reals: Reals, protocol: FidProtocol | None, weights: Path |
     data_set = reals.data.main.manifest.data_set
     chosen = protocol or default_protocol(data_set)
     extractors.refuse_unknown(reals.path, chosen, data_set)
-    images = extractors.SpriteImages(reals.data.variant, reals.data.painting if world.is_main else None)
+    warned = reals.data if world.is_main else None
+    images = extractors.DrawnImages(
+        reals.data.variant,
+        None if warned is None else warned.painting,
+        recipe=None if warned is None else warned.main.manifest.recipe,
+    )
     return extractors.load(chosen, InceptionConfig(), weights, None, world.device, images)
 
 

@@ -95,7 +95,7 @@ def gan_inputs(config: GanConfig, world: World, start: ResumePoint) -> GanInputs
     vae = config.vae
     encoder = None if vae is None else problems.collect(lambda: _load_encoder(vae, start))
     if encoder:
-        problems.messages += _encoder_problems(config, encoder, data)
+        problems.messages += _encoder_problems(config, encoder, data, world)
     labels = problems.collect(lambda: _labels(config, data, world))
     y_dim = labels.labels.dim if labels else 0
     initial = problems.collect(lambda: _initial_networks(config, y_dim, start))
@@ -226,8 +226,9 @@ def _load_encoder(path: Path, start: ResumePoint) -> frozen.FrozenEncoder:
         raise UserError(f"{error}; the encoder that this run started with is kept as vae={kept}") from None
 
 
-def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Data | None) -> list[str]:
-    """List what of the encoder does not fit the config and the data."""
+def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Data | None, world: World) -> list[str]:
+    """List what of the encoder does not fit the config and the data, and warn of what may not."""
+    _warn_of_another_drawing(config, data, world)
     problems = []
     if encoder.c_dim != config.c_dim:
         actual, wanted = encoder.c_dim, config.c_dim
@@ -238,6 +239,19 @@ def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Da
             "data.path and data.variant"
         )
     return problems
+
+
+def _warn_of_another_drawing(config: GanConfig, data: Data | None, world: World) -> None:
+    """Warn where the encoder of an export learnt faces or sprites that are drawn otherwise than the data."""
+    learnt = frozen.drawing_of(config.vae) if config.vae and data and world.is_main else None
+    if data and learnt and learnt[0] == data.main.manifest.data_set and not data.main.manifest.is_drawn_as(learnt[1]):
+        log.warning(
+            "warning: vae: %s learnt %s that other versions or other factors drew than data.path=%s; its code may say "
+            "less of these",
+            config.vae,
+            learnt[0],
+            config.data.path,
+        )
 
 
 def _initial_networks(config: GanConfig, y_dim: int, start: ResumePoint) -> InitialNetworks | None:

@@ -31,6 +31,7 @@ CODE_RESOLUTION = 64  # px: the resolution at which the code c is defined
 ENLARGE = "enlarge"  # the key of a recipe that stores images below the largest level enlarged
 ImageFormat = Literal["png", "webp", "jpeg"]
 DRAWN = ("dsprites", "faces", "stacked")  # families of sets that `make` draws
+DRAWN_AT = tuple(2**power for power in range(6, 13))  # px, of sets that are drawn at the size of their largest level
 _NOT_OF_THE_DRAWING = ("codec", "levels", "pyramid", "samples_per_shard")  # of a recipe
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"  # a plain file name: a manifest from elsewhere cannot point outside
 
@@ -141,9 +142,19 @@ class Manifest(_Part):
 
         It changes with the style of faces, its version, and the factors that vary.
         """
+        return self._drawn_by({})
+
+    def is_drawn_as(self, identity: str) -> bool:
+        """Return whether `identity` is `drawn_by` of this set or of one that is drawn alike at another size."""
+        sizes = [{}, *({"drawn_at": size} for size in DRAWN_AT)] if "drawn_at" in self.recipe else [{}]
+        return any(self._drawn_by(size) == identity for size in sizes)
+
+    def _drawn_by(self, changes: dict[str, int]) -> str | None:
+        """Return `drawn_by` of a recipe with some values changed."""
         if self.data_set.partition("-")[0] not in DRAWN:
             return None
-        how = {name: value for name, value in self.recipe.items() if name not in _NOT_OF_THE_DRAWING}
+        recipe = self.recipe | changes
+        how = {name: value for name, value in recipe.items() if name not in _NOT_OF_THE_DRAWING}
         factors = [factor.model_dump() for factor in self.factors]
         drawn = {"data_set": self.data_set, "channels": self.channels, "recipe": how, "factors": factors}
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()

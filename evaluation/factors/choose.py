@@ -10,17 +10,18 @@ from trainer.config.feature_networks import SHIPPED_NETWORKS
 
 from .backgrounds import warn_of_painting
 from .extractor import Extractor
-from .face_network import load_face_extractor
+from .face_network import load_face_extractor, warn_of_version
 from .factor_network import load_factor_extractor, weights_of
 
 
 def extractor_of(run: Run) -> Extractor:
     """Load the network for a run's images. Raises UserError where no shipped one knows them.
 
-    A painting that the network reads badly is warned of.
+    A painting that the network reads badly is warned of, and faces of another version of their style.
     """
     extractor = extractor_for(run.path, run.data.main.manifest.data_set, run.data.variant)
     warn_of_painting(extractor, run.data.painting)
+    warn_of_version(extractor, run.data.main.manifest.recipe)
     return extractor
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,9 @@ from .extractor import Extractor, read_weights, ready
 
 WEIGHTS = Path(__file__).parent / "weights" / "face_net.safetensors"
 COMMAND = "python -m evaluation.factors.train_face_net data/faces-50k evaluation/factors/weights/face_net.safetensors"
+
+LOOKS = {"definition": "version of the style", "drawn": "table of factors"}  # keys of a recipe
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,23 @@ class FaceExtractor(Extractor):
         readings = self.readings(images.flatten(0, 1))
         shape = images.shape[:2]
         return [float(_farthest(head, readings[head.name].unflatten(0, shape)).mean()) for head in self.heads]
+
+
+def warn_of_version(extractor: Extractor, recipe: Mapping[str, Any] | None) -> None:
+    """Warn where faces are drawn by another version of the style, or vary otherwise, than those that it learnt.
+
+    recipe: of the set's manifest; None where the images have none. Faces of another style are another data set.
+    """
+    if recipe is None or not isinstance(extractor, FaceExtractor):
+        return
+    learnt = json.loads(WEIGHTS.with_suffix(".json").read_text())["data"]["recipe"]
+    differs = [key for key in LOOKS if recipe.get("style") == learnt["style"] and recipe.get(key) != learnt[key]]
+    if differs:
+        log.warning(
+            "warning: these faces are of another %s than those that the face network learnt: FID and readings may say "
+            "less of them; make the set again with the versions of constraints.txt",
+            " and ".join(LOOKS[key] for key in differs),
+        )
 
 
 def _components(head: Head, predicted: Tensor) -> Tensor:

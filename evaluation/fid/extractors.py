@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from data_shards.read.dsprites_variants import Painting
 from data_shards.read.loader import CODE_RESOLUTION
 from evaluation.factors.backgrounds import warn_of_painting
 from evaluation.factors.extractor import Extractor, at_64_px
-from evaluation.factors.face_network import load_face_extractor
+from evaluation.factors.face_network import load_face_extractor, warn_of_version
 from evaluation.factors.factor_network import FAITHFUL_IOU, load_factor_extractor, sprite_iou, weights_of
 from evaluation.inputs.choices import FidProtocol
 from evaluation.inputs.results import Results
@@ -37,19 +37,21 @@ LOADERS: dict[str, Callable[[Path, torch.device], Callable[[Tensor], Tensor]]] =
 log = logging.getLogger(__name__)
 
 
-class SpriteImages(NamedTuple):
-    """Which images of the dSprites family a factor network is to look at: what decides which network it is.
+class DrawnImages(NamedTuple):
+    """Which drawn images a shipped network is to look at: what decides which network it is, and what it may not know.
 
     variant: of dSprites; painting: behind Scream's, which is warned of where the network reads badly on it; known:
-    sha256 of the network behind statistics that are there already.
+    sha256 of the network behind statistics that are there already; recipe: of the set, where there is one: faces of
+    another version than the network's are warned of.
     """
 
     variant: str
     painting: Painting | None = None
     known: str | None = None
+    recipe: Mapping[str, Any] | None = None
 
 
-PLAIN = SpriteImages("plain")
+PLAIN = DrawnImages("plain")
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,9 @@ def load(
     weights: Path | None,
     results: Results | None,
     device: torch.device,
-    images: SpriteImages,
+    images: DrawnImages,
 ) -> FeatureNet:
-    """Load the network of a protocol. weights: its file, None for the config's; images: that factor-net looks at.
+    """Load the network of a protocol. weights: its file, None for the config's; images: for shipped ones.
 
     Its sha256 must be the config's, or the one in the file's name, and the one that RUN's first evaluation recorded.
     Raises UserError where it is another one, or where the file is missing or holds no such network.
@@ -127,6 +129,7 @@ def load(
             load_factor_extractor(weights_of(images.variant, images.known)) if factor_net else load_face_extractor()
         )
         warn_of_painting(extractor, images.painting)
+        warn_of_version(extractor, images.recipe)
         return shipped(extractor, device)
     path, digest = _weights(protocol, config, weights)
     if results is not None:

@@ -12,7 +12,7 @@ from evaluation import measure, measured_once
 from evaluation.disentanglement import encoding
 from evaluation.factors.choose import extractor_of
 from evaluation.factors.extractor import Extractor
-from evaluation.fid.extractors import FeatureNet, SpriteImages, load, refuse_unknown, shipped
+from evaluation.fid.extractors import DrawnImages, FeatureNet, load, refuse_unknown, shipped
 from evaluation.fid.plan import FidPlan
 from evaluation.inputs.choices import Codes, FidProtocol, FvmProtocolName, Kind, RequestedCodes
 from evaluation.inputs.images import code_source
@@ -57,7 +57,8 @@ def plan(run: Run, samples: int, seed: int, asked: Asked) -> ComparisonPlan:
     data_set = run.data.main.manifest.data_set
     protocol = asked.fid or default_protocol(data_set)
     refuse_unknown(run.path, protocol, data_set, "--fid-protocol")
-    net = load(protocol, run.config.inception, asked.weights, run.results, run.device, SpriteImages(run.data.variant))
+    images = DrawnImages(run.data.variant)  # what is to be warned of, `extractor_of` says
+    net = load(protocol, run.config.inception, asked.weights, run.results, run.device, images)
     extractor = extractor_of(run) if data_set in SHIPPED_NETWORKS else None
     return ComparisonPlan(extractor, net, samples, _fvm(run, asked.fvm, seed), seed, asked.codes)
 

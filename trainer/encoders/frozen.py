@@ -75,6 +75,18 @@ def load(path: Path) -> FrozenEncoder:
     return of_vae(*_from_run(path))
 
 
+def drawing_of(path: Path) -> tuple[str, str] | None:
+    """Return the data set that an export's encoder learnt, and what drew it, `drawn_by` of its manifest.
+
+    None of what is no export, and of one that does not say so.
+    """
+    try:
+        origin = json.loads((shipped.found(path) / METADATA).read_bytes())["origin"]
+        return origin["data_set"], origin["drawn_by"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def saved_path(run: Path) -> Path | None:
     """Return the file of q in a stage 2 run folder, or None."""
     return next((run / name for name in (VAE_FILE, OWN_FILE) if (run / name).is_file()), None)

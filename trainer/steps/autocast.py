@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -33,8 +34,11 @@ def warn_if_emulated(config: VaeConfig | GanConfig, device: torch.device) -> Non
 def has_bf16(device: torch.device, processor: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether a device multiplies bf16 numbers itself; True too where nothing says so.
 
-    processor: Linux's description of the CPU.
+    processor: Linux's description of the CPU, of which oneDNN uses what the variable ONEDNN_MAX_CPU_ISA allows.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+    if not any(name in allowed for name in ("DEFAULT", "ALL", "BF16", "FP16", "AMX", "AVX10")):
+        return False
     return not processor.is_file() or re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", processor.read_text()) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_shards.read.loader import Level, open_dataset
+from data_shards.read.loader import open_dataset
 from data_shards.sources.faces.factors import BINS, Part
 from data_shards.sources.faces.render import render
 from data_shards.sources.faces.styles import open_style
@@ -134,6 +136,32 @@ def test_a_network_of_other_images_is_refused(runs: dict[str, Path], vae: Path, 
 def test_mirrored_faces_are_refused(faces: Path, tmp_path: Path) -> None:
     running = finish(train_system("gan", faces, tmp_path / "run", 2, data__flip="true"), 2)
     assert "data.flip: true, but drawn faces are never mirrored" in running.err
+
+
+def test_faces_of_another_version_of_the_style_are_warned_of(faces: Path, tmp_path: Path) -> None:
+    """As the encoder's export and the face network learnt them, by a set whose manifest names another definition."""
+    other = tmp_path / "set"
+    shutil.copytree(faces, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["recipe"]["definition"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    shipped = {"vae": "pretrained/faces-beta_vae", "c_dim": 20, "s_dim": 4}
+    for data, warned in ((other, True), (faces, False)):
+        run = tmp_path / data.parent.name / "gan"
+        trained = finish(train("gan", data, run, 1, **shipped))
+        assert ("vae: pretrained/faces-beta_vae learnt faces that other versions" in trained.err) == warned
+        for command in ("fid", "alignment"):
+            asked = finish(quickly(tmp_path, command, run, "--samples", 8))
+            assert ("another version of the style than those that the face network" in asked.err) == warned
+
+
+def test_a_size_of_drawing_is_no_other_drawing(faces: Path, tmp_path: Path) -> None:
+    assert data_shards("make", "faces", "--out", tmp_path / "set", "--count", 1, "--resolutions", "512,64").code == 0
+    large, small = (open_dataset(path, 64).manifest for path in (tmp_path / "set", faces))
+    assert large.drawn_by != small.drawn_by is not None
+    assert large.is_drawn_as(str(small.drawn_by))
+    assert small.is_drawn_as(str(large.drawn_by))
+    assert not small.is_drawn_as("0" * 64)
 
 
 def test_faces_of_another_style_are_another_data_set(tmp_path: Path) -> None:

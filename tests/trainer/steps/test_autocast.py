@@ -136,6 +136,11 @@ def test_a_processor_that_only_emulates_bf16_is_told(tmp_path: Path, caplog: pyt
         flags.write_text(text)
         assert has_bf16(cpu, flags) == has
     assert has_bf16(cpu, tmp_path / "none"), "nothing says so"
+    flags.write_text("flags: avx512_bf16")
+    for allowed, has in (("AVX2", False), ("avx512_core_vnni", False), ("AVX512_CORE_BF16", True), ("DEFAULT", True)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+            assert has_bf16(cpu, flags) == has, "oneDNN uses no more than this"
     flags.write_text("flags\t: avx2")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.steps.autocast.has_bf16", lambda device: has_bf16(device, flags))
