@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_shards.read.loader import open_dataset
+from data_shards.read.loader import Level, open_dataset
 from data_shards.sources.faces.factors import BINS, Part
 from data_shards.sources.faces.render import render
 from data_shards.sources.faces.styles import open_style
