@@ -34,6 +34,7 @@ from .factors import control as controls
 from .factors import latents as movements
 from .fid import compute
 
+BY_TREES = "boosted trees"  # what R^2 of q's means is by; in records of `control` without it a linear regression
 SCORES = ("fvm", "mig", "dci", "sap", "modularity")  # of an encoder
 WITH_INFORMATION = ("alignment", "paper")  # commands whose records have R in nats
 
@@ -195,13 +196,15 @@ def control(run: Run, extractor: Extractor, requested: RequestedCodes = None, se
         "seed": seed,
         "grid": [controls.GRID, controls.GRID],
         "collapsed": [f"c{latent + 1}" for latent in controls.collapsed(run, seed)],
-        "means_r2": controls.means_r2(run, extractor, seed),
-        "means_r2_by": "boosted trees",  # of records without it: a linear regression
+        "means_r2": movements.means_r2(run, extractor, seed),
+        "means_r2_by": BY_TREES,
         "units": {name: extractor.units(name) for name in shares},
         "factors": {name: each._asdict() for name, each in shares.items()},
     }
 
 
 def latents(run: Run, extractor: Extractor, seed: int = 0) -> dict[str, Any]:
-    """Measure how far each latent moves each factor."""
-    return {"extractor": extractor.sha256, "seed": seed, **movements.movement(run, extractor, seed)}
+    """Measure how far each latent moves each factor, and what all of them hold of it."""
+    record = {"extractor": extractor.sha256, "seed": seed, **movements.movement(run, extractor, seed)}
+    held = movements.means_r2(run, extractor, seed)
+    return record | ({"means_r2": held, "means_r2_by": BY_TREES} if held else {})

@@ -16,7 +16,7 @@ from common.arrays import Float64
 from common.errors import UserError
 from common.progress import progress_bar
 from evaluation.inputs.choices import Codes
-from evaluation.inputs.images import BLOCK, codes, generate, nuisance, signed
+from evaluation.inputs.images import codes, generate, nuisance
 from evaluation.inputs.run import Run
 from trainer.pictures.traversals import COLLAPSED
 
@@ -26,7 +26,6 @@ from .latents import kl
 GRID = 64  # codes, and as many nuisance vectors: every pair is one image
 CONSTANT = 1e-4  # a smaller standard deviation counts as none: 1/300 px of a position, 1/40 of a grey level
 COLUMNS = ("factor", "R2 of q's means", "share of c", "share of s", "total std", "of a range")
-MEANS = 4096  # reals behind R^2 of the encoder's means, half of which the regression is fitted to
 OLDER_UNITS = {"scale": "0.5 to 1", "shape": "3 probabilities"}  # of records without units; all others: 0 to 1
 
 
@@ -89,41 +88,6 @@ def collapsed(run: Run, seed: int) -> list[int]:
     if run.q is None:
         return []
     return [j for j, nats in enumerate(kl(run, seed).tolist()) if nats < COLLAPSED]
-
-
-@torch.no_grad()
-def means_r2(run: Run, extractor: Extractor, seed: int) -> dict[str, float]:
-    """Return R^2 of each reading of reals by boosted trees on q's means: what c holds of it. {} without q.
-
-    A latent may wind: a hue that goes around once along it is all there, and a linear regression finds none of it. Half
-    of MEANS reals are fitted, the other half predicted; variances of a reading's components are summed.
-    """
-    if run.q is None:
-        return {}
-    means, readings = [], []
-    for positions in torch.arange(min(MEANS, run.reals.count)).split(BLOCK):  # more would repeat the first ones
-        reals = run.reals.at(seed, positions)
-        means.append(run.q(signed(reals.to(run.device)))[0].cpu())
-        readings.append(extractor.readings(reals, run.data.variant))
-    return {
-        name: predicted_share(torch.cat(means).double(), torch.cat([part[name] for part in readings]).double())
-        for name in readings[0]
-    }
-
-
-def predicted_share(x: Tensor, y: Tensor) -> float:
-    """Return R^2 of y [N, K] on the second half of the rows, by trees on x [N, D] fitted to the first half.
-
-    It is 0 where the trees predict worse than the mean does, as they may where x tells nothing of y.
-    """
-    from sklearn.ensemble import HistGradientBoostingRegressor  # takes two seconds to import
-
-    half = len(x) // 2
-    first, second = x[:half].numpy(), x[half:].numpy()
-    trees = (HistGradientBoostingRegressor(random_state=0).fit(first, column[:half].numpy()) for column in y.T)
-    predicted = torch.stack([torch.from_numpy(fitted.predict(second)) for fitted in trees], 1)
-    spread = (y[half:] - y[half:].mean(0)).square().sum()
-    return max(0.0, float(1 - (y[half:] - predicted).square().sum() / spread)) if spread > 0 else 0.0
 
 
 def check(run: Run) -> None:

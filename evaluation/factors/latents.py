@@ -1,4 +1,4 @@
-"""What each latent moves in the generated image, as the extractor of the data set sees it.
+"""What each latent moves in the generated image, and what all hold of a real one, as the data set's extractor sees it.
 
 The latents are those of c; in a GAN without a code they are those of s.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from evaluation.inputs.images import code_source, codes, nuisance, of_codes, own_kind, signed
+from evaluation.inputs.images import BLOCK, code_source, codes, nuisance, of_codes, own_kind, signed
 from evaluation.inputs.run import Run
 from trainer.pictures.traversals import COLLAPSED, largest_kl_first
 from trainer.pictures.walks import traversal_codes
@@ -22,6 +22,7 @@ from trainer.steps.losses import kl_per_latent
 from .extractor import Extractor
 
 BASES = 64
+MEANS = 4096  # reals behind R^2 of the encoder's means, half of which the regression is fitted to
 MOVED = 0.2  # of a factor's full range: less than this is no movement
 Decode = Callable[[Tensor], Tensor]
 """latents [B, K, dim] -> uint8 images [B, K, C, R, R]."""
@@ -85,7 +86,9 @@ def table_rows(record: dict[str, Any]) -> list[list[str]]:
     """Format a record as the rows of a table under `columns`."""
     clear = {entry["latent"]: entry["factor"] for entry in record["clear"]}
     named = zip(record["latents"], record["share_of_range"], strict=True)
-    return [[name, *(f"{share:.0%}" for share in row), clear.get(j, "")] for j, (name, row) in enumerate(named)]
+    rows = [[name, *(f"{share:.0%}" for share in row), clear.get(j, "")] for j, (name, row) in enumerate(named)]
+    held = record.get("means_r2")
+    return [*rows, ["R2 of q's means", *(f"{held[name]:.3f}" for name in record["factors"]), ""]] if held else rows
 
 
 @torch.no_grad()
@@ -98,6 +101,41 @@ def posteriors(run: Run, seed: int, count: int = 2048) -> tuple[Tensor, Tensor]:
 def kl(run: Run, seed: int) -> Tensor:
     """Return the KL of each latent's posterior from the prior in nats, mean over reals: [c_dim]; 0 if collapsed."""
     return kl_per_latent(*posteriors(run, seed))
+
+
+@torch.no_grad()
+def means_r2(run: Run, extractor: Extractor, seed: int) -> dict[str, float]:
+    """Return R^2 of each reading of reals by boosted trees on q's means: what c holds of it. {} without q.
+
+    A latent may wind: a hue that goes around once along it is all there, and a linear regression finds none of it. Half
+    of MEANS reals are fitted, the other half predicted; variances of a reading's components are summed.
+    """
+    if run.q is None:
+        return {}
+    means, readings = [], []
+    for positions in torch.arange(min(MEANS, run.reals.count)).split(BLOCK):  # more would repeat the first ones
+        reals = run.reals.at(seed, positions)
+        means.append(run.q(signed(reals.to(run.device)))[0].cpu())
+        readings.append(extractor.readings(reals, run.data.variant))
+    return {
+        name: predicted_share(torch.cat(means).double(), torch.cat([part[name] for part in readings]).double())
+        for name in readings[0]
+    }
+
+
+def predicted_share(x: Tensor, y: Tensor) -> float:
+    """Return R^2 of y [N, K] on the second half of the rows, by trees on x [N, D] fitted to the first half.
+
+    It is 0 where the trees predict worse than the mean does, as they may where x tells nothing of y.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # takes two seconds to import
+
+    half = len(x) // 2
+    first, second = x[:half].numpy(), x[half:].numpy()
+    trees = (HistGradientBoostingRegressor(random_state=0).fit(first, column[:half].numpy()) for column in y.T)
+    predicted = torch.stack([torch.from_numpy(fitted.predict(second)) for fitted in trees], 1)
+    spread = (y[half:] - y[half:].mean(0)).square().sum()
+    return max(0.0, float(1 - (y[half:] - predicted).square().sum() / spread)) if spread > 0 else 0.0
 
 
 class Row(NamedTuple):

@@ -70,9 +70,13 @@ def test_disentanglement_names_the_encoder_it_measured(runs: dict[str, Path], tm
 
 def test_latents_figures_and_report(runs: dict[str, Path], tmp_path: Path) -> None:
     run = unmeasured(runs["gan"], tmp_path / "gan")
-    share = np.array(answer(finish(quickly(tmp_path / "logs", "latents", run)))["share_of_range"])
+    latents = finish(quickly(tmp_path / "logs", "latents", run))
+    share = np.array(answer(latents)["share_of_range"])
     assert share.shape == (10, 3)
     assert ((share >= 0) & (share <= 1)).all()
+    held = answer(latents)["means_r2"]
+    assert held.keys() == {"x", "y", "scale", "shape", "brightness"}
+    assert all(f"{held[name]:.3f}" in latents.out.split("R2 of q's means")[1] for name in ("x", "y", "scale"))
     evaluate(tmp_path / "logs", "fid", run, "--samples", 64, "--of", "reals,gan,vae,untrained")
     finish(quickly(tmp_path / "logs", "disentanglement", run, "--protocol", "short"))
     figures = evaluate(tmp_path / "logs", "figures", run)

@@ -86,6 +86,7 @@ def test_latents_are_of_c_and_without_a_code_of_s(system: str, asked: Asked) -> 
     record = answer(asked[system, "latents"])
     assert record["latents"] == [f"{'s' if system == 'gan' else 'c'}{j + 1}" for j in range(10)]
     assert [len(row) for row in record["share_of_range"]] == [3] * 10
+    assert ("means_r2" in record) == (system != "gan"), "of the encoder, where there is one"
     if system != "factor_vae":  # whose decodings are one grey after five iterations
         assert max(map(max, record["share_of_range"])) > 0
 

@@ -77,7 +77,7 @@ def quick(argv: list[str], place: str | None = None) -> None:
     latents.posteriors.__wrapped__.__defaults__ = (64,)  # type: ignore[attr-defined]  # reals behind the KL of each latent
     interpolation.KEYS = 2
     control.GRID = 8
-    control.MEANS = 256
+    latents.MEANS = 256
     if place is not None:
         os.chdir(place)
     processes.module("evaluation", argv)

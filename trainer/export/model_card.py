@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,12 @@ FID_COLUMNS = {  # of a record: the head of the column, and how many decimals
     "detail": ("detail", 3),
 }
 KINDS = {"gan": "the generator", "vae": "decodings of its VAE", "reals": "reals", "untrained": "untrained"}
-MEASURED = ("fid", "alignment", "control", "disentanglement")
 
 
 def records_of(run: Path, step: str, average: str | None) -> dict[str, Record]:
     """Return the newest record of each command about a checkpoint and an average, by command."""
     found = {}
-    for command in MEASURED:
+    for command in SECTIONS:
         for record in read_lines(run / "evaluation" / f"{command}.jsonl"):
             if record["step"] == step and record.get("ema") == average:
                 found[command] = record
@@ -211,12 +211,12 @@ def _commands(commands: list[str]) -> str:
 
 
 def _measured(command: str, record: Record) -> str:
-    heads, rows = {"fid": _fid, "alignment": _alignment, "control": _control, "disentanglement": _disentanglement}[
-        command
-    ](record)
-    title = {"fid": "FID and sharpness", "alignment": "Code alignment", "control": "What c and s control"}
+    title, columns_and_rows = SECTIONS[command]
+    heads, rows = columns_and_rows(record)
+    if not rows:  # an older record, which does not have what the section shows
+        return ""
     note = f"`{record['argv']}`{_conditions(record)}"
-    return f"## {title.get(command, 'Disentanglement')}\n\n{note}\n\n{_table(heads, rows)}"
+    return f"## {title}\n\n{note}\n\n{_table(heads, rows)}"
 
 
 def _conditions(record: Record) -> str:
@@ -255,6 +255,12 @@ def _alignment(record: Record) -> tuple[list[str], Rows]:
     return ["", *(KINDS.get(kind, kind) for kind in kinds)], rows
 
 
+def _means(record: Record) -> tuple[list[str], Rows]:
+    """Of a record of `latents`; older ones have no R^2."""
+    rows = [[name, _number(value, 3)] for name, value in record.get("means_r2", {}).items()]
+    return ["what is read in reals", "R^2 of q's means, by boosted trees"], rows
+
+
 def _control(record: Record) -> tuple[list[str], Rows]:
     held, names = record.get("means_r2", {}), record.get("collapsed", [])
     rows = [
@@ -278,6 +284,16 @@ def _disentanglement(record: Record) -> tuple[list[str], Rows]:
     r2 = record.get("linear_r2", {"factors": {}})
     rows += [[f"linear R^2 of {n}", r2["protocol"], _number(v, 3)] for n, v in r2["factors"].items() if v is not None]
     return ["metric", "protocol", "value"], rows
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Record], tuple[list[str], Rows]]]] = {
+    "fid": ("FID and sharpness", _fid),
+    "alignment": ("Code alignment", _alignment),
+    "latents": ("What the code holds", _means),
+    "control": ("What c and s control", _control),
+    "disentanglement": ("Disentanglement", _disentanglement),
+}
+"""Title, columns and rows of the sections on measurements, by the command whose newest record they show."""
 
 
 def _licence(origin: Record) -> str:

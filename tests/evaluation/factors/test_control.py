@@ -18,6 +18,7 @@ from common.arrays import Float64
 from common.random_numbers import Purpose, normal
 from data_shards.sources.sprites.renderer import Factors, render, render_factors
 from evaluation.factors import control as module
+from evaluation.factors import latents
 from evaluation.factors.control import Shares, control, shares
 from evaluation.factors.factor_network import load_factor_extractor, sprite_colour
 from evaluation.inputs.run import Run
@@ -225,12 +226,12 @@ def test_what_the_means_hold_is_a_regression_on_held_out_reals() -> None:
     x = torch.randn(4000, 3, generator=generator).double()
     noise = torch.randn(4000, 2, generator=generator).double()
     y = x[:, :2] * torch.tensor([2.0, 1.0]) + noise * torch.tensor([0.0, 1.0])
-    share = module.predicted_share(x, y)
+    share = latents.predicted_share(x, y)
     assert 5 / 6 - 0.06 < share < 5 / 6 + 0.02  # variances 4 and 1 of 4 and 2; trees are a little below the best
-    assert module.predicted_share(x, noise) == 0.0
+    assert latents.predicted_share(x, noise) == 0.0
     winding = torch.stack((x[:, 0].mul(2).cos(), x[:, 0].mul(2).sin()), 1)
-    assert module.predicted_share(x, winding) > 0.95
-    assert module.predicted_share(x, torch.ones(4000, 1).double()) == 0.0
+    assert latents.predicted_share(x, winding) > 0.95
+    assert latents.predicted_share(x, torch.ones(4000, 1).double()) == 0.0
 
 
 def test_grey_sprites_have_a_brightness_and_other_backgrounds_no_colour() -> None:
