@@ -36,6 +36,7 @@ OF_BENCHMARKS = {
     "benchmarks/step.py": ["--rounds", "1", "--batch", "1"],
     "benchmarks/fid.py": ["--count", "128", "--rounds", "1"],
     "benchmarks/saving.py": ["configs/dsprites/idgan.yaml", "--rounds", "1"],
+    "benchmarks/leak_control.py": TINY,
     "benchmarks/startup.py": ["--rounds", "1", "--imports", "0"],
     "benchmarks/sharding.py": ["network.nf_max=128", "resolution=16", "--strategies", "fsdp2"],
 }
