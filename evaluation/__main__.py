@@ -91,7 +91,7 @@ def latents_command(
     data: DataOption = None,
     out: ResultsOption = None,
 ) -> None:
-    """Measure how far each latent moves each factor in the image, as the network of the data set sees it."""
+    """Measure how far each latent moves each factor in the image, and what all of them hold of it (R^2)."""
     from evaluation.factors.choose import extractor_of
     from trainer.pictures.walks import TRAVERSAL_STEPS
 
@@ -102,6 +102,7 @@ def latents_command(
     extractor = extractor_of(opened)
     record = measure.latents(opened, extractor, seed)
     title = f"share of its full range, over linspace(-3, 3, {TRAVERSAL_STEPS}), mean of {latents.BASES} codes"
+    title += f"\n{latents.HELD}" if "means_r2" in record else ""
     _print_and_record(opened, "latents", record, title, latents.columns(record), latents.table_rows(record))
 
 

@@ -121,14 +121,10 @@ def network(
     if protocol is None and known is not None:
         protocol = known["protocol"]
     chosen = protocol or default_protocol(target.data.get("data_set", "dsprites"))
-    variant = target.data.get("variant", "plain")
-    warned = target.reals.data if target.reals is not None and world.is_main else None
-    images = extractors.DrawnImages(
-        variant,
-        None if warned is None else warned.painting,
-        None if known is None else known["extractor"],
-        None if warned is None else warned.main.manifest.recipe,
-    )
+    extractor = None if known is None else known["extractor"]
+    images = extractors.DrawnImages(target.data.get("variant", "plain"), known=extractor)
+    if target.reals is not None and world.is_main:  # one process warns of what they show
+        images = extractors.drawn_images(target.reals.data, extractor)
     return extractors.load(chosen, target.inception, weights, target.results, world.device, images)
 
 
@@ -193,12 +189,9 @@ def network_of_reals(reals: Reals, protocol: FidProtocol | None, weights: Path |
     data_set = reals.data.main.manifest.data_set
     chosen = protocol or default_protocol(data_set)
     extractors.refuse_unknown(reals.path, chosen, data_set)
-    warned = reals.data if world.is_main else None
-    images = extractors.DrawnImages(
-        reals.data.variant,
-        None if warned is None else warned.painting,
-        recipe=None if warned is None else warned.main.manifest.recipe,
-    )
+    images = extractors.DrawnImages(reals.data.variant)
+    if world.is_main:  # one process warns of what they show
+        images = extractors.drawn_images(reals.data)
     return extractors.load(chosen, InceptionConfig(), weights, None, world.device, images)
 
 

@@ -44,7 +44,7 @@ def network(run: Run, weights: Path | None, device: torch.device) -> FeatureNet:
     weights: the file of pytorch-fid's Inception, None for the config's.
     """
     protocol: FidProtocol = SHIPPED_NETWORKS.get(run.data.main.manifest.data_set) or "legacy_pytorch"
-    images = extractors.DrawnImages(run.data.variant, run.data.painting, recipe=run.data.main.manifest.recipe)
+    images = extractors.drawn_images(run.data)
     return extractors.load(protocol, run.config.inception, weights, run.results, device, images)
 
 

@@ -242,14 +242,16 @@ def _encoder_problems(config: GanConfig, encoder: frozen.FrozenEncoder, data: Da
 
 
 def _warn_of_another_drawing(config: GanConfig, data: Data | None, world: World) -> None:
-    """Warn where the encoder of an export learnt faces or sprites that are drawn otherwise than the data."""
+    """Warn where the encoder of an export learnt faces that are drawn otherwise than the data. Sprites never change."""
     learnt = frozen.drawing_of(config.vae) if config.vae and data and world.is_main else None
-    if data and learnt and learnt[0] == data.main.manifest.data_set and not data.main.manifest.is_drawn_as(learnt[1]):
+    if data is None or learnt is None:
+        return
+    manifest, (data_set, drawn_by) = data.main.manifest, learnt
+    if data_set == manifest.data_set and data_set.startswith("faces") and not manifest.is_drawn_as(drawn_by):
         log.warning(
-            "warning: vae: %s learnt %s that other versions or other factors drew than data.path=%s; its code may say "
-            "less of these",
+            "warning: vae: %s learnt faces of other versions of the style, or other factors, than those of "
+            "data.path=%s; its code may say less of these",
             config.vae,
-            learnt[0],
             config.data.path,
         )
 

@@ -23,7 +23,10 @@ from .extractor import Extractor, read_weights, ready
 WEIGHTS = Path(__file__).parent / "weights" / "face_net.safetensors"
 COMMAND = "python -m evaluation.factors.train_face_net data/faces-50k evaluation/factors/weights/face_net.safetensors"
 
-LOOKS = {"definition": "version of the style", "drawn": "table of factors"}  # keys of a recipe
+LOOKS = {  # keys of a recipe: what differs, and what to do
+    "definition": "another version of the style, make the set again with the packages of constraints.txt",
+    "drawn": "another table of factors, which another version of this program has",
+}
 log = logging.getLogger(__name__)
 
 
@@ -79,9 +82,9 @@ def warn_of_version(extractor: Extractor, recipe: Mapping[str, Any] | None) -> N
     differs = [key for key in LOOKS if recipe.get("style") == learnt["style"] and recipe.get(key) != learnt[key]]
     if differs:
         log.warning(
-            "warning: these faces are of another %s than those that the face network learnt: FID and readings may say "
-            "less of them; make the set again with the versions of constraints.txt",
-            " and ".join(LOOKS[key] for key in differs),
+            "warning: these faces are not drawn as those that the face network learnt (%s): FID and readings may say "
+            "less of them",
+            "; ".join(LOOKS[key] for key in differs),
         )
 
 

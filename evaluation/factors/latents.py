@@ -24,6 +24,7 @@ from .extractor import Extractor
 BASES = 64
 MEANS = 4096  # reals behind R^2 of the encoder's means, half of which the regression is fitted to
 MOVED = 0.2  # of a factor's full range: less than this is no movement
+HELD = "The last row: what all latents hold of a factor, R^2 of boosted trees on the means of q, on held-out reals."
 Decode = Callable[[Tensor], Tensor]
 """latents [B, K, dim] -> uint8 images [B, K, C, R, R]."""
 
@@ -105,12 +106,14 @@ def kl(run: Run, seed: int) -> Tensor:
 
 @torch.no_grad()
 def means_r2(run: Run, extractor: Extractor, seed: int) -> dict[str, float]:
-    """Return R^2 of each reading of reals by boosted trees on q's means: what c holds of it. {} without q.
+    """Return R^2 of each reading of reals by boosted trees on q's means: what c holds of it.
+
+    {} without q, and of a set of one image.
 
     A latent may wind: a hue that goes around once along it is all there, and a linear regression finds none of it. Half
     of MEANS reals are fitted, the other half predicted; variances of a reading's components are summed.
     """
-    if run.q is None:
+    if run.q is None or run.reals.count < 2:
         return {}
     means, readings = [], []
     for positions in torch.arange(min(MEANS, run.reals.count)).split(BLOCK):  # more would repeat the first ones

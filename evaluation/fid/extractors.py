@@ -25,6 +25,7 @@ from evaluation.published_networks import dinov2, inception
 from evaluation.records import network_files
 from trainer.config.feature_networks import SHIPPED_NETWORKS, default_protocol, sha256, verified_sha256
 from trainer.config.sections import InceptionConfig
+from trainer.stages.data import Data
 
 from .partial_sums import Extracted
 
@@ -52,6 +53,11 @@ class DrawnImages(NamedTuple):
 
 
 PLAIN = DrawnImages("plain")
+
+
+def drawn_images(data: Data, known: str | None = None) -> DrawnImages:
+    """Return what the images of a set are to a shipped network."""
+    return DrawnImages(data.variant, data.painting, known, data.main.manifest.recipe)
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,8 @@ def _movement(run: Run, record: Record, fid: Record) -> Markup:
     note = (
         "The share of its full range that the network of the data set sees each factor move over along each latent, "
         f"mean of {BASES} codes. The last column names the factor that moves at least twice as far as the others, "
-        f"and at least 20 %. {_origin(run, record)} {_network(record, fid)}"
+        f"and at least 20 %. {latents.HELD if 'means_r2' in record else ''} {_origin(run, record)} "
+        f"{_network(record, fid)}"
     )
     return section("What each latent moves", table(latents.columns(record), latents.table_rows(record)), note)
 

@@ -82,7 +82,7 @@ def drawing_of(path: Path) -> tuple[str, str] | None:
     """
     try:
         origin = json.loads((shipped.found(path) / METADATA).read_bytes())["origin"]
-        return origin["data_set"], origin["drawn_by"]
+        return (origin["data_set"], origin["drawn_by"]) if origin["drawn_by"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

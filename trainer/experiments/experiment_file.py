@@ -165,8 +165,9 @@ def _override_lists(experiment: Experiment) -> Iterator[OverrideList]:
     for name, variant in experiment.variants.items():
         yield OverrideList(f"variants.{name}.overrides", variant.overrides, of_variants=False)
     for name, cell in experiment.cells.items():
-        named = {"vae": cell.vae, "init_from": cell.init_from}  # of the others an export may be the source
-        reserved = [key for key in overrides.RESERVED if named.get(key, key) is not None]
+        sources = {"vae": cell.vae, "init_from": cell.init_from}  # a GAN without a cell's run may have an export
+        free = {key for key, source in sources.items() if source is None and cell.stage == "gan"}
+        reserved = [key for key in overrides.RESERVED if key not in free]
         yield OverrideList(f"cells.{name}.overrides", cell.overrides, name in varied, reserved)
     for name, budget in experiment.budgets.items():
         yield OverrideList(f"budgets.{name}.overrides", budget.overrides, bool(varied))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-RESERVED = ("run", "seed", "data.path", "vae", "init_from")  # which the experiment sets for every job
+RESERVED = ("run", "seed", "data.path", "vae", "init_from")  # which the experiment sets itself
 
 
 class OverrideList(NamedTuple):

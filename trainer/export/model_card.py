@@ -55,7 +55,8 @@ def model_card(name: str, metadata: Record, parameters: dict[str, int], records:
     origin = metadata["origin"]
     sections = [
         f"# {name}\n\n{_what(metadata)}",
-        f'## Use\n\n```python\nimport trainer\n\nmodel = trainer.load("{name}")  # this folder\n{_use(metadata)}\n```',
+        "## Use\n\n```python\nimport trainer\n\n"
+        f'model = trainer.load("{name}")  # the path of this folder\n{_use(metadata)}\n```',
         _onnx(metadata) if "onnx" in origin else "",
         "## Training\n\n" + _table(["", ""], _facts(metadata, parameters)),
         _commands(origin.get("commands", [])),

@@ -149,10 +149,12 @@ def test_faces_of_another_version_of_the_style_are_warned_of(faces: Path, tmp_pa
     for data, warned in ((other, True), (faces, False)):
         run = tmp_path / data.parent.name / "gan"
         trained = finish(train("gan", data, run, 1, **shipped))
-        assert ("vae: pretrained/faces-beta_vae learnt faces that other versions" in trained.err) == warned
+        assert ("vae: pretrained/faces-beta_vae learnt faces of other versions" in trained.err) == warned
         for command in ("fid", "alignment"):
             asked = finish(quickly(tmp_path, command, run, "--samples", 8))
-            assert ("another version of the style than those that the face network" in asked.err) == warned
+            assert (
+                "not drawn as those that the face network learnt (another version of the style" in asked.err
+            ) == warned
 
 
 def test_a_size_of_drawing_is_no_other_drawing(faces: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from .contract import BOUND, EXACT, STRATEGIES, config_of, everything, held, ste
 
 ADA = {"kind": "ada", "target": -0.99, "interval": 1, "kimg": 0.1}  # p rises by 0.12 in each iteration
 WARM = {"start_resolution": 4, "phase_kimg": 1, "fade_kimg": 1, "warm_start": True}
-MORE: dict[str, Any] = {"objective": "relativistic", "r2": 3, "augment": ADA, "labels": "shape", "growth": WARM}
+ALL_AT_ONCE: dict[str, Any] = {"objective": "relativistic", "r2": 3, "augment": ADA, "labels": "shape", "growth": WARM}
 
 
 def child(strategy: str, settings: dict[str, Any], folder: str) -> None:
@@ -32,7 +32,9 @@ def child(strategy: str, settings: dict[str, Any], folder: str) -> None:
     disconnect()
 
 
-@pytest.fixture(scope="module", params=[{}, MORE], ids=["", "with R2, ADA, labels and a warm start, checkpointed"])
+@pytest.fixture(
+    scope="module", params=[{}, ALL_AT_ONCE], ids=["", "with R2, ADA, labels and a warm start, checkpointed"]
+)
 def alone(request: pytest.FixtureRequest) -> dict[torch.dtype, tuple[dict[str, Any], dict[str, Tensor], list[float]]]:
     """What one process trains."""
     found = {}

@@ -87,11 +87,11 @@ def test_what_a_chosen_cell_needs_comes_along_once() -> None:
 
 
 def test_an_export_is_named_where_no_cell_is() -> None:
-    content = of("vae", overrides=["init_from=pretrained/dsprites-beta_vae"])
+    content = of("gan", overrides=["init_from=pretrained/dsprites-beta_vae"])
     found = experiment(**content)
     assert experiment_file.contradictions(found) == []
-    (vae,) = jobs.jobs(found, "full", found.budgets["full"], only="vae", seeds=1)
-    assert "init_from=pretrained/dsprites-beta_vae" in vae.training
+    *_, gan = jobs.jobs(found, "full", found.budgets["full"], only="gan")
+    assert "init_from=pretrained/dsprites-beta_vae" in gan.training
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -103,6 +103,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (of("gan", seeds=0), "cells.gan.seeds: Input should be greater than or equal to 1"),
     (TINY | {"cells": {}}, "cells: Dictionary should have at least 1 item"),
     (of("gan", overrides=["seed=3"]), "cells.gan.overrides: seed=3: the experiment sets seed itself; leave it out"),
+    (of("vae", overrides=["vae=x"]), "cells.vae.overrides: vae=x: the experiment sets vae itself; leave it out"),
     (of("gan", overrides=["vae=x"]), "cells.gan.overrides: vae=x: the experiment sets vae itself; leave it out"),
     (TINY | {"budgets": {"full": {"cells": {"gna": []}}}}, "budgets.full: gna is no cell; choose from vae, other, gan"),
     (TINY | {"budgets": {"full": {"stage_2": ["vae=x"]}}}, "budgets.full.stage_2: vae=x: the experiment sets vae it"),

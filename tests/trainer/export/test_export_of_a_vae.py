@@ -166,6 +166,20 @@ def test_the_card_has_commands_cost_and_what_was_measured(vae: Path, sprites: Pa
     assert f"| accuracy of shape | {scores['reals']['accuracy']['shape']:.3f} |" in card
 
 
+def test_the_card_says_what_the_code_holds_where_a_record_does(vae: Path, tmp_path: Path) -> None:
+    run = unmeasured(vae, tmp_path / "run")
+    held = answer(finish(quickly(tmp_path, "latents", run)))["means_r2"]
+    finish(export(run, tmp_path / "out"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "## What the code holds" in card
+    assert all(f"| {name} | {share:.3f} |" in card for name, share in held.items())
+    older = json.loads((run / "evaluation/latents.jsonl").read_text())
+    del older["means_r2"]
+    (run / "evaluation/latents.jsonl").write_text(json.dumps(older) + "\n")
+    finish(export(run, tmp_path / "of_older"))
+    assert "What the code holds" not in (tmp_path / "of_older" / "README.md").read_text()
+
+
 def test_the_commands_of_a_shipped_encoder_are_found_in_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
