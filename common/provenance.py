@@ -17,13 +17,15 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> str:
-    """Return the name of the GPU, or of the processor where the device is no GPU."""
-    if device.type == "cuda":
-        import torch
+    """Return the name of the GPU; of a processor its name, the instructions that torch takes, and threads."""
+    import torch
 
+    if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    count = torch.get_num_threads()
+    used = f"{torch.backends.cpu.get_cpu_capability()}, {count} thread{'s' if count > 1 else ''}"
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
-                return f"CPU, {line.partition(':')[2].strip()}"
-    return "CPU"
+                return f"CPU, {line.partition(':')[2].strip()} ({used})"
+    return f"CPU ({used})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import time
 from functools import partial
@@ -258,7 +259,7 @@ def test_what_a_tick_tells(sprites: Path, straight: dict[str, Path]) -> None:
         assert [event.step for event in board.Images("samples")] == [480]
         assert (run / "samples" / "000000000480.png").is_file()
     lines = finish(train("vae", sprites, straight["vae"].parent / "lines", 2)).err.splitlines()
-    assert lines[0].startswith("training on CPU")
+    assert re.match(r"training on CPU.* \(\w+, \d+ threads?\) \(processes: ", lines[0])
     assert lines[0].endswith("(processes: 1, speed: exact)")
     for word in ("kimg 0.0/0.0", "eta 0:00", "s/kimg", "data ", "GB", "64 px", "reconstruction", "kl", "grad_norm"):
         assert word in lines[1]
