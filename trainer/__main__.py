@@ -101,11 +101,14 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="also write ONNX files, which run without torch, and compare them with torch")
     ] = False,
+    discriminator: Annotated[
+        bool, typer.Option("--discriminator", help="D too, which a run that starts from the export (init_from) takes")
+    ] = False,
 ) -> None:
     """Write generator, encoder and codes as safetensors and JSON, for `trainer.load`."""
     from .export.write import export as write_export
 
-    written = write_export(run, out, step, ema, onnx)
+    written = write_export(run, out, step, ema, onnx, discriminator)
     print(f"wrote {out}: {written.resolution} px, {written.origin['step']}; open it with trainer.load({str(out)!r})")
     if onnx:
         from .export.onnx_files import summary

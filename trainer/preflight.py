@@ -299,7 +299,8 @@ def _frozen_problems(initial: InitialNetworks, config: GanConfig, channels: int)
     if fresh:
         return [
             f"freeze_d: {config.freeze_d}: {initial.source} has no discriminator.{fresh[0]}, which would stay "
-            "untrained; name a run of this resolution in init_from (an export has no D), or set freeze_d=0"
+            "untrained; name a run of this resolution in init_from, or its export with D (export --discriminator), or "
+            "set freeze_d=0"
         ]
     return []
 

@@ -1,9 +1,10 @@
 """Networks that a new run starts from (`init_from`): those of another run's newest checkpoint, or of an export.
 
-What both have is taken; blocks of higher resolutions, image layers, D's bottleneck and labels may be new. Clock,
-optimizers and D of an export, which has none, start fresh. InfoGAN's q is a network of its own, which shares no layer
-with D: an export has it, as a checkpoint has. The frozen encoder of other systems is no part of this: `vae` names it.
-Of stage 1 the decoder is taken: Table A.3's generator is the same network, and sees s and labels besides.
+What both have is taken; blocks of higher resolutions, image layers, D's bottleneck and labels may be new. Clock and
+optimizers start fresh, and so does D of an export that holds none (`export --discriminator` writes it). InfoGAN's q is
+a network of its own, which shares no layer with D: an export has it, as a checkpoint has. The frozen encoder of other
+systems is no part of this: `vae` names it. Of stage 1 the decoder is taken: Table A.3's generator is the same network,
+and sees s and labels besides.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from common import shipped
 from common.errors import UserError
 from trainer.config import exported_files
-from trainer.config.file_names import ENCODER, GENERATOR, METADATA
+from trainer.config.file_names import DISCRIMINATOR, ENCODER, GENERATOR, METADATA
 from trainer.config.schema import GanConfig
 from trainer.config.sections import EmaConfig
 
@@ -211,6 +212,8 @@ def _of_export(path: Path) -> tuple[dict[str, Tensor], str]:
     """Return (tensors, the name of the average that they are, "" for stage 1)."""
     if (path / GENERATOR).is_file():
         found = _twice(_read(path, GENERATOR))
+        if (path / DISCRIMINATOR).is_file():
+            found |= {f"discriminator.{name}": tensor for name, tensor in _read(path, DISCRIMINATOR).items()}
         if _metadata(path).get("encoder") == "joint":
             found |= {f"q.{name}": tensor for name, tensor in _read(path, ENCODER).items()}
         return found, "export"

@@ -6,7 +6,7 @@ from __future__ import annotations
 VAE_FILE, OWN_FILE = "vae.safetensors", "encoder.pt2"
 
 # Of an export; see trainer/export/exported_model.py.
-METADATA, GENERATOR = "export.json", "generator.safetensors"
+METADATA, GENERATOR, DISCRIMINATOR = "export.json", "generator.safetensors", "discriminator.safetensors"
 ENCODER, OWN_ENCODER = "encoder.safetensors", "encoder.pt2"
 
 # Of an export with ONNX files; see trainer/export/onnx_files.py.

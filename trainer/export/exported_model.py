@@ -231,7 +231,7 @@ def files_of(folder: Path) -> list[str]:
 def sha256(folder: Path) -> str:
     """Return the identity of an export: a hash over all its files."""
     digest = hashlib.sha256()
-    for name in (METADATA, GENERATOR, ENCODER, OWN_ENCODER, BANK):
+    for name in (METADATA, GENERATOR, ENCODER, OWN_ENCODER, BANK):  # others are in the hashes of METADATA
         if (folder / name).is_file():
             digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
     return digest.hexdigest()

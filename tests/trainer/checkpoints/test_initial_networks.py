@@ -24,6 +24,7 @@ from trainer.checkpoints.state import State
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.distributed.world import connect, disconnect
+from trainer.export import write
 from trainer.steps.gan_step import Penalties
 from trainer.steps.networks import generator, joint_q
 
@@ -109,6 +110,33 @@ def test_an_export_gives_its_generator_to_all(source: Path, sprites: Path, vae: 
             torch.testing.assert_close(at(tmp_path / "run", 16)[f"{kind}.{name}"], tensor, rtol=1e-6, atol=1e-7)
 
 
+def test_an_export_with_d_gives_it_too_and_its_blocks_may_be_kept(
+    source: Path, sprites: Path, vae: Path, tmp_path: Path
+) -> None:
+    """D is that of the checkpoint; with a rate of 0 the new run begins with it."""
+    export(source, tmp_path / "export", "--discriminator")
+    still = {"optimizer_g.lr": 1e-30, "optimizer_d.lr": 1e-30, "vae": vae, "init_from": tmp_path / "export"}
+    told = finish(train("gan", sprites, tmp_path / "run", 1, freeze_d=1, **SMALL, **still)).err
+    assert "of generator, discriminator; the frozen" in told
+    before, after = newest(source), at(tmp_path / "run", 16)
+    names = [name for name in before if name.startswith("discriminator.") and "square_avg" not in name]
+    assert len(names) > 10
+    for name in names:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-6, atol=1e-7)
+    assert "discriminator" in (tmp_path / "export" / "README.md").read_text()
+    assert trainer.load(tmp_path / "export").generator is not None
+    damaged = tmp_path / "export" / "discriminator.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    refused(train("gan", sprites, tmp_path / "other", 1, **SMALL, **still), f"{damaged}: is missing or damaged")
+
+
+def test_only_a_run_of_stage_2_is_exported_with_d(source: Path, vae: Path, tmp_path: Path) -> None:
+    asked = [(vae, "is a run of stage 1, which has no D"), (Path("pretrained/faces-64-idgan"), "is an export, whose")]
+    for path, words in asked:
+        with pytest.raises(UserError, match=rf"--discriminator: {path}: {words}"):
+            write.export(path, tmp_path / "out", with_d=True)
+
+
 def test_an_infogan_exported_gives_its_q_too_to_a_run_on_other_images(sprites: Path, tmp_path: Path) -> None:
     """From coloured sprites to faces. With a rate of 0 codes and samples are those of the export; D starts fresh."""
     made = data_sets.run("make", "faces", "--out", tmp_path / "faces", "--count", 16, "--resolutions", "64")
@@ -132,8 +160,8 @@ def test_an_infogan_exported_gives_its_q_too_to_a_run_on_other_images(sprites: P
     torch.testing.assert_close(after.generate(s, c), before.generate(s, c), rtol=1e-6, atol=1e-7)
 
 
-def export(run: Path, out: Path) -> None:
-    finish(processes.command("trainer", ["export", run, out], out.parent / "logs"))
+def export(run: Path, out: Path, *more: str) -> None:
+    finish(processes.command("trainer", ["export", run, out, *more], out.parent / "logs"))
 
 
 def test_labels_are_added_to_networks_that_have_none(source: Path, sprites: Path, vae: Path, tmp_path: Path) -> None:
@@ -304,4 +332,4 @@ def test_what_would_stay_untrained_is_refused(source: Path, sprites: Path, vae: 
     refused(start(freeze_d=2), "freeze_d: 2 blocks of D would keep their untrained weights; set init_from=RUN")
     refused(start(freeze_d=4, init_from=source), "freeze_d: 4, but D has 3 ResBlocks; set at most 3")
     export(source, tmp_path / "export")
-    refused(start(freeze_d=1, init_from=tmp_path / "export"), "would stay untrained", "an export has no D")
+    refused(start(freeze_d=1, init_from=tmp_path / "export"), "would stay untrained", "its export with D")
