@@ -6,10 +6,11 @@ import logging
 import time
 from datetime import timedelta
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
+
+from common import terminal
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,14 @@ def progress_bar(shown: bool = True) -> Progress:
 
     shown: False gives one that shows nothing.
     """
-    console = Console(stderr=True)
+    console = terminal.console(stderr=True)
     if shown and not console.is_terminal:
         return _Lines()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Throughput(), Remaining())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Throughput(),
+        Remaining(),
+    )
     return Progress(*columns, console=console, disable=not shown)

@@ -1,4 +1,4 @@
-"""A terminal that closes under a program, as when an SSH session ends, takes its output along and not its work."""
+"""Writing to a terminal: text as it is, and work that goes on where it closes, as when an SSH session ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import errno
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 GONE = (errno.EIO, errno.EPIPE, errno.ENXIO)  # of a terminal, or of a program that read the output
 
@@ -49,3 +52,13 @@ def outlived() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = streams
+
+
+def console(width: int | None = None, stderr: bool = False) -> Console:
+    """Return what prints tables and bars. Names in brackets, as in gan[leaks] or a folder's, are no markup of rich's.
+
+    width: columns, None for the terminal's.
+    """
+    from rich.console import Console
+
+    return Console(width=width, stderr=stderr, markup=False, emoji=False)

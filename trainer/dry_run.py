@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from common import terminal
 from trainer.config.schema import GanConfig, VaeConfig
 from trainer.config.settings import to_yaml, with_absolute_paths
 from trainer.distributed.world import World, connect, disconnect
@@ -42,7 +42,7 @@ def dry_run(command: TrainingCommand) -> None:
 def _print_plan(config: VaeConfig | GanConfig, run: Path, start: ResumePoint) -> None:
     """Print the resolved config as YAML, the phases as a table, and where the run starts."""
     print(to_yaml(with_absolute_paths(config)))
-    Console(width=130).print(_phases_table(config))
+    terminal.console(130).print(_phases_table(config))
     if start.images_seen:
         print(f"{run} resumes from its checkpoint at {start.images_seen:,} images")
 

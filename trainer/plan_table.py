@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from common import terminal
 from trainer.config.load import load_config
 from trainer.config.schema import GanConfig
 from trainer.memory.estimate import gb
@@ -40,7 +40,7 @@ def print_plan(
 
 def show(plan: Plan, sharding_gain: str, title: str, speed: str) -> None:
     """Print a plan. sharding_gain: a sentence or two; speed: what the days are computed from, as in "at SPEED"."""
-    console = Console(width=130)
+    console = terminal.console(130)
     console.print(_resolutions(plan, title))
     console.print(_bytes(plan))
     weights = " and ".join(f"{name} has {gb(network.weights)}" for name, network in plan.networks.items())

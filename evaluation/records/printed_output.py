@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from common import terminal
 from evaluation.inputs.results import Results
 
 from . import measurements
@@ -36,4 +36,4 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console(width=WIDTH).print(table)
+    terminal.console(WIDTH).print(table)

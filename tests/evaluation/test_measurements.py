@@ -9,6 +9,7 @@ import pytest
 
 from evaluation.inputs.results import Results
 from evaluation.records import measurements
+from evaluation.records.printed_output import show
 
 RUN = {"weights_sha256": "w", "ema": "a", "data": "d", "variant": "plain"}
 
@@ -21,3 +22,10 @@ def test_a_record_is_taken_again_for_the_same_weights_and_data_alone(tmp_path: P
     assert ask(RUN, 1)["number"] == 1
     assert ask(RUN | other, 2)["number"] == (2 if other else 1)
     assert ask(RUN, 3)["number"] == 1
+
+
+def test_names_in_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """rich would take [leaks] for markup, and :smile: for a picture."""
+    show("of runs/a[b]", ["gan[leaks]"], [["idgan[leaks] <= 0 :smile:"]])
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("of runs/a[b]", "gan[leaks]", "idgan[leaks] <= 0 :smile:"))

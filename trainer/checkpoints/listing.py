@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.distributed.checkpoint import FileSystemReader
 
+from common import terminal
 from common.errors import UserError
 from trainer.config.yaml_file import read_yaml
 
@@ -56,7 +56,7 @@ def print_checkpoints(run: Path) -> None:
         )
     for name in sorted(copies.keys() - {row.name for row in found}, reverse=True):
         table.add_row(name, f"{published.clock_of(Path(name)):,}", "", "", "not here", _copy(copies, name))
-    Console(width=130).print(table)
+    terminal.console(130).print(table)
     if mirror:
         print(f"copies: {mirror.url}")
 

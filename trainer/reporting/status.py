@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from common import terminal
 from trainer.config.schema import RunConfig
 
 from .sample_grid import save_grid
@@ -35,8 +35,8 @@ class Status:
         self._clock = images_seen
         self._values: dict[str, float] = {}
         self._grid: Grid | None = None
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        console = terminal.console(stderr=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         times = (TimeElapsedColumn(), TimeRemainingColumn())
         self.display = Progress(*columns, *times, console=console, disable=not console.is_terminal, transient=True)
         self.task = self.display.add_task(run.name, total=total, completed=images_seen)
