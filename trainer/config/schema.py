@@ -215,8 +215,8 @@ class GanConfig(RunConfig):
     )
     init_from: PathSetting | None = Field(
         None,
-        description="networks that the run starts from: a run, or an export (whose D starts fresh); of stage 1 the "
-        "decoder, which is Table A.3's generator",
+        description="networks that the run starts from: a run, or an export (D starts fresh where it holds none); of "
+        "stage 1 the decoder, which is Table A.3's generator",
     )
     freeze_d: int = Field(
         0,
