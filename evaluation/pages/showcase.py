@@ -71,7 +71,7 @@ def _model(one: Exported, out: Path) -> list[Markup]:
         (large,) = pictures.whole(one.model, 1)
         parts.append(section(f"{one.name}, one image", wide(saved(grid(large[None], 1), out / f"{one.name}-one.png"))))
     if metadata.c_dim:
-        rows = "the VAE's decodings above the generator's images" if metadata.network and one.model.vae else ""
+        rows = "The VAE's decodings above the generator's images" if metadata.network and one.model.vae else ""
         note = "One latent of the code at a time, from -3 to 3, those first that carry most." + (rows and f" {rows}.")
         walked = saved(pictures.traversals(one.model, LATENTS), out / f"{one.name}-traversals.png")
         parts.append(section(f"{one.name}: what each latent moves", wide(walked), note))
